@@ -1,1 +1,26 @@
-//! placeholder
+//! Durable state behind narrow traits, one file per table family.
+//!
+//! [`Store::commit`] is the only way in which things that belong together become durable: one [`Commit`] is one
+//! transaction, checked against session epochs and budget limits inside it. The traits ([`Ledger`], [`Budgets`],
+//! [`Keys`], [`Models`], [`Sessions`], [`Responses`]) are for reading and for what stands alone. `sqlite` is the
+//! embedded implementation; a second one is done when it passes `suite`.
+//!
+//! Invariant: when a future returned by a write is ready with `Ok`, the write is on disk. This crate must not know
+//! a wire format, an HTTP status or who may do what.
+#![warn(missing_docs)]
+
+pub mod budgets;
+pub mod commit;
+pub mod error;
+pub mod keys;
+pub mod ledger;
+pub mod models;
+pub mod store;
+
+pub use budgets::{Budget, Budgets, Scope, Slice, WindowKey, WindowKind, WindowTotals};
+pub use commit::{Commit, Committed};
+pub use error::Error;
+pub use keys::{Key, Keys};
+pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
+pub use models::{Model, Models};
+pub use store::{Pending, Store};

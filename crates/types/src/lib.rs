@@ -1,1 +1,39 @@
-//! placeholder
+//! What every crate shares: the words of the design as types, and no I/O.
+//!
+//! Read [`call`] first (what is asked), then [`outcome`] (what comes back), [`execute`] (who does it)
+//! and [`format`] (how a wire format is read and written). [`money`] and [`usage`] are the bill,
+//! [`error`] the closed list of what can go wrong, [`ids`], [`clock`] the seams through which time,
+//! randomness and ids come so that tests can fix them, and [`launch`] how a child process is started.
+//!
+//! Invariant: this crate depends on no other crate of the workspace and touches no file, socket or
+//! process. It must not know a vendor, a wire format, a table or an HTTP route.
+#![warn(missing_docs)]
+
+pub mod call;
+pub mod clock;
+pub mod conversation;
+pub mod error;
+pub mod execute;
+pub mod format;
+pub mod ids;
+pub mod launch;
+pub mod money;
+pub mod outcome;
+pub mod principal;
+pub mod secret;
+pub mod usage;
+
+pub use call::{
+    Call, CallKind, CommonHeaders, Incoming, ModelCall, ModelHead, Operation, Plan, Target,
+};
+pub use clock::{Clock, Timestamp};
+pub use conversation::Conversation;
+pub use error::{ErrorCode, Failure};
+pub use execute::{Attempt, Execute};
+pub use format::Format;
+pub use ids::Ids;
+pub use money::{Money, Price, Rate};
+pub use outcome::{Delta, OutcomeEvent, OutcomeStream, Stop};
+pub use principal::Principal;
+pub use secret::Secret;
+pub use usage::Usage;

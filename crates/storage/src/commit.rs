@@ -1,0 +1,36 @@
+//! What must be durable together, as one value.
+
+use types::Money;
+use types::ids::{BudgetId, ReservationId};
+
+use crate::budgets::WindowKey;
+use crate::ledger::LedgerRow;
+
+/// One transaction's worth of typed rows. Applied in the order of the fields: a settlement (in `ledger`) frees money
+/// before a reservation of the same commit asks for it.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Calls that ended; their charges move the budgets' amounts.
+    pub ledger: Vec<LedgerRow>,
+    /// Money held for steps that are about to start.
+    pub reservations: Vec<StepReservation>,
+}
+
+/// Money held, without escrow, for one step of a session: a row of the commit that journals its intent.
+/// It is settled by the [`LedgerRow`] whose charges name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepReservation {
+    /// Its id.
+    pub id: ReservationId,
+    /// Every budget that it falls under, with the window at this moment, in order of budget id.
+    pub budgets: Vec<(BudgetId, WindowKey)>,
+    /// How much is held of each.
+    pub amount: Money,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The store's own number of the transaction: later ones are larger.
+    pub sequence: u64,
+}

@@ -1,0 +1,286 @@
+//! A Call: everything an agent does, as one value that goes through one pipeline.
+//!
+//! A door builds an [`Incoming`]; `identify` turns it into a [`Call`], which from then on is read only. The plan of
+//! a Call is data: which targets its model name stands for, and what they cost.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::{Monotonic, Timestamp};
+use crate::conversation::Conversation;
+use crate::error::Failure;
+use crate::format::Format;
+use crate::ids::{CallId, SessionId, StepId};
+use crate::money::{Money, Price};
+use crate::principal::Principal;
+use crate::secret::Secret;
+
+/// Which way a Call came in. Errors are rendered by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// `/v1/chat/completions`.
+    OpenaiChat,
+    /// `/v1/responses`.
+    OpenaiResponses,
+    /// A session's own loop.
+    Session,
+}
+
+impl Door {
+    /// The name that is stored and shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenaiChat => "openai_chat",
+            Self::OpenaiResponses => "openai_responses",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// Who asks, before it is known who that is.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Nothing was sent.
+    Missing,
+    /// The secret of an API key.
+    Key(Secret),
+    /// A principal that was identified before: a session's own steps.
+    Known(Arc<Principal>),
+}
+
+/// Holdfast's own request headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommonHeaders {
+    /// `holdfast-session`: a name that groups stateless Calls, at most [`NAME_CHARS_MAX`] characters.
+    pub session_name: Option<String>,
+    /// `holdfast-task`: what is paid and timed together.
+    pub task: Option<String>,
+    /// `holdfast-class`: the request class.
+    pub class: Option<String>,
+    /// `holdfast-budget`: a cap on this Call's cost.
+    pub budget: Option<Money>,
+}
+
+/// Characters of a session's or a task's name at most.
+pub const NAME_CHARS_MAX: usize = 128;
+
+/// What a door hands to the pipeline.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who asks.
+    pub credential: Credential,
+    /// Which way it came in.
+    pub door: Door,
+    /// Holdfast's own headers.
+    pub headers: CommonHeaders,
+    /// The session and step that it is part of, for a session's own Calls.
+    pub step: Option<StepRef>,
+    /// The Call that spawned it.
+    pub parent: Option<CallId>,
+    /// The id to use, where it was journaled before; else a new one is made.
+    pub id: Option<CallId>,
+    /// What is asked.
+    pub kind: CallKind,
+}
+
+/// The step of a session that a Call is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepRef {
+    /// The session.
+    pub session: SessionId,
+    /// The session from which all its forks descend; budgets on a session count this.
+    pub root: SessionId,
+    /// The step.
+    pub step: StepId,
+}
+
+/// An identified Call.
+#[derive(Debug)]
+pub struct Call {
+    /// Its id.
+    pub id: CallId,
+    /// The Call that spawned it.
+    pub parent: Option<CallId>,
+    /// Who it acts for.
+    pub principal: Arc<Principal>,
+    /// The session that it belongs to, if any.
+    pub session: Option<SessionId>,
+    /// The root session that budgets on a session count; equals `session` unless it was forked.
+    pub session_root: Option<SessionId>,
+    /// The step of the session that it is, if any.
+    pub step: Option<StepId>,
+    /// What is paid and timed together with it: the client's name for it, else the root Call's id.
+    pub task: Arc<str>,
+    /// The request class.
+    pub class: Arc<str>,
+    /// Which way it came in.
+    pub door: Door,
+    /// A cap on its cost that the caller set.
+    pub budget: Option<Money>,
+    /// When it must have ended, on the monotonic clock.
+    pub deadline: Option<Monotonic>,
+    /// When it came in.
+    pub started_at: Timestamp,
+    /// When it came in, on the monotonic clock.
+    pub started: Monotonic,
+    /// What its model or tool name stands for.
+    pub plan: Arc<Plan>,
+    /// What is asked.
+    pub kind: CallKind,
+}
+
+impl Call {
+    /// The model call that it is, if it is one.
+    pub fn model(&self) -> Option<&ModelCall> {
+        match &self.kind {
+            CallKind::Model(model) => Some(model),
+            CallKind::Tool(_) => None,
+        }
+    }
+}
+
+/// What is asked. Data and egress Calls join with the parts that make them.
+#[derive(Debug)]
+pub enum CallKind {
+    /// A model request.
+    Model(ModelCall),
+    /// A tool invocation.
+    Tool(ToolInvocation),
+}
+
+/// What a model is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Continue a conversation.
+    Chat,
+}
+
+/// A model request in its client's wire format, its neutral form, or both.
+#[derive(Debug)]
+pub struct ModelCall {
+    /// What is asked of the model.
+    pub operation: Operation,
+    /// The client's wire format.
+    pub format: &'static dyn Format,
+    /// What every stage needs, read in one pass.
+    pub head: ModelHead,
+    /// The client's bytes; `None` where a session made the request.
+    pub raw: Option<Bytes>,
+    neutral: OnceLock<Result<Arc<Conversation>, Failure>>,
+}
+
+impl ModelCall {
+    /// A request as a client sent it.
+    pub const fn from_raw(format: &'static dyn Format, head: ModelHead, raw: Bytes) -> Self {
+        Self { operation: Operation::Chat, format, head, raw: Some(raw), neutral: OnceLock::new() }
+    }
+
+    /// A request that was made here, in neutral form.
+    pub fn from_neutral(
+        format: &'static dyn Format,
+        head: ModelHead,
+        neutral: Arc<Conversation>,
+    ) -> Self {
+        let cell = OnceLock::from(Ok(neutral));
+        Self { operation: Operation::Chat, format, head, raw: None, neutral: cell }
+    }
+
+    /// The neutral form, parsed once and only when a stage asks for it.
+    ///
+    /// # Errors
+    /// The format's own 400 if the body is not what the format says.
+    pub fn neutral(&self) -> Result<Arc<Conversation>, Failure> {
+        let parse = || match &self.raw {
+            Some(raw) => self.format.parse_request(raw).map(Arc::new),
+            None => Err(Failure::new(crate::ErrorCode::Internal, "a request without a body")),
+        };
+        self.neutral.get_or_init(parse).clone()
+    }
+}
+
+/// What every stage needs of a model request, read in one pass without building a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelHead {
+    /// The model that the client asks for.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// The client's output cap in tokens.
+    pub output_cap: Option<u64>,
+    /// How many answers are asked for (OpenAI's `n`), at least 1.
+    pub choices: u64,
+    /// Whether the client asked for the usage in the stream.
+    pub include_usage: bool,
+    /// Length of the request in bytes: an upper bound on its text's tokens.
+    pub body_bytes: u64,
+    /// Images, sounds and documents in it.
+    pub media: u32,
+    /// Where the fields that the pipeline may edit stand in the raw body, for byte-exact edits.
+    pub spans: HeadSpans,
+}
+
+/// Byte ranges of values in a raw body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeadSpans {
+    /// The value of `model`.
+    pub model: Option<Range<usize>>,
+    /// The value of `stream_options`.
+    pub stream_options: Option<Range<usize>>,
+    /// The value of the output cap's field, whichever name it has.
+    pub output_cap: Option<Range<usize>>,
+    /// Where a new field can be inserted: directly behind the object's opening brace.
+    pub insert_at: usize,
+}
+
+/// A tool invocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolInvocation {
+    /// The tool server.
+    pub server: String,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments.
+    pub arguments: Value,
+    /// The same on every try of the same step.
+    pub idempotency_key: String,
+}
+
+/// What a name stands for: data only, no decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The name that was asked for.
+    pub name: Arc<str>,
+    /// The candidates in order. This slice of the product uses the first.
+    pub targets: Vec<Arc<Target>>,
+}
+
+/// One (provider, endpoint, credential, model) that an attempt can be sent to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The configured provider; `local` is the engine, `mcp` the tool servers.
+    pub provider: Arc<str>,
+    /// The name under which clients see it: `provider/model`.
+    pub name: Arc<str>,
+    /// The model's name at the provider.
+    pub upstream_model: Arc<str>,
+    /// The wire format that the provider speaks; `None` = neutral (engine, tools).
+    pub format: Option<&'static dyn Format>,
+    /// What it costs now; `None` = unpriced, which a hard budget refuses.
+    pub price: Option<Arc<Price>>,
+    /// The most tokens that it can answer with, if known.
+    pub output_tokens_max: Option<u64>,
+    /// Its context window in tokens, if known.
+    pub context_tokens: Option<u64>,
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.provider == other.provider && self.price == other.price
+    }
+}

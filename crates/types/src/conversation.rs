@@ -1,0 +1,199 @@
+//! The neutral conversation: what a model request says, in no vendor's words.
+//!
+//! Every wire format parses into it and renders from it, so that formats add up (N + M) and never multiply.
+//! What a format says that has no place here travels in [`Conversation::rest`], by name, so that a crossing that
+//! loses it can report it. Rendering a growing history must be append-only: nothing here is reordered or
+//! trimmed by a later turn.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A model request without its wire format.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// The history, oldest first; system and developer messages stand where the client put them.
+    pub messages: Vec<Message>,
+    /// Tools that the model may call.
+    pub tools: Vec<ToolDefinition>,
+    /// Whether and which.
+    pub tool_choice: ToolChoice,
+    /// Whether several calls in one answer are allowed; `None` = the model's habit.
+    pub parallel_tool_calls: Option<bool>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Output cap in tokens, reasoning included.
+    pub output_cap: Option<u64>,
+    /// What shape the text must have.
+    pub output_shape: OutputShape,
+    /// Fields of the source format that have no place above, by their own names.
+    pub rest: Map<String, Value>,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The operator of the application.
+    System,
+    /// The developer, where a format tells it from the system.
+    Developer,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's result.
+    Tool,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A message of one text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![Part::Text { text: text.into() }] }
+    }
+
+    /// All text parts, joined.
+    pub fn joined_text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text { text } => Some(text.as_str()),
+            Part::Media { .. }
+            | Part::ToolCall(_)
+            | Part::ToolResult { .. }
+            | Part::Reasoning { .. }
+            | Part::Refusal { .. } => None,
+        });
+        texts.collect()
+    }
+}
+
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Part {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// An image, a sound or a document, as its source format wrote it.
+    Media {
+        /// `image`, `audio` or `file`.
+        kind: String,
+        /// An `https:` or `data:` address, if it is given by one.
+        url: Option<String>,
+        /// The part in its source format, for a target of the same format.
+        source: Value,
+    },
+    /// The model calls a tool.
+    ToolCall(ToolCall),
+    /// What the tool answered.
+    ToolResult {
+        /// The id of the call.
+        call_id: String,
+        /// The result.
+        text: String,
+        /// Whether the tool says that it failed.
+        is_error: bool,
+    },
+    /// The model's reasoning.
+    Reasoning {
+        /// Its text or summary.
+        text: String,
+        /// What the vendor needs back to continue it.
+        signature: Option<String>,
+    },
+    /// The model declines.
+    Refusal {
+        /// How it says so.
+        text: String,
+    },
+}
+
+/// A model's call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// The id that its result names.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// The arguments as JSON text, exactly as the model wrote it.
+    pub arguments: String,
+}
+
+/// A tool that the model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolDefinition {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments; `None` = any object.
+    pub parameters: Option<Value>,
+    /// Whether the arguments must satisfy the schema exactly.
+    pub strict: Option<bool>,
+}
+
+/// Whether the model may or must call a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named {
+        /// The tool.
+        name: String,
+    },
+}
+
+/// How tokens are drawn. `None` = the model's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 = greedy.
+    pub temperature: Option<f64>,
+    /// Nucleus.
+    pub top_p: Option<f64>,
+    /// The most likely tokens only.
+    pub top_k: Option<u32>,
+    /// Makes drawing repeatable.
+    pub seed: Option<i64>,
+    /// Penalty on tokens by how often they stand in the text.
+    pub frequency_penalty: Option<f64>,
+    /// Penalty on tokens that stand in the text.
+    pub presence_penalty: Option<f64>,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// What shape the text must have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OutputShape {
+    /// Any text.
+    #[default]
+    Text,
+    /// Any JSON object.
+    JsonObject,
+    /// JSON of this schema.
+    JsonSchema {
+        /// The schema's name.
+        name: String,
+        /// JSON Schema.
+        schema: Value,
+        /// Whether it must be satisfied exactly.
+        strict: Option<bool>,
+    },
+}

@@ -1,0 +1,218 @@
+//! The closed list of what can go wrong, and a [`Failure`]: one of them with what a client needs to act.
+//!
+//! A code says what the *caller* can do. Each has a stable name, an HTTP status and a retry class; formats render
+//! it once each, and `docs/errors/<name>.md` explains it. A failure's message is shown to clients: it names the
+//! field, the limit and the fix, and never holds a secret, a path, a statement or another tenant's data.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::usage::Usage;
+
+/// When trying again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not without changing the request.
+    Never,
+    /// The same request may succeed on the same target.
+    SameTarget,
+    /// The same request may succeed on another target.
+    OtherTarget,
+    /// After the time that the failure names.
+    After,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:literal, $retry:ident;)*) => {
+        /// What went wrong, as a class that tells the caller what to do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name, as documented in `docs/errors/`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The HTTP status that it is answered with.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// Whether trying again can help.
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A field is missing, malformed or contradicts another.
+    InvalidRequest = "invalid_request", 400, Never;
+    /// A field or value that is understood but not offered here.
+    Unsupported = "unsupported", 400, Never;
+    /// The body, a header or a list is larger than the limit.
+    TooLarge = "too_large", 413, Never;
+    /// No key, or one that is not known.
+    Unauthenticated = "unauthenticated", 401, Never;
+    /// The key is known and may not do this.
+    PermissionDenied = "permission_denied", 403, Never;
+    /// Nothing of that id or path exists for this key.
+    NotFound = "not_found", 404, Never;
+    /// The method is not offered on this path.
+    MethodNotAllowed = "method_not_allowed", 405, Never;
+    /// No model of that name exists for this key.
+    ModelNotFound = "model_not_found", 404, Never;
+    /// `previous_response_id` names no response of this key's user.
+    PreviousResponseNotFound = "previous_response_not_found", 400, Never;
+    /// The object is in a state that does not allow this.
+    Conflict = "conflict", 400, Never;
+    /// A step of the session has an unknown outcome and waits for a decision.
+    SessionInDoubt = "session_in_doubt", 400, Never;
+    /// The model has no known price and a hard budget is in scope.
+    PriceUnknown = "price_unknown", 400, Never;
+    /// The bound of the Call exceeds what is left of a budget.
+    BudgetExceeded = "budget_exceeded", 429, Never;
+    /// The prompt does not fit the model's context.
+    ContextLengthExceeded = "context_length_exceeded", 400, OtherTarget;
+    /// The provider refused the content.
+    ContentFiltered = "content_filtered", 400, Never;
+    /// The provider limits the rate.
+    RateLimited = "rate_limited", 429, After;
+    /// A queue of ours is full.
+    Overloaded = "overloaded", 503, After;
+    /// A child process or a part of the platform is not up.
+    Unavailable = "unavailable", 503, After;
+    /// The store could not take a write: disk full, read-only or failing.
+    StorageUnavailable = "storage_unavailable", 503, After;
+    /// The provider could not be reached.
+    UpstreamUnreachable = "upstream_unreachable", 502, OtherTarget;
+    /// The provider answered with an error or with something that is no answer.
+    UpstreamFailed = "upstream_failed", 502, OtherTarget;
+    /// The provider took too long.
+    UpstreamTimeout = "upstream_timeout", 504, OtherTarget;
+    /// The provider's answer ended before it was whole.
+    StreamCut = "stream_cut", 502, OtherTarget;
+    /// A tool server could not be used.
+    ToolFailed = "tool_failed", 502, Never;
+    /// The Call was cancelled by its client.
+    Cancelled = "cancelled", 400, Never;
+    /// A bug of ours.
+    Internal = "internal", 500, SameTarget;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether an attempt that failed may have cost money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Billed {
+    /// It never reached a provider, or the provider refused it.
+    #[default]
+    No,
+    /// Nobody knows: it is charged at what was reserved for it and shown as unreconciled.
+    Unknown,
+    /// The provider said so.
+    Usage(Usage),
+}
+
+/// What an upstream answered, kept to be passed through byte for byte where formats agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamError {
+    /// Its HTTP status.
+    pub status: u16,
+    /// Its body, at most [`UpstreamError::BODY_BYTES_MAX`].
+    pub body: Bytes,
+    /// Its `content-type`.
+    pub content_type: String,
+    /// Name of the wire format that the body is in.
+    pub format: &'static str,
+}
+
+impl UpstreamError {
+    /// Bytes of an upstream's error body that are kept.
+    pub const BODY_BYTES_MAX: usize = 256 * 1024;
+}
+
+/// Why a Call ended without an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// The class.
+    pub code: ErrorCode,
+    /// For the client: what is wrong, with which field, and what to do.
+    pub message: String,
+    /// The field that is wrong, as a path such as `tools[0].type`.
+    pub param: Option<Box<str>>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+    /// What the upstream answered, if it did.
+    pub upstream: Option<Box<UpstreamError>>,
+    /// Whether money may have been spent.
+    pub billed: Billed,
+}
+
+impl Failure {
+    /// A failure with a message and nothing else.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            upstream: None,
+            billed: Billed::No,
+        }
+    }
+
+    /// A 400 that names the field at fault.
+    pub fn invalid(param: impl Into<Box<str>>, message: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..Self::new(ErrorCode::InvalidRequest, message) }
+    }
+
+    /// A 400 for a field or value that is understood but not offered here.
+    pub fn unsupported(param: impl Into<Box<str>>, message: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..Self::new(ErrorCode::Unsupported, message) }
+    }
+
+    /// The same failure with the time after which to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same failure, saying whether money may have been spent.
+    #[must_use]
+    pub fn billed(mut self, billed: Billed) -> Self {
+        self.billed = billed;
+        self
+    }
+
+    /// The status to answer with: the upstream's own if it was a 4xx, else the code's.
+    pub fn status(&self) -> u16 {
+        match &self.upstream {
+            Some(upstream) if (400..500).contains(&upstream.status) => upstream.status,
+            _ => self.code.status(),
+        }
+    }
+
+    /// Whether `x-should-retry: false` must be sent: money may be spent, or a budget is exhausted.
+    pub fn forbids_retry(&self) -> bool {
+        self.billed != Billed::No
+            || self.code == ErrorCode::BudgetExceeded
+            || self.code == ErrorCode::SessionInDoubt
+    }
+}

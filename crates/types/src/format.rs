@@ -1,0 +1,130 @@
+//! What a wire format can do, without naming one. Implementations live in `formats`.
+//!
+//! Both directions of each part stand together: requests are parsed and rendered, responses read and written.
+//! Nothing here does I/O: bytes in, events out, and back.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::call::ModelHead;
+use crate::clock::Timestamp;
+use crate::conversation::Conversation;
+use crate::error::Failure;
+use crate::ids::CallId;
+use crate::outcome::{Delta, Finish, OutcomeEvent, Start};
+
+/// A wire format.
+pub trait Format: Send + Sync + fmt::Debug {
+    /// Its name: `openai_chat`, `openai_responses` …
+    fn name(&self) -> &'static str;
+
+    /// Path of a request below a provider's base URL, such as `/chat/completions`.
+    fn path(&self) -> &'static str;
+
+    /// Reads what every stage needs in one pass, without building a tree.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    fn read_head(&self, body: &[u8]) -> Result<ModelHead, Failure>;
+
+    /// Parses a request into its neutral form.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    fn parse_request(&self, body: &[u8]) -> Result<Conversation, Failure>;
+
+    /// Renders a neutral request.
+    ///
+    /// # Errors
+    /// A 400 naming what this format cannot say and the answer can't do without.
+    fn render_request(
+        &self,
+        conversation: &Conversation,
+        edits: &Edits<'_>,
+    ) -> Result<Rendered, Failure>;
+
+    /// Replaces only what `edits` names in a request of this format; every other byte stays.
+    fn patch_request(&self, raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes;
+
+    /// Reads a successful answer from an upstream.
+    fn reader(&self, options: ReadOptions) -> Box<dyn ReadResponse>;
+
+    /// Writes an answer to a client.
+    fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse>;
+
+    /// Reads an upstream's error answer.
+    fn parse_error(&self, status: u16, body: &[u8]) -> Failure;
+
+    /// Renders an error as a JSON body.
+    fn render_error(&self, failure: &Failure, call: Option<&CallId>) -> Bytes;
+}
+
+/// What the pipeline changes in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edits<'a> {
+    /// The model's name at the target.
+    pub model: &'a str,
+    /// The output cap to set, in tokens.
+    pub output_cap: Option<u64>,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Ask a streaming upstream for its usage.
+    pub request_usage: bool,
+}
+
+/// A rendered request.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// The body.
+    pub body: Bytes,
+    /// Names of what could not be said and was left out.
+    pub dropped: Vec<String>,
+}
+
+/// How an upstream's answer is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions {
+    /// Whether it is a stream; else one JSON body.
+    pub stream: bool,
+    /// Whether deltas are wanted; else raw bytes are.
+    pub decode: bool,
+    /// Whether the usage that was asked for on our own account is withheld from the client's bytes.
+    pub withhold_usage: bool,
+}
+
+/// Reads an upstream's answer. Exactly one `Finish` or `Failed` is emitted, by `push` or by `end`.
+pub trait ReadResponse: Send {
+    /// Takes the next bytes of the body.
+    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>);
+    /// The body has ended, cleanly or not.
+    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>);
+}
+
+/// How an answer is to be written.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// Whether it is a stream; else one JSON body at the end.
+    pub stream: bool,
+    /// Whether the client asked for the usage in the stream.
+    pub include_usage: bool,
+    /// Id of the answer, in the format's own form.
+    pub id: String,
+    /// The model that the client asked for.
+    pub model: String,
+    /// When the Call came in.
+    pub created: Timestamp,
+}
+
+/// Writes an answer for a client from neutral events.
+pub trait WriteResponse: Send {
+    /// The target answers.
+    fn start(&mut self, start: &Start, out: &mut BytesMut);
+    /// A piece of it.
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
+    /// It is whole. `comment` is the SSE comment line to put directly before the terminal frame, without `: `.
+    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut);
+    /// It broke after bytes were sent: an error in the format's own words, never a terminal frame that looks whole.
+    fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut);
+}

@@ -1,0 +1,291 @@
+//! Money in integers: [`Money`] counts nanodollars, a [`Rate`] picodollars per unit. No float touches either.
+//!
+//! A Call's cost is summed exactly (in 128 bits) and rounded up once, at the end. In files and in the API
+//! money is a decimal string of dollars; [`Money::parse`] and `Display` are the two directions.
+
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::usage::Usage;
+
+/// Nanodollars in a dollar.
+pub const NANODOLLARS_PER_DOLLAR: i64 = 1_000_000_000;
+/// Picodollars in a nanodollar.
+const PICODOLLARS_PER_NANODOLLAR: u128 = 1_000;
+/// Decimal places of a dollar that [`Money`] holds.
+const MONEY_PLACES: u32 = 9;
+/// Decimal places of "dollars per million units" that a [`Rate`] holds: 10⁻⁶ dollars per million is one picodollar each.
+const RATE_PER_MILLION_PLACES: u32 = 6;
+
+/// An amount in nanodollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Money(i64);
+
+impl Money {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// The largest amount.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// An amount of nanodollars.
+    pub const fn from_nanodollars(nanodollars: i64) -> Self {
+        Self(nanodollars)
+    }
+
+    /// The amount in nanodollars.
+    pub const fn nanodollars(self) -> i64 {
+        self.0
+    }
+
+    /// Reads a decimal string of dollars such as `"5.00"` or `"0.000123"`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text: sign, more than nine decimals, not a number, too large.
+    pub fn parse(text: &str) -> Result<Self, ParseMoneyError> {
+        let nanodollars = parse_decimal(text, MONEY_PLACES)?;
+        i64::try_from(nanodollars).map(Self).map_err(|_| ParseMoneyError::TooLarge)
+    }
+
+    /// `self - other`, or zero if that would be less.
+    #[must_use]
+    pub fn minus_or_zero(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
+
+    /// `self + other`, never above [`Money::MAX`].
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// `self × factor`, never above [`Money::MAX`].
+    #[must_use]
+    pub const fn times(self, factor: i64) -> Self {
+        Self(self.0.saturating_mul(factor))
+    }
+
+    /// `self ÷ divisor`, rounded down. `divisor` is at least 1.
+    #[must_use]
+    pub fn divided_by(self, divisor: i64) -> Self {
+        Self(self.0 / divisor.max(1))
+    }
+
+    fn from_picodollars_rounded_up(picodollars: u128) -> Self {
+        let nanodollars = picodollars.div_ceil(PICODOLLARS_PER_NANODOLLAR);
+        Self(i64::try_from(nanodollars).unwrap_or(i64::MAX))
+    }
+}
+
+impl Add for Money {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl Sub for Money {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+impl AddAssign for Money {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl SubAssign for Money {
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
+    }
+}
+
+impl Sum for Money {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Add::add)
+    }
+}
+
+impl fmt::Display for Money {
+    /// Dollars with as many decimals as the amount has, at least two.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let magnitude = self.0.unsigned_abs();
+        let per_dollar = NANODOLLARS_PER_DOLLAR.unsigned_abs();
+        let decimals = format!("{:09}", magnitude % per_dollar);
+        let shown = decimals.trim_end_matches('0').len().max(2);
+        write!(f, "{sign}{}.{}", magnitude / per_dollar, &decimals[..shown])
+    }
+}
+
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a text is no amount of money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseMoneyError {
+    /// Empty, signed, or with characters that no decimal number has.
+    #[error("is not a decimal number of dollars such as \"0.25\"")]
+    NotANumber,
+    /// More decimals than can be kept exactly.
+    #[error("has more decimals than can be kept exactly (at most {0})")]
+    TooPrecise(u32),
+    /// Above nine billion dollars.
+    #[error("is too large")]
+    TooLarge,
+}
+
+/// `text × 10^places` exactly.
+fn parse_decimal(text: &str, places: u32) -> Result<u64, ParseMoneyError> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(decimals) || text.ends_with('.') {
+        return Err(ParseMoneyError::NotANumber);
+    }
+    let decimals = decimals.trim_end_matches('0');
+    let count = u32::try_from(decimals.len()).map_err(|_| ParseMoneyError::TooPrecise(places))?;
+    if count > places {
+        return Err(ParseMoneyError::TooPrecise(places));
+    }
+    let number: u64 =
+        format!("{whole}{decimals}").parse().map_err(|_| ParseMoneyError::TooLarge)?;
+    number.checked_mul(10u64.pow(places - count)).ok_or(ParseMoneyError::TooLarge)
+}
+
+/// A price of one unit, in picodollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(u64);
+
+impl Rate {
+    /// Nothing.
+    pub const FREE: Self = Self(0);
+
+    /// Picodollars per unit.
+    pub const fn from_picodollars(picodollars: u64) -> Self {
+        Self(picodollars)
+    }
+
+    /// Picodollars per unit.
+    pub const fn picodollars(self) -> u64 {
+        self.0
+    }
+
+    /// Reads "dollars per million units" such as `"0.40"`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text; six decimals can be kept exactly.
+    pub fn parse_per_million(text: &str) -> Result<Self, ParseMoneyError> {
+        parse_decimal(text, RATE_PER_MILLION_PLACES).map(Self)
+    }
+
+    /// The price in dollars per million units, as [`Rate::parse_per_million`] reads it.
+    pub fn per_million(self) -> String {
+        let scale = 10u64.pow(RATE_PER_MILLION_PLACES);
+        let decimals = format!("{:06}", self.0 % scale);
+        let shown = decimals.trim_end_matches('0').len().max(2);
+        format!("{}.{}", self.0 / scale, &decimals[..shown])
+    }
+
+    fn of(self, units: u64) -> u128 {
+        u128::from(self.0) * u128::from(units)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.per_million())
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse_per_million(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What one model costs from a day on. In files and in the API each rate is dollars per million tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Names this price in the ledger: where it came from and the day from which it holds, e.g. `config@2026-11-21`.
+    pub version: String,
+    /// An input token that came from no cache.
+    pub input: Rate,
+    /// An output token, reasoning included.
+    pub output: Rate,
+    /// An input token read from the provider's prompt cache; `None` = as any input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<Rate>,
+    /// An input token written to the provider's prompt cache; `None` = as any input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<Rate>,
+    /// A fee per request.
+    #[serde(default)]
+    pub per_request: Money,
+}
+
+impl Price {
+    /// The price of a model that costs nothing.
+    pub fn free(version: impl Into<String>) -> Self {
+        Self {
+            version: version.into(),
+            input: Rate::FREE,
+            output: Rate::FREE,
+            cached_input: None,
+            cache_write: None,
+            per_request: Money::ZERO,
+        }
+    }
+
+    /// What `usage` costs, rounded up once. Parts beyond their total are ignored (a provider's mistake
+    /// in the details never bills a token twice).
+    pub fn cost(&self, usage: &Usage) -> Money {
+        let cached = usage.cached_tokens.min(usage.input_tokens);
+        let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
+        let plain = usage.input_tokens - cached - written;
+        let picodollars = self.input.of(plain)
+            + self.cached_input.unwrap_or(self.input).of(cached)
+            + self.cache_write.unwrap_or(self.input).of(written)
+            + self.output.of(usage.output_tokens);
+        self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
+    }
+
+    /// An upper bound on the cost of a Call: every input token at the dearest input rate, every output token
+    /// that it may produce.
+    pub fn bound(&self, input_tokens_max: u64, output_tokens_max: u64) -> Money {
+        let dearest = [Some(self.input), self.cached_input, self.cache_write];
+        let dearest = dearest.into_iter().flatten().max().unwrap_or(self.input);
+        let picodollars = dearest.of(input_tokens_max) + self.output.of(output_tokens_max);
+        self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
+    }
+
+    /// How many output tokens `amount` affords after `input_tokens_max` input tokens; `None` = any number.
+    pub fn output_tokens_for(&self, amount: Money, input_tokens_max: u64) -> Option<u64> {
+        if self.output == Rate::FREE {
+            return None;
+        }
+        let left = amount.minus_or_zero(self.bound(input_tokens_max, 0));
+        let picodollars =
+            u128::try_from(left.nanodollars()).unwrap_or(0) * PICODOLLARS_PER_NANODOLLAR;
+        Some(u64::try_from(picodollars / u128::from(self.output.0)).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;
