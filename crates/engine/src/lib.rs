@@ -1,1 +1,6 @@
-//! placeholder
+//! Our side of local inference: the protocol of `holdfast-engine`, its supervisor, and what we read of model files.
+//!
+//! Start at [`protocol`].
+#![warn(missing_docs)]
+
+pub mod protocol;
