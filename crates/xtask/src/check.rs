@@ -1,0 +1,95 @@
+//! The checks before each commit, quickest first; the first that fails ends the run.
+//!
+//! Everything here leaves the C++ engine alone: its target folder, its lints and its tests are
+//! `test_all`'s.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::counts::Report;
+use crate::shell::{cargo, has_cargo_tool, run as run_step, run_counted};
+use crate::tidy;
+
+/// How many of the slowest tests are named at the end.
+const SLOWEST_SHOWN: usize = 5;
+
+/// `cargo xtask check`: format, lints, house rules, unit tests.
+///
+/// # Errors
+/// At the first check that fails.
+pub(crate) fn run() -> Result<()> {
+    static_checks()?;
+    let report = unit_tests()?;
+    let counts = report.counts();
+    println!("{counts}");
+    if counts.failed > 0 {
+        bail!("unit tests failed: run one alone with `cargo nextest run --release NAME`");
+    }
+    Ok(())
+}
+
+/// What needs no test to run: format, lints, house rules, and what dependencies bring along.
+///
+/// # Errors
+/// At the first check that fails.
+pub(crate) fn static_checks() -> Result<()> {
+    run_step("format (mend with `cargo fmt --all`)", cargo(&["fmt", "--all", "--check"]))?;
+    println!("== house rules");
+    tidy::run()?;
+    run_step("lints", cargo(&["clippy", "--release", "--all-targets", "--", "-D", "warnings"]))?;
+    if has_cargo_tool("deny") {
+        run_step("licences, sources and bans", deny())?;
+    } else {
+        println!(
+            "== licences, sources and bans: SKIPPED, cargo-deny is not here: run `build/setup`"
+        );
+    }
+    Ok(())
+}
+
+/// The unit tests of the default members, the slowest named.
+///
+/// # Errors
+/// If the runner can't be started.
+pub(crate) fn unit_tests() -> Result<Report> {
+    let report = run_counted("unit tests", test_runner(&[]))?;
+    let slowest = report.slowest(SLOWEST_SHOWN);
+    if !slowest.is_empty() {
+        println!("   the slowest:");
+    }
+    for (time, name) in slowest {
+        println!("   {:>8.3} s  {name}", time.as_secs_f64());
+    }
+    Ok(report)
+}
+
+/// The test runner with these arguments: cargo-nextest, else `cargo test`, which names no times.
+pub(crate) fn test_runner(args: &[&str]) -> Command {
+    let mut runner = if has_cargo_tool("nextest") {
+        cargo(&["nextest", "run", "--release", "--no-fail-fast", "--profile", "ci"])
+    } else {
+        cargo(&["test", "--release", "--no-fail-fast"])
+    };
+    // Colour codes would hide the closing lines from the counter.
+    runner.args(args).env("CARGO_TERM_COLOR", "never");
+    runner
+}
+
+/// `cargo xtask deps`: the checks of dependencies with the tools made for it.
+///
+/// # Errors
+/// If a tool is missing or finds something.
+pub(crate) fn dependencies() -> Result<()> {
+    for tool in ["deny", "machete"] {
+        if !has_cargo_tool(tool) {
+            bail!("cargo-{tool} is not here: run `build/setup --full`");
+        }
+    }
+    run_step("licences, sources and bans", deny())?;
+    run_step("unused dependencies", cargo(&["machete", "--skip-target-dir"]))
+}
+
+fn deny() -> Command {
+    cargo(&["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
+}

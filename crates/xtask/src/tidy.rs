@@ -1,0 +1,87 @@
+//! House rules that no compiler knows, each as a pure function from the tree of files to findings.
+//!
+//! Every finding says where it is and what to do about it. A rule must not read the disk itself:
+//! [`tree::Tree`] holds what git knows of, so that rules are tested on trees of a few lines and
+//! build outputs are never looked at.
+
+mod arrows;
+mod blobs;
+mod error_pages;
+mod modules;
+mod notes;
+mod sizes;
+mod tree;
+mod where_is;
+mod words;
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use self::tree::Tree;
+use crate::shell;
+
+/// What one rule has to say about one place.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Finding {
+    /// A path, with a line where there is one.
+    place: String,
+    /// What is wrong and what to do.
+    message: String,
+    /// Whether it only warns.
+    warning: bool,
+}
+
+impl Finding {
+    fn error(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { place: place.into(), message: message.into(), warning: false }
+    }
+
+    fn warning(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { warning: true, ..Self::error(place, message) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.warning { "warning" } else { "error" };
+        write!(f, "{kind}: {}: {}", self.place, self.message)
+    }
+}
+
+/// `cargo xtask tidy`: prints every finding.
+///
+/// # Errors
+/// If one of them is more than a warning, or the tree can't be read.
+pub(crate) fn run() -> Result<()> {
+    let tree = Tree::load(&shell::root())?;
+    let mut findings = all_rules(&tree);
+    findings.extend(arrows::check(&arrows::read_packages()?));
+    findings.sort();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let errors = findings.iter().filter(|finding| !finding.warning).count();
+    println!("   {} files, {errors} errors, {} warnings", tree.len(), findings.len() - errors);
+    if errors > 0 {
+        bail!("house rules: {errors} to mend, each line above says how");
+    }
+    Ok(())
+}
+
+fn all_rules(tree: &Tree) -> Vec<Finding> {
+    let rules: [fn(&Tree) -> Vec<Finding>; 8] = [
+        blobs::check,
+        error_pages::check,
+        modules::check,
+        notes::check,
+        sizes::check_lengths,
+        sizes::check_widths,
+        where_is::check,
+        words::check,
+    ];
+    rules.iter().flat_map(|rule| rule(tree)).collect()
+}
+
+#[cfg(test)]
+mod tests;
