@@ -4,7 +4,10 @@ use types::Money;
 use types::ids::{BudgetId, ReservationId};
 
 use crate::budgets::WindowKey;
+use crate::journal::JournalRow;
 use crate::ledger::LedgerRow;
+use crate::responses::{ItemRow, ResponseEvent, ResponseWrite};
+use crate::sessions::{Fence, SessionWrite};
 
 /// One transaction's worth of typed rows. Applied in the order of the fields: a settlement (in `ledger`) frees money
 /// before a reservation of the same commit asks for it.
@@ -14,6 +17,18 @@ pub struct Commit {
     pub ledger: Vec<LedgerRow>,
     /// Money held for steps that are about to start.
     pub reservations: Vec<StepReservation>,
+    /// Sessions whose epochs must be current; a journal row's own epoch is checked too.
+    pub fences: Vec<Fence>,
+    /// Sessions that begin or change.
+    pub sessions: Vec<SessionWrite>,
+    /// Responses that begin or end.
+    pub responses: Vec<ResponseWrite>,
+    /// What happened in sessions, in order.
+    pub journal: Vec<JournalRow>,
+    /// Events of responses' streams, in order.
+    pub response_events: Vec<ResponseEvent>,
+    /// Items that clients may refer to.
+    pub items: Vec<ItemRow>,
 }
 
 /// Money held, without escrow, for one step of a session: a row of the commit that journals its intent.

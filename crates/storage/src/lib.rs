@@ -12,15 +12,21 @@
 pub mod budgets;
 pub mod commit;
 pub mod error;
+pub mod journal;
 pub mod keys;
 pub mod ledger;
 pub mod models;
+pub mod responses;
+pub mod sessions;
 pub mod store;
 
 pub use budgets::{Budget, Budgets, Scope, Slice, WindowKey, WindowKind, WindowTotals};
 pub use commit::{Commit, Committed};
 pub use error::Error;
+pub use journal::{Journal, JournalQuery, JournalRow};
 pub use keys::{Key, Keys};
 pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
 pub use models::{Model, Models};
+pub use responses::{Response, ResponseEvent, ResponseWrite, Responses};
+pub use sessions::{Fence, Session, SessionFilter, SessionState, SessionWrite, Sessions};
 pub use store::{Pending, Store};
