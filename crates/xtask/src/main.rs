@@ -33,7 +33,11 @@ enum Task {
     Tidy,
     /// Everything that `check` does, then the engine's tests and the conformance suites; ends with
     /// the counts.
-    Test,
+    Test {
+        /// Run the long suites too; they take an hour or more.
+        #[arg(long)]
+        long: bool,
+    },
     /// Dependencies: licences, sources and bans (cargo-deny), unused ones (cargo-machete).
     Deps,
     /// Build `holdfast-engine` for this machine's processor and put it beside `holdfast`.
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Check => check::run(),
         Task::Tidy => tidy::run(),
-        Task::Test => test_all::run(),
+        Task::Test { long } => test_all::run(long),
         Task::Deps => check::dependencies(),
         Task::BuildEngine => build_engine::run(),
     };

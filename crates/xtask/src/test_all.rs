@@ -20,6 +20,9 @@ const CONFORMANCE: &str = "conformance/run";
 /// When a suite is ended by force, in seconds: each should take less than 50.
 const SUITE_SECONDS_MAX: &str = "300";
 
+/// The same for a long suite.
+const LONG_SUITE_SECONDS_MAX: &str = "7200";
+
 /// How long a suite has to clean up after the first signal, in seconds.
 const SUITE_GRACE_SECONDS: &str = "--kill-after=10";
 
@@ -30,7 +33,7 @@ const LONG: &str = "-long";
 ///
 /// # Errors
 /// If anything failed.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(long: bool) -> Result<()> {
     let mut table = Table::default();
     if let Err(error) = static_checks() {
         table.add("static checks", Counts { passed: 0, failed: 1 });
@@ -39,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
     }
     table.add("unit tests", unit_tests()?.counts());
     table.add("engine", engine_tests()?);
-    for suite in suites()?.iter().filter(|suite| !suite.ends_with(LONG)) {
+    for suite in suites()?.iter().filter(|suite| long || !suite.ends_with(LONG)) {
         table.add(suite, run_suite(suite)?);
     }
     table.close()
@@ -81,8 +84,9 @@ fn suite_names(list: &str) -> Vec<String> {
 }
 
 fn run_suite(suite: &str) -> Result<Counts> {
-    let limit = command("timeout", &[SUITE_GRACE_SECONDS, SUITE_SECONDS_MAX, CONFORMANCE, suite]);
-    Ok(run_counted(suite, limit)?.counts())
+    let limit = if suite.ends_with(LONG) { LONG_SUITE_SECONDS_MAX } else { SUITE_SECONDS_MAX };
+    let limited = command("timeout", &[SUITE_GRACE_SECONDS, limit, CONFORMANCE, suite]);
+    Ok(run_counted(suite, limited)?.counts())
 }
 
 /// What each part came to.
