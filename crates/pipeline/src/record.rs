@@ -1,0 +1,2 @@
+//! What happened: settlement and the ledger.
+pub mod answer;
