@@ -30,10 +30,37 @@ pub enum Error {
         /// What kind of row.
         what: &'static str,
     },
-    /// The disk is full, read-only or failing: nothing was done, try again later.
+    /// Nothing of that id is there.
+    #[error("there is no such {what}")]
+    NotFound {
+        /// What kind of row.
+        what: &'static str,
+    },
+    /// The database was written by a newer program; opening it with this one could damage it.
+    #[error("the database has version {found} and this program knows {known} at most: use the newer program")]
+    NewerVersion {
+        /// The database's version.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// The disk is full, read-only or failing, or the store is closed: nothing was done, try again later. (After a
+    /// power cut in the same moment the write may turn out to be there: the disk, asked to make it durable, said no.)
     #[error("the store cannot write")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// A bug of ours or a damaged file.
     #[error("the store is in a state that it must not be in")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// An [`Error::Unavailable`] with its reason.
+    pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(reason.into()))
+    }
+
+    /// An [`Error::Internal`] with its reason.
+    pub fn internal(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(Arc::from(reason.into()))
+    }
 }

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod models;
 pub mod responses;
 pub mod sessions;
+pub mod sqlite;
 pub mod store;
 
 pub use budgets::{Budget, Budgets, Scope, Slice, WindowKey, WindowKind, WindowTotals};
@@ -29,4 +30,5 @@ pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
 pub use models::{Model, Models};
 pub use responses::{Response, ResponseEvent, ResponseWrite, Responses};
 pub use sessions::{Fence, Session, SessionFilter, SessionState, SessionWrite, Sessions};
+pub use sqlite::SqliteStore;
 pub use store::{Pending, Store};

@@ -1,0 +1,38 @@
+//! Bringing a database's tables up to date.
+//!
+//! The migrations are listed in order; `PRAGMA user_version` is how many of them a database has. Each runs in a
+//! transaction of its own together with raising that number. One that was released is never edited: a change is a
+//! new file at the end of the list.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::error::Error;
+
+/// All migrations, oldest first.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_base.sql")];
+
+/// Runs the migrations that `conn`'s database does not have.
+///
+/// # Errors
+/// [`Error::NewerVersion`] if it has more than are known here.
+pub(super) fn run(conn: &mut Connection) -> Result<(), Error> {
+    run_list(conn, MIGRATIONS)
+}
+
+fn run_list(conn: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
+    let known = u32::try_from(migrations.len()).map_err(Error::internal)?;
+    let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known {
+        return Err(Error::NewerVersion { found, known });
+    }
+    for (version, migration) in (1u32..).zip(migrations).skip_while(|(at, _)| *at <= found) {
+        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
