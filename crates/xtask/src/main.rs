@@ -30,7 +30,11 @@ enum Task {
     /// each commit.
     Check,
     /// House rules alone: crate arrows, sizes, notes, paths, pages, words, forgotten files.
-    Tidy,
+    Tidy {
+        /// First break comments that are too wide.
+        #[arg(long)]
+        fix: bool,
+    },
     /// Everything that `check` does, then the engine's tests and the conformance suites; ends with
     /// the counts.
     Test {
@@ -47,7 +51,8 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Check => check::run(),
-        Task::Tidy => tidy::run(),
+        Task::Tidy { fix: false } => tidy::run(),
+        Task::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
         Task::Test { long } => test_all::run(long),
         Task::Deps => check::dependencies(),
         Task::BuildEngine => build_engine::run(),

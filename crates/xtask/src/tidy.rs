@@ -9,14 +9,15 @@ mod blobs;
 mod error_pages;
 mod modules;
 mod notes;
+mod rewrap;
 mod sizes;
 mod tree;
 mod where_is;
 mod words;
 
-use std::fmt;
+use std::{fmt, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use self::tree::Tree;
 use crate::shell;
@@ -65,6 +66,22 @@ pub(crate) fn run() -> Result<()> {
     println!("   {} files, {errors} errors, {} warnings", tree.len(), findings.len() - errors);
     if errors > 0 {
         bail!("house rules: {errors} to mend, each line above says how");
+    }
+    Ok(())
+}
+
+/// `cargo xtask tidy --fix`: breaks comments that are too wide, in every Rust file of the crates.
+///
+/// # Errors
+/// If a file can't be written.
+pub(crate) fn fix() -> Result<()> {
+    let root = shell::root();
+    for (path, file) in Tree::load(&root)?.rust_files() {
+        let rewrapped = rewrap::rewrap(&file.text);
+        if rewrapped != file.text {
+            println!("   rewrapped {path}");
+            fs::write(root.join(path), rewrapped).with_context(|| path.to_owned())?;
+        }
     }
     Ok(())
 }
