@@ -21,10 +21,13 @@ use crate::store::Pending;
 mod apply;
 mod columns;
 mod connection;
+mod journal;
 mod keys;
 mod migrate;
 mod models;
 mod readers;
+mod responses;
+mod sessions;
 mod writer;
 
 /// Everything durable of one node, in one SQLite database.

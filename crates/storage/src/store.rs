@@ -7,15 +7,20 @@ use std::pin::Pin;
 use crate::budgets::Budgets;
 use crate::commit::{Commit, Committed};
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::models::Models;
+use crate::responses::Responses;
+use crate::sessions::Sessions;
 
 /// What the store answers, later. Dropping it does not undo a write that was handed over.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// Everything durable of one node.
-pub trait Store: Ledger + Budgets + Keys + Models + Send + Sync + fmt::Debug {
+pub trait Store:
+    Ledger + Budgets + Keys + Models + Sessions + Journal + Responses + Send + Sync + fmt::Debug
+{
     /// Makes everything in `commit` durable, or nothing of it.
     ///
     /// # Errors

@@ -2,11 +2,24 @@
 
 use rusqlite::Connection;
 
+use super::{journal, responses, sessions};
 use crate::commit::Commit;
 use crate::error::Error;
 
 /// Applies all of `commit`. On an error the caller's savepoint undoes the rest.
-pub(super) fn apply(_conn: &Connection, commit: &Commit) -> Result<(), Error> {
+pub(super) fn apply(conn: &Connection, commit: &Commit) -> Result<(), Error> {
+    for fence in &commit.fences {
+        sessions::check_fence(conn, fence)?;
+    }
+    for write in &commit.sessions {
+        sessions::write(conn, write)?;
+    }
+    for write in &commit.responses {
+        responses::write(conn, write)?;
+    }
+    journal::append(conn, &commit.journal)?;
+    responses::append_events(conn, &commit.response_events)?;
+    responses::put_items(conn, &commit.items)?;
     if commit.ledger.is_empty() && commit.reservations.is_empty() {
         return Ok(());
     }

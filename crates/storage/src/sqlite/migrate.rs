@@ -9,7 +9,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::Error;
 
 /// All migrations, oldest first.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_base.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_base.sql"), include_str!("migrations/0002_sessions.sql")];
 
 /// Runs the migrations that `conn`'s database does not have.
 ///

@@ -1,0 +1,288 @@
+//! Stored responses, their events and items.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use types::Timestamp;
+use types::ids::{KeyId, ResponseId, SessionId};
+
+use super::{SqliteStore, columns};
+use crate::error::Error;
+use crate::responses::{
+    CHAIN_MAX, EVENTS_PAGE_MAX, ItemRow, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
+    Responses, Status,
+};
+use crate::store::Pending;
+
+const COLUMNS: &str = "id, session, account, user, key, previous, position, status, background, stream, idempotency_key,
+                       path, body_sha256, request, input, response, created_at, finished_at, delivered_at, deleted_at";
+
+impl Responses for SqliteStore {
+    fn response(&self, id: &ResponseId) -> Pending<Option<Response>> {
+        let id = id.clone();
+        self.read(move |conn| get(conn, &id))
+    }
+
+    fn chain(&self, id: &ResponseId) -> Pending<Vec<Response>> {
+        let id = id.clone();
+        self.read(move |conn| chain(conn, &id))
+    }
+
+    fn responses_of(&self, session: &SessionId) -> Pending<Vec<Response>> {
+        let session = session.clone();
+        self.read(move |conn| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM responses WHERE session = ?1 ORDER BY created_at, id"
+            );
+            let mut statement = conn.prepare_cached(&sql)?;
+            let rows = statement.query_map([session.as_str()], from_row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn open_responses(&self) -> Pending<Vec<Response>> {
+        self.read(|conn| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM responses WHERE finished_at IS NULL ORDER BY created_at, id"
+            );
+            let mut statement = conn.prepare_cached(&sql)?;
+            let rows = statement.query_map([], from_row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn response_events(
+        &self,
+        id: &ResponseId,
+        from: u64,
+        limit: usize,
+    ) -> Pending<Vec<ResponseEvent>> {
+        let id = id.clone();
+        self.read(move |conn| events(conn, &id, from, limit))
+    }
+
+    fn item(&self, account: &str, user: &str, item: &str) -> Pending<Option<ItemRow>> {
+        let (account, user, item) = (account.to_owned(), user.to_owned(), item.to_owned());
+        self.read(move |conn| {
+            let sql = "SELECT account, user, item, response, body FROM items
+                       WHERE account = ?1 AND user = ?2 AND item = ?3";
+            let found = conn.prepare_cached(sql)?.query_row([account, user, item], item_from_row);
+            Ok(found.optional()?)
+        })
+    }
+
+    fn find_post(&self, query: PostQuery) -> Pending<Option<Response>> {
+        self.read(move |conn| find_post(conn, &query))
+    }
+
+    fn mark_delivered(&self, id: &ResponseId, at: Timestamp) -> Pending<()> {
+        let id = id.clone();
+        self.write(move |conn| {
+            let sql =
+                "UPDATE responses SET delivered_at = coalesce(delivered_at, ?2) WHERE id = ?1";
+            conn.prepare_cached(sql)?.execute(params![id.as_str(), at.0])?;
+            Ok(())
+        })
+    }
+
+    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool> {
+        let id = id.clone();
+        self.write(move |conn| delete(conn, &id, at))
+    }
+}
+
+/// Applies one change.
+pub(super) fn write(conn: &Connection, write: &ResponseWrite) -> Result<(), Error> {
+    match write {
+        ResponseWrite::Open(response) => insert(conn, response),
+        ResponseWrite::Close { id, status, response, finished_at } => {
+            let sql = "UPDATE responses SET status = ?2, response = ?3, finished_at = ?4
+                       WHERE id = ?1 AND finished_at IS NULL";
+            let changed = conn.prepare_cached(sql)?.execute(params![
+                id.as_str(),
+                status.name(),
+                response,
+                finished_at.0
+            ])?;
+            if changed == 1 { Ok(()) } else { Err(Error::NotFound { what: "open response" }) }
+        }
+    }
+}
+
+fn insert(conn: &Connection, response: &Response) -> Result<(), Error> {
+    if get(conn, &response.id)?.is_some() {
+        return Err(Error::Exists { what: "response" });
+    }
+    let sql = format!(
+        "INSERT INTO responses ({COLUMNS})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+    );
+    conn.prepare_cached(&sql)?.execute(params![
+        response.id.as_str(),
+        response.session.as_str(),
+        response.account,
+        response.user,
+        response.key.as_str(),
+        response.previous.as_ref().map(ResponseId::as_str),
+        columns::from_count(response.position),
+        response.status.name(),
+        response.background,
+        response.stream,
+        response.post.idempotency_key,
+        response.post.path,
+        response.post.body_sha256,
+        response.request,
+        response.input,
+        response.response,
+        response.created_at.0,
+        response.finished_at.map(|at| at.0),
+        response.delivered_at.map(|at| at.0),
+        response.deleted_at.map(|at| at.0),
+    ])?;
+    Ok(())
+}
+
+/// Adds events. A number that is there already is refused: nothing that was sent is ever replaced.
+pub(super) fn append_events(conn: &Connection, events: &[ResponseEvent]) -> Result<(), Error> {
+    let sql =
+        "INSERT OR IGNORE INTO response_events (response, sequence, body) VALUES (?1, ?2, ?3)";
+    let mut statement = conn.prepare_cached(sql)?;
+    for event in events {
+        let added = statement.execute(params![
+            event.response.as_str(),
+            columns::from_count(event.sequence),
+            event.body
+        ])?;
+        if added != 1 {
+            return Err(Error::Exists { what: "response event" });
+        }
+    }
+    Ok(())
+}
+
+/// Makes items findable. A client may send an item again under its id: the newest wins.
+pub(super) fn put_items(conn: &Connection, items: &[ItemRow]) -> Result<(), Error> {
+    let sql = "INSERT OR REPLACE INTO items (account, user, item, response, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut statement = conn.prepare_cached(sql)?;
+    for item in items {
+        let response = item.response.as_str();
+        statement.execute(params![item.account, item.user, item.item, response, item.body])?;
+    }
+    Ok(())
+}
+
+/// Removes the bodies of a response that has ended.
+pub(super) fn delete(conn: &Connection, id: &ResponseId, at: Timestamp) -> Result<bool, Error> {
+    let sql = "UPDATE responses SET request = NULL, input = NULL, response = NULL, deleted_at = ?2
+               WHERE id = ?1 AND deleted_at IS NULL AND finished_at IS NOT NULL";
+    let deleted = conn.prepare_cached(sql)?.execute(params![id.as_str(), at.0])?;
+    if deleted == 0 {
+        return Ok(false);
+    }
+    for sql in [
+        "DELETE FROM response_events WHERE response = ?1",
+        "DELETE FROM items WHERE response = ?1",
+        "UPDATE journal SET body = NULL WHERE response = ?1",
+    ] {
+        conn.prepare_cached(sql)?.execute([id.as_str()])?;
+    }
+    Ok(true)
+}
+
+fn get(conn: &Connection, id: &ResponseId) -> Result<Option<Response>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM responses WHERE id = ?1");
+    Ok(conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()?)
+}
+
+fn chain(conn: &Connection, id: &ResponseId) -> Result<Vec<Response>, Error> {
+    let mut chain = Vec::new();
+    let mut next = Some(id.clone());
+    while let Some(id) = next.take() {
+        let Some(response) = get(conn, &id)? else { break };
+        next = response.previous.clone().filter(|_| chain.len() + 1 < CHAIN_MAX);
+        chain.push(response);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+fn events(
+    conn: &Connection,
+    id: &ResponseId,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<ResponseEvent>, Error> {
+    let sql = "SELECT sequence, body FROM response_events WHERE response = ?1 AND sequence >= ?2
+               ORDER BY sequence LIMIT ?3";
+    let limit = columns::from_count(limit.min(EVENTS_PAGE_MAX) as u64);
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows =
+        statement.query_map(params![id.as_str(), columns::from_count(from), limit], |row| {
+            Ok(ResponseEvent {
+                response: id.clone(),
+                sequence: columns::count(row, 0)?,
+                body: row.get(1)?,
+            })
+        })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn find_post(conn: &Connection, query: &PostQuery) -> Result<Option<Response>, Error> {
+    if let Some((idempotency_key, since)) = &query.idempotency_key {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM responses WHERE key = ?1 AND idempotency_key = ?2 AND created_at >= ?3
+             ORDER BY created_at DESC, id DESC LIMIT 1"
+        );
+        let found = conn
+            .prepare_cached(&sql)?
+            .query_row(params![query.key.as_str(), idempotency_key, since.0], from_row)
+            .optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    let Some((post, since)) = &query.retried else { return Ok(None) };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM responses
+         WHERE key = ?1 AND body_sha256 = ?2 AND path = ?3
+           AND (finished_at IS NULL OR (delivered_at IS NULL AND finished_at >= ?4))
+         ORDER BY created_at DESC, id DESC LIMIT 1"
+    );
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row(params![query.key.as_str(), post.body_sha256, post.path, since.0], from_row);
+    Ok(found.optional()?)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Response> {
+    let status: String = row.get(7)?;
+    let time = |at: usize| row.get::<_, Option<i64>>(at).map(|micros| micros.map(Timestamp));
+    Ok(Response {
+        id: columns::id(row, 0, ResponseId::parse)?,
+        session: columns::id(row, 1, SessionId::parse)?,
+        account: row.get(2)?,
+        user: row.get(3)?,
+        key: columns::id(row, 4, KeyId::parse)?,
+        previous: columns::opt_id(row, 5, ResponseId::parse)?,
+        position: columns::count(row, 6)?,
+        status: columns::required(Status::parse(&status))?,
+        background: row.get(8)?,
+        stream: row.get(9)?,
+        post: Post { idempotency_key: row.get(10)?, path: row.get(11)?, body_sha256: row.get(12)? },
+        request: row.get(13)?,
+        input: row.get(14)?,
+        response: row.get(15)?,
+        created_at: columns::timestamp(row, 16)?,
+        finished_at: time(17)?,
+        delivered_at: time(18)?,
+        deleted_at: time(19)?,
+    })
+}
+
+fn item_from_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
+    Ok(ItemRow {
+        account: row.get(0)?,
+        user: row.get(1)?,
+        item: row.get(2)?,
+        response: columns::id(row, 3, ResponseId::parse)?,
+        body: row.get(4)?,
+    })
+}
