@@ -38,8 +38,8 @@ class Flow:
 
     @property
     def mark(self):
-        """A word that no other flow says."""
-        return "m" + self.name.replace("_", "")
+        """A word that no other flow says, and that no other flow's word contains."""
+        return "m" + self.name.replace("_", "") + "q"
 
     def with_key(self, name, **options):
         return self.client.with_options(api_key=self.keys[name], **options)
@@ -65,9 +65,10 @@ class Flow:
     def user(self, text):
         return [{"role": "user", "content": f"{text} {self.mark}".strip()}]
 
-    def respond(self, text, **options):
+    def respond(self, prompt, /, **options):
+        """A response about this flow's mark."""
         options.setdefault("model", MODEL)
-        return self.client.responses.create(input=f"{text} {self.mark}".strip(), **options)
+        return self.client.responses.create(input=f"{prompt} {self.mark}".strip(), **options)
 
 
 def raises(kind, call):

@@ -28,7 +28,7 @@ def background_poll(f):
     done = finished(f, response.id)
     equal(done.status, "completed")
     equal(done.output_text, f"You said: in the background {f.mark}")
-    equal(done.usage.output_tokens, 7)
+    equal(done.usage.output_tokens, 6)
 
 
 @flow

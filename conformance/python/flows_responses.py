@@ -511,12 +511,12 @@ def responses_idempotency_key(f):
 
 @flow
 def responses_retried_post_attaches(f):
-    """A timed-out POST that the SDK sends again attaches to the open turn: one bill."""
+    """A POST that timed out and that the SDK sends again attaches to its turn: one response, one answer."""
     client = f.with_key("ci", max_retries=2, timeout=1.0)
-    response = client.responses.create(model=MODEL, input=f"[[delay_ms=1800]] patience {f.mark}")
+    response = client.responses.create(model=MODEL, input=f"[[fault:stall=8,times=1]] patience {f.mark}")
     equal(response.output_text, f"You said: patience {f.mark}")
-    finished = [line for line in f.sent() if line["finished"]]
-    equal(len(finished), 1, "finished answers at the provider")
+    equal(len([line for line in f.sent() if line["finished"]]), 1, "finished answers at the provider")
+    equal(len({line["call_id"] for line in f.sent()}), 1, "Calls: the step is the same")
 
 
 @flow

@@ -13,7 +13,7 @@ Directives are read from the system and developer messages and from the last use
     [[next]]                        what follows is for the answer after the next tool result, and so on
     [[usage:prompt=9,completion=4,cached=2]]    report this usage instead of counting
     [[delay_ms=50]]                 pause before each piece of a stream, and before a JSON answer
-    [[fault:status=500]]            an error object (with times=2: the first two times only; retry_after=1)
+    [[fault:status=500]]            an error object (retry_after=1 adds that header)
     [[fault:drop]]                  close before the first byte
     [[fault:cut_after=5]]           break off after 5 pieces (of a JSON answer: after half)
     [[fault:stall=3]]               three seconds of silence after the first piece
@@ -21,6 +21,7 @@ Directives are read from the system and developer messages and from the last use
     [[fault:error_after=2]]         an error object in the stream after 2 pieces, then the end
     [[fault:no_done]]               a clean end without [DONE]
     [[fault:no_usage]]              no usage, though it was asked for
+    [[fault:…,times=2]]             only the first two times that these messages come
 
 Otherwise: after a tool result `The tool said: RESULT`, with a JSON schema a value that satisfies it,
 else `You said: ` and the last user message without its directives.
@@ -299,6 +300,8 @@ class Script:
 
     def answer(self, exchange):
         plan = Plan(exchange.body)
+        if "times" in plan.faults and self.count(plan) > number(plan.faults["times"]):
+            plan.faults = {}
         self.fail_first(exchange, plan)
         answers = [answer_for(plan, index) for index in range(int(exchange.body.get("n") or 1))]
         usage = usage_of(plan, answers)
@@ -310,8 +313,6 @@ class Script:
     def fail_first(self, exchange, plan):
         faults = plan.faults
         if not ({"status", "drop"} & faults.keys()):
-            return
-        if "times" in faults and self.count(plan) > int(number(faults["times"])):
             return
         if "drop" in faults:
             exchange.status = 0
