@@ -9,8 +9,8 @@ use crate::ledger::LedgerRow;
 use crate::responses::{ItemRow, ResponseEvent, ResponseWrite};
 use crate::sessions::{Fence, SessionWrite};
 
-/// One transaction's worth of typed rows. Applied in the order of the fields: a settlement (in `ledger`) frees money
-/// before a reservation of the same commit asks for it.
+/// One transaction's worth of typed rows. `fences` are checked first, then all is applied in the order of the fields: a
+/// settlement (in `ledger`) frees money before a reservation of the same commit asks for it.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
     /// Calls that ended; their charges move the budgets' amounts.

@@ -37,7 +37,9 @@ pub enum Error {
         what: &'static str,
     },
     /// The database was written by a newer program; opening it with this one could damage it.
-    #[error("the database has version {found} and this program knows {known} at most: use the newer program")]
+    #[error(
+        "the database has version {found} and this program knows {known} at most: use the newer program"
+    )]
     NewerVersion {
         /// The database's version.
         found: u32,

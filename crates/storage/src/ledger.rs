@@ -9,6 +9,9 @@ use types::{ErrorCode, Money, Timestamp, Usage};
 use crate::budgets::WindowKey;
 use crate::store::Pending;
 
+/// Ledger rows in one answer at most.
+pub const CALLS_PAGE_MAX: usize = 1_000;
+
 /// A finished Call, or a finished attempt of a Call that is asked again (`attempt` tells them apart).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerRow {
@@ -126,15 +129,15 @@ pub struct CallFilter {
     pub key: Option<KeyId>,
     /// Began at or after.
     pub since: Option<Timestamp>,
-    /// Began before (for paging: the last row's start).
+    /// Calls that came in before this one (for paging: the last row's).
     pub before: Option<CallId>,
-    /// At most so many; the store's own limit is 1,000.
+    /// At most so many rows; [`CALLS_PAGE_MAX`] is the store's own limit.
     pub limit: usize,
 }
 
 /// The ledger, read. It is written by [`crate::Commit`] only.
 pub trait Ledger {
-    /// Rows, newest first.
+    /// Rows, newest Call first; of one Call, its newest attempt first.
     fn calls(&self, filter: CallFilter) -> Pending<Vec<LedgerRow>>;
 
     /// All rows (attempts) of one Call, oldest first; empty if it is not there.

@@ -16,13 +16,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::{Commit, Committed};
 use crate::error::Error;
-use crate::store::Pending;
+use crate::store::{Pending, Store};
 
 mod apply;
+mod budgets;
 mod columns;
 mod connection;
 mod journal;
 mod keys;
+mod ledger;
 mod migrate;
 mod models;
 mod readers;
@@ -70,14 +72,6 @@ impl SqliteStore {
         })
     }
 
-    /// Makes everything in `commit` durable, or nothing of it.
-    fn commit_rows(&self, commit: Commit) -> Pending<Committed> {
-        self.write_numbered(move |conn, sequence| {
-            apply::apply(conn, &commit)?;
-            Ok(Committed { sequence })
-        })
-    }
-
     /// Runs `work` in the writer's next transaction, under a savepoint of its own: on an error nothing of it is
     /// done, and the others in that transaction are. The answer comes when it is on disk.
     ///
@@ -115,6 +109,15 @@ impl SqliteStore {
             let (read, answer) = readers::read(work);
             reads.send(read).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&self, commit: Commit) -> Pending<Committed> {
+        self.write_numbered(move |conn, sequence| {
+            apply::apply(conn, &commit)?;
+            Ok(Committed { sequence })
         })
     }
 }

@@ -2,15 +2,18 @@
 
 use rusqlite::Connection;
 
-use super::{journal, responses, sessions};
+use super::{budgets, journal, ledger, responses, sessions};
 use crate::commit::Commit;
 use crate::error::Error;
 
 /// Applies all of `commit`. On an error the caller's savepoint undoes the rest.
 pub(super) fn apply(conn: &Connection, commit: &Commit) -> Result<(), Error> {
+    // First, so that a node which was replaced hears that, and not that a budget is exhausted.
     for fence in &commit.fences {
         sessions::check_fence(conn, fence)?;
     }
+    ledger::insert(conn, &commit.ledger)?;
+    budgets::reserve(conn, &commit.reservations)?;
     for write in &commit.sessions {
         sessions::write(conn, write)?;
     }
@@ -19,9 +22,5 @@ pub(super) fn apply(conn: &Connection, commit: &Commit) -> Result<(), Error> {
     }
     journal::append(conn, &commit.journal)?;
     responses::append_events(conn, &commit.response_events)?;
-    responses::put_items(conn, &commit.items)?;
-    if commit.ledger.is_empty() && commit.reservations.is_empty() {
-        return Ok(());
-    }
-    Err(Error::internal("ledger rows and reservations are not written yet"))
+    responses::put_items(conn, &commit.items)
 }

@@ -3,9 +3,11 @@
 //! Reading is strict: a column that does not hold what it must is a damaged database, told as such.
 
 use rusqlite::types::Type;
-use rusqlite::{Row, RowIndex};
+use rusqlite::{ErrorCode, Row, RowIndex};
 use serde::de::DeserializeOwned;
 use types::{Money, Timestamp};
+
+use crate::error::Error;
 
 /// An id column; `parse` is the id type's own.
 pub(super) fn id<T>(
@@ -58,8 +60,8 @@ pub(super) fn opt_count(row: &Row<'_>, at: impl RowIndex) -> rusqlite::Result<Op
 }
 
 /// A value as its serde text, for small lists and enums with content.
-pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, crate::Error> {
-    serde_json::to_string(value).map_err(crate::Error::internal)
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(Error::internal)
 }
 
 /// A column that [`to_json`] made.
@@ -68,11 +70,25 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, at: impl RowIndex) -> rus
     serde_json::from_str(text).map_err(damaged)
 }
 
+/// A list as JSON, or NULL if it is empty.
+pub(super) fn list_to_json<T: serde::Serialize>(list: &[T]) -> Result<Option<String>, Error> {
+    if list.is_empty() { Ok(None) } else { to_json(&list).map(Some) }
+}
+
+/// A column that [`list_to_json`] made.
+pub(super) fn list_from_json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    at: impl RowIndex,
+) -> rusqlite::Result<Vec<T>> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(damaged)?;
+    text.map_or(Ok(Vec::new()), |text| serde_json::from_str(text).map_err(damaged))
+}
+
 /// The name that serde gives to a unit variant.
-pub(super) fn to_name<T: serde::Serialize>(value: &T) -> Result<String, crate::Error> {
-    match serde_json::to_value(value).map_err(crate::Error::internal)? {
+pub(super) fn to_name<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    match serde_json::to_value(value).map_err(Error::internal)? {
         serde_json::Value::String(name) => Ok(name),
-        other => Err(crate::Error::internal(format!("not a name: {other}"))),
+        other => Err(Error::internal(format!("not a name: {other}"))),
     }
 }
 
@@ -91,9 +107,41 @@ pub(super) fn opt_name<T: DeserializeOwned>(
     name.map(parse).transpose()
 }
 
+/// Says [`Error::Exists`] where an insert failed because its key is taken.
+pub(super) fn unless_taken(
+    inserted: rusqlite::Result<usize>,
+    what: &'static str,
+) -> Result<(), Error> {
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Err(Error::Exists { what })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The smallest text that an id made at or after `time` can have: what a UUIDv7 in base32 begins with.
+pub(super) fn oldest_id(prefix: &str, time: Timestamp) -> String {
+    /// Bits of a UUIDv7 that are its time in milliseconds.
+    const TIME_BITS: u32 = 48;
+    const BITS_PER_CHAR: u32 = 5;
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let millis = u64::try_from(time.millis()).unwrap_or(0);
+    let whole_chars = TIME_BITS / BITS_PER_CHAR;
+    let digits = (1..=whole_chars).map(|place| {
+        let digit = millis >> (TIME_BITS - place * BITS_PER_CHAR) & 31;
+        char::from(ALPHABET[usize::try_from(digit).unwrap_or(0)])
+    });
+    prefix.chars().chain(digits).collect()
+}
+
 /// A column that does not hold what it must.
 pub(super) fn damaged(
     reason: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, reason.into())
 }
+
+#[cfg(test)]
+mod tests;

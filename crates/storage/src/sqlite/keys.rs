@@ -77,7 +77,6 @@ fn is_taken(conn: &Connection, key: &Key) -> Result<bool, Error> {
 }
 
 fn delete(conn: &Connection, id: &KeyId) -> Result<bool, Error> {
-    let deleted =
-        conn.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id.as_str()])?;
+    let deleted = conn.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id.as_str()])?;
     Ok(deleted > 0)
 }

@@ -79,9 +79,8 @@ fn delete(conn: &Connection, name: &str) -> Result<bool, Error> {
 
 fn taken(conn: &Connection) -> Result<Vec<Taken>, Error> {
     let sql = "SELECT kind, name, sha256 FROM taken ORDER BY kind, name";
-    let from_row = |row: &Row<'_>| {
-        Ok(Taken { kind: row.get(0)?, name: row.get(1)?, sha256: row.get(2)? })
-    };
+    let from_row =
+        |row: &Row<'_>| Ok(Taken { kind: row.get(0)?, name: row.get(1)?, sha256: row.get(2)? });
     let taken = conn.prepare_cached(sql)?.query_map([], from_row)?.collect::<Result<_, _>>()?;
     Ok(taken)
 }

@@ -98,3 +98,50 @@ CREATE TABLE reconciliations (
     unreconciled_before   INTEGER NOT NULL,
     unreconciled_charged  INTEGER
 ) STRICT;
+
+-- One row per attempt of a Call. `user`, `task` and `target` are NULL where they equal `key`, `call` and `name`; the
+-- token columns are NULL together where the usage is unknown; `dropped` and `charges` are JSON lists, NULL if empty.
+CREATE TABLE ledger (
+    row                INTEGER PRIMARY KEY,
+    call               TEXT NOT NULL,
+    attempt            TEXT NOT NULL,
+    parent             TEXT,
+    account            TEXT NOT NULL,
+    key                TEXT NOT NULL,
+    user               TEXT,
+    session            TEXT,
+    step               TEXT,
+    task               TEXT,
+    class              TEXT NOT NULL,
+    door               TEXT NOT NULL,
+    kind               TEXT NOT NULL,
+    name               TEXT NOT NULL,
+    target             TEXT,
+    model_version      TEXT,
+    error              TEXT,
+    stop               TEXT,
+    input_tokens       INTEGER,
+    cached_tokens      INTEGER,
+    cache_write_tokens INTEGER,
+    output_tokens      INTEGER,
+    reasoning_tokens   INTEGER,
+    price_version      TEXT,
+    cost               INTEGER NOT NULL,
+    unreconciled       INTEGER NOT NULL,
+    reserved           INTEGER NOT NULL,
+    over_bound         INTEGER NOT NULL,
+    output_cap         INTEGER,
+    dropped            TEXT,
+    started_at         INTEGER NOT NULL,
+    first_content_us   INTEGER,
+    total_us           INTEGER NOT NULL,
+    target_us          INTEGER NOT NULL,
+    reused_tokens      INTEGER,
+    charges            TEXT
+) STRICT;
+
+-- A Call's id begins with its time, so all of these grow at their end.
+CREATE UNIQUE INDEX ledger_attempts ON ledger (call, attempt);
+CREATE INDEX ledger_accounts ON ledger (account, call);
+CREATE INDEX ledger_sessions ON ledger (session, call) WHERE session IS NOT NULL;
+CREATE INDEX ledger_tasks ON ledger (task, call) WHERE task IS NOT NULL;

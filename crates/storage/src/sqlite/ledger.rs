@@ -1,0 +1,257 @@
+//! The ledger.
+//!
+//! Its insert is on the way of every Call, so a row is one statement into one table with two full indexes; a task
+//! that is the Call itself and a user that is the key are kept as NULL, which saves their bytes and, for the task, an
+//! index entry. Rows are listed in order of the Call's id, which is the order in which the Calls came in.
+//!
+//! Invariant: a row moves its money in the transaction that inserts it, and only if it was not there before.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Params, Row, params, params_from_iter};
+use types::ids::{AttemptId, CallId, KeyId, SessionId, StepId};
+use types::{ErrorCode, Money, Stop, Usage};
+
+use super::budgets::{self, Moves};
+use super::{SqliteStore, columns};
+use crate::budgets::WindowKey;
+use crate::error::Error;
+use crate::ledger::{CALLS_PAGE_MAX, CallFilter, Charge, Held, Ledger, LedgerRow};
+use crate::store::Pending;
+
+impl Ledger for SqliteStore {
+    fn calls(&self, filter: CallFilter) -> Pending<Vec<LedgerRow>> {
+        self.read(move |conn| list(conn, &filter))
+    }
+
+    fn call(&self, id: &CallId) -> Pending<Vec<LedgerRow>> {
+        let id = id.clone();
+        self.read(move |conn| {
+            let sql = format!("SELECT {COLUMNS} FROM ledger WHERE call = ?1 ORDER BY attempt");
+            query(conn, &sql, [id.as_str()])
+        })
+    }
+}
+
+/// The columns, in the order in which they are written and read.
+const COLUMNS: &str = "call, attempt, parent, account, key, user, session, step, task, class, door, kind, name, target,
+    model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at, first_content_us,
+    total_us, target_us, reused_tokens, charges";
+
+const INSERT: &str = "INSERT INTO ledger (call, attempt, parent, account, key, user, session, step, task, class, door,
+    kind, name, target, model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
+    reasoning_tokens, price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at,
+    first_content_us, total_us, target_us, reused_tokens, charges)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
+    ON CONFLICT (call, attempt) DO NOTHING";
+
+/// Inserts rows and moves their money. A row that is there already changes nothing.
+pub(super) fn insert(conn: &Connection, rows: &[LedgerRow]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut moves = Moves::default();
+    for row in rows {
+        if insert_row(conn, row)? {
+            charge(conn, row, &mut moves)?;
+        }
+    }
+    moves.write(conn)
+}
+
+/// False if it was there.
+fn insert_row(conn: &Connection, row: &LedgerRow) -> Result<bool, Error> {
+    let usage = row.usage.as_ref();
+    let tokens = |of: fn(&Usage) -> u64| usage.map(|usage| columns::from_count(of(usage)));
+    let changed = conn.prepare_cached(INSERT)?.execute(params![
+        row.call.as_str(),
+        row.attempt.as_str(),
+        row.parent.as_ref().map(CallId::as_str),
+        row.account,
+        row.key.as_str(),
+        unless_equal(&row.user, row.key.as_str()),
+        row.session.as_ref().map(SessionId::as_str),
+        row.step.as_ref().map(StepId::as_str),
+        unless_equal(&row.task, row.call.as_str()),
+        row.class,
+        row.door.name(),
+        row.kind,
+        row.name,
+        unless_equal(&row.target, &row.name),
+        row.model_version,
+        row.error.map(ErrorCode::name),
+        row.stop.map(stop_name),
+        tokens(|usage| usage.input_tokens),
+        tokens(|usage| usage.cached_tokens),
+        tokens(|usage| usage.cache_write_tokens),
+        tokens(|usage| usage.output_tokens),
+        tokens(|usage| usage.reasoning_tokens),
+        row.price_version,
+        row.cost.nanodollars(),
+        row.unreconciled.nanodollars(),
+        row.reserved.nanodollars(),
+        row.over_bound,
+        row.output_cap.map(columns::from_count),
+        columns::list_to_json(&row.dropped)?,
+        row.started_at.0,
+        row.first_content_us.map(columns::from_count),
+        columns::from_count(row.total_us),
+        columns::from_count(row.target_us),
+        row.reused_tokens.map(columns::from_count),
+        columns::list_to_json(&row.charges)?,
+    ])?;
+    Ok(changed > 0)
+}
+
+/// Moves what `row` charges.
+fn charge(conn: &Connection, row: &LedgerRow, moves: &mut Moves) -> Result<(), Error> {
+    let mut released = Vec::new();
+    for charge in &row.charges {
+        if let Held::Reservation(id) = &charge.held {
+            released.extend(budgets::release(conn, id, moves)?);
+        }
+    }
+    for charge in &row.charges {
+        budgets::refuse_negative(charge.settled)?;
+        budgets::refuse_negative(charge.unreconciled)?;
+        let window = match &charge.held {
+            Held::Reservation(_) => held_window(row, charge, &released),
+            Held::Slices(parts) => {
+                for part in parts {
+                    let amount = part.charged + part.returned;
+                    budgets::take_from_slice(conn, &part.slice, amount, moves)?;
+                }
+                charge.window
+            }
+        };
+        // An empty move would open the window.
+        if charge.settled + charge.unreconciled > Money::ZERO {
+            let amounts = moves.of(charge.budget.as_str(), window);
+            amounts.settled += charge.settled;
+            amounts.unreconciled += charge.unreconciled;
+        }
+    }
+    Ok(())
+}
+
+/// The window in which a reservation held its money: a later one may have been open than the caller's clock said.
+fn held_window(row: &LedgerRow, charge: &Charge, released: &[(String, WindowKey)]) -> WindowKey {
+    let held = released.iter().find(|(budget, _)| budget == charge.budget.as_str());
+    if held.is_none() && charge.settled + charge.unreconciled > Money::ZERO {
+        tracing::error!(call = %row.call, attempt = %row.attempt, budget = %charge.budget,
+            "charged without a reservation that holds the money");
+    }
+    held.map_or(charge.window, |(_, window)| *window)
+}
+
+/// `None` for a text that another column holds.
+fn unless_equal<'a>(text: &'a str, other: &str) -> Option<&'a str> {
+    (text != other).then_some(text)
+}
+
+const fn stop_name(stop: Stop) -> &'static str {
+    match stop {
+        Stop::End => "end",
+        Stop::Length => "length",
+        Stop::ToolCalls => "tool_calls",
+        Stop::ContentFilter => "content_filter",
+    }
+}
+
+fn list(conn: &Connection, filter: &CallFilter) -> Result<Vec<LedgerRow>, Error> {
+    let mut sql = format!("SELECT {COLUMNS} FROM ledger WHERE true");
+    let mut values: Vec<Value> = Vec::new();
+    let mut and = |condition: &str, value: Value| {
+        values.push(value);
+        let number = values.len().to_string();
+        sql.push_str(" AND ");
+        sql.push_str(&condition.replace('?', &format!("?{number}")));
+    };
+    // The narrowest filter that is set picks its index; a `+` keeps the next one's out of the choice.
+    let mut plus = "";
+    if let Some(session) = &filter.session {
+        and("session = ?", session.as_str().to_owned().into());
+        plus = "+";
+    }
+    if let Some(task) = &filter.task {
+        let condition = "(task = ? OR (task IS NULL AND call = ?))";
+        and(&condition.replace("task =", &format!("{plus}task =")), task.clone().into());
+        plus = "+";
+    }
+    if let Some(account) = &filter.account {
+        and(&format!("{plus}account = ?"), account.clone().into());
+    }
+    if let Some(key) = &filter.key {
+        and("key = ?", key.as_str().to_owned().into());
+    }
+    if let Some(before) = &filter.before {
+        and("call < ?", before.as_str().to_owned().into());
+    }
+    if let Some(since) = filter.since {
+        // A Call's id is as old as the Call: this bounds what is looked at, the next says it exactly.
+        and("call >= ?", columns::oldest_id(CallId::PREFIX, since).into());
+        and("started_at >= ?", since.0.into());
+    }
+    let limit = filter.limit.min(CALLS_PAGE_MAX);
+    values.push(i64::try_from(limit).map_err(Error::internal)?.into());
+    sql.push_str(&format!(" ORDER BY call DESC, attempt DESC LIMIT ?{}", values.len()));
+    query(conn, &sql, params_from_iter(values))
+}
+
+fn query(conn: &Connection, sql: &str, values: impl Params) -> Result<Vec<LedgerRow>, Error> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(values, from_row)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<LedgerRow> {
+    let call = columns::id(row, "call", CallId::parse)?;
+    let key = columns::id(row, "key", KeyId::parse)?;
+    let name: String = row.get("name")?;
+    Ok(LedgerRow {
+        attempt: columns::id(row, "attempt", AttemptId::parse)?,
+        parent: columns::opt_id(row, "parent", CallId::parse)?,
+        account: row.get("account")?,
+        user: row.get::<_, Option<_>>("user")?.unwrap_or_else(|| key.as_str().to_owned()),
+        session: columns::opt_id(row, "session", SessionId::parse)?,
+        step: columns::opt_id(row, "step", StepId::parse)?,
+        task: row.get::<_, Option<_>>("task")?.unwrap_or_else(|| call.as_str().to_owned()),
+        class: row.get("class")?,
+        door: columns::name(row, "door")?,
+        kind: row.get("kind")?,
+        target: row.get::<_, Option<_>>("target")?.unwrap_or_else(|| name.clone()),
+        model_version: row.get("model_version")?,
+        error: columns::opt_name(row, "error")?,
+        stop: columns::opt_name(row, "stop")?,
+        usage: usage(row)?,
+        price_version: row.get("price_version")?,
+        cost: columns::money(row, "cost")?,
+        unreconciled: columns::money(row, "unreconciled")?,
+        reserved: columns::money(row, "reserved")?,
+        over_bound: row.get("over_bound")?,
+        output_cap: columns::opt_count(row, "output_cap")?,
+        dropped: columns::list_from_json(row, "dropped")?,
+        started_at: columns::timestamp(row, "started_at")?,
+        first_content_us: columns::opt_count(row, "first_content_us")?,
+        total_us: columns::count(row, "total_us")?,
+        target_us: columns::count(row, "target_us")?,
+        reused_tokens: columns::opt_count(row, "reused_tokens")?,
+        charges: columns::list_from_json(row, "charges")?,
+        call,
+        key,
+        name,
+    })
+}
+
+/// The usage, unknown where no input tokens are.
+fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
+    let Some(input_tokens) = columns::opt_count(row, "input_tokens")? else { return Ok(None) };
+    Ok(Some(Usage {
+        input_tokens,
+        cached_tokens: columns::count(row, "cached_tokens")?,
+        cache_write_tokens: columns::count(row, "cache_write_tokens")?,
+        output_tokens: columns::count(row, "output_tokens")?,
+        reasoning_tokens: columns::count(row, "reasoning_tokens")?,
+    }))
+}
