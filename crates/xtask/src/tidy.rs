@@ -7,6 +7,7 @@
 mod arrows;
 mod blobs;
 mod error_pages;
+mod manifests;
 mod modules;
 mod notes;
 mod rewrap;
@@ -87,9 +88,10 @@ pub(crate) fn fix() -> Result<()> {
 }
 
 fn all_rules(tree: &Tree) -> Vec<Finding> {
-    let rules: [fn(&Tree) -> Vec<Finding>; 8] = [
+    let rules: [fn(&Tree) -> Vec<Finding>; 9] = [
         blobs::check,
         error_pages::check,
+        manifests::check,
         modules::check,
         notes::check,
         sizes::check_lengths,

@@ -1,5 +1,5 @@
 use super::tree::Tree;
-use super::{Finding, blobs, error_pages, modules, notes, sizes, where_is, words};
+use super::{Finding, blobs, error_pages, manifests, modules, notes, sizes, where_is, words};
 
 fn places(findings: &[Finding]) -> Vec<&str> {
     findings.iter().map(|finding| finding.place.as_str()).collect()
@@ -21,15 +21,18 @@ fn large_files_stay_out() {
 #[test]
 fn codes_and_pages_match() {
     let source = "codes! {\n    /// Nothing.\n    NotFound = \"not_found\", 404, Never;\n    \
-                  TooLarge = \"too_large\", 413, Never;\n}\nconst NAME: &str = \"internal\";\n";
+                  TooLarge = \"too_large\", 413, Never;\n    \
+                  Conflict = \"conflict\", 400, Never;\n}\nconst NAME: &str = \"internal\";\n";
     let tree = Tree::of(&[
         ("crates/types/src/error.rs", source),
         ("docs/errors/README.md", ""),
-        ("docs/errors/not_found.md", ""),
+        ("docs/errors/not_found.md", "HTTP 404; no"),
+        ("docs/errors/conflict.md", "HTTP 409; no"),
         ("docs/errors/old_code.md", ""),
     ]);
     let findings = error_pages::check(&tree);
-    assert_eq!(places(&findings), ["docs/errors/too_large.md", "docs/errors/old_code.md"]);
+    let expected = ["too_large", "conflict", "old_code"].map(|n| format!("docs/errors/{n}.md"));
+    assert_eq!(places(&findings), expected);
 }
 
 #[test]
@@ -125,4 +128,18 @@ fn machines_are_not_named() {
     let host = concat!("\"resolved\": \"https://registry.", "npmjs.org/x\"\n");
     let tree = Tree::of(&[("a.md", machine), (".gitignore", part), ("package-lock.json", host)]);
     assert_eq!(places(&words::check(&tree)), ["a.md:1", "package-lock.json:1"]);
+}
+
+#[test]
+fn crates_take_the_lints() {
+    let good = "[lib]\ndoctest = false\n\n[lints]\nworkspace = true\n";
+    let tree = Tree::of(&[
+        ("crates/a/Cargo.toml", good),
+        ("crates/a/src/lib.rs", ""),
+        ("crates/b/Cargo.toml", "[lints]\nworkspace = true\n"),
+        ("crates/b/src/lib.rs", ""),
+        ("crates/c/Cargo.toml", "[package]\n"),
+    ]);
+    let findings = manifests::check(&tree);
+    assert_eq!(places(&findings), ["crates/b/Cargo.toml", "crates/c/Cargo.toml"]);
 }
