@@ -1,0 +1,2 @@
+//! OpenAI's chat completions.
+pub mod errors;

@@ -1,0 +1,143 @@
+//! Errors of chat completions, both ways.
+//!
+//! [`parse`] reads what an upstream answered and says what a caller can do about it; [`render`] writes ours. The class
+//! follows the error's `code` first and its status second: OpenAI-like servers use one status for
+//! several causes. Whether money may have been spent is judged here too: a refusal (4xx) and a server's own error
+//! object are not billed; a bare 5xx may come from a proxy in front of a provider that went on, so nobody knows.
+
+use ::types::error::Billed;
+use ::types::ids::CallId;
+use ::types::{ErrorCode, Failure};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::openai::error_object;
+
+/// Characters of an upstream's message that are repeated to the client.
+const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// An error body, as an HTTP answer or in a stream.
+pub fn render(failure: &Failure, call: Option<&CallId>) -> Bytes {
+    Bytes::from(json!({ "error": error_object(failure, call) }).to_string())
+}
+
+/// The error of an upstream that answered with this status and body.
+pub fn parse(status: u16, body: &[u8]) -> Failure {
+    let said = serde_json::from_slice::<Body>(body).ok();
+    let known = said.as_ref().and_then(|body| body.error.as_ref().map(Said::of));
+    // FastAPI-style servers (vLLM, SGLang) say `message` or `detail` at the top.
+    let plain = said.as_ref().and_then(|body| body.message.as_ref().or(body.detail.as_ref()));
+    let billed = billed(status, known.is_some() || plain.is_some());
+    let said = known.unwrap_or_else(|| Said { message: plain.map(text_of), ..Said::default() });
+    let code = classify(status, &said);
+    let message = match &said.message {
+        Some(message) => format!("the provider answered {status}: {}", shorten(message)),
+        None => format!("the provider answered {status} without an error that can be read"),
+    };
+    let param = said.param.map(String::into_boxed_str);
+    Failure { param, ..Failure::new(code, message).billed(billed) }
+}
+
+/// The error in a `{"error": …}` object of a stream or of a 200, if `body` is one.
+pub(crate) fn parse_in_answer(body: &[u8]) -> Option<Failure> {
+    let said = serde_json::from_slice::<Body>(body).ok()?;
+    let error = said.error.filter(|error| !error.is_null() && *error != Value::Bool(false))?;
+    let said = Said::of(&error);
+    let code = match classify(500, &said) {
+        // A stream that has begun was not refused for its rate.
+        ErrorCode::RateLimited => ErrorCode::UpstreamFailed,
+        code => code,
+    };
+    let message = said.message.as_deref().map_or("no message", shorten);
+    let text = format!("the provider failed in its answer: {message}");
+    Some(Failure::new(code, text).billed(Billed::Unknown))
+}
+
+/// Whether an error answer may cost money.
+const fn billed(status: u16, said_by_the_provider: bool) -> Billed {
+    match status {
+        400..=499 => Billed::No,
+        504 | 524 => Billed::Unknown,
+        _ if said_by_the_provider => Billed::No,
+        _ => Billed::Unknown,
+    }
+}
+
+fn classify(status: u16, said: &Said) -> ErrorCode {
+    match said.code.as_deref().unwrap_or_default() {
+        "context_length_exceeded" => return ErrorCode::ContextLengthExceeded,
+        "model_not_found" => return ErrorCode::ModelNotFound,
+        "content_filter" | "content_policy_violation" => return ErrorCode::ContentFiltered,
+        // The operator's account is out of money: another provider may do it, waiting won't help.
+        "insufficient_quota"
+        | "credit_balance_exhausted"
+        | "organization_spend_limit_exceeded"
+        | "project_spend_limit_exceeded"
+        | "organization_usage_limit_exceeded" => return ErrorCode::UpstreamFailed,
+        _ => {}
+    }
+    match status {
+        // Servers without the code say it in words only.
+        400 if said.message.as_deref().is_some_and(says_context_length) => {
+            ErrorCode::ContextLengthExceeded
+        }
+        401..=403 => ErrorCode::UpstreamFailed,
+        404 => ErrorCode::ModelNotFound,
+        408 => ErrorCode::UpstreamTimeout,
+        413 => ErrorCode::TooLarge,
+        429 => ErrorCode::RateLimited,
+        400..=499 => ErrorCode::InvalidRequest,
+        504 | 524 => ErrorCode::UpstreamTimeout,
+        _ => ErrorCode::UpstreamFailed,
+    }
+}
+
+fn says_context_length(message: &str) -> bool {
+    message.contains("maximum context length") || message.contains("context window")
+}
+
+fn shorten(message: &str) -> &str {
+    let end = message.char_indices().nth(MESSAGE_CHARS_MAX).map_or(message.len(), |(at, _)| at);
+    message.get(..end).unwrap_or(message)
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    error: Option<Value>,
+    #[serde(default)]
+    message: Option<Value>,
+    #[serde(default)]
+    detail: Option<Value>,
+}
+
+/// What an error object says; a plain string is its message.
+#[derive(Default)]
+struct Said {
+    message: Option<String>,
+    code: Option<String>,
+    param: Option<String>,
+}
+
+impl Said {
+    fn of(error: &Value) -> Self {
+        let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
+        match error {
+            Value::Object(_) => Self {
+                message: text("message"),
+                code: text("code").or_else(|| text("type")),
+                param: text("param"),
+            },
+            Value::String(message) => Self { message: Some(message.clone()), ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

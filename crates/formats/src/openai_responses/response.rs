@@ -1,0 +1,282 @@
+//! Items as neutral messages, and the response object.
+//!
+//! [`items_to_messages`] is append-only: the messages of a history are a prefix of the messages of any longer one
+//! that ends a model's answer in between, so a target's prompt cache and the engine's held state stay valid.
+//! [`ResponseSkeleton`] holds what a response says about its request and renders all 31 fields that Open Responses
+//! requires, at any point of its life.
+
+use ::types::Failure;
+use ::types::clock::Timestamp;
+use ::types::conversation::{Message, Part, Role, ToolCall};
+use ::types::usage::Usage;
+use serde_json::{Map, Value, json};
+
+use super::types::{CreateResponse, InputItem, ItemKind};
+use crate::json::{at, join};
+
+/// What a response says about its request, whatever becomes of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResponseSkeleton {
+    fields: Map<String, Value>,
+}
+
+/// What has become of a response.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseState {
+    /// `queued`, `in_progress`, `completed`, `failed`, `incomplete` or `cancelled`.
+    pub status: String,
+    /// Its items.
+    pub output: Vec<Value>,
+    /// What was counted, where it ended and that is known.
+    pub usage: Option<Usage>,
+    /// [`super::errors::response_error`], if it failed.
+    pub error: Option<Value>,
+    /// Why it is incomplete.
+    pub incomplete_reason: Option<String>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+}
+
+impl ResponseSkeleton {
+    /// The skeleton of the response `id` to `request`.
+    pub fn new(id: &str, created_at: Timestamp, request: &CreateResponse) -> Self {
+        let value = json!({
+            "id": id,
+            "object": "response",
+            "created_at": created_at.seconds(),
+            "status": "in_progress",
+            "completed_at": null,
+            "background": request.background,
+            "error": null,
+            "incomplete_details": null,
+            "instructions": request.instructions,
+            "max_output_tokens": request.max_output_tokens,
+            "max_tool_calls": request.max_tool_calls,
+            "model": request.model,
+            "output": [],
+            "parallel_tool_calls": request.parallel_tool_calls.unwrap_or(true),
+            "previous_response_id": request.previous_response_id,
+            "prompt_cache_key": request.prompt_cache_key,
+            "reasoning": request.reasoning,
+            "safety_identifier": request.safety_identifier,
+            "service_tier": "default",
+            "store": request.store,
+            "temperature": request.temperature.unwrap_or(1.0),
+            "text": request.text_echo,
+            "tool_choice": request.tool_choice_echo,
+            "tools": request.tools_echo,
+            "top_logprobs": request.top_logprobs,
+            "top_p": request.top_p.unwrap_or(1.0),
+            "presence_penalty": request.presence_penalty.unwrap_or(0.0),
+            "frequency_penalty": request.frequency_penalty.unwrap_or(0.0),
+            "truncation": request.truncation.as_deref().unwrap_or("disabled"),
+            "usage": null,
+            "metadata": request.metadata,
+        });
+        Self::from_value(value)
+    }
+
+    /// The skeleton in a response object that was rendered before. What is no object gives an empty one.
+    pub fn from_value(response: Value) -> Self {
+        match response {
+            Value::Object(fields) => Self { fields },
+            _ => Self { fields: Map::new() },
+        }
+    }
+
+    /// The response's id.
+    pub fn id(&self) -> &str {
+        self.fields.get("id").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Sets an extra field, such as `holdfast`.
+    pub fn set_extra(&mut self, name: &str, value: Value) {
+        self.fields.insert(name.to_owned(), value);
+    }
+
+    /// The response object in this state.
+    pub fn render(&self, state: &ResponseState) -> Value {
+        let mut fields = self.fields.clone();
+        let mut set = |name: &str, value: Value| {
+            fields.insert(name.to_owned(), value);
+        };
+        set("status", state.status.as_str().into());
+        set("output", state.output.clone().into());
+        set("usage", state.usage.as_ref().map_or(Value::Null, usage_object));
+        set("error", state.error.clone().unwrap_or(Value::Null));
+        let details = state.incomplete_reason.as_ref().map(|reason| json!({ "reason": reason }));
+        set("incomplete_details", details.unwrap_or(Value::Null));
+        set("completed_at", state.completed_at.map_or(Value::Null, |time| time.seconds().into()));
+        Value::Object(fields)
+    }
+}
+
+/// The `usage` of a response.
+pub fn usage_object(usage: &Usage) -> Value {
+    json!({
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
+        "total_tokens": usage.total_tokens(),
+    })
+}
+
+/// The neutral messages that items say, in order.
+///
+/// What the model said in a row (reasoning, text, calls) is one assistant message, as chat formats need
+/// it. An `mcp_call` with a result is the model's call and the tool's message; its id is the call's id.
+/// `mcp_list_tools` says nothing to a model.
+///
+/// # Errors
+/// A 400 naming the item: an `item_reference` (the caller resolves those first), or content that can't be said.
+pub fn items_to_messages(items: &[InputItem]) -> Result<Vec<Message>, Failure> {
+    let mut messages = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let path = at("input", index);
+        push_item(item, &path, &mut messages)?;
+    }
+    Ok(messages)
+}
+
+fn push_item(item: &InputItem, path: &str, messages: &mut Vec<Message>) -> Result<(), Failure> {
+    let value = &item.value;
+    match item.kind {
+        ItemKind::Message => push_message(value, path, messages)?,
+        ItemKind::FunctionCall => push_said(messages, call_part(value, "call_id")),
+        ItemKind::FunctionCallOutput => {
+            messages.push(result(text_of(value, "call_id"), output_text(value, path)?, false));
+        }
+        ItemKind::Reasoning => push_said(messages, reasoning_part(value)),
+        ItemKind::McpCall => push_mcp_call(value, messages),
+        ItemKind::McpListTools => {}
+        ItemKind::ItemReference => {
+            let id = item.id().unwrap_or_default();
+            let text = format!("item '{id}' does not exist, or was not stored");
+            return Err(Failure::invalid(path, text));
+        }
+    }
+    Ok(())
+}
+
+fn push_message(value: &Value, path: &str, messages: &mut Vec<Message>) -> Result<(), Failure> {
+    let role = match value.get("role").and_then(Value::as_str) {
+        Some("assistant") => Role::Assistant,
+        Some("system") => Role::System,
+        Some("developer") => Role::Developer,
+        _ => Role::User,
+    };
+    let parts = content_parts(value.get("content"), &join(path, "content"))?;
+    if role == Role::Assistant {
+        parts.into_iter().for_each(|part| push_said(messages, part));
+    } else {
+        messages.push(Message { role, parts });
+    }
+    Ok(())
+}
+
+fn content_parts(content: Option<&Value>, path: &str) -> Result<Vec<Part>, Failure> {
+    match content {
+        Some(Value::String(text)) => Ok(vec![Part::Text { text: text.clone() }]),
+        Some(Value::Array(parts)) => {
+            let parts = parts.iter().enumerate();
+            parts.map(|(index, part)| content_part(part, &at(path, index))).collect()
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn content_part(part: &Value, path: &str) -> Result<Part, Failure> {
+    let media = |kind: &str, url: Option<&str>| Part::Media {
+        kind: kind.to_owned(),
+        url: url.map(str::to_owned),
+        source: part.clone(),
+    };
+    match part.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "input_text" | "output_text" | "text" => Ok(Part::Text { text: text_of(part, "text") }),
+        "refusal" => Ok(Part::Refusal { text: text_of(part, "refusal") }),
+        "input_image" => Ok(media("image", part.get("image_url").and_then(Value::as_str))),
+        "input_file" => Ok(media("file", part.get("file_url").and_then(Value::as_str))),
+        other => Err(Failure::unsupported(
+            join(path, "type"),
+            format!("content of type '{other}' is not offered here"),
+        )),
+    }
+}
+
+fn output_text(value: &Value, path: &str) -> Result<String, Failure> {
+    let path = join(path, "output");
+    let parts = content_parts(value.get("output"), &path)?;
+    let mut text = String::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        match part {
+            Part::Text { text: piece } => text.push_str(&piece),
+            _ => {
+                let field = join(&at(&path, index), "type");
+                return Err(Failure::unsupported(field, "a tool's result can only be text here"));
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn reasoning_part(value: &Value) -> Part {
+    let texts = |name: &str| -> String {
+        let parts = value.get(name).and_then(Value::as_array).into_iter().flatten();
+        parts.map(|part| text_of(part, "text")).collect::<Vec<_>>().join("\n")
+    };
+    let content = texts("content");
+    let text = if content.is_empty() { texts("summary") } else { content };
+    let signature = value.get("encrypted_content").and_then(Value::as_str).map(str::to_owned);
+    Part::Reasoning { text, signature }
+}
+
+fn push_mcp_call(value: &Value, messages: &mut Vec<Message>) {
+    let error = value.get("error").filter(|error| !error.is_null());
+    let output = value.get("output").and_then(Value::as_str);
+    if error.is_none() && output.is_none() {
+        // It never ended: the model knows nothing of it, and a call without its result is refused by targets.
+        return;
+    }
+    push_said(messages, call_part(value, "id"));
+    let text = match (output, error) {
+        (Some(output), _) => output.to_owned(),
+        (None, Some(Value::String(error))) => error.clone(),
+        (None, Some(error)) => match error.get("message").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => error.to_string(),
+        },
+        (None, None) => String::new(),
+    };
+    messages.push(result(text_of(value, "id"), text, error.is_some()));
+}
+
+fn call_part(value: &Value, id_field: &str) -> Part {
+    Part::ToolCall(ToolCall {
+        id: text_of(value, id_field),
+        name: text_of(value, "name"),
+        arguments: text_of(value, "arguments"),
+    })
+}
+
+fn result(call_id: String, text: String, is_error: bool) -> Message {
+    Message { role: Role::Tool, parts: vec![Part::ToolResult { call_id, text, is_error }] }
+}
+
+/// Adds a part to what the model says now.
+fn push_said(messages: &mut Vec<Message>, part: Part) {
+    match messages.last_mut() {
+        Some(last) if last.role == Role::Assistant => last.parts.push(part),
+        _ => messages.push(Message { role: Role::Assistant, parts: vec![part] }),
+    }
+}
+
+fn text_of(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,609 @@
+//! Neutral deltas as the events of a response, in the one order that every SDK takes.
+//!
+//! [`EventWriter`] numbers events (`sequence_number`) and items (`output_index`) without gaps, gives items their ids
+//! and keeps what the response's `output` will be. It is driven: `created`, `in_progress`, then deltas and tool
+//! results, then exactly one of `completed`, `failed`, `incomplete`. Every method gives the events to send, in
+//! order; nothing is sent or stored here. After a restart a new writer goes on from the last stored number with the
+//! finished items and the MCP calls that have not ended ([`EventWriter::restore`]).
+//!
+//! A model's call of an MCP tool is one item over two phases: its arguments come from the model, its result from
+//! the tool; it stays open in between.
+
+mod items;
+
+use std::sync::Arc;
+
+use ::types::clock::Timestamp;
+use ::types::format::{WriteOptions, WriteResponse};
+use ::types::ids::CallId;
+use ::types::outcome::{Delta, Finish, Start, Stop};
+use ::types::usage::Usage;
+use ::types::{Failure, Ids};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Map, Value, json};
+
+use self::items::{Kind, Open};
+use super::errors::response_error;
+use super::response::{ResponseSkeleton, ResponseState};
+use crate::sse;
+
+/// Makes a new id with the given prefix.
+pub type NewId = Box<dyn FnMut(&str) -> String + Send>;
+
+/// Random bytes in an item's id, as long as OpenAI's own.
+const ITEM_ID_BYTES: usize = 24;
+
+/// Item ids from the usual source.
+pub fn ids_of(ids: Arc<Ids>) -> NewId {
+    Box::new(move |prefix| ids.hex(prefix, ITEM_ID_BYTES))
+}
+
+/// The event that keeps a silent stream alive. It is not numbered and not stored.
+pub fn keepalive_event() -> Value {
+    json!({ "type": "keepalive" })
+}
+
+/// An event as SSE bytes.
+pub fn event_frame(event: &Value) -> Bytes {
+    let mut out = BytesMut::new();
+    write_frame(event, &mut out);
+    out.freeze()
+}
+
+fn write_frame(event: &Value, out: &mut BytesMut) {
+    let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    sse::write_event(name, event.to_string().as_bytes(), out);
+}
+
+/// An MCP call whose arguments are whole and whose result has not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingMcpCall {
+    /// The item's id, `mcp_…`. It is also the call's id in the neutral history.
+    pub item_id: String,
+    /// Its place in the response.
+    pub output_index: u64,
+    /// The model's own id of the call.
+    pub call_id: String,
+    /// The configured server.
+    pub server_label: String,
+    /// The tool.
+    pub name: String,
+    /// The arguments as JSON text, as the model wrote them.
+    pub arguments: String,
+}
+
+/// Writes the events of one response.
+pub struct EventWriter {
+    skeleton: ResponseSkeleton,
+    new_id: NewId,
+    sequence: u64,
+    next_output_index: u64,
+    open: Vec<Open>,
+    output: Vec<(u64, Value)>,
+    /// Items from this output index on belong to the running model call.
+    call_from: u64,
+    /// Server by tool name, for the tools that are not the client's.
+    mcp: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for EventWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("EventWriter");
+        shown.field("id", &self.skeleton.id()).field("sequence", &self.sequence);
+        shown.field("next_output_index", &self.next_output_index).finish_non_exhaustive()
+    }
+}
+
+impl EventWriter {
+    /// A writer whose first event has number `start_sequence` and whose first item has `start_output_index`.
+    pub fn new(
+        skeleton: ResponseSkeleton,
+        new_id: NewId,
+        start_sequence: u64,
+        start_output_index: u64,
+    ) -> Self {
+        Self {
+            skeleton,
+            new_id,
+            sequence: start_sequence,
+            next_output_index: start_output_index,
+            open: Vec::new(),
+            output: Vec::new(),
+            call_from: start_output_index,
+            mcp: Vec::new(),
+        }
+    }
+
+    /// Says which tool names are MCP tools: pairs of (tool name, server label). Calls of others are `function_call`s.
+    #[must_use]
+    pub fn with_mcp_tools(mut self, tools: Vec<(String, String)>) -> Self {
+        self.mcp = tools;
+        self
+    }
+
+    /// Takes over what was written before a restart: finished items and MCP calls that still wait, each with its
+    /// output index. Waiting ones are items of type `mcp_call` with status `in_progress`.
+    #[must_use]
+    pub fn restore(mut self, items: Vec<(u64, Value)>) -> Self {
+        for (index, item) in items {
+            match Open::waiting(&item, index) {
+                Some(open) => self.open.push(open),
+                None => self.output.push((index, item)),
+            }
+            self.next_output_index = self.next_output_index.max(index.saturating_add(1));
+        }
+        self.output.sort_by_key(|(index, _)| *index);
+        self.call_from = self.next_output_index;
+        self
+    }
+
+    /// The number that the next event will have.
+    pub const fn next_sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The output index that the next item will have.
+    pub const fn next_output_index(&self) -> u64 {
+        self.next_output_index
+    }
+
+    /// The finished items, in order: what `response.output` holds.
+    pub fn output(&self) -> Vec<Value> {
+        self.output.iter().map(|(_, item)| item.clone()).collect()
+    }
+
+    /// The finished items with their output indexes.
+    pub fn indexed_output(&self) -> &[(u64, Value)] {
+        &self.output
+    }
+
+    /// The MCP calls whose arguments are whole and whose results have not come.
+    pub fn pending_mcp_calls(&self) -> Vec<PendingMcpCall> {
+        self.open.iter().filter_map(Open::pending).collect()
+    }
+
+    /// The response object now: in progress, with the finished items.
+    pub fn response(&self) -> Value {
+        self.render(ResponseState { status: "in_progress".to_owned(), ..self.state() })
+    }
+
+    /// `response.created`.
+    pub fn created(&mut self) -> Vec<Value> {
+        self.lifecycle("response.created", "in_progress")
+    }
+
+    /// `response.created` of a background response: its status is `queued`.
+    pub fn created_queued(&mut self) -> Vec<Value> {
+        self.lifecycle("response.created", "queued")
+    }
+
+    /// `response.queued`.
+    pub fn queued(&mut self) -> Vec<Value> {
+        self.lifecycle("response.queued", "queued")
+    }
+
+    /// `response.in_progress`. Send it once, before any item.
+    pub fn in_progress(&mut self) -> Vec<Value> {
+        self.lifecycle("response.in_progress", "in_progress")
+    }
+
+    /// A model call begins: [`Self::interrupt_open_item`] goes back to here.
+    pub const fn begin_model_call(&mut self) {
+        self.call_from = self.next_output_index;
+    }
+
+    /// Opens a message with an empty text, if none is open.
+    pub fn open_message(&mut self) -> Vec<Value> {
+        let mut events = Vec::new();
+        self.open_part(Kind::Message, &mut events);
+        events
+    }
+
+    /// A piece of the model's answer. Items open and close as it needs.
+    pub fn delta(&mut self, delta: &Delta) -> Vec<Value> {
+        let mut events = Vec::new();
+        match delta {
+            Delta::Text { text } => self.piece(Kind::Message, text, &mut events),
+            Delta::Refusal { text } => self.piece(Kind::Refusal, text, &mut events),
+            Delta::Reasoning { text } => self.piece(Kind::Reasoning, text, &mut events),
+            Delta::ToolCallStart { index, id, name } => {
+                self.start_call(*index, id, name, &mut events);
+            }
+            Delta::ToolCallArguments { index, json } => {
+                self.call_arguments(*index, json, &mut events);
+            }
+            // A tool's result is no piece of a model's answer: it comes by `mcp_call_done`.
+            Delta::ToolResult { .. } => {}
+        }
+        events
+    }
+
+    /// The model's answer is whole: closes every open item. MCP calls get their last arguments event and wait.
+    pub fn close_open_item(&mut self) -> Vec<Value> {
+        let mut events = Vec::new();
+        for mut open in std::mem::take(&mut self.open) {
+            if open.waits() {
+                self.open.push(open);
+                continue;
+            }
+            self.number(open.done_events("completed"), &mut events);
+            if open.becomes_waiting() {
+                self.open.push(open);
+            } else {
+                self.finish(&open, "completed", &mut events);
+            }
+        }
+        events
+    }
+
+    /// The running model call was cut and will be asked again: its open items are closed as `incomplete`, and
+    /// none of its items stay in the response's `output`. New items take the next output index.
+    pub fn interrupt_open_item(&mut self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let from = self.call_from;
+        let (cut, kept): (Vec<Open>, Vec<Open>) =
+            std::mem::take(&mut self.open).into_iter().partition(|open| open.output_index >= from);
+        self.open = kept;
+        for mut open in cut {
+            if !open.waits() {
+                self.number(open.done_events("incomplete"), &mut events);
+            }
+            self.finish(&open, "incomplete", &mut events);
+        }
+        self.output.retain(|(index, _)| *index < from);
+        self.call_from = self.next_output_index;
+        events
+    }
+
+    /// The tools of a server, as a finished `mcp_list_tools` item. Each tool is `{name, input_schema, description?, annotations?}`.
+    pub fn mcp_list_tools(&mut self, server_label: &str, tools: &[Value]) -> Vec<Value> {
+        let mut events = Vec::new();
+        let id = (self.new_id)("mcpl_");
+        let index = self.take_output_index();
+        let item = |tools: &[Value]| {
+            json!({
+                "id": id, "type": "mcp_list_tools", "server_label": server_label,
+                "tools": tools.iter().map(without_nulls).collect::<Vec<_>>(),
+            })
+        };
+        let place = json!({ "item_id": id, "output_index": index });
+        self.emit("response.output_item.added", added(index, &item(&[])), &mut events);
+        self.emit("response.mcp_list_tools.in_progress", place.clone(), &mut events);
+        self.emit("response.mcp_list_tools.completed", place, &mut events);
+        let done = item(tools);
+        self.emit("response.output_item.done", added(index, &done), &mut events);
+        self.output.push((index, done));
+        events
+    }
+
+    /// An MCP call that no delta announced: the item is added with its whole arguments and waits for its result.
+    pub fn mcp_call_started(&mut self, call_id: &str, name: &str, arguments: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let server = self.server_of(name).unwrap_or_default();
+        let kind = Kind::Mcp { server_label: server };
+        let index = self.open_call(kind, None, call_id, name, &mut events);
+        if let Some(open) = self.open.get_mut(index) {
+            open.text.push_str(arguments);
+            let deltas =
+                open.delta_event(arguments).into_iter().chain(open.done_events("completed"));
+            let deltas = deltas.collect();
+            open.becomes_waiting();
+            self.number(deltas, &mut events);
+        }
+        events
+    }
+
+    /// The tool answered. `item_id` is that of [`Self::pending_mcp_calls`]; an unknown one gives no event.
+    pub fn mcp_call_done(&mut self, item_id: &str, output: &str) -> Vec<Value> {
+        let result = [("output", Value::from(output))];
+        self.end_mcp_call(item_id, "completed", "response.mcp_call.completed", &result)
+    }
+
+    /// The tool failed, or said that it did: `message` is what the model reads.
+    pub fn mcp_call_failed(&mut self, item_id: &str, message: &str) -> Vec<Value> {
+        // A plain string: the one shape that every SDK's type of this field has.
+        let error = [("error", Value::from(message))];
+        self.end_mcp_call(item_id, "failed", "response.mcp_call.failed", &error)
+    }
+
+    /// Sets an extra field of an item that waits, such as `holdfast` of a step in doubt; `null` takes it away.
+    pub fn set_item_extra(&mut self, item_id: &str, name: &str, value: Value) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == item_id) {
+            open.extra.shift_remove(name);
+            if !value.is_null() {
+                open.extra.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    /// The items that wait for a tool, as they are shown: `mcp_call`, status `in_progress`.
+    pub fn waiting_items(&self) -> Vec<(u64, Value)> {
+        let waiting = self.open.iter().filter(|open| open.waits());
+        waiting.map(|open| (open.output_index, open.item("in_progress"))).collect()
+    }
+
+    /// `response.completed`, whatever is open being closed first.
+    pub fn completed(&mut self, usage: Option<Usage>, at: Timestamp) -> Vec<Value> {
+        let state = ResponseState {
+            status: "completed".to_owned(),
+            usage,
+            completed_at: Some(at),
+            ..ResponseState::default()
+        };
+        self.terminal("response.completed", "completed", state)
+    }
+
+    /// `response.failed`. Open items are closed as `incomplete`.
+    pub fn failed(
+        &mut self,
+        failure: &Failure,
+        call: Option<&CallId>,
+        usage: Option<Usage>,
+    ) -> Vec<Value> {
+        let state = ResponseState {
+            status: "failed".to_owned(),
+            usage,
+            error: Some(response_error(failure, call)),
+            ..ResponseState::default()
+        };
+        self.terminal("response.failed", "incomplete", state)
+    }
+
+    /// `response.incomplete`: `reason` is `max_output_tokens`, `content_filter` …, the status `incomplete`.
+    pub fn incomplete(&mut self, reason: &str, usage: Option<Usage>) -> Vec<Value> {
+        self.ended_early("incomplete", reason, usage)
+    }
+
+    /// The end of a cancelled response: the event is `response.incomplete` (there is none of its own), its status `cancelled`.
+    pub fn cancelled(&mut self, usage: Option<Usage>) -> Vec<Value> {
+        self.ended_early("cancelled", "cancelled", usage)
+    }
+
+    fn ended_early(&mut self, status: &str, reason: &str, usage: Option<Usage>) -> Vec<Value> {
+        let state = ResponseState {
+            status: status.to_owned(),
+            usage,
+            incomplete_reason: Some(reason.to_owned()),
+            ..ResponseState::default()
+        };
+        self.terminal("response.incomplete", "incomplete", state)
+    }
+
+    fn terminal(&mut self, event: &str, item_status: &str, state: ResponseState) -> Vec<Value> {
+        let mut events = Vec::new();
+        for mut open in std::mem::take(&mut self.open) {
+            if !open.waits() {
+                self.number(open.done_events(item_status), &mut events);
+            }
+            // An MCP call without a result is never complete, whatever becomes of the response.
+            let status = if open.is_mcp() { "incomplete" } else { item_status };
+            self.finish(&open, status, &mut events);
+        }
+        let response = self.render(ResponseState { output: self.output(), ..state });
+        self.emit(event, json!({ "response": response }), &mut events);
+        events
+    }
+
+    fn state(&self) -> ResponseState {
+        ResponseState { output: self.output(), ..ResponseState::default() }
+    }
+
+    fn render(&self, state: ResponseState) -> Value {
+        self.skeleton.render(&state)
+    }
+
+    fn lifecycle(&mut self, event: &str, status: &str) -> Vec<Value> {
+        let response = self.render(ResponseState { status: status.to_owned(), ..self.state() });
+        let mut events = Vec::new();
+        self.emit(event, json!({ "response": response }), &mut events);
+        events
+    }
+
+    fn piece(&mut self, kind: Kind, text: &str, events: &mut Vec<Value>) {
+        let index = self.open_part(kind, events);
+        let Some(open) = self.open.get_mut(index) else { return };
+        open.text.push_str(text);
+        let delta = open.delta_event(text);
+        self.number(delta.into_iter().collect(), events);
+    }
+
+    /// The open item of this kind, opened if it must be. What else is open is closed first.
+    fn open_part(&mut self, kind: Kind, events: &mut Vec<Value>) -> usize {
+        if let Some(index) = self.open.iter().position(|open| open.kind == kind) {
+            return index;
+        }
+        events.extend(self.close_open_item());
+        let id = (self.new_id)(kind.id_prefix());
+        let output_index = self.take_output_index();
+        self.push_open(Open::new(kind, id, output_index), events)
+    }
+
+    fn start_call(&mut self, place: u32, call_id: &str, name: &str, events: &mut Vec<Value>) {
+        // Text before a call is a message of its own; calls may come interleaved, so they stay open together.
+        if self.open.iter().any(|open| !open.is_call()) {
+            events.extend(self.close_open_item());
+        }
+        let kind = match self.server_of(name) {
+            Some(server_label) => Kind::Mcp { server_label },
+            None => Kind::Function,
+        };
+        self.open_call(kind, Some(place), call_id, name, events);
+    }
+
+    fn open_call(
+        &mut self,
+        kind: Kind,
+        place: Option<u32>,
+        call_id: &str,
+        name: &str,
+        events: &mut Vec<Value>,
+    ) -> usize {
+        let id = (self.new_id)(kind.id_prefix());
+        let mut open = Open::new(kind, id, self.take_output_index());
+        open.place = place;
+        call_id.clone_into(&mut open.call_id);
+        name.clone_into(&mut open.name);
+        self.push_open(open, events)
+    }
+
+    fn push_open(&mut self, open: Open, events: &mut Vec<Value>) -> usize {
+        self.number(open.added_events(), events);
+        self.open.push(open);
+        self.open.len() - 1
+    }
+
+    fn call_arguments(&mut self, place: u32, json: &str, events: &mut Vec<Value>) {
+        let running = |open: &&mut Open| open.place == Some(place) && !open.waits();
+        let Some(open) = self.open.iter_mut().find(running) else { return };
+        open.text.push_str(json);
+        let delta = open.delta_event(json);
+        self.number(delta.into_iter().collect(), events);
+    }
+
+    fn server_of(&self, tool: &str) -> Option<String> {
+        self.mcp.iter().find(|(name, _)| name == tool).map(|(_, server)| server.clone())
+    }
+
+    fn end_mcp_call(
+        &mut self,
+        item_id: &str,
+        status: &str,
+        event: &str,
+        result: &[(&str, Value)],
+    ) -> Vec<Value> {
+        let mut events = Vec::new();
+        let Some(place) = self.open.iter().position(|open| open.id == item_id && open.waits())
+        else {
+            return events;
+        };
+        let mut open = self.open.remove(place);
+        for (name, value) in result {
+            open.extra.insert((*name).to_owned(), value.clone());
+        }
+        open.extra.shift_remove("holdfast");
+        let at = json!({ "item_id": open.id, "output_index": open.output_index });
+        self.emit(event, at, &mut events);
+        self.finish(&open, status, &mut events);
+        events
+    }
+
+    /// `output_item.done`, and the item joins the output at its place.
+    fn finish(&mut self, open: &Open, status: &str, events: &mut Vec<Value>) {
+        let item = open.item(status);
+        self.emit("response.output_item.done", added(open.output_index, &item), events);
+        let behind = self.output.partition_point(|(index, _)| *index < open.output_index);
+        self.output.insert(behind, (open.output_index, item));
+    }
+
+    const fn take_output_index(&mut self) -> u64 {
+        let index = self.next_output_index;
+        self.next_output_index += 1;
+        index
+    }
+
+    fn emit(&mut self, name: &str, fields: Value, events: &mut Vec<Value>) {
+        self.number(vec![(name.to_owned(), fields)], events);
+    }
+
+    fn number(&mut self, unnumbered: Vec<(String, Value)>, events: &mut Vec<Value>) {
+        for (name, fields) in unnumbered {
+            let mut event = Map::new();
+            event.insert("type".to_owned(), name.into());
+            event.insert("sequence_number".to_owned(), self.sequence.into());
+            self.sequence += 1;
+            if let Value::Object(fields) = fields {
+                event.extend(fields);
+            }
+            events.push(Value::Object(event));
+        }
+    }
+}
+
+fn added(output_index: u64, item: &Value) -> Value {
+    json!({ "output_index": output_index, "item": item })
+}
+
+/// AIS rejects `null` where a field of `mcp_list_tools` may be absent.
+fn without_nulls(tool: &Value) -> Value {
+    match tool {
+        Value::Object(map) => {
+            let fields = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Writes an answer in this format from neutral events, without a session behind it.
+pub(crate) struct Writer {
+    events: EventWriter,
+    stream: bool,
+    created: Timestamp,
+}
+
+impl Writer {
+    pub(crate) fn new(options: WriteOptions) -> Self {
+        let request = super::request::plain(&options.model);
+        let skeleton = ResponseSkeleton::new(&options.id, options.created, &request);
+        let mut made = 0u64;
+        let id = options.id;
+        let new_id: NewId = Box::new(move |prefix| {
+            made += 1;
+            format!("{prefix}{}{made:04x}", id.trim_start_matches("resp_"))
+        });
+        Self {
+            events: EventWriter::new(skeleton, new_id, 0, 0),
+            stream: options.stream,
+            created: options.created,
+        }
+    }
+
+    fn write(&self, events: &[Value], out: &mut BytesMut) {
+        if self.stream {
+            events.iter().for_each(|event| write_frame(event, out));
+        }
+    }
+
+    fn write_end(&self, events: &[Value], comment: &str, out: &mut BytesMut) {
+        let Some((last, before)) = events.split_last() else { return };
+        self.write(before, out);
+        if self.stream {
+            sse::write_comment(comment, out);
+            write_frame(last, out);
+            sse::write_data(b"[DONE]", out);
+        } else if let Some(response) = last.get("response") {
+            out.put_slice(response.to_string().as_bytes());
+        }
+    }
+}
+
+impl WriteResponse for Writer {
+    fn start(&mut self, _start: &Start, out: &mut BytesMut) {
+        let mut events = self.events.created();
+        events.extend(self.events.in_progress());
+        self.write(&events, out);
+    }
+
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        let events = self.events.delta(delta);
+        self.write(&events, out);
+    }
+
+    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
+        let mut events = self.events.close_open_item();
+        events.extend(match finish.stop {
+            Stop::End | Stop::ToolCalls => self.events.completed(finish.usage, self.created),
+            Stop::Length => self.events.incomplete("max_output_tokens", finish.usage),
+            Stop::ContentFilter => self.events.incomplete("content_filter", finish.usage),
+        });
+        self.write_end(&events, comment, out);
+    }
+
+    fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
+        let events = self.events.failed(failure, Some(call), None);
+        self.write_end(&events, "", out);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! One output item while it is written: the events of its life and what it looks like.
+//!
+//! The shapes are those that SDKs check: an item keeps its id from `added` to `done`, text parts are announced before
+//! their deltas, and every `done` carries the whole text. Fields that some SDK wants absent are left out, not null.
+
+use serde_json::{Map, Value, json};
+
+use super::PendingMcpCall;
+
+/// What an open item is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Message,
+    Refusal,
+    Reasoning,
+    Function,
+    Mcp { server_label: String },
+}
+
+impl Kind {
+    pub(super) const fn id_prefix(&self) -> &'static str {
+        match self {
+            Self::Message | Self::Refusal => "msg_",
+            Self::Reasoning => "rs_",
+            Self::Function => "fc_",
+            Self::Mcp { .. } => "mcp_",
+        }
+    }
+
+    /// What the names of its deltas begin with.
+    const fn event(&self) -> &'static str {
+        match self {
+            Self::Message => "response.output_text",
+            Self::Refusal => "response.refusal",
+            Self::Reasoning => "response.reasoning_text",
+            Self::Function => "response.function_call_arguments",
+            Self::Mcp { .. } => "response.mcp_call_arguments",
+        }
+    }
+
+    /// The field of its `done` event that has the whole text.
+    const fn whole(&self) -> &'static str {
+        match self {
+            Self::Message | Self::Reasoning => "text",
+            Self::Refusal => "refusal",
+            Self::Function | Self::Mcp { .. } => "arguments",
+        }
+    }
+}
+
+/// An item that is being written.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub(super) kind: Kind,
+    pub(super) id: String,
+    pub(super) output_index: u64,
+    /// Its place among the model's calls.
+    pub(super) place: Option<u32>,
+    pub(super) call_id: String,
+    pub(super) name: String,
+    /// Its text, or its arguments.
+    pub(super) text: String,
+    /// Extra fields, such as a result or `holdfast`.
+    pub(super) extra: Map<String, Value>,
+    waiting: bool,
+}
+
+impl Open {
+    pub(super) fn new(kind: Kind, id: String, output_index: u64) -> Self {
+        Self {
+            kind,
+            id,
+            output_index,
+            place: None,
+            call_id: String::new(),
+            name: String::new(),
+            text: String::new(),
+            extra: Map::new(),
+            waiting: false,
+        }
+    }
+
+    /// An MCP call that waited when it was stored.
+    pub(super) fn waiting(item: &Value, output_index: u64) -> Option<Self> {
+        let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("type") != "mcp_call" || text("status") != "in_progress" {
+            return None;
+        }
+        let kind = Kind::Mcp { server_label: text("server_label").to_owned() };
+        let mut open = Self::new(kind, text("id").to_owned(), output_index);
+        text("name").clone_into(&mut open.name);
+        text("arguments").clone_into(&mut open.text);
+        text("id").clone_into(&mut open.call_id);
+        if let Some(holdfast) = item.get("holdfast") {
+            open.extra.insert("holdfast".to_owned(), holdfast.clone());
+        }
+        open.waiting = true;
+        Some(open)
+    }
+
+    pub(super) const fn waits(&self) -> bool {
+        self.waiting
+    }
+
+    pub(super) const fn is_mcp(&self) -> bool {
+        matches!(self.kind, Kind::Mcp { .. })
+    }
+
+    /// Whether it may be open beside others.
+    pub(super) const fn is_call(&self) -> bool {
+        matches!(self.kind, Kind::Mcp { .. } | Kind::Function)
+    }
+
+    /// Its arguments are whole: it waits for its tool if one of ours does it.
+    pub(super) const fn becomes_waiting(&mut self) -> bool {
+        self.waiting = self.is_mcp();
+        self.waiting
+    }
+
+    pub(super) fn pending(&self) -> Option<PendingMcpCall> {
+        let Kind::Mcp { server_label } = &self.kind else { return None };
+        self.waiting.then(|| PendingMcpCall {
+            item_id: self.id.clone(),
+            output_index: self.output_index,
+            call_id: self.call_id.clone(),
+            server_label: server_label.clone(),
+            name: self.name.clone(),
+            arguments: self.text.clone(),
+        })
+    }
+
+    /// `output_item.added` and what announces its content.
+    pub(super) fn added_events(&self) -> Vec<(String, Value)> {
+        let mut begun = Self { text: String::new(), ..self.clone() }.item("in_progress");
+        if let Some(content) = begun.get_mut("content") {
+            *content = json!([]);
+        }
+        let item = json!({ "output_index": self.output_index, "item": begun });
+        let mut events = vec![("response.output_item.added".to_owned(), item)];
+        match self.kind {
+            Kind::Message | Kind::Refusal | Kind::Reasoning => {
+                let part = self.placed(json!({ "content_index": 0, "part": self.part("") }));
+                events.push(("response.content_part.added".to_owned(), part));
+            }
+            Kind::Mcp { .. } => {
+                events.push(("response.mcp_call.in_progress".to_owned(), self.placed(json!({}))));
+            }
+            Kind::Function => {}
+        }
+        events
+    }
+
+    /// The event of a piece of its text; none for an empty piece.
+    pub(super) fn delta_event(&self, piece: &str) -> Option<(String, Value)> {
+        if piece.is_empty() {
+            return None;
+        }
+        let fields = match self.kind {
+            Kind::Message => json!({ "content_index": 0, "delta": piece, "logprobs": [] }),
+            Kind::Refusal | Kind::Reasoning => json!({ "content_index": 0, "delta": piece }),
+            Kind::Function | Kind::Mcp { .. } => json!({ "delta": piece }),
+        };
+        Some((format!("{}.delta", self.kind.event()), self.placed(fields)))
+    }
+
+    /// The events that say its whole text, before `output_item.done`.
+    ///
+    /// A cut item's arguments are no JSON, so no event claims that they are whole.
+    pub(super) fn done_events(&mut self, status: &str) -> Vec<(String, Value)> {
+        if self.is_call() {
+            if status == "incomplete" {
+                return Vec::new();
+            }
+            if self.text.is_empty() {
+                // A call without arguments: clients parse the text as JSON.
+                self.text.push_str("{}");
+            }
+        }
+        let mut fields = Map::new();
+        if !self.is_call() {
+            fields.insert("content_index".to_owned(), 0.into());
+        }
+        fields.insert(self.kind.whole().to_owned(), self.text.clone().into());
+        if self.kind == Kind::Message {
+            fields.insert("logprobs".to_owned(), json!([]));
+        }
+        let done = (format!("{}.done", self.kind.event()), self.placed(Value::Object(fields)));
+        let mut events = vec![done];
+        if !self.is_call() {
+            let part = json!({ "content_index": 0, "part": self.part(&self.text) });
+            events.push(("response.content_part.done".to_owned(), self.placed(part)));
+        }
+        events
+    }
+
+    /// The item in this status.
+    pub(super) fn item(&self, status: &str) -> Value {
+        let mut item = match &self.kind {
+            Kind::Message | Kind::Refusal => json!({
+                "id": self.id, "type": "message", "status": status, "role": "assistant",
+                "content": [self.part(&self.text)],
+            }),
+            Kind::Reasoning => json!({
+                "id": self.id, "type": "reasoning", "status": status, "summary": [],
+                "content": [self.part(&self.text)],
+            }),
+            Kind::Function => json!({
+                "id": self.id, "type": "function_call", "status": status,
+                "call_id": self.call_id, "name": self.name, "arguments": self.text,
+            }),
+            Kind::Mcp { server_label } => json!({
+                "id": self.id, "type": "mcp_call", "status": status,
+                "server_label": server_label, "name": self.name, "arguments": self.text,
+                "approval_request_id": null, "output": null, "error": null,
+            }),
+        };
+        if let Value::Object(fields) = &mut item {
+            fields.extend(self.extra.clone());
+        }
+        item
+    }
+
+    fn part(&self, text: &str) -> Value {
+        match self.kind {
+            Kind::Refusal => json!({ "type": "refusal", "refusal": text }),
+            Kind::Reasoning => json!({ "type": "reasoning_text", "text": text }),
+            Kind::Message | Kind::Function | Kind::Mcp { .. } => {
+                json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
+            }
+        }
+    }
+
+    /// Fields with the item's id and place before them.
+    fn placed(&self, fields: Value) -> Value {
+        let mut placed = Map::new();
+        placed.insert("item_id".to_owned(), self.id.clone().into());
+        placed.insert("output_index".to_owned(), self.output_index.into());
+        if let Value::Object(fields) = fields {
+            placed.extend(fields);
+        }
+        Value::Object(placed)
+    }
+}
