@@ -112,7 +112,7 @@ class Provider(Process):
 
     def requests(self, call_id=None, having=None):
         """The lines of its log, of one call or of those whose body has a text."""
-        lines = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        lines = json_lines(self.log_path)
         if call_id is not None:
             lines = [line for line in lines if line["call_id"] == call_id]
         if having is not None:
@@ -196,10 +196,15 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def effects(path):
-    """The tool server's own log: a list of effects, whole lines only."""
+def json_lines(path):
+    """The whole lines of a JSONL file that another process may be writing at this moment."""
     try:
-        text = pathlib.Path(path).read_text()
+        data = pathlib.Path(path).read_bytes()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].split(b"\n") if line]
+
+
+def effects(path):
+    """The tool server's own log: a list of effects."""
+    return json_lines(path)

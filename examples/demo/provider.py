@@ -31,6 +31,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -39,8 +40,6 @@ MAX_BODY_BYTES = 32 << 20
 # An idle connection is kept this long, and an upstream may be silent this long.
 IDLE_SECONDS = 120
 UPSTREAM_SECONDS = 600
-# How often a relaying thread looks whether its client is still there.
-WATCH_SECONDS = 0.1
 READ_BYTES = 64 << 10
 
 
@@ -223,6 +222,8 @@ class Relay:
             exchange.usage = chunk["usage"]
             if not wants_usage and not chunk.get("choices"):
                 return b""
+        if isinstance(chunk, dict) and not wants_usage:
+            chunk.pop("usage", None)
         return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
@@ -232,29 +233,28 @@ class Watch:
     def __init__(self, handler, connection):
         self.handler, self.connection = handler, connection
         self.client_gone = False
-        self.done = threading.Event()
+        self.ours, self.theirs = socket.socketpair()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def start(self):
         self.thread.start()
 
     def run(self):
-        while not self.done.is_set():
-            if not self.handler.wait_for_close(WATCH_SECONDS):
-                continue
-            self.client_gone = True
-            upstream = self.connection.sock
-            try:
-                if upstream is not None:
-                    upstream.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        if not self.handler.wait_for_close(UPSTREAM_SECONDS, until=self.theirs):
             return
+        self.client_gone = True
+        upstream = self.connection.sock
+        try:
+            if upstream is not None:
+                upstream.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def stop(self):
-        self.done.set()
+        self.ours.close()
         if self.thread.is_alive():
             self.thread.join()
+        self.theirs.close()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -377,20 +377,25 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             pass
 
-    def wait_for_close(self, seconds):
-        """Waits up to that long; true as soon as the client has closed its side."""
+    def wait_for_close(self, seconds, until=None):
+        """Waits that long, or until `until` is closed; true as soon as the client has closed its side."""
+        deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
-        if not poll.poll(seconds * 1000):
-            return False
-        try:
-            if self.connection.recv(1, socket.MSG_PEEK):
-                # The next request is there already: the client lives, so just wait.
-                threading.Event().wait(seconds)
+        if until is not None:
+            poll.register(until, select.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = {fd for fd, _ in poll.poll(left * 1000)}
+            if not ready or (until is not None and until.fileno() in ready):
                 return False
-            return True
-        except OSError:
-            return True
+            try:
+                if not self.connection.recv(1, socket.MSG_PEEK):
+                    return True
+            except OSError:
+                return True
+            # The next request is there already, so the client lives: from now on only wait.
+            poll.unregister(self.connection)
+        return False
 
     def log_message(self, *_):
         pass  # the log that counts is the RequestLog
