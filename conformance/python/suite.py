@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import openai  # noqa: E402
+import standard  # noqa: E402
 from flows import FLOWS, Flow  # noqa: E402
-from harness import DEMO, Provider, Server, SetupFailed, World  # noqa: E402
+from harness import Provider, SetupFailed, World  # noqa: E402
 
 import flows_agents  # noqa: E402, F401
 import flows_background  # noqa: E402, F401
@@ -31,61 +32,6 @@ PARALLEL = 12
 # A flow that a client waits on for longer is a failure, not a slow machine.
 CLIENT_SECONDS = 30
 
-CONFIG = """
-[[providers]]
-name = "mock"
-vendor = "openai-compatible"
-base_url = "{base_url}"
-api_key = "${{MOCK_KEY}}"
-models = [
-  {{ id = "demo", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
-  {{ id = "unpriced" }},
-]
-
-[[keys]]
-name = "ci"
-secret = "${{CI_KEY}}"
-
-[[keys]]
-name = "stranger"
-secret = "${{STRANGER_KEY}}"
-
-[[keys]]
-name = "poor"
-secret = "${{POOR_KEY}}"
-
-[[keys]]
-name = "capped"
-secret = "${{CAPPED_KEY}}"
-
-[[budgets]]
-scope = {{ key = "poor" }}
-limit_usd = "0.001"
-window = "day"
-
-[[budgets]]
-scope = {{ key = "capped" }}
-limit_usd = "1.00"
-window = "day"
-
-[[mcp_servers]]
-name = "notes"
-command = ["{python}", "{demo}/notes_server.py"]
-keys = ["ci"]
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
-env = {{ HOLDFAST_DEMO_EFFECTS = "{folder}/tool-effects.log" }}
-
-[[mcp_servers]]
-name = "slow"
-command = ["{python}", "{demo}/notes_server.py"]
-keys = ["ci"]
-timeout = "1s"
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
-env = {{ HOLDFAST_DEMO_EFFECTS = "{folder}/slow-effects.log", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
-"""
-KEYS = {name: f"hf_suite_{name}_0123456789abcdef" for name in ("ci", "stranger", "poor", "capped")}
-
-
 class Direct:
     """Stands for the server when the flows themselves are tried: the provider, bare."""
 
@@ -94,18 +40,14 @@ class Direct:
 
 
 def start(world):
-    provider = world.start(Provider, models=["demo", "unpriced", "mock/demo"])
     if os.environ.get("HOLDFAST_DIRECT"):
-        return provider, Direct(provider), dict.fromkeys(KEYS, provider.key)
-    config = CONFIG.format(
-        base_url=provider.base_url, python=sys.executable, demo=DEMO, folder=world.folder
-    )
-    env = {f"{name.upper()}_KEY": key for name, key in KEYS.items()} | {"MOCK_KEY": provider.key}
-    return provider, world.start(Server, config, env=env), KEYS
+        provider = world.start(Provider, models=["demo", "unpriced", "mock/demo"])
+        return provider, Direct(provider), dict.fromkeys(standard.KEYS, provider.key)
+    return *standard.start(world), standard.KEYS
 
 
 def run_flow(function, server, provider, keys, client, folder):
-    paths = {"notes": folder / "tool-effects.log", "slow": folder / "slow-effects.log"}
+    paths = standard.effects_paths(folder)
     began = time.monotonic()
     try:
         function(Flow(function.__name__, server, provider, keys, client, paths))

@@ -1,0 +1,116 @@
+"""The server that SDK suites share: its configuration, its keys, and what stands around it.
+
+    python3 standard.py COMMAND …
+
+starts it, runs COMMAND with the variables below, stops everything and ends as COMMAND did: so a
+suite in any language gets the same server. Standard library only.
+
+    HOLDFAST_URL            the server, without /v1
+    HOLDFAST_ADMIN_KEY      its admin key
+    HOLDFAST_KEY_CI         a key without a budget that may use the tool servers
+    HOLDFAST_KEY_STRANGER   another user's key, which may not
+    HOLDFAST_KEY_POOR       a key with a budget of $0.001
+    HOLDFAST_KEY_CAPPED     a key with a budget of $1.00
+    HOLDFAST_PROVIDER_LOG   what the scripted provider behind `mock/…` wrote, one JSON object a line
+    HOLDFAST_EFFECTS        what the tool server `notes` wrote
+    HOLDFAST_SLOW_EFFECTS   what the tool server `slow` wrote
+"""
+
+import os
+import subprocess
+import sys
+
+from harness import DEMO, Provider, Server, SetupFailed, World
+
+KEYS = {name: f"hf_suite_{name}_0123456789abcdef" for name in ("ci", "stranger", "poor", "capped")}
+
+CONFIG = """
+[[providers]]
+name = "mock"
+vendor = "openai-compatible"
+base_url = "{base_url}"
+api_key = "${{MOCK_KEY}}"
+models = [
+  {{ id = "demo", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
+  {{ id = "unpriced" }},
+]
+
+[[keys]]
+name = "ci"
+secret = "${{CI_KEY}}"
+
+[[keys]]
+name = "stranger"
+secret = "${{STRANGER_KEY}}"
+
+[[keys]]
+name = "poor"
+secret = "${{POOR_KEY}}"
+
+[[keys]]
+name = "capped"
+secret = "${{CAPPED_KEY}}"
+
+[[budgets]]
+scope = {{ key = "poor" }}
+limit_usd = "0.001"
+window = "day"
+
+[[budgets]]
+scope = {{ key = "capped" }}
+limit_usd = "1.00"
+window = "day"
+
+[[mcp_servers]]
+name = "notes"
+command = ["{python}", "{demo}/notes_server.py"]
+keys = ["ci"]
+tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+env = {{ HOLDFAST_DEMO_EFFECTS = "{notes}" }}
+
+[[mcp_servers]]
+name = "slow"
+command = ["{python}", "{demo}/notes_server.py"]
+keys = ["ci"]
+timeout = "1s"
+tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+env = {{ HOLDFAST_DEMO_EFFECTS = "{slow}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
+"""
+
+
+def effects_paths(folder):
+    """Where the two tool servers write their effects."""
+    return {"notes": folder / "tool-effects.log", "slow": folder / "slow-effects.log"}
+
+
+def start(world):
+    """Starts the provider and the server: (provider, server)."""
+    provider = world.start(Provider, models=["demo", "unpriced"])
+    config = CONFIG.format(
+        base_url=provider.base_url, python=sys.executable, demo=DEMO, **effects_paths(world.folder)
+    )
+    env = {f"{name.upper()}_KEY": key for name, key in KEYS.items()} | {"MOCK_KEY": provider.key}
+    return provider, world.start(Server, config, env=env)
+
+
+def main(command):
+    try:
+        with World() as world:
+            provider, server = start(world)
+            effects = effects_paths(world.folder)
+            env = {
+                "HOLDFAST_URL": server.url,
+                "HOLDFAST_ADMIN_KEY": server.admin_key,
+                "HOLDFAST_PROVIDER_LOG": str(provider.log_path),
+                "HOLDFAST_EFFECTS": str(effects["notes"]),
+                "HOLDFAST_SLOW_EFFECTS": str(effects["slow"]),
+            }
+            env |= {f"HOLDFAST_KEY_{name.upper()}": key for name, key in KEYS.items()}
+            return subprocess.run(command, env={**os.environ, **env}, check=False).returncode
+    except SetupFailed as problem:
+        print(f"conformance: {problem}\n0 passed, 1 failed")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
