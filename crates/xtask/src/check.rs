@@ -53,7 +53,9 @@ pub(crate) fn static_checks() -> Result<()> {
 /// # Errors
 /// If the runner can't be started.
 pub(crate) fn unit_tests() -> Result<Report> {
-    let report = run_counted("unit tests", test_runner(&[]))?;
+    let mut runner = cargo(test_arguments());
+    runner.arg("--release");
+    let report = run_tests("unit tests", runner)?;
     let slowest = report.slowest(SLOWEST_SHOWN);
     if !slowest.is_empty() {
         println!("   the slowest:");
@@ -64,16 +66,23 @@ pub(crate) fn unit_tests() -> Result<Report> {
     Ok(report)
 }
 
-/// The test runner with these arguments: cargo-nextest, else `cargo test`, which names no times.
-pub(crate) fn test_runner(args: &[&str]) -> Command {
-    let mut runner = if has_cargo_tool("nextest") {
-        cargo(&["nextest", "run", "--release", "--no-fail-fast", "--profile", "ci"])
+/// Cargo's arguments for running tests: with cargo-nextest, else `cargo test`, which names no times.
+pub(crate) fn test_arguments() -> &'static [&'static str] {
+    if has_cargo_tool("nextest") {
+        &["nextest", "run", "--profile", "ci", "--no-tests", "pass"]
     } else {
-        cargo(&["test", "--release", "--no-fail-fast"])
-    };
-    // Colour codes would hide the closing lines from the counter.
-    runner.args(args).env("CARGO_TERM_COLOR", "never");
-    runner
+        &["test", "--no-fail-fast"]
+    }
+}
+
+/// Runs tests so that they can be counted, and change nothing in the checkout.
+///
+/// # Errors
+/// If the runner can't be started.
+pub(crate) fn run_tests(title: &str, mut runner: Command) -> Result<Report> {
+    // Colour codes would hide the closing lines; snapshots change on purpose only.
+    runner.env("CARGO_TERM_COLOR", "never").env("INSTA_UPDATE", "no");
+    run_counted(title, runner)
 }
 
 /// `cargo xtask deps`: the checks of dependencies with the tools made for it.

@@ -9,9 +9,9 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use crate::build_engine::{engine_cargo, target_folder};
-use crate::check::{static_checks, unit_tests};
+use crate::check::{run_tests, static_checks, test_arguments, unit_tests};
 use crate::counts::Counts;
-use crate::shell::{command, has_cargo_tool, root, run as run_step, run_counted};
+use crate::shell::{command, root, run as run_step, run_counted};
 
 /// The suites' front door.
 const CONFORMANCE: &str = "conformance/run";
@@ -55,11 +55,8 @@ fn engine_tests() -> Result<Counts> {
         eprintln!("error: {error:#}");
         return Ok(Counts { passed: 0, failed: 1 });
     }
-    let nextest: &[&str] = &["nextest", "run", "--no-fail-fast", "--no-tests", "pass"];
-    let runner = if has_cargo_tool("nextest") { nextest } else { &["test", "--no-fail-fast"] };
-    let mut runner = engine_cargo(runner, &target);
-    runner.env("CARGO_TERM_COLOR", "never");
-    Ok(run_counted("engine tests", runner)?.counts())
+    let report = run_tests("engine tests", engine_cargo(test_arguments(), &target))?;
+    Ok(report.counts())
 }
 
 /// The names of all suites; none while there is no `conformance/run`.
