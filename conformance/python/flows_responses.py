@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from decimal import Decimal
 
 import openai
 from events import check_events, dumped, read_sse
 from flows import LOCAL, MODEL, cost_of, equal, flow, raises, refused_by_name
 from flows_chat import Berth
+from harness import eventually
 
 ALWAYS = (
     "id object created_at status model output tools tool_choice truncation parallel_tool_calls text top_p "
@@ -517,6 +519,19 @@ def responses_retried_post_attaches(f):
     equal(response.output_text, f"You said: patience {f.mark}")
     equal(len([line for line in f.sent() if line["finished"]]), 1, "finished answers at the provider")
     equal(len({line["call_id"] for line in f.sent()}), 1, "Calls: the step is the same")
+
+
+@flow
+def responses_abort_mid_stream(f):
+    """Who leaves a foreground turn stops its model; nothing further is started for it."""
+    stream = f.respond("[[delay_ms=100]] [[words:200]]", stream=True)
+    seen = [event.type for _, event in zip(range(6), stream)]
+    stream.close()
+    assert "response.output_text.delta" in seen, seen
+    [line] = eventually("the provider sees the cut", f.sent)
+    assert line["finished"] is False
+    time.sleep(0.3)
+    equal(len(f.sent()), 1, "requests at the provider")
 
 
 @flow

@@ -333,7 +333,7 @@ def doubt_decision_is_checked(f):
 def local_mcp(f):
     """The demo model with the demo's tool server: a real task, whatever words it finds."""
     response = f.client.responses.create(
-        model=LOCAL, input="Find my note about the harbor.", tools=[NOTES], max_output_tokens=200
+        model=LOCAL, input="Find my note about the harbor.", tools=[NOTES], max_output_tokens=200, temperature=0
     )
     calls = items(response, "mcp_call")
     assert calls, f"no tool was called: {response.output}"
