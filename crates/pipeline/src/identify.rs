@@ -1,9 +1,194 @@
-//! Who asks, and what the name that they ask for stands for.
-pub mod directory;
+//! The first stage: who asks, and what the name that they ask for stands for.
+//!
+//! It turns an [`Incoming`] into a [`Call`], with the budgets that it falls under, from one snapshot of the directory:
+//! a Call never sees half of a change. Nothing is decided here beyond "who is this" and "what does that name mean";
+//! whether they may is for `admit`. It must not know money amounts, targets' health or the store.
 
-use types::ids::SessionId;
+pub mod directory;
+mod snapshot;
+
+use std::sync::{Arc, OnceLock};
+
+use data_encoding::{Encoding, Specification};
+use sha2::{Digest, Sha256};
+use storage::Budget;
+use types::call::{CallKind, Credential, Door, NAME_CHARS_MAX, Plan, Target, ToolInvocation};
+use types::ids::{CallId, SessionId};
+use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Price};
+
+use directory::Directory;
+pub(crate) use snapshot::{Known, Snapshot};
+
+/// The provider under which whoever runs tools is registered.
+pub const TOOL_PROVIDER: &str = "mcp";
+/// Names the price of what a tool costs here: nothing.
+const TOOL_PRICE: &str = "tools@free";
+/// The request class of traffic that names none.
+const CLASS_INTERACTIVE: &str = "interactive";
+/// The request class of a session's own steps.
+const CLASS_AGENT: &str = "agent";
+/// Bytes of the hash that a named session's id is made of, as many as a UUID has.
+const SESSION_HASH_BYTES: usize = 16;
+
+/// A Call whose sender and target are known, with the budgets in scope in order of id.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    pub(crate) call: Arc<Call>,
+    pub(crate) budgets: Arc<[Arc<Budget>]>,
+}
+
+/// Turns what a door was sent into a Call.
+pub(crate) fn identify(
+    directory: &Directory,
+    clock: &dyn Clock,
+    id: CallId,
+    incoming: Incoming,
+) -> Result<Identified, Failure> {
+    let (started, started_at) = (clock.monotonic(), clock.now());
+    let snapshot = directory.snapshot();
+    let known = authenticate(&snapshot, &incoming.credential)?;
+    check_names(&incoming.headers)?;
+    let plan = plan(&snapshot, &incoming.kind, started_at)?;
+    let principal = Arc::clone(&known.principal);
+    let headers = incoming.headers;
+    let (session, session_root, step) = match (incoming.step, &headers.session_name) {
+        (Some(step), _) => (Some(step.session), Some(step.root), Some(step.step)),
+        (None, Some(name)) => {
+            let session = named_session(&principal.account, &principal.user, name);
+            (Some(session.clone()), Some(session), None)
+        }
+        (None, None) => (None, None, None),
+    };
+    let budgets =
+        snapshot.budgets_in_scope(&known, session_root.as_ref(), headers.session_name.as_deref());
+    let task = match headers.task {
+        Some(task) => Arc::from(task),
+        None => Arc::from(incoming.parent.as_ref().unwrap_or(&id).as_str()),
+    };
+    let class = headers.class.map_or_else(|| default_class(incoming.door), Arc::from);
+    let call = Call {
+        id,
+        parent: incoming.parent,
+        principal,
+        session,
+        session_root,
+        step,
+        task,
+        class,
+        door: incoming.door,
+        budget: headers.budget,
+        deadline: None,
+        started_at,
+        started,
+        plan,
+        kind: incoming.kind,
+    };
+    Ok(Identified { call: Arc::new(call), budgets })
+}
+
+/// Who a credential stands for.
+pub(crate) fn authenticate(
+    snapshot: &Snapshot,
+    credential: &Credential,
+) -> Result<Arc<Known>, Failure> {
+    let known = match credential {
+        Credential::Missing => return Err(unauthenticated("no API key was sent")),
+        Credential::Key(secret) => snapshot.by_secret(&secret_hash(secret.expose())),
+        Credential::Known(principal) => snapshot.by_key(&principal.key),
+    };
+    known.ok_or_else(|| unauthenticated("this API key is not known, or was deleted"))
+}
+
+fn unauthenticated(what: &str) -> Failure {
+    let message = format!("{what}: send `Authorization: Bearer <key>` with a key of this server");
+    Failure::new(ErrorCode::Unauthenticated, message)
+}
+
+/// SHA-256 of a key's secret, by which keys are found: a look-up by hash leaks no prefix by its timing.
+pub(crate) fn secret_hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
 
 /// The session of a client's own name for it (`holdfast-session: NAME`): the same for the same account, user and name.
-pub fn named_session(_account: &str, _user: &str, _name: &str) -> SessionId {
-    todo!()
+pub fn named_session(account: &str, user: &str, name: &str) -> SessionId {
+    static CROCKFORD: OnceLock<Option<Encoding>> = OnceLock::new();
+    let mut hash = Sha256::new();
+    for part in [account, user, name] {
+        // A length before each part, so that no two triples run together into the same bytes.
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let digest = &digest[..SESSION_HASH_BYTES];
+    let crockford = CROCKFORD.get_or_init(|| {
+        let mut specification = Specification::new();
+        specification.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
+        specification.encoding().ok()
+    });
+    let body = crockford.as_ref().unwrap_or(&data_encoding::HEXLOWER).encode(digest);
+    let text = format!("{}{body}", SessionId::PREFIX);
+    session_id(&text)
 }
+
+#[expect(clippy::expect_used, reason = "the text begins with the prefix that is asked for")]
+fn session_id(text: &str) -> SessionId {
+    SessionId::parse(text).expect("invariant: the text has the prefix")
+}
+
+fn check_names(headers: &CommonHeaders) -> Result<(), Failure> {
+    let names = [("holdfast-session", &headers.session_name), ("holdfast-task", &headers.task)];
+    for (header, name) in names {
+        let Some(name) = name else { continue };
+        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+            let message = format!("the header {header} must have 1 to {NAME_CHARS_MAX} characters");
+            return Err(Failure::invalid(header, message));
+        }
+    }
+    Ok(())
+}
+
+fn default_class(door: Door) -> Arc<str> {
+    static INTERACTIVE: OnceLock<Arc<str>> = OnceLock::new();
+    static AGENT: OnceLock<Arc<str>> = OnceLock::new();
+    let (cell, name) = match door {
+        Door::OpenaiChat | Door::OpenaiResponses => (&INTERACTIVE, CLASS_INTERACTIVE),
+        Door::Session => (&AGENT, CLASS_AGENT),
+    };
+    Arc::clone(cell.get_or_init(|| Arc::from(name)))
+}
+
+fn plan(snapshot: &Snapshot, kind: &CallKind, now: types::Timestamp) -> Result<Arc<Plan>, Failure> {
+    match kind {
+        CallKind::Tool(tool) => Ok(tool_plan(tool)),
+        CallKind::Model(model) => {
+            snapshot.plan(&model.head.model, now).ok_or_else(|| model_not_found(&model.head.model))
+        }
+    }
+}
+
+fn tool_plan(tool: &ToolInvocation) -> Arc<Plan> {
+    static FREE: OnceLock<Arc<Price>> = OnceLock::new();
+    let name: Arc<str> = Arc::from(format!("{}/{}", tool.server, tool.tool));
+    let price = FREE.get_or_init(|| Arc::new(Price::free(TOOL_PRICE)));
+    let target = Target {
+        provider: Arc::from(TOOL_PROVIDER),
+        name: Arc::clone(&name),
+        upstream_model: Arc::from(tool.tool.as_str()),
+        format: None,
+        price: Some(Arc::clone(price)),
+        output_tokens_max: None,
+        context_tokens: None,
+    };
+    Arc::new(Plan { name, targets: vec![Arc::new(target)] })
+}
+
+fn model_not_found(name: &str) -> Failure {
+    let message = format!(
+        "the model `{name}` does not exist here or this key may not use it; GET /v1/models lists \
+         what it may use"
+    );
+    Failure { param: Some("model".into()), ..Failure::new(ErrorCode::ModelNotFound, message) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,30 @@
-//! The journey of a Call, top to bottom.
+//! The journey of a Call, top to bottom. Read [`Pipeline::run`] first.
+//!
+//! Each stage hands the next one what it needs, so that code that forgets a stage does not compile: `identify` makes a
+//! `Call`, `admit` an `Admission` that owns its money, `route` a `Route`, `execute` a stream, and `record` takes them all
+//! into an [`Answer`]. This file knows the order and nothing else.
+
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use storage::Store;
 use tokio_util::task::TaskTracker;
 use types::call::Credential;
-use types::clock::SharedClock;
-use types::ids::{CallId, KeyId, NodeId};
-use types::{Execute, Failure, Ids, Incoming, Principal};
+use types::clock::{SharedClock, within};
+use types::ids::{AttemptId, CallId, KeyId, NodeId};
+use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
 
+use crate::admit::{Desk, Escrow, admit};
+use crate::execute::execute;
 use crate::identify::directory::Directory;
+use crate::identify::{authenticate, identify};
 use crate::record::answer::Answer;
+use crate::record::{Recorder, Writer, storage_failure};
+use crate::route::route;
+
+/// How long a clean stop waits for Calls that still run. Their money is presumed spent if they don't end by then.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// What a pipeline is made of.
 #[derive(Debug)]
@@ -41,33 +55,97 @@ pub struct Refused {
     pub failure: Failure,
 }
 
-/// The five stages and what they share. Cheap to share behind an `Arc`; holds no lock across an await.
+/// The five stages and what they share. Shared behind an `Arc`; holds no lock across an await.
 #[derive(Debug)]
 pub struct Pipeline {
-    #[expect(dead_code, reason = "skeleton")]
-    parts: Parts,
+    pub(crate) parts: Parts,
+    pub(crate) escrow: Escrow,
+    pub(crate) recorder: Recorder,
+    writer: Mutex<Option<Writer>>,
 }
 
 impl Pipeline {
     /// A pipeline that does nothing in the background yet.
     pub fn new(parts: Parts) -> Self {
-        Self { parts }
+        let (recorder, writer) = Recorder::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+        let escrow = Escrow::new(Desk {
+            store: Arc::clone(&parts.store),
+            clock: Arc::clone(&parts.clock),
+            ids: Arc::clone(&parts.ids),
+            node: parts.node.clone(),
+            tracker: parts.tracker.clone(),
+            recorder: recorder.clone(),
+        });
+        Self { parts, escrow, recorder, writer: Mutex::new(Some(writer)) }
+    }
+
+    /// Does a plain Call. Dropping the future before it is ready leaves nothing behind.
+    ///
+    /// # Errors
+    /// Why the Call was not admitted, with the id under which it was asked.
+    pub async fn run(&self, incoming: Incoming) -> Result<Answer, Box<Refused>> {
+        let id = incoming.id.clone().unwrap_or_else(|| CallId::new(&self.parts.ids));
+        let journey = self.journey(id.clone(), incoming).await;
+        journey.map_err(|failure| Box::new(Refused { call: id, failure }))
+    }
+
+    async fn journey(&self, id: CallId, incoming: Incoming) -> Result<Answer, Failure> {
+        let Parts { directory, clock, executors, ids, .. } = &self.parts;
+        let identified = identify(directory, &**clock, id, incoming)?;
+        let admission = admit(&self.escrow, &**clock, identified).await?;
+        let route = route(executors, &admission.call)?;
+        let attempt = AttemptId::new(ids);
+        let output_cap = admission.terms.output_cap;
+        let outcome = execute(&admission.call, &route, attempt.clone(), output_cap, false);
+        Ok(Answer::record(admission, route, attempt, outcome, Arc::clone(clock)))
+    }
+
+    /// Who a credential stands for.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    #[expect(clippy::unused_async, reason = "kinds of credentials to come ask another server")]
+    pub async fn authenticate(&self, credential: &Credential) -> Result<Arc<Principal>, Failure> {
+        let known = authenticate(&self.parts.directory.snapshot(), credential)?;
+        Ok(Arc::clone(&known.principal))
+    }
+
+    /// The principal of a key, if the key still exists.
+    pub fn principal(&self, key: &KeyId) -> Option<Arc<Principal>> {
+        self.parts.directory.principal(key)
     }
 
     /// Charges what a crashed process left open as presumed, and starts the recorder. Once, before the first Call.
     ///
     /// # Errors
-    /// `storage_unavailable`, `internal`.
+    /// `storage_unavailable`; `internal` if it was started before.
     pub async fn start(&self) -> Result<(), Failure> {
-        todo!()
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let twice = || Failure::new(ErrorCode::Internal, "the pipeline was started twice");
+        let writer = writer.ok_or_else(twice)?;
+        let presumed = self.parts.store.presume_open_slices(&self.parts.node).await;
+        let presumed = presumed.map_err(|error| storage_failure(&error))?;
+        if presumed > 0 {
+            tracing::warn!(presumed, "slices of budgets were open at a crash: presumed spent");
+        }
+        self.parts.tracker.spawn(writer.run());
+        Ok(())
     }
 
-    /// The clean stop: refuses new Calls, waits a bounded time for running ones, flushes the ledger, returns all slices.
+    /// The clean stop: refuses new Calls, waits at most ten seconds for running ones, flushes the ledger, returns all
+    /// slices.
     ///
     /// # Errors
     /// `storage_unavailable` if rows or slices could not be written; they are presumed spent at the next start.
     pub async fn shutdown(&self) -> Result<(), Failure> {
-        todo!()
+        self.recorder.close();
+        if within(&*self.parts.clock, STOP_GRACE, self.recorder.all_ended()).await.is_none() {
+            tracing::warn!("calls still run: what is held for them is presumed spent");
+        }
+        let flushed = self.recorder.flush().await;
+        let drained = self.escrow.drain_all().await;
+        self.recorder.stop().await;
+        flushed.and(drained)
     }
 
     /// Makes every row of a Call that has ended so far durable.
@@ -75,28 +153,9 @@ impl Pipeline {
     /// # Errors
     /// `storage_unavailable`: the rows are kept and tried again.
     pub async fn flush(&self) -> Result<(), Failure> {
-        todo!()
-    }
-
-    /// Does a plain Call. Dropping the future before it is ready leaves nothing behind.
-    ///
-    /// # Errors
-    /// Why the Call was not admitted, with the id under which it was asked.
-    pub async fn run(&self, _incoming: Incoming) -> Result<Answer, Box<Refused>> {
-        todo!()
-    }
-
-    /// Who a credential stands for.
-    ///
-    /// # Errors
-    /// `unauthenticated`.
-    #[expect(clippy::unused_async, reason = "later kinds of credentials ask a server")]
-    pub async fn authenticate(&self, _credential: &Credential) -> Result<Arc<Principal>, Failure> {
-        todo!()
-    }
-
-    /// The principal of a key, if the key still exists.
-    pub fn principal(&self, _key: &KeyId) -> Option<Arc<Principal>> {
-        todo!()
+        self.recorder.flush().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,32 @@
 //! A session's steps through the same stages: money is held and settled by rows of the session's own commits.
+//!
+//! A step pays a commit anyway, so it takes nothing from memory: [`StepAdmission::reservation`] goes into the commit
+//! that journals its intent and is checked against the budgets there, and the row of [`StepRun::into_row`] goes into the
+//! commit that journals its outcome. Invariant: each reservation that was committed is settled by exactly one row; after
+//! a crash the journal's [`StepIntent`] makes that row.
+
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
-use storage::LedgerRow;
 use storage::commit::StepReservation;
-use types::ids::AttemptId;
-use types::{Call, Failure, Incoming, OutcomeEvent, Timestamp};
+use storage::ledger::Held;
+use storage::{Budget, Charge, LedgerRow, WindowKey};
+use types::call::Door;
+use types::error::Billed;
+use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
+use types::{Call, ErrorCode, Failure, Incoming, Money, OutcomeEvent, OutcomeStream, Timestamp};
 
-use crate::record::answer::Bill;
+use crate::admit::{Terms, admit_step, exceeded};
+use crate::execute::execute;
+use crate::identify::identify;
+use crate::record::answer::{Bill, no_end};
+use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
+use crate::record::storage_failure;
+use crate::route::{Route, route};
 use crate::run::{Pipeline, Refused};
 
 /// An admitted step: put `reservation` into the commit that journals the intent, then [`Pipeline::run_step`].
@@ -22,41 +38,117 @@ pub struct StepAdmission {
     pub attempt: AttemptId,
     /// A row of the commit that journals the intent; `None` if no budget has to hold anything.
     pub reservation: Option<StepReservation>,
+    terms: Terms,
+    route: Route,
+    budgets: Arc<[Arc<Budget>]>,
 }
 
 impl StepAdmission {
     /// All that is needed to bill the attempt if its outcome is lost; journaled with the intent.
     pub fn intent(&self) -> StepIntent {
-        todo!()
+        let (kind, name) = kind_and_name(&self.call);
+        let Call { principal, .. } = &*self.call;
+        StepIntent {
+            call: self.call.id.clone(),
+            attempt: self.attempt.clone(),
+            parent: self.call.parent.clone(),
+            account: principal.account.as_ref().to_owned(),
+            key: principal.key.clone(),
+            user: principal.user.as_ref().to_owned(),
+            session: self.call.session.clone(),
+            step: self.call.step.clone(),
+            task: self.call.task.as_ref().to_owned(),
+            class: self.call.class.as_ref().to_owned(),
+            door: self.call.door,
+            kind: kind.to_owned(),
+            name,
+            target: self.route.target.name.as_ref().to_owned(),
+            price_version: self.route.target.price.as_ref().map(|price| price.version.clone()),
+            reserved: self.terms.amount,
+            output_cap: self.terms.output_cap,
+            started_at: self.call.started_at,
+            reservation: self.reservation.as_ref().map(|held| held.id.clone()),
+            budgets: self.reservation.as_ref().map(|held| held.budgets.clone()).unwrap_or_default(),
+        }
     }
 }
 
 /// All that is needed to bill an attempt whose outcome a crash lost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepIntent {
-    row: LedgerRow,
+    /// The Call.
+    pub call: CallId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    parent: Option<CallId>,
+    account: String,
+    key: KeyId,
+    user: String,
+    session: Option<SessionId>,
+    step: Option<StepId>,
+    task: String,
+    class: String,
+    door: Door,
+    kind: String,
+    name: String,
+    target: String,
+    price_version: Option<String>,
+    /// What is held for it.
+    pub reserved: Money,
+    output_cap: Option<u64>,
+    started_at: Timestamp,
+    reservation: Option<ReservationId>,
+    budgets: Vec<(BudgetId, WindowKey)>,
 }
 
 /// A running step. Dropping it cancels the attempt at once and bills nothing: give it up by [`StepRun::into_row`].
-#[derive(Debug)]
-pub struct StepRun {}
+pub struct StepRun {
+    outcome: Option<OutcomeStream>,
+    meter: Meter,
+    reservation: Option<StepReservation>,
+    polled: bool,
+}
 
 impl Stream for StepRun {
     type Item = OutcomeEvent;
-    fn poll_next(self: Pin<&mut Self>, _ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
-        todo!()
+
+    fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
+        let this = &mut *self;
+        let Some(outcome) = &mut this.outcome else { return Poll::Ready(None) };
+        this.polled = true;
+        let event = match outcome.as_mut().poll_next(ctx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(event) => event.unwrap_or_else(no_end),
+        };
+        if this.meter.observe(&event).is_some() {
+            this.outcome = None;
+        }
+        Poll::Ready(Some(event))
     }
 }
 
 impl StepRun {
     /// What it costs; final once `Finish` or `Failed` has been yielded.
     pub fn bill(&self) -> Bill {
-        todo!()
+        self.meter.bill().clone()
     }
 
     /// Ends the step, cancelling what still runs, and gives the ledger row for the commit that journals the outcome.
-    pub fn into_row(self) -> LedgerRow {
-        todo!()
+    pub fn into_row(mut self) -> LedgerRow {
+        if !self.meter.has_ended() {
+            let billed = if self.polled { Billed::Unknown } else { Billed::No };
+            self.meter.abandon(ErrorCode::Cancelled, billed);
+        }
+        let Verdict { settled, unreconciled, .. } = self.meter.verdict();
+        let held = self.reservation.map(|held| (held.id, held.budgets));
+        let charges = charges(held, settled, unreconciled);
+        self.meter.into_row(charges)
+    }
+}
+
+impl fmt::Debug for StepRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepRun").field("call", &self.meter.call.id).finish_non_exhaustive()
     }
 }
 
@@ -65,8 +157,34 @@ impl Pipeline {
     ///
     /// # Errors
     /// Why the step may not run.
-    pub async fn admit_step(&self, _incoming: Incoming) -> Result<StepAdmission, Box<Refused>> {
-        todo!()
+    pub async fn admit_step(&self, incoming: Incoming) -> Result<StepAdmission, Box<Refused>> {
+        let id = incoming.id.clone().unwrap_or_else(|| CallId::new(&self.parts.ids));
+        let admitted = self.prepare_step(id.clone(), incoming).await;
+        admitted.map_err(|failure| Box::new(Refused { call: id, failure }))
+    }
+
+    async fn prepare_step(&self, id: CallId, incoming: Incoming) -> Result<StepAdmission, Failure> {
+        let clock = &*self.parts.clock;
+        let identified = identify(&self.parts.directory, clock, id, incoming)?;
+        let terms = admit_step(&self.escrow, clock, &identified).await?;
+        let route = route(&self.parts.executors, &identified.call)?;
+        let reservation = self.reservation(&identified.budgets, terms);
+        let attempt = AttemptId::new(&self.parts.ids);
+        let (call, budgets) = (identified.call, identified.budgets);
+        Ok(StepAdmission { call, attempt, reservation, terms, route, budgets })
+    }
+
+    fn reservation(&self, budgets: &[Arc<Budget>], terms: Terms) -> Option<StepReservation> {
+        if budgets.is_empty() || terms.amount == Money::ZERO {
+            return None;
+        }
+        let now = self.parts.clock.now();
+        let windows = budgets.iter().map(|budget| {
+            let window = self.escrow.pool(budget).window(budget, now);
+            (budget.id.clone(), window)
+        });
+        let id = ReservationId::new(&self.parts.ids);
+        Some(StepReservation { id, budgets: windows.collect(), amount: terms.amount })
     }
 
     /// After a commit was refused as over a limit: writes what has ended, and returns the idle part of every slice of the
@@ -74,22 +192,87 @@ impl Pipeline {
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub async fn make_room(&self, _admission: &StepAdmission) -> Result<(), Failure> {
-        todo!()
+    pub async fn make_room(&self, admission: &StepAdmission) -> Result<(), Failure> {
+        self.recorder.flush().await?;
+        self.escrow.drain(&admission.budgets).await
     }
 
-    /// What to answer when the commit was refused again.
-    pub fn over_limit(&self, _admission: &StepAdmission, _error: &storage::Error) -> Failure {
-        todo!()
+    /// What to answer when the commit was refused again, or for any other reason.
+    pub fn over_limit(&self, admission: &StepAdmission, error: &storage::Error) -> Failure {
+        let storage::Error::OverLimit { budget: id, free, needed } = error else {
+            return storage_failure(error);
+        };
+        let Some(budget) = admission.budgets.iter().find(|budget| budget.id == *id) else {
+            return storage_failure(error);
+        };
+        let now = self.parts.clock.now();
+        let window = self.escrow.pool(budget).window(budget, now);
+        exceeded(budget, window, *free, *needed, now)
     }
 
     /// Starts an admitted step whose intent is durable.
-    pub fn run_step(&self, _admission: StepAdmission) -> StepRun {
-        todo!()
+    pub fn run_step(&self, admission: StepAdmission) -> StepRun {
+        let StepAdmission { call, attempt, reservation, terms, route, .. } = admission;
+        let outcome = execute(&call, &route, attempt.clone(), terms.output_cap, true);
+        let clock = Arc::clone(&self.parts.clock);
+        let meter = Meter::new(call, route.target, attempt, terms, clock);
+        StepRun { outcome: Some(outcome), meter, reservation, polled: false }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for it.
-    pub fn lost_row(&self, _intent: &StepIntent, _at: Timestamp) -> LedgerRow {
-        todo!()
+    pub fn lost_row(&self, intent: &StepIntent, at: Timestamp) -> LedgerRow {
+        let intent = intent.clone();
+        let held = intent.reservation.map(|id| (id, intent.budgets));
+        let total_us = wall_micros(at, intent.started_at);
+        LedgerRow {
+            call: intent.call,
+            attempt: intent.attempt,
+            parent: intent.parent,
+            account: intent.account,
+            key: intent.key,
+            user: intent.user,
+            session: intent.session,
+            step: intent.step,
+            task: intent.task,
+            class: intent.class,
+            door: intent.door,
+            kind: intent.kind,
+            name: intent.name,
+            target: intent.target,
+            model_version: None,
+            error: Some(ErrorCode::Internal),
+            stop: None,
+            usage: None,
+            price_version: intent.price_version,
+            cost: Money::ZERO,
+            unreconciled: intent.reserved,
+            reserved: intent.reserved,
+            over_bound: false,
+            output_cap: intent.output_cap,
+            dropped: Vec::new(),
+            started_at: intent.started_at,
+            first_content_us: None,
+            total_us,
+            target_us: total_us,
+            reused_tokens: None,
+            charges: charges(held, Money::ZERO, intent.reserved),
+        }
     }
 }
+
+/// The charges that settle a step's reservation.
+fn charges(
+    held: Option<(ReservationId, Vec<(BudgetId, WindowKey)>)>,
+    settled: Money,
+    unreconciled: Money,
+) -> Vec<Charge> {
+    let Some((reservation, budgets)) = held else { return Vec::new() };
+    let charge = |(budget, window)| {
+        let held = Held::Reservation(reservation.clone());
+        Charge { budget, window, held, settled, unreconciled }
+    };
+    budgets.into_iter().map(charge).collect()
+}
+
+#[cfg(test)]
+mod tests;

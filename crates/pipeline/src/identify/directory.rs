@@ -1,12 +1,23 @@
 //! Keys, models and budgets: held in memory for every Call, written through to the store by administration.
-use std::sync::Arc;
+//!
+//! Invariant: a change is durable before any Call sees it, and each Call sees one snapshot. Changes are made one at a
+//! time; reading takes no await and holds a lock only to copy a pointer. It must not know windows, amounts or slices.
+
+use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
 use storage::{Budget, Key, Model, Scope, Store, WindowKind};
 use types::clock::SharedClock;
 use types::ids::{BudgetId, KeyId};
-use types::principal::Role;
-use types::{Failure, Format, Ids, Money, Principal, Secret};
+use types::principal::{DEFAULT_ACCOUNT, Role};
+use types::{ErrorCode, Failure, Format, Ids, Money, Principal, Secret};
+
+use super::secret_hash;
+use super::snapshot::{Known, Rows, Snapshot};
+use crate::record::storage_failure;
+
+/// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
+const HINT_CHARS: usize = 7;
 
 /// What a directory is made of.
 #[derive(Debug)]
@@ -22,7 +33,7 @@ pub struct DirectoryParts {
 }
 
 /// A configured provider, as far as names need it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProviderInfo {
     /// Its name: what stands before the `/` of a model's name, and the executor's name.
     pub name: String,
@@ -30,6 +41,8 @@ pub struct ProviderInfo {
     pub format: Option<&'static dyn Format>,
     /// Declared without a list of models: any `name/<model>` is taken, unpriced unless the catalogue has it.
     pub any_model: bool,
+    /// Its models cost nothing until they are priced: the local engine.
+    pub free_until_priced: bool,
 }
 
 /// A key to make, or to change if the account has one of that name.
@@ -68,6 +81,9 @@ pub struct NewBudget {
 #[derive(Debug)]
 pub struct Directory {
     parts: DirectoryParts,
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
@@ -76,87 +92,258 @@ impl Directory {
     /// # Errors
     /// `storage_unavailable`, `internal`.
     pub async fn load(parts: DirectoryParts) -> Result<Self, Failure> {
-        Ok(Self { parts })
+        let mut rows = Rows::default();
+        for key in parts.store.keys().await.map_err(|error| storage_failure(&error))? {
+            rows.keys.insert(key.id.clone(), key);
+        }
+        for model in parts.store.models().await.map_err(|error| storage_failure(&error))? {
+            rows.models.insert(model.name.clone(), Arc::new(model));
+        }
+        let accounts = rows.keys.values().map(|key| key.account.clone());
+        let mut accounts: Vec<_> = accounts.chain([DEFAULT_ACCOUNT.to_owned()]).collect();
+        accounts.sort();
+        accounts.dedup();
+        for account in accounts {
+            let budgets = parts.store.budgets(&account).await;
+            for budget in budgets.map_err(|error| storage_failure(&error))? {
+                rows.budgets.insert(budget.id.clone(), Arc::new(budget));
+            }
+        }
+        let snapshot = RwLock::new(Arc::new(Snapshot::new(rows, &parts.providers)));
+        Ok(Self { parts, snapshot, changing: tokio::sync::Mutex::default() })
     }
 
     /// Makes a key with a new secret, which is shown this once.
     ///
     /// # Errors
     /// `conflict` if the account has a key of that name; `storage_unavailable`.
-    pub async fn create_key(&self, _new: NewKey) -> Result<(Key, Secret), Failure> {
-        todo!()
+    pub async fn create_key(&self, new: NewKey) -> Result<(Key, Secret), Failure> {
+        let _changing = self.changing.lock().await;
+        if self.key_named(&new.account, &new.name).is_some() {
+            let message = format!("the account has a key named `{}` already", new.name);
+            return Err(Failure::new(ErrorCode::Conflict, message));
+        }
+        let secret = Secret::new(self.parts.ids.key_secret());
+        let key = self.write_key(new, &secret).await?;
+        Ok((key, secret))
     }
 
     /// Makes or changes (by name) a key whose secret the operator chose: the configuration file's, the admin key.
     ///
     /// # Errors
     /// `conflict` if another key has the secret; `storage_unavailable`.
-    pub async fn put_key_with_secret(&self, _new: NewKey, _secret: &Secret) -> Result<Key, Failure> {
-        todo!()
+    pub async fn put_key_with_secret(&self, new: NewKey, secret: &Secret) -> Result<Key, Failure> {
+        let _changing = self.changing.lock().await;
+        if let Some(other) = self.snapshot().by_secret(&secret_hash(secret.expose())) {
+            let other = &other.principal;
+            if *other.account != *new.account || *other.key_name != *new.name {
+                let message = format!("the secret of the key `{}` is another key's", new.name);
+                return Err(Failure::new(ErrorCode::Conflict, message));
+            }
+        }
+        self.write_key(new, secret).await
+    }
+
+    async fn write_key(&self, new: NewKey, secret: &Secret) -> Result<Key, Failure> {
+        let existing = self.key_named(&new.account, &new.name);
+        let (id, created_at) = match existing {
+            Some(key) => (key.id, key.created_at),
+            None => (KeyId::new(&self.parts.ids), self.parts.clock.now()),
+        };
+        let key = Key {
+            user: new.user.unwrap_or_else(|| id.as_str().to_owned()),
+            id,
+            account: new.account,
+            name: new.name,
+            role: new.role,
+            secret_sha256: secret_hash(secret.expose()),
+            hint: secret.expose().chars().take(HINT_CHARS).collect(),
+            output_cap_default: new.output_cap_default,
+            origin: new.origin,
+            created_at,
+        };
+        let written = self.parts.store.put_key(key.clone()).await;
+        written.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.keys.insert(key.id.clone(), key.clone());
+        });
+        Ok(key)
     }
 
     /// Removes a key for good; `false` if the account has none of that id.
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub async fn delete_key(&self, _account: &str, _id: &KeyId) -> Result<bool, Failure> {
-        todo!()
+    pub async fn delete_key(&self, account: &str, id: &KeyId) -> Result<bool, Failure> {
+        let _changing = self.changing.lock().await;
+        let snapshot = self.snapshot();
+        if snapshot.rows.keys.get(id).is_none_or(|key| key.account != account) {
+            return Ok(false);
+        }
+        let deleted = self.parts.store.delete_key(id).await;
+        let deleted = deleted.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.keys.remove(id);
+        });
+        Ok(deleted)
     }
 
     /// The keys of an account, by name.
-    pub fn keys(&self, _account: &str) -> Vec<Key> {
-        todo!()
+    pub fn keys(&self, account: &str) -> Vec<Key> {
+        let snapshot = self.snapshot();
+        let mut keys: Vec<_> =
+            snapshot.rows.keys.values().filter(|key| key.account == account).cloned().collect();
+        keys.sort_by(|left, right| left.name.cmp(&right.name));
+        keys
     }
 
     /// Makes a budget, or changes the one of that account, scope and window.
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub async fn put_budget(&self, _new: NewBudget) -> Result<Arc<Budget>, Failure> {
-        todo!()
+    pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
+        let _changing = self.changing.lock().await;
+        let snapshot = self.snapshot();
+        let same = |budget: &&Arc<Budget>| {
+            budget.account == new.account
+                && budget.scope == new.scope
+                && budget.window == new.window
+        };
+        let existing = snapshot.rows.budgets.values().find(same);
+        let budget = Arc::new(Budget {
+            id: existing.map_or_else(|| BudgetId::new(&self.parts.ids), |budget| budget.id.clone()),
+            version: existing.map_or(1, |budget| budget.version + 1),
+            created_at: existing.map_or_else(|| self.parts.clock.now(), |budget| budget.created_at),
+            account: new.account,
+            scope: new.scope,
+            limit: new.limit,
+            window: new.window,
+            origin: new.origin,
+        });
+        let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
+        written.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.budgets.insert(budget.id.clone(), Arc::clone(&budget));
+        });
+        Ok(budget)
     }
 
     /// Removes a budget; `false` if the account has none of that id.
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub async fn delete_budget(&self, _account: &str, _id: &BudgetId) -> Result<bool, Failure> {
-        todo!()
+    pub async fn delete_budget(&self, account: &str, id: &BudgetId) -> Result<bool, Failure> {
+        let _changing = self.changing.lock().await;
+        let snapshot = self.snapshot();
+        if snapshot.rows.budgets.get(id).is_none_or(|budget| budget.account != account) {
+            return Ok(false);
+        }
+        let deleted = self.parts.store.delete_budget(id).await;
+        let deleted = deleted.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.budgets.remove(id);
+        });
+        Ok(deleted)
     }
 
     /// The budgets of an account, by id.
-    pub fn budgets(&self, _account: &str) -> Vec<Arc<Budget>> {
-        todo!()
+    pub fn budgets(&self, account: &str) -> Vec<Arc<Budget>> {
+        let snapshot = self.snapshot();
+        let all = snapshot.rows.budgets.values();
+        all.filter(|budget| budget.account == account).cloned().collect()
     }
 
     /// Makes or changes a model, by name. `version` and `created_at` are set here.
     ///
     /// # Errors
-    /// `invalid_request` if the provider is not configured; `storage_unavailable`.
-    pub async fn put_model(&self, _model: Model) -> Result<Arc<Model>, Failure> {
-        todo!()
+    /// `invalid_request` if the provider is not configured or the name does not begin with it; `storage_unavailable`.
+    pub async fn put_model(&self, mut model: Model) -> Result<Arc<Model>, Failure> {
+        let _changing = self.changing.lock().await;
+        self.check_model(&model)?;
+        let existing = self.model(&model.name);
+        model.version = existing.as_ref().map_or(1, |model| model.version + 1);
+        model.created_at =
+            existing.map_or_else(|| self.parts.clock.now(), |model| model.created_at);
+        model.prices.sort_by_key(|dated| dated.since);
+        let written = self.parts.store.put_model(model.clone()).await;
+        written.map_err(|error| storage_failure(&error))?;
+        let model = Arc::new(model);
+        self.swap(|rows| {
+            rows.models.insert(model.name.clone(), Arc::clone(&model));
+        });
+        Ok(model)
+    }
+
+    fn check_model(&self, model: &Model) -> Result<(), Failure> {
+        let known = self.parts.providers.iter().any(|provider| provider.name == model.provider);
+        if !known {
+            let message = format!("no provider `{}` is configured", model.provider);
+            return Err(Failure::invalid("provider", message));
+        }
+        let below =
+            model.name.strip_prefix(&model.provider).and_then(|rest| rest.strip_prefix('/'));
+        if below.is_none_or(str::is_empty) {
+            let message = format!("the name must be `{}/<model>`", model.provider);
+            return Err(Failure::invalid("name", message));
+        }
+        Ok(())
     }
 
     /// Removes a model; `false` if there is none of that name.
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub async fn delete_model(&self, _name: &str) -> Result<bool, Failure> {
-        todo!()
+    pub async fn delete_model(&self, name: &str) -> Result<bool, Failure> {
+        let _changing = self.changing.lock().await;
+        let deleted = self.parts.store.delete_model(name).await;
+        let deleted = deleted.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.models.remove(name);
+        });
+        Ok(deleted)
     }
 
     /// The models that a principal may use, by name. Names that a provider takes without listing them are not here.
     pub fn models(&self, _principal: &Principal) -> Vec<Arc<Model>> {
-        todo!()
+        // Every key may use every model until policies exist; the parameter keeps doors from listing without one.
+        let snapshot = self.snapshot();
+        let configured =
+            |name: &str| self.parts.providers.iter().any(|provider| provider.name == name);
+        let models = snapshot.rows.models.values();
+        models.filter(|model| configured(&model.provider)).cloned().collect()
     }
 
     /// One model of the catalogue.
-    pub fn model(&self, _name: &str) -> Option<Arc<Model>> {
-        todo!()
+    pub fn model(&self, name: &str) -> Option<Arc<Model>> {
+        self.snapshot().rows.models.get(name).cloned()
     }
 
     /// The configured providers.
     pub fn providers(&self) -> &[ProviderInfo] {
         &self.parts.providers
+    }
+
+    /// The principal of a key, if the key still exists.
+    pub fn principal(&self, key: &KeyId) -> Option<Arc<Principal>> {
+        let known: Arc<Known> = self.snapshot().by_key(key)?;
+        Some(Arc::clone(&known.principal))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn key_named(&self, account: &str, name: &str) -> Option<Key> {
+        let snapshot = self.snapshot();
+        let mut keys = snapshot.rows.keys.values();
+        keys.find(|key| key.account == account && key.name == name).cloned()
+    }
+
+    /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other change is lost.
+    fn swap(&self, change: impl FnOnce(&mut Rows)) {
+        let mut rows = self.snapshot().rows.clone();
+        change(&mut rows);
+        let snapshot = Arc::new(Snapshot::new(rows, &self.parts.providers));
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 }

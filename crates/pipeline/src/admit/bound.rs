@@ -1,0 +1,87 @@
+//! How much a Call can cost at most, and the output cap that makes it so where the client set none.
+//!
+//! Values in, values out. Invariant: what an attempt can be billed never exceeds [`Terms::amount`], as long as the
+//! provider counts no more input tokens than the request has bytes and keeps to the output cap.
+
+use types::call::{CallKind, ModelHead, Target};
+use types::{Call, ErrorCode, Failure, Money, Price};
+
+/// Output cap for Calls that name none, in tokens, where neither key nor model says less.
+pub(crate) const OUTPUT_CAP_DEFAULT: u64 = 32_768;
+/// Below this a default cap is never lowered, in tokens: agent SDKs take a cut answer for a failure and run the turn again.
+pub(crate) const OUTPUT_CAP_FLOOR: u64 = 4_096;
+/// A default cap is lowered to what the free amount of the tightest budget, divided by this, affords.
+const SHARE_OF_FREE: i64 = 4;
+/// Input tokens of one image, sound or document at most: the dearest image of the catalogued models is 48,169 tokens.
+const MEDIA_TOKENS_MAX: u64 = 65_536;
+
+/// What a Call is admitted at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// What it can cost at most.
+    pub(crate) amount: Money,
+    /// The output cap that is set for the client; `None` = its own stands.
+    pub(crate) output_cap: Option<u64>,
+}
+
+/// What a Call costs at most.
+///
+/// `tightest_free` is what the tightest hard budget in scope has left; it only matters where the client set no cap.
+pub(crate) fn terms(
+    call: &Call,
+    target: &Target,
+    price: &Price,
+    tightest_free: Option<Money>,
+) -> Terms {
+    let head = match &call.kind {
+        CallKind::Model(model) => &model.head,
+        CallKind::Tool(_) => return Terms { amount: price.per_request, output_cap: None },
+    };
+    let (input, choices) = (input_tokens_max(head), head.choices.max(1));
+    let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices));
+    if let Some(cap) = head.output_cap {
+        return Terms { amount: bound(cap), output_cap: None };
+    }
+    let ceiling = default_cap(call, target);
+    let floor = ceiling.min(OUTPUT_CAP_FLOOR);
+    let share = tightest_free.map(|free| free.divided_by(SHARE_OF_FREE));
+    let affords = [share, call.budget].into_iter().flatten().min();
+    let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input));
+    let cap = tokens.map_or(ceiling, |tokens| (tokens / choices).clamp(floor, ceiling));
+    Terms { amount: bound(cap), output_cap: Some(cap) }
+}
+
+/// Whether [`terms`] needs to know what budgets have left.
+pub(crate) fn depends_on_free(call: &Call, price: &Price) -> bool {
+    let capped = call.model().is_none_or(|model| model.head.output_cap.is_some());
+    !capped && price.output.picodollars() > 0
+}
+
+/// The model's maximum, or the key's default, or 32,768: whichever is least.
+fn default_cap(call: &Call, target: &Target) -> u64 {
+    let default = call.principal.output_cap_default.unwrap_or(OUTPUT_CAP_DEFAULT);
+    target.output_tokens_max.map_or(default, |most| most.min(default)).max(1)
+}
+
+/// A token has at least one byte, and the request's own syntax outweighs what chat templates add.
+fn input_tokens_max(head: &ModelHead) -> u64 {
+    head.body_bytes.saturating_add(u64::from(head.media).saturating_mul(MEDIA_TOKENS_MAX))
+}
+
+/// Refuses a Call that could cost more than its caller allowed for it alone.
+pub(crate) fn check_call_budget(call: &Call, terms: &Terms) -> Result<(), Failure> {
+    match call.budget {
+        Some(allowed) if terms.amount > allowed => {
+            let message = format!(
+                "the header holdfast-budget allows ${allowed} for this call, and it may cost up to \
+                 ${}: raise it, or set a lower output cap",
+                terms.amount
+            );
+            Err(Failure::new(ErrorCode::BudgetExceeded, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What clients are told when money is short: the budget, its limit, what is free, what is needed, and when it ends.
+
+use storage::budgets::Scope;
+use storage::{Budget, WindowKey, WindowKind};
+use types::{ErrorCode, Failure, Money, Timestamp};
+
+/// The 429 of a budget that has too little left.
+pub(crate) fn exceeded(
+    budget: &Budget,
+    window: WindowKey,
+    free: Money,
+    needed: Money,
+    now: Timestamp,
+) -> Failure {
+    let what = describe(budget);
+    let limit = budget.limit;
+    let message = format!(
+        "{what} has ${free} free of its limit of ${limit}, and this call may cost up to ${needed}: \
+         set a lower output cap, or have the limit raised"
+    );
+    let failure = Failure::new(ErrorCode::BudgetExceeded, message);
+    match budget.window.end(window) {
+        Some(end) => failure.retry_after(end.since(now)),
+        None => failure,
+    }
+}
+
+/// A hard budget cannot hold a Call whose price nobody knows.
+pub(crate) fn price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
+    let who = match budget {
+        Some(budget) => describe(budget),
+        None => "the header holdfast-budget".to_owned(),
+    };
+    let message = format!(
+        "the model `{model}` has no price for its input and output tokens, and {who} is a hard limit: \
+         price it in the configuration, or with `holdfast models add` (a price of 0 marks it free)"
+    );
+    Failure { param: Some("model".into()), ..Failure::new(ErrorCode::PriceUnknown, message) }
+}
+
+/// `budget bud_… (key `ci`, per day)`.
+fn describe(budget: &Budget) -> String {
+    let scope = match &budget.scope {
+        Scope::Account => "account".to_owned(),
+        Scope::Key(name) => format!("key `{name}`"),
+        Scope::Session(session) => format!("session `{session}`"),
+    };
+    let window = match budget.window {
+        WindowKind::Total => "in total",
+        WindowKind::Day => "per day",
+    };
+    format!("budget {} ({scope}, {window})", budget.id)
+}

@@ -1,0 +1,180 @@
+//! One consistent picture of keys, models and budgets, with the look-ups that each Call needs prepared.
+//!
+//! A snapshot is built whole and then never changed; a change of anything makes a new one. Invariant: the budgets in
+//! scope are in order of id, because money of several budgets is taken in that order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use storage::{Budget, Key, Model, Scope};
+use types::call::{Plan, Target};
+use types::ids::{BudgetId, KeyId, SessionId};
+use types::{Price, Principal, Timestamp};
+
+use super::directory::ProviderInfo;
+
+/// Names the price of a model of a provider whose models are free until priced.
+const FREE_PRICE: &str = "unpriced@free";
+
+/// What the store holds, as it was last read or written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) keys: BTreeMap<KeyId, Key>,
+    pub(crate) budgets: BTreeMap<BudgetId, Arc<Budget>>,
+    pub(crate) models: BTreeMap<String, Arc<Model>>,
+}
+
+/// A key's principal with the budgets that all of its Calls fall under, in order of id.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) principal: Arc<Principal>,
+    budgets: Arc<[Arc<Budget>]>,
+}
+
+/// The picture.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) rows: Rows,
+    by_secret: HashMap<[u8; 32], Arc<Known>>,
+    by_key: HashMap<KeyId, Arc<Known>>,
+    /// Budgets on sessions, by account, then by the session's id or name.
+    by_session: HashMap<String, HashMap<String, Vec<Arc<Budget>>>>,
+    /// What a model's name stands for from when on, oldest first.
+    plans: HashMap<String, Vec<(Timestamp, Arc<Plan>)>>,
+    /// Providers that take any model, by name.
+    open: HashMap<String, ProviderInfo>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(rows: Rows, providers: &[ProviderInfo]) -> Self {
+        let mut by_secret = HashMap::with_capacity(rows.keys.len());
+        let mut by_key = HashMap::with_capacity(rows.keys.len());
+        for key in rows.keys.values() {
+            let known = Arc::new(Known { principal: principal(key), budgets: of_key(&rows, key) });
+            by_secret.insert(key.secret_sha256, Arc::clone(&known));
+            by_key.insert(key.id.clone(), known);
+        }
+        let mut by_session: HashMap<String, HashMap<String, Vec<Arc<Budget>>>> = HashMap::new();
+        for budget in rows.budgets.values() {
+            if let Scope::Session(session) = &budget.scope {
+                let of_account = by_session.entry(budget.account.clone()).or_default();
+                of_account.entry(session.clone()).or_default().push(Arc::clone(budget));
+            }
+        }
+        let configured: HashMap<&str, &ProviderInfo> =
+            providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
+        let plans = rows.models.values().filter_map(|model| {
+            let provider = configured.get(model.provider.as_str())?;
+            Some((model.name.clone(), plans_of(model, provider)))
+        });
+        let plans = plans.collect();
+        let open = providers.iter().filter(|provider| provider.any_model);
+        let open = open.map(|provider| (provider.name.clone(), provider.clone())).collect();
+        Self { rows, by_secret, by_key, by_session, plans, open }
+    }
+
+    pub(crate) fn by_secret(&self, sha256: &[u8; 32]) -> Option<Arc<Known>> {
+        self.by_secret.get(sha256).cloned()
+    }
+
+    pub(crate) fn by_key(&self, key: &KeyId) -> Option<Arc<Known>> {
+        self.by_key.get(key).cloned()
+    }
+
+    /// All budgets that a Call falls under, in order of id.
+    pub(crate) fn budgets_in_scope(
+        &self,
+        known: &Known,
+        root: Option<&SessionId>,
+        name: Option<&str>,
+    ) -> Arc<[Arc<Budget>]> {
+        let own = Arc::clone(&known.budgets);
+        let Some(sessions) = self.by_session.get(&*known.principal.account) else { return own };
+        let names = [root.map(SessionId::as_str), name];
+        let of_session = names.into_iter().flatten().filter_map(|name| sessions.get(name));
+        let of_session: Vec<_> = of_session.flatten().cloned().collect();
+        if of_session.is_empty() {
+            return own;
+        }
+        let mut all = of_session;
+        all.extend(own.iter().cloned());
+        all.sort_by(|left, right| left.id.cmp(&right.id));
+        all.into()
+    }
+
+    /// What a model's name stands for at `now`.
+    pub(crate) fn plan(&self, name: &str, now: Timestamp) -> Option<Arc<Plan>> {
+        if let Some(plans) = self.plans.get(name) {
+            let current = plans.iter().rev().find(|(since, _)| *since <= now);
+            return current.or_else(|| plans.first()).map(|(_, plan)| Arc::clone(plan));
+        }
+        let (provider, model) = name.split_once('/')?;
+        let provider = self.open.get(provider).filter(|_| !model.is_empty())?;
+        let price = provider.free_until_priced.then(free_price);
+        let target = target(name, model, provider, price);
+        Some(one_target(target))
+    }
+}
+
+fn principal(key: &Key) -> Arc<Principal> {
+    Arc::new(Principal {
+        account: Arc::from(key.account.as_str()),
+        key: key.id.clone(),
+        key_name: Arc::from(key.name.as_str()),
+        user: Arc::from(key.user.as_str()),
+        role: key.role,
+        output_cap_default: key.output_cap_default,
+    })
+}
+
+fn of_key(rows: &Rows, key: &Key) -> Arc<[Arc<Budget>]> {
+    let all = rows.budgets.values().filter(|budget| budget.account == key.account);
+    let in_scope = all.filter(|budget| match &budget.scope {
+        Scope::Account => true,
+        Scope::Key(name) => *name == key.name,
+        Scope::Session(_) => false,
+    });
+    in_scope.cloned().collect()
+}
+
+/// One plan per price: a Call takes the one that holds when it comes in.
+fn plans_of(model: &Model, provider: &ProviderInfo) -> Vec<(Timestamp, Arc<Plan>)> {
+    let plan = |price: Option<Arc<Price>>| {
+        let mut target = target(&model.name, &model.upstream_model, provider, price);
+        target.output_tokens_max = model.output_tokens_max;
+        target.context_tokens = model.context_tokens;
+        one_target(target)
+    };
+    let before_any_price = provider.free_until_priced.then(free_price);
+    let mut plans = vec![(Timestamp(i64::MIN), plan(before_any_price))];
+    for dated in &model.prices {
+        plans.push((dated.since, plan(Some(Arc::new(dated.price.clone())))));
+    }
+    plans.sort_by_key(|(since, _)| *since);
+    plans
+}
+
+fn target(
+    name: &str,
+    upstream_model: &str,
+    provider: &ProviderInfo,
+    price: Option<Arc<Price>>,
+) -> Target {
+    Target {
+        provider: Arc::from(provider.name.as_str()),
+        name: Arc::from(name),
+        upstream_model: Arc::from(upstream_model),
+        format: provider.format,
+        price,
+        output_tokens_max: None,
+        context_tokens: None,
+    }
+}
+
+fn one_target(target: Target) -> Arc<Plan> {
+    Arc::new(Plan { name: Arc::clone(&target.name), targets: vec![Arc::new(target)] })
+}
+
+fn free_price() -> Arc<Price> {
+    Arc::new(Price::free(FREE_PRICE))
+}

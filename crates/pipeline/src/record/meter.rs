@@ -1,0 +1,231 @@
+//! Watches one attempt's events and says what it cost.
+//!
+//! Usage is only ever read from `Finish` and `Failed`. Invariant: an attempt that may have been billed and whose usage
+//! nobody knows is charged at what was reserved for it, never at zero.
+
+use std::sync::Arc;
+
+use storage::{Charge, LedgerRow};
+use types::call::{CallKind, Target};
+use types::clock::{Monotonic, SharedClock};
+use types::error::Billed;
+use types::ids::AttemptId;
+use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage};
+
+use super::answer::Bill;
+use crate::admit::Terms;
+
+/// One attempt, watched.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub(crate) call: Arc<Call>,
+    pub(crate) target: Arc<Target>,
+    pub(crate) attempt: AttemptId,
+    pub(crate) terms: Terms,
+    clock: SharedClock,
+    began: Monotonic,
+    first_content: Option<Monotonic>,
+    dropped: Vec<String>,
+    reused_tokens: Option<u64>,
+    end: Option<End>,
+    bill: Bill,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+struct End {
+    at: Monotonic,
+    error: Option<ErrorCode>,
+    stop: Option<Stop>,
+    usage: Option<Usage>,
+    model_version: Option<String>,
+    verdict: Verdict,
+}
+
+/// What is charged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Usage × price, where both are known.
+    pub(crate) cost: Option<Money>,
+    /// Goes to `settled`.
+    pub(crate) settled: Money,
+    /// Goes to `unreconciled`.
+    pub(crate) unreconciled: Money,
+    /// More than the bound.
+    pub(crate) over_bound: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(
+        call: Arc<Call>,
+        target: Arc<Target>,
+        attempt: AttemptId,
+        terms: Terms,
+        clock: SharedClock,
+    ) -> Self {
+        let began = clock.monotonic();
+        let bill = Bill { attempts: 1, output_cap: terms.output_cap, ..Bill::default() };
+        Self {
+            call,
+            target,
+            attempt,
+            terms,
+            clock,
+            began,
+            first_content: None,
+            dropped: Vec::new(),
+            reused_tokens: None,
+            end: None,
+            bill,
+        }
+    }
+
+    /// Takes an event in. Answers the verdict if it was the last one.
+    pub(crate) fn observe(&mut self, event: &OutcomeEvent) -> Option<Verdict> {
+        match event {
+            OutcomeEvent::Start(start) => {
+                self.reused_tokens = start.reused_tokens;
+                self.bill.dropped.clone_from(&start.dropped);
+                self.dropped.clone_from(&start.dropped);
+                None
+            }
+            OutcomeEvent::Frame { .. } => {
+                if self.first_content.is_none() {
+                    self.first_content = Some(self.clock.monotonic());
+                }
+                None
+            }
+            OutcomeEvent::Finish(finish) => {
+                let billed = finish.usage.map_or(Billed::Unknown, Billed::Usage);
+                let end = self.end(None, billed);
+                end.stop = Some(finish.stop);
+                end.model_version.clone_from(&finish.model_version);
+                Some(end.verdict)
+            }
+            OutcomeEvent::Failed(failure) => {
+                Some(self.end(Some(failure.code), failure.billed).verdict)
+            }
+        }
+    }
+
+    /// Ends it without a last event: its client went, or it was given up.
+    pub(crate) fn abandon(&mut self, code: ErrorCode, billed: Billed) -> Verdict {
+        self.end(Some(code), billed).verdict
+    }
+
+    fn end(&mut self, error: Option<ErrorCode>, billed: Billed) -> &mut End {
+        let verdict = judge(self.target.price.as_deref(), self.terms.amount, billed);
+        if verdict.over_bound {
+            let (call, bound, cost) = (&self.call.id, self.terms.amount, verdict.settled);
+            let target = &*self.target.name;
+            tracing::error!(%call, target, %bound, %cost, "billed more than the bound: it was wrong");
+        }
+        (self.bill.cost, self.bill.over_bound) = (verdict.cost, verdict.over_bound);
+        let usage = match billed {
+            Billed::Usage(usage) => Some(usage),
+            Billed::No | Billed::Unknown => None,
+        };
+        self.end.insert(End {
+            at: self.clock.monotonic(),
+            error,
+            stop: None,
+            usage,
+            model_version: None,
+            verdict,
+        })
+    }
+
+    /// What it costs so far.
+    pub(crate) fn bill(&self) -> &Bill {
+        &self.bill
+    }
+
+    /// What is charged; nothing before the end.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.end.as_ref().map(|end| end.verdict).unwrap_or_default()
+    }
+
+    /// Whether the last event has been seen.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// The row of the ledger.
+    pub(crate) fn into_row(self, charges: Vec<Charge>) -> LedgerRow {
+        let Self { call, target, began, end, .. } = self;
+        let verdict = end.as_ref().map(|end| end.verdict).unwrap_or_default();
+        let ended = end.as_ref().map_or(began, |end| end.at);
+        let (kind, name) = kind_and_name(&call);
+        LedgerRow {
+            call: call.id.clone(),
+            attempt: self.attempt,
+            parent: call.parent.clone(),
+            account: call.principal.account.as_ref().to_owned(),
+            key: call.principal.key.clone(),
+            user: call.principal.user.as_ref().to_owned(),
+            session: call.session.clone(),
+            step: call.step.clone(),
+            task: call.task.as_ref().to_owned(),
+            class: call.class.as_ref().to_owned(),
+            door: call.door,
+            kind: kind.to_owned(),
+            name,
+            target: target.name.as_ref().to_owned(),
+            error: end.as_ref().and_then(|end| end.error),
+            stop: end.as_ref().and_then(|end| end.stop),
+            usage: end.as_ref().and_then(|end| end.usage),
+            model_version: end.and_then(|end| end.model_version),
+            price_version: target.price.as_ref().map(|price| price.version.clone()),
+            cost: verdict.settled,
+            unreconciled: verdict.unreconciled,
+            reserved: self.terms.amount,
+            over_bound: verdict.over_bound,
+            output_cap: self.terms.output_cap,
+            dropped: self.dropped,
+            started_at: call.started_at,
+            first_content_us: self.first_content.map(|at| micros(at, call.started)),
+            total_us: micros(ended, call.started),
+            target_us: micros(ended, began),
+            reused_tokens: self.reused_tokens,
+            charges,
+        }
+    }
+}
+
+/// The ledger's words for what was asked.
+pub(crate) fn kind_and_name(call: &Call) -> (&'static str, String) {
+    match &call.kind {
+        CallKind::Model(model) => ("model", model.head.model.clone()),
+        CallKind::Tool(tool) => ("tool", format!("{}/{}", tool.server, tool.tool)),
+    }
+}
+
+fn micros(later: Monotonic, earlier: Monotonic) -> u64 {
+    u64::try_from(later.saturating_sub(earlier).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds of wall-clock time between two moments; zero if the clock went back.
+pub(crate) fn wall_micros(later: Timestamp, earlier: Timestamp) -> u64 {
+    u64::try_from(later.since(earlier).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What an attempt is charged, by what is known of its bill.
+fn judge(price: Option<&Price>, reserved: Money, billed: Billed) -> Verdict {
+    match (billed, price) {
+        (Billed::No, _) => Verdict { cost: Some(Money::ZERO), ..Verdict::default() },
+        (Billed::Usage(usage), Some(price)) => {
+            let cost = price.cost(&usage);
+            let over_bound = reserved > Money::ZERO && cost > reserved;
+            Verdict { cost: Some(cost), settled: cost, unreconciled: Money::ZERO, over_bound }
+        }
+        (Billed::Usage(_), None) => Verdict::default(),
+        (Billed::Unknown, price) => {
+            let is_free = price.is_some_and(|price| price.bound(u64::MAX, u64::MAX) == Money::ZERO);
+            let cost = is_free.then_some(Money::ZERO);
+            Verdict { cost, unreconciled: reserved, ..Verdict::default() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
