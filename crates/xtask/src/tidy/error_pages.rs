@@ -37,8 +37,8 @@ fn wrong_page(tree: &Tree, name: &str, status: &str) -> Option<Finding> {
     let page = format!("{PAGES}{name}.md");
     let message = match tree.get(&page) {
         None => "write this page: what the code means, why it comes, what to do".to_owned(),
-        Some(file) if file.text.contains(&format!("HTTP {status}")) => return None,
-        Some(_) => format!("say that it is answered with HTTP {status}"),
+        Some(file) if file.text.contains(&format!("HTTP status: {status}")) => return None,
+        Some(_) => format!("say `HTTP status: {status}`, which it is answered with"),
     };
     Some(Finding::error(page, message))
 }

@@ -26,8 +26,8 @@ fn codes_and_pages_match() {
     let tree = Tree::of(&[
         ("crates/types/src/error.rs", source),
         ("docs/errors/README.md", ""),
-        ("docs/errors/not_found.md", "HTTP 404; no"),
-        ("docs/errors/conflict.md", "HTTP 409; no"),
+        ("docs/errors/not_found.md", "HTTP status: 404"),
+        ("docs/errors/conflict.md", "HTTP status: 409"),
         ("docs/errors/old_code.md", ""),
     ]);
     let findings = error_pages::check(&tree);
