@@ -14,4 +14,5 @@ pub mod openai_chat;
 pub mod openai_responses;
 pub mod sse;
 
+pub use openai_chat::OPENAI_CHAT;
 pub use openai_responses::OPENAI_RESPONSES;

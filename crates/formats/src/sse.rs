@@ -86,6 +86,16 @@ impl Splitter {
         }
     }
 
+    /// Whether it keeps the beginning of an event.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes back what of the chunk has not been cut.
+    pub fn take_chunk(&mut self) -> Bytes {
+        std::mem::take(&mut self.chunk)
+    }
+
     /// What is left when the body has ended: an event without its end, or nothing.
     pub fn take_rest(&mut self) -> Bytes {
         self.held.extend_from_slice(&self.chunk);
@@ -95,7 +105,7 @@ impl Splitter {
 }
 
 /// Where the first event in `bytes` ends that ends behind `from`.
-fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
         let line_end = at + found + 1;

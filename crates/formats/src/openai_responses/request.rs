@@ -166,7 +166,7 @@ impl CreateResponse {
         messages.extend(self.instructions.as_ref().map(|text| Message::text(Role::System, text)));
         messages.extend(history);
         let mut rest = self.rest.clone();
-        rest.extend(self.reasoning.clone().map(|value| ("reasoning".to_owned(), value)));
+        rest.extend(self.reasoning_rest());
         Conversation {
             messages,
             tools: self.function_definitions(),
@@ -183,6 +183,19 @@ impl CreateResponse {
             output_shape: self.output_shape.clone(),
             rest,
         }
+    }
+}
+
+impl CreateResponse {
+    /// The reasoning settings by the names that chat formats give them; what they have no name for keeps its own.
+    fn reasoning_rest(&self) -> Vec<(String, Value)> {
+        let settings = self.reasoning.as_ref().and_then(Value::as_object);
+        let given = settings.into_iter().flatten().filter(|(_, value)| !value.is_null());
+        let named = given.map(|(name, value)| match name.as_str() {
+            "effort" => ("reasoning_effort".to_owned(), value.clone()),
+            other => (format!("reasoning.{other}"), value.clone()),
+        });
+        named.collect()
     }
 }
 

@@ -589,6 +589,13 @@ impl WriteResponse for Writer {
         self.write(&events, out);
     }
 
+    fn keep_alive(&mut self, out: &mut BytesMut) {
+        // Before `response.created` it would break the SDKs' helpers.
+        if self.events.next_sequence() > 0 {
+            self.write(&[keepalive_event()], out);
+        }
+    }
+
     fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
         let mut events = self.events.close_open_item();
         events.extend(match finish.stop {

@@ -1,0 +1,175 @@
+//! Requests: the head in one pass, byte-exact edits, and the way to and from the neutral form.
+//!
+//! [`read_head`] and [`patch`] are the hot path of a pass-through and build no tree: the head remembers where the few
+//! editable values stand, and an edit copies every other byte as it came. [`parse`] and [`render`] are for
+//! crossings, where formats differ.
+
+mod parse;
+mod render;
+
+use std::ops::Range;
+
+use ::types::Failure;
+use ::types::call::{HeadSpans, ModelHead};
+use ::types::format::Edits;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+pub(crate) use parse::parse;
+pub(crate) use render::render;
+
+use crate::head::{TopLevel, count_media, typed};
+
+/// Answers to one request at most, as OpenAI has it.
+const CHOICES_MAX: u64 = 128;
+/// The field of the output cap that is set where the client gave none.
+const OUTPUT_CAP: &str = "max_completion_tokens";
+/// The older name of the same.
+const OUTPUT_CAP_OLD: &str = "max_tokens";
+const CAP_TYPE: &str = "a positive integer";
+
+/// Reads what every stage needs.
+pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
+    let top = TopLevel::read(body)?;
+    let (output_cap, cap_span) = read_cap(&top)?;
+    let choices = top.get("n", CAP_TYPE)?.unwrap_or(1);
+    if choices == 0 || choices > CHOICES_MAX {
+        return Err(Failure::invalid("n", format!("'n' must be between 1 and {CHOICES_MAX}")));
+    }
+    let messages = top.raw("messages").ok_or_else(|| crate::json::missing("messages"))?;
+    if !messages.get().starts_with('[') {
+        let text = "invalid type for 'messages': expected an array of objects";
+        return Err(Failure::invalid("messages", text));
+    }
+    Ok(ModelHead {
+        model: top.model()?,
+        stream: top.get("stream", "a boolean")?.unwrap_or(false),
+        output_cap,
+        choices,
+        include_usage: asks_usage(&top)?,
+        body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        media: count_media(messages, "messages")?,
+        spans: HeadSpans {
+            model: top.span("model"),
+            stream_options: top.span("stream_options"),
+            output_cap: cap_span,
+            insert_at: top.insert_at(),
+        },
+    })
+}
+
+/// The cap, and the place of the field that an edit replaces: the one that counts, else one that is `null`.
+fn read_cap(top: &TopLevel<'_>) -> Result<(Option<u64>, Option<Range<usize>>), Failure> {
+    let new: Option<u64> = top.get(OUTPUT_CAP, CAP_TYPE)?;
+    let old: Option<u64> = top.get(OUTPUT_CAP_OLD, CAP_TYPE)?;
+    let name = match (new, old) {
+        (Some(_), Some(_)) => {
+            let text = format!("give '{OUTPUT_CAP}' or '{OUTPUT_CAP_OLD}', not both");
+            return Err(Failure::invalid(OUTPUT_CAP_OLD, text));
+        }
+        (None, Some(_)) => OUTPUT_CAP_OLD,
+        (None, None) if top.raw(OUTPUT_CAP).is_none() => OUTPUT_CAP_OLD,
+        _ => OUTPUT_CAP,
+    };
+    let cap = new.or(old);
+    if cap == Some(0) {
+        return Err(Failure::invalid(name, format!("'{name}' must be at least 1")));
+    }
+    Ok((cap, top.span(name)))
+}
+
+#[derive(Deserialize)]
+struct StreamOptions<'a> {
+    #[serde(borrow, default)]
+    include_usage: Option<&'a RawValue>,
+}
+
+fn asks_usage(top: &TopLevel<'_>) -> Result<bool, Failure> {
+    const PATH: &str = "stream_options";
+    let Some(raw) = top.raw(PATH) else { return Ok(false) };
+    let options: Option<StreamOptions<'_>> = serde_json::from_str(raw.get()).map_err(|_| {
+        Failure::invalid(PATH, "invalid value for 'stream_options': expected an object")
+    })?;
+    let asked = options.and_then(|options| options.include_usage);
+    let asked = asked.map(|raw| typed(raw, "stream_options.include_usage", "a boolean"));
+    Ok(asked.transpose()?.flatten().unwrap_or(false))
+}
+
+/// A byte range and what it becomes. An insertion replaces an empty range.
+type Edit = (Range<usize>, Vec<u8>);
+
+/// Replaces only what `edits` names. Bytes that need no edit are shared, not copied.
+pub(crate) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
+    let mut list: Vec<Edit> = Vec::with_capacity(3);
+    let spans = &head.spans;
+    if edits.model != head.model {
+        let value = text(edits.model);
+        list.push(put(spans.model.clone(), "model", value, spans.insert_at));
+    }
+    if let Some(cap) = edits.output_cap.filter(|cap| head.output_cap != Some(*cap)) {
+        let value = cap.to_string().into_bytes();
+        list.push(put(spans.output_cap.clone(), OUTPUT_CAP, value, spans.insert_at));
+    }
+    if edits.request_usage && edits.stream && !head.include_usage {
+        list.push(usage_edit(raw, spans));
+    }
+    apply(raw, list)
+}
+
+fn put(span: Option<Range<usize>>, name: &str, value: Vec<u8>, insert_at: usize) -> Edit {
+    match span {
+        Some(span) => (span, value),
+        None => {
+            // The object is never empty (it has a model), so a comma always follows.
+            let mut field = text(name);
+            field.push(b':');
+            field.extend(value);
+            field.push(b',');
+            (insert_at..insert_at, field)
+        }
+    }
+}
+
+/// Asks for the usage: in the client's `stream_options` if there are some, else in new ones.
+fn usage_edit(raw: &Bytes, spans: &HeadSpans) -> Edit {
+    const ASK: &[u8] = br#"{"include_usage":true}"#;
+    let given = spans.stream_options.as_ref().and_then(|span| Some((span, raw.get(span.clone())?)));
+    let Some((span, found)) = given.filter(|(_, found)| found.first() == Some(&b'{')) else {
+        let value = ASK.to_vec();
+        return put(spans.stream_options.clone(), "stream_options", value, spans.insert_at);
+    };
+    let Ok(inner) = TopLevel::read(found) else { return (span.clone(), ASK.to_vec()) };
+    let start = span.start;
+    if let Some(value) = inner.span("include_usage") {
+        return (start + value.start..start + value.end, b"true".to_vec());
+    }
+    let empty = found.get(1..).is_none_or(|rest| rest.trim_ascii_start() == b"}");
+    let field: &[u8] = if empty { br#""include_usage":true"# } else { br#""include_usage":true,"# };
+    (start + 1..start + 1, field.to_vec())
+}
+
+fn apply(raw: &Bytes, mut list: Vec<Edit>) -> Bytes {
+    if list.is_empty() {
+        return raw.clone();
+    }
+    list.sort_by_key(|(span, _)| span.start);
+    let added: usize = list.iter().map(|(_, bytes)| bytes.len()).sum();
+    let mut out = BytesMut::with_capacity(raw.len() + added);
+    let mut at = 0;
+    for (span, bytes) in list {
+        out.put_slice(raw.get(at..span.start).unwrap_or_default());
+        out.put_slice(&bytes);
+        at = span.end;
+    }
+    out.put_slice(raw.get(at..).unwrap_or_default());
+    out.freeze()
+}
+
+/// A text as JSON.
+fn text(value: &str) -> Vec<u8> {
+    serde_json::Value::from(value).to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

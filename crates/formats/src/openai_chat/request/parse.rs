@@ -1,0 +1,325 @@
+//! A request as its neutral form.
+//!
+//! What has a place in the neutral form goes there; every other field, at any depth, goes into `rest` under its path,
+//! so that a crossing can report what it loses. Tools and roles that would change the answer and can't be
+//! said are refused by name.
+
+use ::types::Failure;
+use ::types::conversation::{
+    Conversation, Message, OutputShape, Part, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
+};
+use serde_json::{Map, Value};
+
+use crate::head::TopLevel;
+use crate::json::{Fields, at, malformed, missing, wrong_type};
+
+/// Messages in one request at most.
+const MESSAGES_MAX: usize = 20_000;
+/// Tools in one request at most.
+const TOOLS_MAX: usize = 512;
+/// Stop sequences at most; OpenAI takes four, others more.
+const STOPS_MAX: usize = 64;
+
+/// Parses a request.
+pub(crate) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
+    // The tree would keep the last of two equal fields and hide the other.
+    TopLevel::read(body)?;
+    let tree: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let mut fields = Fields::of(tree, "")?;
+    for spoken_elsewhere in ["model", "stream", "stream_options"] {
+        fields.take(spoken_elsewhere);
+    }
+    for old in ["functions", "function_call"] {
+        if fields.take(old).is_some() {
+            let text =
+                format!("'{old}' is deprecated and not offered: use 'tools' and 'tool_choice'");
+            return Err(Failure::unsupported(old, text));
+        }
+    }
+    let mut rest = Map::new();
+    let conversation = Conversation {
+        messages: messages(&mut fields, &mut rest)?,
+        tools: tools(&mut fields, &mut rest)?,
+        tool_choice: tool_choice(fields.take("tool_choice"))?,
+        parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
+        sampling: sampling(&mut fields)?,
+        output_cap: match fields.unsigned("max_completion_tokens")? {
+            Some(cap) => Some(cap),
+            None => fields.unsigned("max_tokens")?,
+        },
+        output_shape: output_shape(fields.object("response_format")?, &mut rest)?,
+        rest: Map::new(),
+    };
+    keep_rest(fields, &mut rest);
+    Ok(Conversation { rest, ..conversation })
+}
+
+/// Keeps what was not taken, by its path.
+fn keep_rest(fields: Fields, rest: &mut Map<String, Value>) {
+    let path = fields.path.clone();
+    for (name, value) in fields.rest() {
+        if !value.is_null() {
+            rest.insert(crate::json::join(&path, &name), value);
+        }
+    }
+}
+
+fn messages(fields: &mut Fields, rest: &mut Map<String, Value>) -> Result<Vec<Message>, Failure> {
+    let list = fields.list("messages")?.ok_or_else(|| missing("messages"))?;
+    if list.len() > MESSAGES_MAX {
+        let text = format!("'messages' has more than {MESSAGES_MAX} messages");
+        return Err(Failure::invalid("messages", text));
+    }
+    let list = list.into_iter().enumerate();
+    list.map(|(index, value)| message(value, &at("messages", index), rest)).collect()
+}
+
+fn message(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Message, Failure> {
+    let mut fields = Fields::of(value, path)?;
+    let role = match fields.required_string("role")?.as_str() {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        other => {
+            let text = format!(
+                "role '{other}' is not offered: use system, developer, user, assistant or tool"
+            );
+            return Err(Failure::unsupported(fields.path_of("role"), text));
+        }
+    };
+    let content = fields.take("content");
+    let content_path = fields.path_of("content");
+    let parts = match role {
+        Role::Assistant => assistant_parts(content, &mut fields, rest)?,
+        Role::Tool => vec![tool_result(content, &mut fields, rest)?],
+        Role::System | Role::Developer | Role::User => {
+            let content = content.ok_or_else(|| missing(&content_path))?;
+            content_parts(content, &content_path, rest)?
+        }
+    };
+    keep_rest(fields, rest);
+    Ok(Message { role, parts })
+}
+
+fn content_parts(
+    content: Value,
+    path: &str,
+    rest: &mut Map<String, Value>,
+) -> Result<Vec<Part>, Failure> {
+    match content {
+        Value::String(text) => Ok(vec![Part::Text { text }]),
+        Value::Array(parts) => {
+            let parts = parts.into_iter().enumerate();
+            parts.map(|(index, part)| content_part(part, &at(path, index), rest)).collect()
+        }
+        other => Err(wrong_type(path, "a string or an array of parts", &other)),
+    }
+}
+
+fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Part, Failure> {
+    let source = value.clone();
+    let mut fields = Fields::of(value, path)?;
+    let media = |kind: &str, url: Option<String>, source: Value| Part::Media {
+        kind: kind.to_owned(),
+        url,
+        source,
+    };
+    let part = match fields.required_string("type")?.as_str() {
+        "text" => Part::Text { text: fields.required_string("text")? },
+        "refusal" => Part::Refusal { text: fields.required_string("refusal")? },
+        "image_url" => {
+            let image = fields.object("image_url")?;
+            let mut image = image.ok_or_else(|| missing(&fields.path_of("image_url")))?;
+            return Ok(media("image", Some(image.required_string("url")?), source));
+        }
+        "input_audio" => return Ok(media("audio", None, source)),
+        "file" => return Ok(media("file", None, source)),
+        other => {
+            let text = format!("content of type '{other}' is not offered here");
+            return Err(Failure::unsupported(fields.path_of("type"), text));
+        }
+    };
+    keep_rest(fields, rest);
+    Ok(part)
+}
+
+fn assistant_parts(
+    content: Option<Value>,
+    fields: &mut Fields,
+    rest: &mut Map<String, Value>,
+) -> Result<Vec<Part>, Failure> {
+    let mut parts = Vec::new();
+    for name in ["reasoning_content", "reasoning"] {
+        if let Some(text) = fields.string(name)? {
+            parts.push(Part::Reasoning { text, signature: None });
+        }
+    }
+    if let Some(content) = content {
+        parts.extend(content_parts(content, &fields.path_of("content"), rest)?);
+    }
+    parts.extend(fields.string("refusal")?.map(|text| Part::Refusal { text }));
+    let path = fields.path_of("tool_calls");
+    for (index, call) in fields.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
+        parts.push(Part::ToolCall(tool_call(call, &at(&path, index))?));
+    }
+    Ok(parts)
+}
+
+fn tool_call(value: Value, path: &str) -> Result<ToolCall, Failure> {
+    let mut fields = Fields::of(value, path)?;
+    let id = fields.required_string("id")?;
+    if let Some(kind) = fields.string("type")?.filter(|kind| kind != "function") {
+        let text = format!("tool calls of type '{kind}' are not offered here");
+        return Err(Failure::unsupported(fields.path_of("type"), text));
+    }
+    let function = fields.object("function")?;
+    let mut function = function.ok_or_else(|| missing(&fields.path_of("function")))?;
+    let name = function.required_string("name")?;
+    Ok(ToolCall { id, name, arguments: function.required_string("arguments")? })
+}
+
+fn tool_result(
+    content: Option<Value>,
+    fields: &mut Fields,
+    rest: &mut Map<String, Value>,
+) -> Result<Part, Failure> {
+    let call_id = fields.required_string("tool_call_id")?;
+    let path = fields.path_of("content");
+    let parts = content_parts(content.ok_or_else(|| missing(&path))?, &path, rest)?;
+    let mut text = String::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        let Part::Text { text: piece } = part else {
+            let field = crate::json::join(&at(&path, index), "type");
+            return Err(Failure::unsupported(field, "a tool's result can only be text"));
+        };
+        text.push_str(&piece);
+    }
+    Ok(Part::ToolResult { call_id, text, is_error: false })
+}
+
+fn tools(
+    fields: &mut Fields,
+    rest: &mut Map<String, Value>,
+) -> Result<Vec<ToolDefinition>, Failure> {
+    let list = fields.list("tools")?.unwrap_or_default();
+    if list.len() > TOOLS_MAX {
+        return Err(Failure::invalid("tools", format!("'tools' has more than {TOOLS_MAX} tools")));
+    }
+    let list = list.into_iter().enumerate();
+    list.map(|(index, value)| tool(value, &at("tools", index), rest)).collect()
+}
+
+fn tool(
+    value: Value,
+    path: &str,
+    rest: &mut Map<String, Value>,
+) -> Result<ToolDefinition, Failure> {
+    let mut fields = Fields::of(value, path)?;
+    let kind = fields.required_string("type")?;
+    if kind != "function" {
+        let text = format!("tools of type '{kind}' are not offered here: use function");
+        return Err(Failure::unsupported(fields.path_of("type"), text));
+    }
+    let function = fields.object("function")?;
+    let mut function = function.ok_or_else(|| missing(&fields.path_of("function")))?;
+    let definition = ToolDefinition {
+        name: function.required_string("name")?,
+        description: function.string("description")?,
+        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest())),
+        strict: function.boolean("strict")?,
+    };
+    keep_rest(function, rest);
+    keep_rest(fields, rest);
+    Ok(definition)
+}
+
+fn tool_choice(choice: Option<Value>) -> Result<ToolChoice, Failure> {
+    const PATH: &str = "tool_choice";
+    let mut fields = match choice {
+        None => return Ok(ToolChoice::Auto),
+        Some(Value::String(mode)) => {
+            return match mode.as_str() {
+                "auto" => Ok(ToolChoice::Auto),
+                "none" => Ok(ToolChoice::None),
+                "required" => Ok(ToolChoice::Required),
+                _ => {
+                    let text =
+                        format!("tool choice '{mode}' is not known: use auto, none or required");
+                    Err(Failure::invalid(PATH, text))
+                }
+            };
+        }
+        Some(other) => Fields::of(other, PATH)?,
+    };
+    let kind = fields.required_string("type")?;
+    if kind != "function" {
+        let text = format!("tool choice of type '{kind}' is not offered: use function");
+        return Err(Failure::unsupported("tool_choice.type", text));
+    }
+    let function = fields.object("function")?;
+    let mut function = function.ok_or_else(|| missing("tool_choice.function"))?;
+    Ok(ToolChoice::Named { name: function.required_string("name")? })
+}
+
+fn sampling(fields: &mut Fields) -> Result<Sampling, Failure> {
+    let top_k = fields.unsigned("top_k")?;
+    let too_large = |_| Failure::invalid("top_k", "'top_k' is too large");
+    Ok(Sampling {
+        temperature: fields.number("temperature")?,
+        top_p: fields.number("top_p")?,
+        top_k: top_k.map(u32::try_from).transpose().map_err(too_large)?,
+        seed: fields.signed("seed")?,
+        frequency_penalty: fields.number("frequency_penalty")?,
+        presence_penalty: fields.number("presence_penalty")?,
+        stop: stop_sequences(fields.take("stop"))?,
+    })
+}
+
+fn stop_sequences(value: Option<Value>) -> Result<Vec<String>, Failure> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text]),
+        Some(Value::Array(list)) if list.len() <= STOPS_MAX => {
+            let list = list.into_iter().enumerate();
+            let texts = list.map(|(index, value)| match value {
+                Value::String(text) => Ok(text),
+                other => Err(wrong_type(&at("stop", index), "a string", &other)),
+            });
+            texts.collect()
+        }
+        Some(Value::Array(_)) => {
+            Err(Failure::invalid("stop", format!("'stop' has more than {STOPS_MAX} sequences")))
+        }
+        Some(other) => Err(wrong_type("stop", "a string or an array", &other)),
+    }
+}
+
+fn output_shape(
+    format: Option<Fields>,
+    rest: &mut Map<String, Value>,
+) -> Result<OutputShape, Failure> {
+    let Some(mut format) = format else { return Ok(OutputShape::Text) };
+    match format.required_string("type")?.as_str() {
+        "text" => Ok(OutputShape::Text),
+        "json_object" => Ok(OutputShape::JsonObject),
+        "json_schema" => {
+            let schema = format.object("json_schema")?;
+            let mut wanted = schema.ok_or_else(|| missing(&format.path_of("json_schema")))?;
+            let name = wanted.required_string("name")?;
+            let strict = wanted.boolean("strict")?;
+            let schema = match wanted.object("schema")? {
+                Some(schema) => Value::Object(schema.rest()),
+                None => Value::Object(Map::new()),
+            };
+            keep_rest(wanted, rest);
+            Ok(OutputShape::JsonSchema { name, schema, strict })
+        }
+        other => {
+            let text =
+                format!("format '{other}' is not known: use text, json_object or json_schema");
+            Err(Failure::unsupported("response_format.type", text))
+        }
+    }
+}

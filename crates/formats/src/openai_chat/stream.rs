@@ -1,0 +1,379 @@
+//! Streamed answers: chunks read from an upstream or written for a client.
+//!
+//! Passing through, the reader looks at each event once and reads only those that can matter: a chunk with a finish reason, a
+//! usage or an error. Quotes inside JSON strings are escaped, so a search for `"finish_reason"` with its quotes can't be
+//! fooled by text. Everything else goes on as a slice of the chunk it came in. `[DONE]` is kept for the end.
+//!
+//! A stream is whole only if some choice got a finish reason; `[DONE]` alone, or a silent end, is a cut.
+
+mod decode;
+
+use std::collections::VecDeque;
+use std::sync::LazyLock;
+
+use ::types::error::Billed;
+use ::types::format::{ReadOptions, ReadResponse, WriteOptions, WriteResponse};
+use ::types::ids::CallId;
+use ::types::outcome::{Delta, Finish, OutcomeEvent, Start};
+use ::types::usage::Usage;
+use ::types::{ErrorCode, Failure, Stop};
+use bytes::{BufMut, Bytes, BytesMut};
+use memchr::memmem::Finder;
+
+use self::decode::Decoder;
+use super::errors;
+use super::types::{Chunk, reason_of, stop_of, usage_object, usage_of};
+use crate::sse::{self, Splitter};
+
+static FINISH_REASON: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new("\"finish_reason\""));
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+
+/// The longest event that can be `data: [DONE]` with any line ends and spaces.
+const DONE_EVENT_BYTES_MAX: usize = 24;
+
+/// What becomes of an event's bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// They go on to the client.
+    Pass,
+    /// They don't.
+    Withhold,
+    /// Nothing behind them counts.
+    End,
+}
+
+/// Reads a stream.
+pub(super) struct Reader {
+    splitter: Splitter,
+    decoder: Option<Decoder>,
+    withhold_usage: bool,
+    stop: Option<Stop>,
+    usage: Option<Usage>,
+    model_version: Option<String>,
+    /// The upstream sent `id:` lines: then nothing may be put before the last frame.
+    has_ids: bool,
+    ended: bool,
+}
+
+impl Reader {
+    pub(super) fn new(options: ReadOptions) -> Self {
+        Self {
+            splitter: Splitter::default(),
+            decoder: options.decode.then(Decoder::default),
+            withhold_usage: options.withhold_usage,
+            stop: None,
+            usage: None,
+            model_version: None,
+            has_ids: false,
+            ended: false,
+        }
+    }
+
+    fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
+        self.ended = true;
+        events.push_back(OutcomeEvent::Failed(Box::new(failure)));
+    }
+
+    fn fail_too_large(&mut self, events: &mut VecDeque<OutcomeEvent>) {
+        let text = format!(
+            "the provider's stream has an event of more than {} bytes",
+            sse::EVENT_BYTES_MAX
+        );
+        let failure = Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown);
+        self.fail(failure, events);
+    }
+
+    /// The end of the stream, said (`raw` is `[DONE]`) or not.
+    fn finish(&mut self, raw: Option<Bytes>, events: &mut VecDeque<OutcomeEvent>) {
+        let Some(stop) = self.stop else {
+            let text =
+                "the provider's stream ended without a finish reason: the answer is not whole";
+            let failure = Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown);
+            self.fail(failure, events);
+            return;
+        };
+        self.ended = true;
+        events.push_back(OutcomeEvent::Finish(Finish {
+            stop,
+            usage: self.usage,
+            model_version: self.model_version.take(),
+            raw: raw.filter(|_| self.decoder.is_none()),
+            carried_ids: self.has_ids,
+        }));
+    }
+
+    /// Looks at one event.
+    fn see(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen {
+        self.has_ids |= carries_id(event);
+        if event.len() <= DONE_EVENT_BYTES_MAX {
+            match sse::data(event) {
+                Some(data) if data.trim_ascii() == b"[DONE]" => return Seen::End,
+                Some(_) => {}
+                None => return self.unless_decoding(),
+            }
+        }
+        if self.decoder.is_none() && !matters(event) {
+            return Seen::Pass;
+        }
+        let Some(data) = sse::data(event) else { return self.unless_decoding() };
+        if ERROR.find(&data).is_some() {
+            if let Some(failure) = errors::parse_in_answer(&data) {
+                self.fail(failure, events);
+                return Seen::End;
+            }
+        }
+        match serde_json::from_slice::<Chunk<'_>>(&data) {
+            Ok(chunk) => self.read(chunk, events),
+            Err(_) if self.decoder.is_some() => {
+                let text = "the provider's stream has a chunk that can't be read";
+                let failure = Failure::new(ErrorCode::UpstreamFailed, text);
+                self.fail(failure.billed(Billed::Unknown), events);
+                Seen::End
+            }
+            // What it is, is between the provider and the client; without a finish reason it ends as a cut.
+            Err(_) => Seen::Pass,
+        }
+    }
+
+    const fn unless_decoding(&self) -> Seen {
+        if self.decoder.is_some() { Seen::Withhold } else { Seen::Pass }
+    }
+
+    fn read(&mut self, chunk: Chunk<'_>, events: &mut VecDeque<OutcomeEvent>) -> Seen {
+        let choices = chunk.choices.unwrap_or_default();
+        for choice in &choices {
+            if let Some(reason) = choice.finish_reason.as_deref() {
+                self.stop.get_or_insert(stop_of(reason));
+            }
+        }
+        let usage = chunk.usage.and_then(usage_of);
+        // Some servers count along on every chunk: the last count is the bill.
+        self.usage = usage.or(self.usage);
+        self.model_version = chunk.model.or_else(|| self.model_version.take());
+        let Some(decoder) = &mut self.decoder else {
+            let only_usage = choices.is_empty() && usage.is_some();
+            return if only_usage && self.withhold_usage { Seen::Withhold } else { Seen::Pass };
+        };
+        match decoder.read(chunk.id.as_deref(), &choices, events) {
+            Ok(()) => Seen::Withhold,
+            Err(failure) => {
+                self.fail(failure, events);
+                Seen::End
+            }
+        }
+    }
+
+    /// Sees an event that spans chunks, or the last one.
+    fn see_whole(&mut self, event: Bytes, events: &mut VecDeque<OutcomeEvent>) {
+        match self.see(&event, events) {
+            Seen::Pass => pass(Some(event), events),
+            Seen::Withhold => {}
+            Seen::End if self.ended => {}
+            Seen::End => self.finish(Some(event), events),
+        }
+    }
+
+    /// Sees the events that lie within a chunk, and passes them on in as few slices as possible.
+    fn see_chunk(&mut self, chunk: &Bytes, events: &mut VecDeque<OutcomeEvent>) {
+        let (mut from, mut at) = (0, 0);
+        while let Some(end) = sse::event_end(chunk, at) {
+            let seen = self.see(chunk.get(at..end).unwrap_or_default(), events);
+            if seen != Seen::Pass {
+                pass_before_last_failure(chunk.slice(from..at), events);
+                from = end;
+            }
+            if seen == Seen::End {
+                if !self.ended {
+                    self.finish(Some(chunk.slice(at..end)), events);
+                }
+                return;
+            }
+            at = end;
+        }
+        pass(Some(chunk.slice(from..at)), events);
+        self.splitter.push(chunk.slice(at..));
+        if self.splitter.next_event().is_err() {
+            self.fail_too_large(events);
+        }
+    }
+}
+
+/// Whether an event has an `id` line. Nearly all are one line of data, which costs one search.
+fn carries_id(event: &[u8]) -> bool {
+    let one_line = memchr::memchr(b'\n', event.trim_ascii_end()).is_none();
+    !(one_line && event.first() == Some(&b'd')) && sse::has_id(event)
+}
+
+/// Whether an event can say something that Holdfast needs.
+fn matters(event: &[u8]) -> bool {
+    has_value(event, &FINISH_REASON) || has_value(event, &USAGE) || ERROR.find(event).is_some()
+}
+
+/// Whether a field occurs with a value that is not `null`.
+fn has_value(event: &[u8], field: &Finder<'static>) -> bool {
+    field.find_iter(event).any(|at| {
+        let behind = event.get(at + field.needle().len()..).unwrap_or_default();
+        let value = behind.trim_ascii_start().strip_prefix(b":").unwrap_or_default();
+        !matches!(value.trim_ascii_start().first(), None | Some(b'n'))
+    })
+}
+
+fn pass(bytes: Option<Bytes>, events: &mut VecDeque<OutcomeEvent>) {
+    if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
+        events.push_back(OutcomeEvent::Frame { raw: Some(bytes), delta: None });
+    }
+}
+
+/// Passes bytes on that came before a failure that was just found.
+fn pass_before_last_failure(bytes: Bytes, events: &mut VecDeque<OutcomeEvent>) {
+    let failed = matches!(events.back(), Some(OutcomeEvent::Failed(_)));
+    let failure = if failed { events.pop_back() } else { None };
+    pass(Some(bytes), events);
+    events.extend(failure);
+}
+
+impl ReadResponse for Reader {
+    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
+        if self.ended {
+            return;
+        }
+        let mut chunk = chunk;
+        if self.splitter.holds() {
+            self.splitter.push(chunk);
+            match self.splitter.next_event() {
+                Ok(Some(event)) => self.see_whole(event, events),
+                Ok(None) => return,
+                Err(_) => return self.fail_too_large(events),
+            }
+            if self.ended {
+                return;
+            }
+            chunk = self.splitter.take_chunk();
+        }
+        self.see_chunk(&chunk, events);
+    }
+
+    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
+        if self.ended {
+            return;
+        }
+        let rest = self.splitter.take_rest();
+        if !rest.is_empty() {
+            self.see_whole(rest, events);
+        }
+        if !self.ended {
+            self.finish(None, events);
+        }
+    }
+}
+
+/// Writes a stream.
+pub(super) struct Writer {
+    /// What every chunk begins with, up to `"choices":`.
+    prefix: Vec<u8>,
+    /// What every chunk with a choice ends with.
+    suffix: &'static str,
+    include_usage: bool,
+    started: bool,
+}
+
+impl Writer {
+    pub(super) fn new(options: &WriteOptions) -> Self {
+        let id = serde_json::Value::from(options.id.as_str());
+        let model = serde_json::Value::from(options.model.as_str());
+        let created = options.created.seconds();
+        let prefix = format!(
+            "{{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"choices\":"
+        );
+        let suffix = if options.include_usage { ",\"usage\":null}" } else { "}" };
+        let include_usage = options.include_usage;
+        Self { prefix: prefix.into_bytes(), suffix, include_usage, started: false }
+    }
+
+    /// A chunk with one choice.
+    fn chunk(&self, delta: &str, reason: Option<Stop>, out: &mut BytesMut) {
+        out.put_slice(b"data: ");
+        out.put_slice(&self.prefix);
+        out.put_slice(b"[{\"index\":0,\"delta\":");
+        out.put_slice(delta.as_bytes());
+        out.put_slice(b",\"logprobs\":null,\"finish_reason\":");
+        match reason {
+            None => out.put_slice(b"null"),
+            Some(stop) => {
+                out.put_slice(b"\"");
+                out.put_slice(reason_of(stop).as_bytes());
+                out.put_slice(b"\"");
+            }
+        }
+        out.put_slice(b"}]");
+        out.put_slice(self.suffix.as_bytes());
+        out.put_slice(b"\n\n");
+    }
+
+    /// The role comes first, before any content: SDK helpers need it.
+    fn role(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.chunk("{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}", None, out);
+        }
+    }
+}
+
+/// A JSON text.
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+impl WriteResponse for Writer {
+    fn start(&mut self, _start: &Start, out: &mut BytesMut) {
+        self.role(out);
+    }
+
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        self.role(out);
+        let delta = match delta {
+            Delta::Text { text } => format!("{{\"content\":{}}}", quoted(text)),
+            Delta::Reasoning { text } => format!("{{\"reasoning_content\":{}}}", quoted(text)),
+            Delta::Refusal { text } => format!("{{\"refusal\":{}}}", quoted(text)),
+            // Id, type and name come on a call's first delta only: SDKs join what is repeated.
+            Delta::ToolCallStart { index, id, name } => format!(
+                "{{\"tool_calls\":[{{\"index\":{index},\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":\"\"}}}}]}}",
+                quoted(id),
+                quoted(name)
+            ),
+            Delta::ToolCallArguments { index, json } => format!(
+                "{{\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":{}}}}}]}}",
+                quoted(json)
+            ),
+            // Only a Tool Call's outcome has it, and this format is of models.
+            Delta::ToolResult { .. } => return,
+        };
+        self.chunk(&delta, None, out);
+    }
+
+    fn keep_alive(&mut self, out: &mut BytesMut) {
+        self.chunk("{}", None, out);
+    }
+
+    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
+        self.role(out);
+        self.chunk("{}", Some(finish.stop), out);
+        if let (true, Some(usage)) = (self.include_usage, &finish.usage) {
+            out.put_slice(b"data: ");
+            out.put_slice(&self.prefix);
+            out.put_slice(b"[],\"usage\":");
+            out.put_slice(usage_object(usage).to_string().as_bytes());
+            out.put_slice(b"}\n\n");
+        }
+        sse::write_comment(comment, out);
+        sse::write_data(b"[DONE]", out);
+    }
+
+    fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
+        sse::write_data(&errors::render(failure, Some(call)), out);
+    }
+}
+
+#[cfg(test)]
+mod tests;
