@@ -1,0 +1,251 @@
+//! Tool servers: MCP over the standard input and output of child processes, as an [`types::Execute`].
+//!
+//! [`ToolServers`] knows which servers are configured and who may use them, keeps one process per (server, account,
+//! user), started at first use and ended after [`IDLE_MAX`], and turns a [`types::call::ToolInvocation`] into
+//! `tools/call`. What it answers says what is known: a `ToolResult` is the server's own answer; a failure that is
+//! `billed: No` never reached the server; one that is `billed: Unknown` may have had its effect.
+//!
+//! It must not know sessions, the journal or responses: whoever asks decides what a lost answer means.
+
+mod process;
+mod run;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::clock::SharedClock;
+use types::launch::Launch;
+use types::outcome::{OutcomeEvent, OutcomeStream};
+use types::{Attempt, CallKind, ErrorCode, Execute, Failure, Principal};
+
+use process::Process;
+
+/// A process that was not used for so long is ended.
+pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Time for a server to answer `initialize` or `tools/list`.
+pub const START_MAX: Duration = Duration::from_secs(30);
+/// Time for a server to react to a cancelled call before its step is closed, and to a ping after a lost call.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// Time for one call unless the configuration says otherwise.
+pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Bytes of a tool's text that go into the conversation.
+pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
+/// Tools of one server at most.
+pub const TOOLS_MAX: usize = 512;
+
+/// The name under which tool servers are registered in the pipeline.
+pub const PROVIDER: &str = "mcp";
+
+/// A configured tool server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolServer {
+    /// The label that requests name it by.
+    pub name: String,
+    /// Program and arguments. The working folder is the process's own, so paths must be absolute.
+    pub command: Vec<String>,
+    /// Names of the keys that may use it; `None` = admin keys only, who may always.
+    pub keys: Option<Vec<String>>,
+    /// What its tools do; a tool that is not here writes.
+    pub tools: BTreeMap<String, Effect>,
+    /// Variables of its environment beside `PATH` and `HOME`.
+    pub env: BTreeMap<String, String>,
+    /// Time for one call; `None` = [`CALL_TIMEOUT_DEFAULT`].
+    pub timeout: Option<Duration>,
+}
+
+impl ToolServer {
+    /// What a tool does, as the operator declared it: the server's own annotations are never trusted.
+    pub fn effect(&self, tool: &str) -> Effect {
+        self.tools.get(tool).copied().unwrap_or_default()
+    }
+
+    /// Whether `principal` may use it.
+    pub fn allows(&self, principal: &Principal) -> bool {
+        let named = |keys: &Vec<String>| keys.iter().any(|key| **key == *principal.key_name);
+        principal.is_admin() || self.keys.as_ref().is_some_and(named)
+    }
+}
+
+/// What doing a tool call twice would mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// A second effect: never done again without a decision.
+    #[default]
+    Write,
+    /// Nothing.
+    Read,
+    /// The same as once.
+    Idempotent,
+}
+
+/// A tool as its server describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema of its arguments.
+    pub input_schema: Value,
+    /// What the server says about it; shown, never trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Value>,
+}
+
+/// What tool servers need of the process that they live in.
+#[derive(Debug)]
+pub struct ToolServersParts {
+    /// The configured servers.
+    pub servers: Vec<ToolServer>,
+    /// How children are started.
+    pub launch: Arc<dyn Launch>,
+    /// The data folder: processes work in `tools/<server>/<user>/` below it.
+    pub data: PathBuf,
+    /// Time.
+    pub clock: SharedClock,
+    /// Where background tasks are spawned.
+    pub tracker: TaskTracker,
+    /// Ends every process when it is cancelled.
+    pub shutdown: CancellationToken,
+}
+
+/// Which process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Owner {
+    server: String,
+    account: String,
+    user: String,
+}
+
+/// One process, or none yet. The lock makes two first uses start one process.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
+
+/// The configured tool servers and their processes.
+#[derive(Debug)]
+pub struct ToolServers {
+    servers: BTreeMap<String, Arc<ToolServer>>,
+    shared: Arc<Shared>,
+}
+
+/// What running calls need when the caller is gone.
+#[derive(Debug)]
+struct Shared {
+    launch: Arc<dyn Launch>,
+    data: PathBuf,
+    clock: SharedClock,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+    slots: Mutex<HashMap<Owner, Slot>>,
+    /// Calls in flight by their idempotency key, to be told that they are cancelled.
+    running: Mutex<HashMap<String, CancellationToken>>,
+}
+
+impl ToolServers {
+    /// Starts nothing yet.
+    pub fn new(parts: ToolServersParts) -> Self {
+        let named = |server: ToolServer| (server.name.clone(), Arc::new(server));
+        let shared = Shared {
+            launch: parts.launch,
+            data: parts.data,
+            clock: parts.clock,
+            tracker: parts.tracker,
+            shutdown: parts.shutdown,
+            slots: Mutex::default(),
+            running: Mutex::default(),
+        };
+        Self { servers: parts.servers.into_iter().map(named).collect(), shared: Arc::new(shared) }
+    }
+
+    /// The configured server of that name.
+    pub fn server(&self, name: &str) -> Option<&Arc<ToolServer>> {
+        self.servers.get(name)
+    }
+
+    /// The server of that name, if `principal` may use it.
+    ///
+    /// # Errors
+    /// `permission_denied`, in the same words whether the server exists or not.
+    pub fn allowed(&self, name: &str, principal: &Principal) -> Result<&Arc<ToolServer>, Failure> {
+        let server = self.servers.get(name).filter(|server| server.allows(principal));
+        server.ok_or_else(|| {
+            let key = &principal.key_name;
+            let message = format!(
+                "the tool server {name:?} is not configured for the key {key:?}: name the key in its `keys`"
+            );
+            Failure::new(ErrorCode::PermissionDenied, message)
+        })
+    }
+
+    /// The tools of a server, as it lists them to `principal`'s own process, which is started if it isn't running.
+    ///
+    /// # Errors
+    /// `permission_denied`; `tool_failed` if the server can't be started or does not answer in [`START_MAX`].
+    pub async fn list(&self, server: &str, principal: &Principal) -> Result<Vec<Tool>, Failure> {
+        let server = Arc::clone(self.allowed(server, principal)?);
+        let process = self.shared.process(&server, &principal.account, &principal.user).await?;
+        process.tools(&*self.shared.clock).await
+    }
+
+    /// Tells the server of the running call with this idempotency key that it is cancelled. The call ends by itself,
+    /// with what the server answers or after [`CANCEL_GRACE`]. False if none is running.
+    pub fn cancel(&self, idempotency_key: &str) -> bool {
+        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(idempotency_key).inspect(|token| token.cancel()).is_some()
+    }
+}
+
+impl Shared {
+    /// The running process of this owner, started if there is none.
+    async fn process(
+        self: &Arc<Self>,
+        server: &Arc<ToolServer>,
+        account: &str,
+        user: &str,
+    ) -> Result<Arc<Process>, Failure> {
+        let owner = Owner {
+            server: server.name.clone(),
+            account: account.to_owned(),
+            user: user.to_owned(),
+        };
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(owner.clone()).or_default())
+        };
+        let mut running = slot.lock().await;
+        if let Some(process) = running.as_ref().filter(|process| process.begin_use(&*self.clock)) {
+            return Ok(Arc::clone(process));
+        }
+        let process = Process::start(self, server, &owner).await?;
+        *running = Some(Arc::clone(&process));
+        Ok(process)
+    }
+}
+
+impl Execute for ToolServers {
+    fn execute(&self, attempt: Attempt) -> OutcomeStream {
+        let prepared = match &attempt.call.kind {
+            CallKind::Tool(invocation) => self
+                .allowed(&invocation.server, &attempt.call.principal)
+                .map(|server| (Arc::clone(server), invocation.clone())),
+            CallKind::Model(_) => {
+                Err(Failure::new(ErrorCode::Internal, "a tool server was asked for a model"))
+            }
+        };
+        let (server, invocation) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                let event = OutcomeEvent::Failed(Box::new(failure));
+                return Box::pin(futures_util::stream::iter([event]));
+            }
+        };
+        run::stream(Arc::clone(&self.shared), server, attempt.call, invocation)
+    }
+}

@@ -1,0 +1,290 @@
+//! One running tool server: the child, the MCP connection over its pipes, and when it ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rmcp::RoleClient;
+use rmcp::model::{ClientCapabilities, ClientConfig, Implementation};
+use rmcp::service::{ClientInitializeError, Peer, RunningService};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use types::clock::{Clock, within};
+use types::launch::{Child, ChildSpec};
+use types::{ErrorCode, Failure};
+
+use super::{IDLE_MAX, Owner, START_MAX, Shared, TOOLS_MAX, Tool, ToolServer};
+
+/// Whoever holds a connection to a running server.
+pub(super) struct Process {
+    name: String,
+    service: RunningService<RoleClient, ClientConfig>,
+    /// Cancelled when the process is to end, or has ended.
+    pub(super) ended: CancellationToken,
+    tools: Mutex<Option<Vec<Tool>>>,
+    /// Messages that were written to the server's standard input.
+    pub(super) written: watch::Receiver<u64>,
+    users: AtomicUsize,
+    last_used_ms: AtomicU64,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// Starts the server and shakes hands.
+    pub(super) async fn start(
+        shared: &Arc<Shared>,
+        server: &Arc<ToolServer>,
+        owner: &Owner,
+    ) -> Result<Arc<Self>, Failure> {
+        let mut child = launch(shared, server, owner).await?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(&server.name, "has no pipes"));
+        };
+        let (wrote, written) = watch::channel(0);
+        let transport = (stdout, Counted { inner: stdin, wrote });
+        let client = ClientConfig::new(
+            ClientCapabilities::default(),
+            Implementation::new("holdfast", env!("CARGO_PKG_VERSION")),
+        );
+        let shaken = within(&*shared.clock, START_MAX, shake_hands(client, transport)).await;
+        let service = match shaken {
+            Some(Ok(service)) => service,
+            Some(Err(error)) => {
+                tracing::warn!(server = server.name, %error, "a tool server did not initialize");
+                return Err(failed(&server.name, "did not answer `initialize` as MCP says"));
+            }
+            None => return Err(failed(&server.name, "did not answer `initialize` in time")),
+        };
+        let process = Arc::new(Self {
+            name: server.name.clone(),
+            service,
+            ended: shared.shutdown.child_token(),
+            tools: Mutex::default(),
+            written,
+            users: AtomicUsize::new(1),
+            last_used_ms: AtomicU64::new(millis(&*shared.clock)),
+        });
+        let clock = Arc::clone(&shared.clock);
+        shared.tracker.spawn(watch_over(Arc::clone(&process), child, clock));
+        Ok(process)
+    }
+
+    /// Counts one more use, unless the process has ended. Undone by [`Process::end_use`].
+    pub(super) fn begin_use(&self, clock: &dyn Clock) -> bool {
+        // Counted before asking, so that the watcher can't end it for idleness in between.
+        self.users.fetch_add(1, Ordering::SeqCst);
+        if self.ended.is_cancelled() || self.service.is_closed() {
+            self.end_use(clock);
+            return false;
+        }
+        true
+    }
+
+    /// Counts one use less.
+    pub(super) fn end_use(&self, clock: &dyn Clock) {
+        self.last_used_ms.store(millis(clock), Ordering::SeqCst);
+        self.users.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The connection.
+    pub(super) fn peer(&self) -> &Peer<RoleClient> {
+        self.service.peer()
+    }
+
+    /// The server's tools, asked for once. Ends the use that [`super::Shared::process`] began.
+    pub(super) async fn tools(&self, clock: &dyn Clock) -> Result<Vec<Tool>, Failure> {
+        let tools = self.listed(clock).await;
+        self.end_use(clock);
+        tools
+    }
+
+    async fn listed(&self, clock: &dyn Clock) -> Result<Vec<Tool>, Failure> {
+        let mut known = self.tools.lock().await;
+        if let Some(tools) = &*known {
+            return Ok(tools.clone());
+        }
+        let tools = match within(clock, START_MAX, self.peer().list_all_tools()).await {
+            Some(Ok(tools)) => tools,
+            Some(Err(error)) => {
+                tracing::warn!(server = self.name, %error, "a tool server listed no tools");
+                return Err(failed(&self.name, "did not list its tools"));
+            }
+            None => return Err(failed(&self.name, "did not list its tools in time")),
+        };
+        if tools.len() > TOOLS_MAX {
+            return Err(failed(&self.name, "lists more tools than the limit of 512"));
+        }
+        let tools: Vec<Tool> = tools.into_iter().map(tool).collect();
+        *known = Some(tools.clone());
+        Ok(tools)
+    }
+
+    fn is_idle(&self, clock: &dyn Clock) -> bool {
+        let unused = millis(clock).saturating_sub(self.last_used_ms.load(Ordering::SeqCst));
+        self.users.load(Ordering::SeqCst) == 0 && u128::from(unused) >= IDLE_MAX.as_millis()
+    }
+}
+
+type Connection = RunningService<RoleClient, ClientConfig>;
+type Transport = (Pin<Box<dyn AsyncRead + Send + Sync>>, Counted);
+
+/// A boxed future, because the compiler does not see that the library's own can be sent between threads when it is a
+/// part of another.
+fn shake_hands(
+    client: ClientConfig,
+    transport: Transport,
+) -> Pin<Box<dyn Future<Output = Result<Connection, ClientInitializeError>> + Send>> {
+    Box::pin(rmcp::serve_client(client, transport))
+}
+
+/// What a tool server that can't be used is called in errors.
+pub(super) fn failed(server: &str, what: &str) -> Failure {
+    Failure::new(ErrorCode::ToolFailed, format!("the tool server {server:?} {what}"))
+}
+
+async fn launch(shared: &Shared, server: &ToolServer, owner: &Owner) -> Result<Child, Failure> {
+    let Some((program, args)) = server.command.split_first() else {
+        return Err(failed(&server.name, "has no command"));
+    };
+    let folder = shared.data.join("tools").join(escaped(&owner.server)).join(owner_folder(owner));
+    if let Err(error) = tokio::fs::create_dir_all(&folder).await {
+        tracing::error!(server = server.name, %error, "a tool server's folder could not be made");
+        return Err(failed(&server.name, "could not be given a folder to work in"));
+    }
+    let inherited = |name: &str| std::env::var(name).ok().map(|value| (name.to_owned(), value));
+    let mut env: Vec<(String, String)> =
+        ["PATH", "HOME"].into_iter().filter_map(inherited).collect();
+    env.retain(|(name, _)| !server.env.contains_key(name));
+    env.extend(server.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let spec = ChildSpec {
+        name: format!("tool server {}", server.name),
+        program: program.into(),
+        args: args.iter().map(Into::into).collect(),
+        env,
+        lock: Some(folder.join(".lock")),
+        cwd: Some(folder),
+        piped: true,
+    };
+    shared.launch.launch(spec).map_err(|error| {
+        tracing::warn!(server = server.name, error = %error.source, "a tool server did not start");
+        failed(&server.name, "could not be started")
+    })
+}
+
+/// Keeps the child until it ends, is idle for too long, or is to end.
+async fn watch_over(process: Arc<Process>, mut child: Child, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::select! {
+            how = &mut child.exited => {
+                tracing::warn!(server = process.name, how, "a tool server ended");
+                break;
+            }
+            () = process.ended.cancelled() => break,
+            () = clock.sleep(IDLE_MAX / 10) => {
+                if process.is_idle(&*clock) {
+                    tracing::debug!(server = process.name, "ending an idle tool server");
+                    break;
+                }
+            }
+        }
+    }
+    process.ended.cancel();
+    // Calls that still wait learn that the connection is gone; the child and its descendants die with `child`.
+    process.service.cancellation_token().cancel();
+    drop(child);
+}
+
+fn tool(tool: rmcp::model::Tool) -> Tool {
+    Tool {
+        name: tool.name.into_owned(),
+        description: tool.description.map(std::borrow::Cow::into_owned),
+        input_schema: serde_json::Value::Object((*tool.input_schema).clone()),
+        annotations: tool.annotations.and_then(|shown| serde_json::to_value(shown).ok()),
+    }
+}
+
+fn owner_folder(owner: &Owner) -> String {
+    if owner.account == types::principal::DEFAULT_ACCOUNT {
+        return escaped(&owner.user);
+    }
+    // No escaped name has a dot, so no user of the first account can get another's folder.
+    format!("{}.{}", escaped(&owner.account), escaped(&owner.user))
+}
+
+/// A name as a folder of its own: whatever could be a path is written as its code.
+fn escaped(name: &str) -> String {
+    let mut folder = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(char::from(byte)),
+            _ => folder.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    folder
+}
+
+fn millis(clock: &dyn Clock) -> u64 {
+    duration_millis(clock.monotonic())
+}
+
+fn duration_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Counts the messages that were really handed to the child: each is flushed.
+struct Counted {
+    inner: Pin<Box<dyn AsyncWrite + Send + Sync>>,
+    wrote: watch::Sender<u64>,
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(ctx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(ctx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.wrote.send_modify(|count| *count += 1);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(ctx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Owner, escaped, owner_folder};
+
+    #[test]
+    fn no_name_leaves_its_folder() {
+        assert_eq!(escaped("../a b"), "%2e%2e%2fa%20b");
+        assert_eq!(escaped("key_01ab"), "key_01ab");
+    }
+
+    #[test]
+    fn accounts_are_apart() {
+        let owner = |account: &str, user: &str| Owner {
+            server: "notes".to_owned(),
+            account: account.to_owned(),
+            user: user.to_owned(),
+        };
+        let first = owner_folder(&owner(types::principal::DEFAULT_ACCOUNT, "a.b"));
+        assert_ne!(first, owner_folder(&owner("a", "b")));
+    }
+}

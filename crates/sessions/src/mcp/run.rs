@@ -1,0 +1,257 @@
+//! One call of a tool, from the request to what is known of it afterwards.
+
+use std::sync::{Arc, PoisonError};
+
+use rmcp::RoleClient;
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientRequest, ContentBlock, PingRequest, ServerResult,
+};
+use rmcp::service::{PeerRequestOptions, RequestHandle, ServiceError};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use types::call::ToolInvocation;
+use types::clock::{SharedClock, within};
+use types::error::Billed;
+use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start};
+use types::{Call, ErrorCode, Failure};
+
+use super::process::{Process, failed};
+use super::{CALL_TIMEOUT_DEFAULT, CANCEL_GRACE, RESULT_BYTES_MAX, Shared, ToolServer};
+use crate::stop;
+
+/// Where the idempotency key stands in a request's `_meta`.
+const IDEMPOTENCY_KEY: &str = "dev.holdfast/idempotency-key";
+
+/// The answer of one call as the pipeline reads it. Dropping it before its end tells the server that the call is
+/// cancelled, and whether it had an effect is not known.
+pub(super) fn stream(
+    shared: Arc<Shared>,
+    server: Arc<ToolServer>,
+    call: Arc<Call>,
+    invocation: ToolInvocation,
+) -> OutcomeStream {
+    let answered = async move {
+        let events = match run(&shared, &server, &call, invocation).await {
+            Ok((delta, finish)) => vec![
+                OutcomeEvent::Start(Start { status: 200, ..Start::default() }),
+                OutcomeEvent::Frame { raw: None, delta: Some(delta) },
+                OutcomeEvent::Finish(finish),
+            ],
+            Err(failure) => vec![OutcomeEvent::Failed(Box::new(failure))],
+        };
+        futures_util::stream::iter(events)
+    };
+    Box::pin(futures_util::FutureExt::flatten_stream(answered))
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    server: &Arc<ToolServer>,
+    call: &Call,
+    invocation: ToolInvocation,
+) -> Result<(Delta, Finish), Failure> {
+    let cancelled = CancellationToken::new();
+    let key = invocation.idempotency_key.clone();
+    let registered = Registered::new(shared, key, cancelled.clone());
+    let process =
+        shared.process(server, &call.principal.account, &call.principal.user).await?;
+    let in_use = InUse { process: Arc::clone(&process), clock: Arc::clone(&shared.clock) };
+    if cancelled.is_cancelled() {
+        return Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled before it was sent"));
+    }
+    let (tool, before) = (invocation.tool.clone(), *process.written.borrow());
+    let handle = process
+        .peer()
+        .send_cancellable_request(request(invocation)?, PeerRequestOptions::no_options())
+        .await
+        .map_err(|_| failed(&server.name, "is gone"))?;
+    let mut flight = Flight { shared: Arc::clone(shared), handle: Some(handle), _in_use: in_use };
+    if stop::wants(stop::Point::ToolRunning) {
+        // The request is written by another task: stop only when it has left this process.
+        let mut written = process.written.clone();
+        if written.wait_for(|count| *count > before).await.is_ok() {
+            stop::at(stop::Point::ToolRunning);
+        }
+    }
+    let answer = flight.answer(server, &tool, &cancelled).await;
+    drop(registered);
+    answer
+}
+
+fn request(invocation: ToolInvocation) -> Result<ClientRequest, Failure> {
+    let arguments = match invocation.arguments {
+        Value::Object(arguments) => arguments,
+        Value::Null => serde_json::Map::new(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(Failure::invalid("arguments", "a tool's arguments must be a JSON object"));
+        }
+    };
+    let mut params = CallToolRequestParams::new(invocation.tool).with_arguments(arguments);
+    let mut meta = rmcp::model::RequestMetaObject::new();
+    meta.0.insert(IDEMPOTENCY_KEY.to_owned(), Value::String(invocation.idempotency_key));
+    params.meta = Some(meta);
+    Ok(ClientRequest::CallToolRequest(CallToolRequest::new(params)))
+}
+
+/// A call that was sent. Dropping it tells the server that it is cancelled, if it has not answered.
+struct Flight {
+    shared: Arc<Shared>,
+    handle: Option<RequestHandle<RoleClient>>,
+    _in_use: InUse,
+}
+
+impl Flight {
+    async fn answer(
+        &mut self,
+        server: &ToolServer,
+        tool: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<(Delta, Finish), Failure> {
+        let Some(handle) = self.handle.as_mut() else { return Err(lost(tool, "was not sent")) };
+        let timeout = server.timeout.unwrap_or(CALL_TIMEOUT_DEFAULT);
+        let ended = self._in_use.process.ended.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = &mut handle.rx => Some(answer.unwrap_or(Err(ServiceError::TransportClosed))),
+            () = ended.cancelled() => Some(Err(ServiceError::TransportClosed)),
+            () = cancelled.cancelled() => None,
+            () = self.shared.clock.sleep(timeout) => {
+                let process = Arc::clone(&self._in_use.process);
+                let clock = Arc::clone(&self.shared.clock);
+                self.shared.tracker.spawn(end_if_hung(process, clock));
+                let message = format!("did not answer within {} s", timeout.as_secs());
+                return Err(Failure { code: ErrorCode::UpstreamTimeout, ..lost(tool, &message) });
+            }
+        };
+        match answer {
+            Some(answer) => {
+                self.handle = None;
+                known(tool, answer)
+            }
+            None => self.cancel(tool).await,
+        }
+    }
+
+    /// Tells the server, and gives it [`CANCEL_GRACE`] to say what became of the call.
+    async fn cancel(&mut self, tool: &str) -> Result<(Delta, Finish), Failure> {
+        let Some(mut handle) = self.handle.take() else { return Err(lost(tool, "was not sent")) };
+        notify_cancelled(&handle).await;
+        let answer = within(&*self.shared.clock, CANCEL_GRACE, &mut handle.rx).await;
+        match answer {
+            Some(Ok(answer)) => known(tool, answer),
+            Some(Err(_)) | None => Err(lost(tool, "was cancelled and did not say what it did")),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            let task = async move { notify_cancelled(&handle).await };
+            self.shared.tracker.spawn(task);
+        }
+    }
+}
+
+async fn notify_cancelled(handle: &RequestHandle<RoleClient>) {
+    let params = rmcp::model::CancelledNotificationParam::new(
+        Some(handle.id.clone()),
+        Some("cancelled by the client".to_owned()),
+    );
+    let notification = rmcp::model::CancelledNotification::new(params);
+    if let Err(error) = handle.peer.send_notification(notification.into()).await {
+        tracing::debug!(%error, "a tool server could not be told of a cancelled call");
+    }
+}
+
+/// A server that does not even answer a ping is ended, so that the next call gets a fresh one.
+async fn end_if_hung(process: Arc<Process>, clock: SharedClock) {
+    let ping = ClientRequest::PingRequest(PingRequest::default());
+    let answer = within(&*clock, CANCEL_GRACE, process.peer().send_request(ping)).await;
+    if !matches!(answer, Some(Ok(_))) {
+        process.ended.cancel();
+    }
+}
+
+fn known(tool: &str, answer: Result<ServerResult, ServiceError>) -> Result<(Delta, Finish), Failure> {
+    match answer {
+        Ok(ServerResult::CallToolResult(result)) => {
+            let text = text_of(&result);
+            let is_error = result.is_error == Some(true);
+            let raw = serde_json::to_value(&result).unwrap_or(Value::Null);
+            Ok((Delta::ToolResult { text, is_error, raw }, Finish::default()))
+        }
+        // The server refused the call in the protocol's own words: that is an answer, not a lost one.
+        Err(ServiceError::McpError(error)) => {
+            let raw = serde_json::json!({ "code": error.code.0, "message": error.message });
+            let text = error.message.into_owned();
+            Ok((Delta::ToolResult { text, is_error: true, raw }, Finish::default()))
+        }
+        Ok(_) => Err(lost(tool, "was answered with something that is no tool result")),
+        Err(error) => {
+            tracing::warn!(tool, %error, "the answer of a tool call was lost");
+            Err(lost(tool, "was cut off: its server ended or closed the connection"))
+        }
+    }
+}
+
+/// The call was sent, and what became of it is not known.
+fn lost(tool: &str, what: &str) -> Failure {
+    Failure::new(ErrorCode::ToolFailed, format!("the call of the tool {tool:?} {what}"))
+        .billed(Billed::Unknown)
+}
+
+fn text_of(result: &rmcp::model::CallToolResult) -> String {
+    let texts: Vec<String> = result.content.iter().map(block_text).collect();
+    let mut text = texts.join("\n");
+    if let (true, Some(structured)) = (text.is_empty(), &result.structured_content) {
+        text = structured.to_string();
+    }
+    if text.len() > RESULT_BYTES_MAX {
+        let end = (0..=RESULT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("\n[cut: the tool answered with more than 1 MiB]");
+    }
+    text
+}
+
+fn block_text(block: &ContentBlock) -> String {
+    match block.as_text() {
+        Some(text) => text.text.clone(),
+        // What is no text is handed over as its JSON rather than left out silently.
+        None => serde_json::to_string(block).unwrap_or_default(),
+    }
+}
+
+/// A call that can be cancelled by its idempotency key while this lives.
+struct Registered {
+    shared: Arc<Shared>,
+    key: String,
+}
+
+impl Registered {
+    fn new(shared: &Arc<Shared>, key: String, token: CancellationToken) -> Self {
+        let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.insert(key.clone(), token);
+        drop(running);
+        Self { shared: Arc::clone(shared), key }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// A use of a process, ended when dropped.
+struct InUse {
+    process: Arc<Process>,
+    clock: SharedClock,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.process.end_use(&*self.clock);
+    }
+}
