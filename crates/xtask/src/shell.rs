@@ -29,12 +29,18 @@ pub(crate) fn root() -> PathBuf {
 /// A program to run in the repository's root, the project's tools first on its path.
 pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
+    command.args(args).current_dir(root()).env("PATH", search_path());
+    // `cargo run` describes this package to us; a cargo below would take it for its own.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_about_this_package) {
+            command.env_remove(name);
+        }
+    }
     command
-        .args(args)
-        .current_dir(root())
-        .env("PATH", search_path())
-        .env_remove("RUSTUP_TOOLCHAIN");
-    command
+}
+
+fn is_about_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// `cargo` with these arguments.
