@@ -3,7 +3,7 @@
 //! [`Store::commit`] is the only way in which things that belong together become durable: one [`Commit`] is one
 //! transaction, checked against session epochs and budget limits inside it. The traits ([`Ledger`], [`Budgets`],
 //! [`Keys`], [`Models`], [`Sessions`], [`Responses`]) are for reading and for what stands alone. `sqlite` is the
-//! embedded implementation; a second one is done when it passes `suite`.
+//! embedded implementation; a second one is done when it passes `suite` (behind the feature of that name).
 //!
 //! Invariant: when a future returned by a write is ready with `Ok`, the write is on disk. This crate must not know
 //! a wire format, an HTTP status or who may do what.
@@ -20,6 +20,9 @@ pub mod responses;
 pub mod sessions;
 pub mod sqlite;
 pub mod store;
+#[cfg(any(test, feature = "suite"))]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+pub mod suite;
 
 pub use budgets::{Budget, Budgets, Scope, Slice, WindowKey, WindowKind, WindowTotals};
 pub use commit::{Commit, Committed};

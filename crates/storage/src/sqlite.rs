@@ -126,3 +126,6 @@ impl Store for SqliteStore {
 fn closed() -> Error {
     Error::unavailable("the store is closed")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The files: a full disk, copies taken at any moment, their mode.
+#![expect(clippy::disallowed_methods, reason = "tests may wait for the disk")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::task::JoinSet;
+
+use super::Folder;
+use crate::budgets::{Budget, Budgets, WindowKind};
+use crate::error::Error;
+use crate::keys::Keys;
+use crate::ledger::{CALLS_PAGE_MAX, CallFilter, Ledger};
+use crate::models::Models;
+use crate::sqlite::SqliteStore;
+use crate::store::Store;
+use crate::suite::fixtures::{Make, TODAY, amounts, part, rows, spend};
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    let folder = Folder::new();
+    let store = folder.store();
+    store.put_taken(Vec::new()).await.unwrap();
+    for extension in ["db", "db-wal", "db-shm"] {
+        let mode = folder.path().with_extension(extension).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{extension}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_or_a_newer_one_is_refused() {
+    let folder = Folder::new();
+    fs::write(folder.path(), "not a database, and longer than the header of one".repeat(40))
+        .unwrap();
+    let refused = SqliteStore::open(&folder.path()).unwrap_err();
+    assert!(matches!(refused, Error::Internal(_)), "{refused:?}");
+
+    let folder = Folder::new();
+    folder.store().close().await.unwrap();
+    rusqlite::Connection::open(folder.path())
+        .unwrap()
+        .pragma_update(None, "user_version", 999)
+        .unwrap();
+    let refused = SqliteStore::open(&folder.path()).unwrap_err();
+    assert!(matches!(refused, Error::NewerVersion { found: 999, .. }), "{refused:?}");
+    let missing = SqliteStore::open(&folder.path().join("no/such/folder.db")).unwrap_err();
+    assert!(matches!(missing, Error::Unavailable(_)), "{missing:?}");
+}
+
+/// A full disk fails every write of its transaction, loses nothing that was answered, and can be written again after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_undoes_the_transaction_and_the_store_goes_on() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let limit_pages = |more: u32| {
+        store.write(move |conn| {
+            let pages: u32 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            Ok(conn.pragma_update(None, "max_page_count", pages + more)?)
+        })
+    };
+    limit_pages(8).await.unwrap();
+    let mut kept = Vec::new();
+    let mut lost = Vec::new();
+    while lost.is_empty() {
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let row = make.row(Vec::new());
+            let (call, store) = (row.call.clone(), store.clone());
+            tasks.spawn(async move { (call, store.commit(rows(vec![row])).await) });
+        }
+        for (call, answer) in tasks.join_all().await {
+            match answer {
+                Ok(_) => kept.push(call),
+                Err(Error::Unavailable(_)) => lost.push(call),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+    assert!(!kept.is_empty());
+    // Reads go on, and so do writes that need no more room.
+    for call in &kept {
+        assert_eq!(store.call(call).await.unwrap().len(), 1);
+    }
+    for call in &lost {
+        assert_eq!(store.call(call).await.unwrap(), []);
+    }
+    assert_eq!(store.keys().await.unwrap(), []);
+    limit_pages(1_000).await.unwrap();
+    let row = make.row(Vec::new());
+    store.commit(rows(vec![row.clone()])).await.unwrap();
+    drop(store);
+    let store = folder.store();
+    for call in kept.iter().chain([&row.call]) {
+        assert_eq!(store.call(call).await.unwrap().len(), 1);
+    }
+    let filter = CallFilter { limit: CALLS_PAGE_MAX, ..CallFilter::default() };
+    assert_eq!(store.calls(filter).await.unwrap().len(), kept.len() + 1);
+}
+
+/// Copies of the files while commits run, cut in the middle of what was being written, as a crash would: whatever was
+/// answered before the copy is in it, the money adds up, and the next node goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_taken_while_running_holds_what_was_answered() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let budget = make.budget(1_000_000, WindowKind::Day);
+    store.put_budget(budget.clone()).await.unwrap();
+    let answered = Arc::new(AtomicI64::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..SPENDERS {
+        let spending = [(); SPENT_EACH].map(|()| {
+            let claim = make.claim(&budget, TODAY, 100, &make.node());
+            let charge = spend(&budget, TODAY, vec![part(&claim.id, 60, 10)], 60);
+            (claim, make.row(vec![charge]))
+        });
+        let (store, answered) = (store.clone(), Arc::clone(&answered));
+        tasks.spawn(async move {
+            for (claim, row) in spending {
+                store.claim(claim).await.unwrap();
+                store.commit(rows(vec![row])).await.unwrap();
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    let all = i64::try_from(SPENDERS * SPENT_EACH).unwrap();
+    let mut copies = 0;
+    while answered.load(Ordering::SeqCst) < all {
+        let at_least = answered.load(Ordering::SeqCst);
+        let copy = copy_as_a_crash_would(&folder.path());
+        check_copy(&copy, &budget, at_least, &make).await;
+        copies += 1;
+    }
+    assert!(copies > 0);
+    tasks.join_all().await;
+    assert_eq!(amounts(&store, &budget).await, [60 * all, 0, 0, 0, 30 * all]);
+    // Two files can only be copied one after the other while the log has not begun to move into the database.
+    assert!(log_of(&folder.path()).metadata().unwrap().len() < 2_048 * 4_096);
+}
+
+/// Tasks that claim and spend, and how often each does.
+const SPENDERS: usize = 8;
+const SPENT_EACH: usize = 16;
+
+fn log_of(database: &Path) -> PathBuf {
+    database.with_extension("db-wal")
+}
+
+fn copy_as_a_crash_would(database: &Path) -> Folder {
+    let copy = Folder::new();
+    let log = log_of(database);
+    let written = usize::try_from(log.metadata().unwrap().len()).unwrap();
+    fs::copy(database, copy.path()).unwrap();
+    let bytes = fs::read(log).unwrap();
+    let cut = written + (bytes.len() - written) * 2 / 3;
+    fs::write(log_of(&copy.path()), &bytes[..cut]).unwrap();
+    copy
+}
+
+async fn check_copy(copy: &Folder, budget: &Budget, at_least: i64, make: &Make) {
+    let store = copy.store();
+    let filter = CallFilter { limit: CALLS_PAGE_MAX, ..CallFilter::default() };
+    let spent = i64::try_from(store.calls(filter).await.unwrap().len()).unwrap();
+    assert!(spent >= at_least, "{spent} of {at_least}");
+    let [settled, unreconciled, presumed, reserved, claimed] = amounts(&store, budget).await;
+    assert_eq!([settled, unreconciled, presumed, reserved], [60 * spent, 0, 0, 0]);
+    // What is claimed is the rest of slices that were spent from, and whole ones of the others.
+    let whole = claimed - 30 * spent;
+    assert!(whole % 100 == 0 && (0..=i64::try_from(SPENDERS).unwrap()).contains(&(whole / 100)));
+    let open = store.presume_open_slices(&make.node()).await.unwrap();
+    assert_eq!(i64::try_from(open).unwrap(), spent + whole / 100);
+    assert_eq!(amounts(&store, budget).await, [60 * spent, 0, claimed, 0, 0]);
+}

@@ -1,0 +1,88 @@
+//! The tests that every implementation of [`Store`] passes.
+//!
+//! Each is a function over a [`Place`], a fresh one per test, and asks for nothing but what the traits promise. The
+//! macro [`suite!`](crate::suite!) makes a test of each; a new function is added to its list, which a test here holds.
+//! What only one implementation can show (a full disk, a copy of its files) is tested beside it.
+
+use std::sync::Arc;
+
+use crate::store::{Pending, Store};
+
+pub mod budgets;
+pub mod commits;
+pub mod fixtures;
+pub mod keys;
+pub mod ledger;
+pub mod models;
+pub mod money;
+
+/// Where a store lives.
+pub trait Place: Send + Sync {
+    /// Opens the store that lives here, new and empty at first. Opening it again, after the former handle was dropped,
+    /// gives the same content; the handle may be dropped without a clean end.
+    fn open(&self) -> Pending<Arc<dyn Store>>;
+}
+
+/// Makes a test of each function of the suite. `$place` is an expression that makes a fresh [`Place`].
+#[macro_export]
+macro_rules! suite {
+    ($place:expr) => {
+        $crate::suite! { @tests $place;
+            budgets {
+                a_claim_takes_at_most_what_is_unclaimed,
+                a_deleted_budget_limits_nothing_and_its_windows_stay_readable,
+                a_lowered_limit_refuses_all,
+                a_reservation_is_all_or_none_in_order_of_budget_id,
+                a_slice_that_is_used_up_is_closed,
+                a_window_that_ended_never_opens_again,
+                an_unused_budget_has_no_window,
+                budgets_are_kept_and_changed,
+                money_of_a_slice_counts_in_the_window_of_its_claim,
+                nothing_is_claimed_of_what_a_step_holds,
+                open_slices_of_other_nodes_are_presumed_spent,
+                what_the_provider_charged_replaces_what_was_presumed,
+            }
+            commits {
+                a_refused_commit_changes_nothing,
+                a_settlement_frees_money_for_a_reservation_of_the_same_commit,
+                answered_commits_are_there_when_it_is_opened_again,
+                many_tasks_never_pass_a_limit,
+                refused_commits_fail_alone,
+                sequences_grow_over_openings,
+            }
+            keys {
+                keys_are_kept_changed_and_deleted,
+                neither_name_nor_secret_is_given_twice,
+            }
+            ledger {
+                a_bill_over_the_bound_is_recorded_whole,
+                a_charge_without_its_hold_is_recorded,
+                a_row_is_read_as_it_was_written,
+                a_row_that_comes_twice_moves_money_once,
+                calls_are_found_by_each_filter,
+                calls_are_listed_newest_first_and_in_pages,
+            }
+            models {
+                models_are_kept_changed_and_deleted,
+                what_was_taken_is_replaced_as_a_whole,
+            }
+            money {
+                amounts_are_conserved,
+            }
+        }
+    };
+    (@tests $place:expr; $($family:ident { $($test:ident,)* })*) => {
+        $(mod $family {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    $crate::suite::$family::$test(&$place).await;
+                }
+            )*
+        })*
+    };
+}
+
+#[cfg(test)]
+mod tests;

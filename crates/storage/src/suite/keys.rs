@@ -1,0 +1,60 @@
+//! API keys.
+
+use types::ids::KeyId;
+use types::principal::Role;
+
+use super::Place;
+use super::fixtures::{ACCOUNT, Make, NOON};
+use crate::budgets::Origin;
+use crate::error::Error;
+use crate::keys::Key;
+
+fn key(make: &Make, name: &str, secret: u8) -> Key {
+    let id = KeyId::new(&make.ids);
+    Key {
+        account: ACCOUNT.to_owned(),
+        name: name.to_owned(),
+        user: id.as_str().to_owned(),
+        role: Role::Member,
+        secret_sha256: [secret; 32],
+        hint: "hf_abc".to_owned(),
+        output_cap_default: Some(4_096),
+        origin: Origin::File,
+        created_at: NOON,
+        id,
+    }
+}
+
+/// Keys of all accounts are listed by account and name, changed by id, and gone once deleted.
+pub async fn keys_are_kept_changed_and_deleted(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let mut ci = key(&make, "ci", 1);
+    let other = Key { account: "f".repeat(32), ..key(&make, "ci", 2) };
+    store.put_key(other.clone()).await.unwrap();
+    store.put_key(ci.clone()).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), [ci.clone(), other.clone()]);
+
+    ci.name = "build".to_owned();
+    ci.role = Role::Admin;
+    ci.output_cap_default = None;
+    store.put_key(ci.clone()).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), [ci.clone(), other.clone()]);
+
+    assert!(store.delete_key(&ci.id).await.unwrap());
+    assert!(!store.delete_key(&ci.id).await.unwrap());
+    assert_eq!(store.keys().await.unwrap(), [other]);
+}
+
+/// A name of an account, and a secret anywhere, belong to one key; a refused key leaves the other as it was.
+pub async fn neither_name_nor_secret_is_given_twice(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let first = key(&make, "ci", 1);
+    store.put_key(first.clone()).await.unwrap();
+    for second in [key(&make, "ci", 2), key(&make, "other", 1)] {
+        let refused = store.put_key(second).await.unwrap_err();
+        assert!(matches!(refused, Error::Exists { what: "key" }), "{refused:?}");
+    }
+    assert_eq!(store.keys().await.unwrap(), [first]);
+}
