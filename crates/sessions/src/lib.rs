@@ -12,6 +12,7 @@ mod live;
 pub mod mcp;
 pub mod state;
 pub mod stop;
+mod turn;
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::responses::Status;
 use types::ids::{AttemptId, CallId, StepId};
-use types::{ErrorCode, Stop, Timestamp, Usage};
+use types::{ErrorCode, Money, Stop, Timestamp, Usage};
 
 use crate::mcp::Effect;
 
@@ -36,6 +36,10 @@ pub enum Event {
         call: CallId,
         /// What is paid and timed together with it.
         task: String,
+        /// The request class.
+        class: Option<String>,
+        /// A cap on the cost of each Call that the client set.
+        budget: Option<Money>,
         /// The most calls of tools that the client allows.
         max_tool_calls: Option<u64>,
         /// Items that were finished before the first step, with their output indexes.
@@ -449,6 +453,8 @@ pub struct Turn {
     phase: Phase,
     root_call: Option<CallId>,
     task: String,
+    class: Option<String>,
+    budget: Option<Money>,
     max_tool_calls: Option<u64>,
     steps: Vec<Step>,
     output: Vec<(u64, Value)>,
@@ -483,9 +489,17 @@ impl Turn {
 
     fn try_apply(&mut self, event: &Event) -> Option<Vec<Action>> {
         match event {
-            Event::TurnOpened { call, task, max_tool_calls, items } => {
-                let fits = self.phase == Phase::New;
-                fits.then(|| self.opened(call, task, *max_tool_calls, items))
+            Event::TurnOpened { call, task, class, budget, max_tool_calls, items } => {
+                if self.phase != Phase::New {
+                    return None;
+                }
+                self.root_call = Some(call.clone());
+                task.clone_into(&mut self.task);
+                (self.class, self.budget) = (class.clone(), *budget);
+                self.max_tool_calls = *max_tool_calls;
+                self.output.extend_from_slice(items);
+                self.phase = Phase::Between;
+                Some(self.next())
             }
             Event::ModelIntent { step, call, attempt, intent, begins_at } => {
                 let actions = self.model_intent(step, call, attempt, intent)?;
@@ -582,21 +596,6 @@ impl Turn {
             | Phase::Doubt { .. }
             | Phase::Closed(_) => Vec::new(),
         }
-    }
-
-    fn opened(
-        &mut self,
-        call: &CallId,
-        task: &str,
-        max_tool_calls: Option<u64>,
-        items: &[(u64, Value)],
-    ) -> Vec<Action> {
-        self.root_call = Some(call.clone());
-        task.clone_into(&mut self.task);
-        self.max_tool_calls = max_tool_calls;
-        self.output.extend_from_slice(items);
-        self.phase = Phase::Between;
-        self.next()
     }
 
     fn model_intent(
@@ -848,6 +847,16 @@ impl Turn {
         &self.task
     }
 
+    /// The request class that its client asked for.
+    pub fn class(&self) -> Option<&str> {
+        self.class.as_deref()
+    }
+
+    /// A cap on the cost of each of its Calls.
+    pub const fn budget(&self) -> Option<Money> {
+        self.budget
+    }
+
     /// Its steps in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -892,11 +901,6 @@ impl Turn {
     /// Whether the client's limit on tool calls is used up.
     pub fn is_out_of_tool_calls(&self) -> bool {
         self.max_tool_calls.is_some_and(|max| self.tool_calls >= max)
-    }
-
-    /// Whether a model step is the first one.
-    pub fn is_first_model_step(&self) -> bool {
-        self.steps.iter().all(|step| step.tool.is_none()) && self.model_steps() <= 1
     }
 
     /// Whether somebody asked for its end.

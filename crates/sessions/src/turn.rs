@@ -1,0 +1,321 @@
+//! The loop that makes one response: what `state` says, done.
+//!
+//! A [`Runner`] owns one open turn. It takes an [`Action`], does it, and gets the next ones from the event that says
+//! what happened. What happened waits in a [`Batch`] and becomes durable together with the intent of what follows, so
+//! that a step costs about one commit; nothing is sent, called or asked before the commit that says so.
+//!
+//! It must not decide what follows a step ([`crate::state`] does) or what events look like (the format's writer does).
+
+mod batch;
+mod model;
+mod offer;
+mod park;
+mod tool;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use formats::openai_responses::{CreateResponse, EventWriter, InputItem, read_item};
+use pipeline::{Bill, StepAdmission};
+use serde_json::{Value, json};
+use storage::SessionState;
+use storage::responses::{ItemRow, ResponseWrite};
+use tokio::sync::{mpsc, oneshot, watch};
+use types::call::{Credential, Door, StepRef};
+use types::ids::{CallId, SessionId, StepId};
+use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal};
+
+use crate::Parts;
+use crate::journal::Cursor;
+use crate::live::{Command, Ended, Live};
+use crate::state::{Action, Ending, ErrorRecord, Event, Misfit, Step, Turn};
+use crate::stop::{self, Point};
+
+pub(crate) use batch::{Batch, Opening, Refusal};
+pub(crate) use offer::Offer;
+
+/// What was asked, and for whom.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) request: CreateResponse,
+    /// The session from which this one descends.
+    pub(crate) root: SessionId,
+    /// The items before this turn's own output: the chain's, then the new input.
+    pub(crate) prefix: Vec<InputItem>,
+    /// The tools of our servers.
+    pub(crate) offer: Offer,
+    /// Whether it goes on without a client.
+    pub(crate) background: bool,
+    /// Whether events are sent as they come.
+    pub(crate) streamed: bool,
+}
+
+/// Who works on an open turn.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) clients: watch::Receiver<usize>,
+    pub(crate) turn: Turn,
+    pub(crate) writer: EventWriter,
+    pub(crate) cursor: Cursor,
+    pub(crate) ask: Ask,
+    pub(crate) batch: Batch,
+    pub(crate) bill: Bill,
+    /// The step whose intent is durable and that is to be run now.
+    admission: Option<StepAdmission>,
+    /// It goes on without a client because somebody settled a step of it.
+    released: bool,
+    /// What the session's row says.
+    session_state: SessionState,
+    /// Why it fails, with what only the client that waits is told.
+    failure: Option<Failure>,
+    /// Who waits for a decision to be durable.
+    replies: Vec<(oneshot::Sender<Result<Step, Failure>>, StepId)>,
+}
+
+/// What a runner is made of.
+#[derive(Debug)]
+pub(crate) struct RunnerParts {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) turn: Turn,
+    pub(crate) writer: EventWriter,
+    pub(crate) cursor: Cursor,
+    pub(crate) ask: Ask,
+    pub(crate) session_state: SessionState,
+}
+
+/// This node stops working on the turn; it goes on at the next start, or another owner has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+impl Runner {
+    /// Does nothing yet.
+    pub(crate) fn new(parts: RunnerParts) -> Self {
+        let clients = parts.live.clients();
+        Self {
+            parts: parts.parts,
+            live: parts.live,
+            commands: parts.commands,
+            clients,
+            turn: parts.turn,
+            writer: parts.writer,
+            cursor: parts.cursor,
+            ask: parts.ask,
+            batch: Batch::default(),
+            bill: Bill::default(),
+            admission: None,
+            released: false,
+            session_state: parts.session_state,
+            failure: None,
+            replies: Vec::new(),
+        }
+    }
+
+    /// Works on the turn until it has ended or this node stops.
+    pub(crate) async fn run(mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match Box::pin(self.act(action)).await {
+                Ok(next) => actions.extend(next),
+                Err(Stopped) => break,
+            }
+        }
+        if self.turn.ending().is_none() {
+            self.live.stop();
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Result<Vec<Action>, Stopped> {
+        match action {
+            Action::BeginModel => self.begin_model(None).await,
+            Action::BeginModelAgain { step, call } => self.begin_model(Some((step, call))).await,
+            Action::RunModel => self.run_model().await,
+            Action::BeginTool(request) => self.begin_tool(&request, None).await,
+            Action::BeginToolAgain { step, call, request } => {
+                self.begin_tool(&request, Some((step, call))).await
+            }
+            Action::RunTool => self.run_tool().await,
+            Action::AwaitDecision(step) => self.await_decision(&step).await,
+            Action::LoseModel { step, call, attempt, intent } => {
+                self.lose_model(step, call, attempt, &intent)
+            }
+            Action::LoseTool { step, call, intent } => self.lose_tool(step, call, &intent),
+            Action::Abandon(step) => {
+                self.mark_item(&step, "abandoned");
+                self.note(Event::Abandoned { step })
+            }
+            Action::Close(ending) => self.close(ending).await,
+        }
+    }
+
+    /// Takes what happened into the state and the batch: it becomes durable with the next commit.
+    pub(crate) fn note(&mut self, event: Event) -> Result<Vec<Action>, Stopped> {
+        let actions = self.apply(&event)?;
+        self.batch.events.push(event);
+        Ok(actions)
+    }
+
+    pub(crate) fn apply(&mut self, event: &Event) -> Result<Vec<Action>, Stopped> {
+        self.turn.apply(event).map_err(|misfit| self.misfit(&misfit))
+    }
+
+    fn misfit(&self, misfit: &Misfit) -> Stopped {
+        let response = self.cursor.response.as_str();
+        tracing::error!(response, %misfit, "a turn's state and its events do not fit");
+        Stopped
+    }
+
+    /// Ends the turn because of this failure.
+    fn fail(&mut self, failure: Failure) -> Vec<Action> {
+        let error = ErrorRecord { code: failure.code, message: failure.message.clone() };
+        self.failure = Some(failure);
+        vec![Action::Close(Ending::Failed { error })]
+    }
+
+    /// What a step asks the pipeline.
+    fn incoming(&self, step: &StepId, call: Option<CallId>, kind: CallKind) -> Incoming {
+        let root_call = self.turn.root_call();
+        Incoming {
+            credential: Credential::Known(Arc::clone(&self.ask.principal)),
+            door: Door::Session,
+            headers: CommonHeaders {
+                session_name: None,
+                task: Some(self.turn.task().to_owned()),
+                class: self.turn.class().map(str::to_owned),
+                budget: self.turn.budget(),
+            },
+            step: Some(StepRef {
+                session: self.cursor.session.clone(),
+                root: self.ask.root.clone(),
+                step: step.clone(),
+            }),
+            parent: root_call.filter(|root| call.as_ref() != Some(*root)).cloned(),
+            id: call,
+            kind,
+        }
+    }
+
+    /// Takes the bill of an attempt that has ended.
+    fn settle(&mut self, row: storage::LedgerRow) {
+        if row.error.is_none() || row.cost != types::Money::default() {
+            self.bill.cost = Some(self.bill.cost.unwrap_or_default().saturating_add(row.cost));
+        }
+        self.bill.attempts += 1;
+        self.bill.over_bound |= row.over_bound;
+        self.bill.output_cap = self.bill.output_cap.or(row.output_cap);
+        for name in &row.dropped {
+            if !self.bill.dropped.contains(name) {
+                self.bill.dropped.push(name.clone());
+            }
+        }
+        self.batch.ledger.push(row);
+    }
+
+    /// The items that the model sees: all before this turn, and what it has so far.
+    fn items(&self) -> Result<Vec<InputItem>, Failure> {
+        let mut items = self.ask.prefix.clone();
+        for (_, item) in self.turn.output() {
+            items.push(read_item(item.clone(), "output")?);
+        }
+        Ok(items)
+    }
+
+    /// The finished item with this id, with its output index.
+    fn finished_item(&self, item_id: &str) -> Option<(u64, Value)> {
+        let is_it = |item: &Value| item.get("id").and_then(Value::as_str) == Some(item_id);
+        self.writer.indexed_output().iter().find(|(_, item)| is_it(item)).cloned()
+    }
+
+    /// Says at its item how a tool step stands.
+    fn mark_item(&mut self, step: &StepId, state: &str) {
+        let Some(request) = self.turn.waiting().front() else { return };
+        let mark = json!({ "state": state, "step": step });
+        self.writer.set_item_extra(&request.item_id, "holdfast", mark);
+    }
+
+    /// Writes the end of the turn.
+    async fn close(&mut self, ending: Ending) -> Result<Vec<Action>, Stopped> {
+        if stop::wants(Point::BeforeTerminal) {
+            self.commit_batch().await?;
+            stop::at(Point::BeforeTerminal);
+        }
+        let (usage, now) = (self.turn.usage(), self.parts.clock.now());
+        let events = match &ending {
+            Ending::Completed => self.writer.completed(usage, now),
+            Ending::Incomplete { reason } => self.writer.incomplete(reason, usage),
+            Ending::Cancelled => self.writer.cancelled(usage),
+            Ending::Failed { error } => {
+                let told = self.failure.get_or_insert_with(|| failure_of(error)).clone();
+                let call = self.turn.root_call().cloned();
+                self.writer.failed(&told, call.as_ref(), usage)
+            }
+        };
+        let response = events.last().and_then(|event| event.get("response")).cloned();
+        let response = response.unwrap_or(Value::Null);
+        self.batch.send(&events);
+        self.batch.items = self.item_rows();
+        self.batch.close = Some(ResponseWrite::Close {
+            id: self.cursor.response.clone(),
+            status: ending.status(),
+            response: response.to_string(),
+            finished_at: now,
+        });
+        self.session_state = SessionState::Idle;
+        let actions = self.note(Event::TurnClosed { ending: ending.clone() })?;
+        self.commit_batch().await?;
+        let failure = self.failure.take().filter(|_| matches!(ending, Ending::Failed { .. }));
+        self.live.end(Ended { response, failure });
+        Ok(actions)
+    }
+
+    /// The turn's own items, so that clients can refer to them by their ids.
+    fn item_rows(&self) -> Vec<ItemRow> {
+        let own = self.ask.prefix.len().saturating_sub(self.ask.request.input.len());
+        let input = self.ask.prefix.iter().skip(own).map(|item| item.value.clone());
+        let rows = input.chain(self.writer.output()).filter_map(|item| {
+            let id = item.get("id").and_then(Value::as_str)?.to_owned();
+            Some(ItemRow {
+                item: id,
+                response: self.cursor.response.clone(),
+                account: self.live.about.account.clone(),
+                user: self.live.about.user.clone(),
+                body: item.to_string(),
+            })
+        });
+        rows.collect()
+    }
+
+    /// The response object as it is shown before its end: with the items that wait for a tool.
+    pub(crate) fn shown(&self) -> Value {
+        let mut items = self.writer.indexed_output().to_vec();
+        items.extend(self.writer.waiting_items());
+        items.sort_by_key(|(index, _)| *index);
+        let output: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
+        let mut response = self.writer.response();
+        if let Some(fields) = response.as_object_mut() {
+            fields.insert("output".to_owned(), output.into());
+        }
+        response
+    }
+}
+
+/// A journaled failure as clients are told it.
+fn failure_of(error: &ErrorRecord) -> Failure {
+    Failure::new(error.code, error.message.clone())
+}
+
+/// What somebody is told who wants to settle a step that is not in doubt.
+fn not_in_doubt() -> Failure {
+    Failure::new(ErrorCode::Conflict, "this step is not in doubt: there is nothing to decide")
+}
+
+/// Answers a decision that came when nothing was in doubt.
+fn refuse_decision(reply: oneshot::Sender<Result<Step, Failure>>) {
+    // Whoever asked may be gone.
+    reply.send(Err(not_in_doubt())).unwrap_or(());
+}

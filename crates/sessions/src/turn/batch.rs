@@ -1,0 +1,290 @@
+//! What waits to become durable, and the commits that make it so.
+
+use std::time::Duration;
+
+use pipeline::StepAdmission;
+use serde_json::Value;
+use storage::commit::StepReservation;
+use storage::responses::{ItemRow, ResponseWrite};
+use storage::sessions::SessionWrite;
+use storage::{Commit, Committed, Error, Fence, LedgerRow, Pending, ResponseEvent, SessionState};
+use types::clock::Monotonic;
+use types::{ErrorCode, Failure};
+
+use super::{Runner, Stopped};
+use crate::StreamEvent;
+use crate::journal;
+use crate::live::stream_event;
+use crate::state::{Event, Step};
+use crate::stop::{self, Point};
+
+/// An event waits for others so long at most.
+pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(50);
+/// A commit that the disk refused is tried again after this, doubled each time.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// And after this at most.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What has happened and is not durable yet.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// For the journal.
+    pub(crate) events: Vec<Event>,
+    /// For the ledger.
+    pub(crate) ledger: Vec<LedgerRow>,
+    /// For the stream.
+    pub(crate) unsent: Vec<StreamEvent>,
+    /// Whether an item begins or ends in `unsent`: then it waits for nothing.
+    pub(crate) boundary: bool,
+    /// When the oldest of `unsent` came.
+    pub(crate) since: Option<Monotonic>,
+    /// The rows of a turn that begins.
+    pub(crate) opening: Option<Opening>,
+    /// The row of a turn that ends.
+    pub(crate) close: Option<ResponseWrite>,
+    /// Items that clients may refer to.
+    pub(crate) items: Vec<ItemRow>,
+}
+
+/// The rows of a turn that begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) session: SessionWrite,
+    pub(crate) response: ResponseWrite,
+}
+
+impl Batch {
+    /// Takes events of the stream.
+    pub(crate) fn send(&mut self, events: &[Value]) {
+        self.unsent.extend(events.iter().map(stream_event));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.ledger.is_empty()
+            && self.unsent.is_empty()
+            && self.opening.is_none()
+            && self.close.is_none()
+    }
+}
+
+/// Why a commit with an intent was not made.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A budget can't hold what the step needs. The batch still waits.
+    OverLimit(Failure),
+    /// The store does not take it now. Only told of a turn that begins.
+    Unavailable(Failure),
+    /// This node must stop working on the turn.
+    Stopped,
+}
+
+impl From<Stopped> for Refusal {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// Events on their way to the disk.
+pub(super) struct Flight {
+    pub(super) answer: Pending<Committed>,
+    pub(super) events: Vec<StreamEvent>,
+}
+
+impl Runner {
+    /// Makes the batch durable.
+    pub(crate) async fn commit_batch(&mut self) -> Result<(), Stopped> {
+        match self.commit(None).await {
+            Ok(()) => Ok(()),
+            // Without a reservation no limit can refuse, and only a beginning turn is told of a full disk.
+            Err(Refusal::OverLimit(failure) | Refusal::Unavailable(failure)) => {
+                tracing::error!(%failure, "a commit without a reservation was refused");
+                Err(Stopped)
+            }
+            Err(Refusal::Stopped) => Err(Stopped),
+        }
+    }
+
+    /// Makes the batch durable together with the intent of an admitted step.
+    pub(crate) async fn commit_intent(
+        &mut self,
+        intent: &Event,
+        admission: &StepAdmission,
+    ) -> Result<(), Refusal> {
+        self.commit(Some((intent, admission))).await
+    }
+
+    async fn commit(&mut self, intent: Option<(&Event, &StepAdmission)>) -> Result<(), Refusal> {
+        if intent.is_none() && self.batch.is_empty() {
+            return Ok(());
+        }
+        let reservation = intent.and_then(|(_, admission)| admission.reservation.clone());
+        let commit = self.rows(intent.map(|(event, _)| event), reservation)?;
+        let journaled = commit.journal.len() as u64;
+        let (mut wait, mut made_room) = (RETRY_FIRST, false);
+        while let Err(error) = self.parts.store.commit(commit.clone()).await {
+            match (&error, intent) {
+                (Error::OverLimit { .. }, Some((_, admission))) if made_room => {
+                    let failure = self.parts.pipeline.over_limit(admission, &error);
+                    return Err(Refusal::OverLimit(failure));
+                }
+                (Error::OverLimit { .. }, Some((_, admission))) => {
+                    let room = self.parts.pipeline.make_room(admission).await;
+                    room.map_err(Refusal::OverLimit)?;
+                    made_room = true;
+                }
+                (Error::Unavailable(_), _) => {
+                    self.wait_for_disk(&error, &mut wait).await?;
+                }
+                _ => return Err(self.lost_lease(&error).into()),
+            }
+        }
+        self.committed(journaled, intent.map(|(event, _)| event));
+        Ok(())
+    }
+
+    /// Starts making only the events of the stream durable.
+    pub(super) fn start_flush(&mut self) -> Flight {
+        let events = std::mem::take(&mut self.batch.unsent);
+        (self.batch.boundary, self.batch.since) = (false, None);
+        let commit = Commit {
+            fences: vec![self.fence()],
+            response_events: self.event_rows(&events),
+            ..Commit::default()
+        };
+        Flight { answer: self.parts.store.commit(commit), events }
+    }
+
+    /// Takes the answer to [`Self::start_flush`].
+    pub(super) async fn end_flush(
+        &mut self,
+        events: Vec<StreamEvent>,
+        answer: Result<Committed, Error>,
+    ) -> Result<(), Stopped> {
+        match answer {
+            Ok(_) => {
+                self.live.publish(events);
+                Ok(())
+            }
+            Err(error @ Error::Unavailable(_)) => {
+                self.batch.unsent.splice(0..0, events);
+                let mut wait = RETRY_FIRST;
+                match self.wait_for_disk(&error, &mut wait).await {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(Stopped),
+                }
+            }
+            Err(error) => Err(self.lost_lease(&error)),
+        }
+    }
+
+    fn rows(
+        &self,
+        intent: Option<&Event>,
+        reservation: Option<StepReservation>,
+    ) -> Result<Commit, Stopped> {
+        let mut events = self.batch.events.clone();
+        events.extend(intent.cloned());
+        let at = self.parts.clock.now();
+        let journal = journal::rows(&self.cursor, &events, at)
+            .map_err(|error| self.lost_lease(&error))?;
+        let mut responses: Vec<ResponseWrite> = Vec::new();
+        let session = match &self.batch.opening {
+            Some(opening) => {
+                responses.push(opening.response.clone());
+                opening.session.clone()
+            }
+            None => SessionWrite::Update {
+                session: self.cursor.session.clone(),
+                state: self.session_state,
+                newest: None,
+                last_used_at: at,
+            },
+        };
+        responses.extend(self.batch.close.clone());
+        let is_new = matches!(session, SessionWrite::Open(_));
+        Ok(Commit {
+            ledger: self.batch.ledger.clone(),
+            reservations: reservation.into_iter().collect(),
+            // A session that this very commit makes has no row to check yet; its journal rows are checked after it.
+            fences: if is_new { Vec::new() } else { vec![self.fence()] },
+            sessions: vec![session],
+            responses,
+            journal,
+            response_events: self.event_rows(&self.batch.unsent),
+            items: self.batch.items.clone(),
+        })
+    }
+
+    fn fence(&self) -> Fence {
+        Fence { session: self.cursor.session.clone(), epoch: self.cursor.epoch }
+    }
+
+    fn event_rows(&self, events: &[StreamEvent]) -> Vec<ResponseEvent> {
+        let row = |event: &StreamEvent| {
+            Some(ResponseEvent {
+                response: self.cursor.response.clone(),
+                sequence: event.sequence?,
+                body: event.body.as_ref().to_owned(),
+            })
+        };
+        events.iter().filter_map(row).collect()
+    }
+
+    /// What follows a commit: the stream moves on, who waits is told, stop points are reached.
+    fn committed(&mut self, journaled: u64, intent: Option<&Event>) {
+        self.cursor.next_seq += journaled;
+        let batch = std::mem::take(&mut self.batch);
+        let doubt = self.turn.doubt().filter(|_| self.session_state == SessionState::InDoubt);
+        self.live.set_doubt(doubt.cloned());
+        self.live.show(self.shown(), self.bill.clone());
+        self.live.publish(batch.unsent);
+        for (reply, step) in std::mem::take(&mut self.replies) {
+            let answer: Result<Step, Failure> = self.turn.step(&step).cloned().ok_or_else(|| {
+                Failure::new(ErrorCode::Internal, "the step is gone")
+            });
+            // Whoever decided may be gone.
+            reply.send(answer).unwrap_or(());
+        }
+        for point in batch.events.iter().chain(intent).filter_map(point_after) {
+            stop::at(point);
+        }
+    }
+
+    async fn wait_for_disk(&self, error: &Error, wait: &mut Duration) -> Result<(), Refusal> {
+        tracing::error!(%error, "a turn's commit was not written; trying again");
+        if self.batch.opening.is_some() {
+            let message = "the store cannot write now: nothing was begun";
+            return Err(Refusal::Unavailable(
+                Failure::new(ErrorCode::StorageUnavailable, message).retry_after(RETRY_MAX),
+            ));
+        }
+        tokio::select! {
+            () = self.parts.clock.sleep(*wait) => {}
+            () = self.parts.shutdown.cancelled() => return Err(Refusal::Stopped),
+        }
+        *wait = (*wait * 2).min(RETRY_MAX);
+        Ok(())
+    }
+
+    fn lost_lease(&self, error: &Error) -> Stopped {
+        let response = self.cursor.response.as_str();
+        match error {
+            Error::Fenced { .. } => tracing::warn!(response, "the session has a newer owner"),
+            other => tracing::error!(response, error = %other, "a turn's commit was refused"),
+        }
+        Stopped
+    }
+}
+
+/// Where the process may be made to stop after this event is durable.
+const fn point_after(event: &Event) -> Option<Point> {
+    match event {
+        Event::ModelIntent { .. } => Some(Point::AfterModelIntent),
+        Event::ModelOutcome { .. } => Some(Point::AfterModelOutcome),
+        Event::ToolIntent { .. } => Some(Point::AfterToolIntent),
+        Event::ToolOutcome { .. } => Some(Point::AfterToolOutcome),
+        Event::Resolved { .. } => Some(Point::AfterResolution),
+        _ => None,
+    }
+}
