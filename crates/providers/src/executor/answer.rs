@@ -1,0 +1,308 @@
+//! The answer of an attempt: what its head says, and its body read piece by piece.
+//!
+//! A stall is noticed by one timer that is looked at again when it ends, not one per chunk. A `Finish` waits until the
+//! body has ended, for [`DRAIN_MAX`] at most, so that the connection can be kept: servers send the end of the body
+//! right behind the last event.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use ::http::response::Parts;
+use bytes::{Bytes, BytesMut};
+use types::clock::{Clock, Monotonic, SharedClock, Sleep};
+use types::error::{Billed, UpstreamError};
+use types::format::{Format, ReadResponse};
+use types::outcome::{OutcomeEvent, Start};
+use types::{ErrorCode, Failure};
+
+use crate::http::{Exchange, SendError};
+use crate::provider::Provider;
+
+/// How long a whole answer waits for the end of its body.
+const DRAIN_MAX: Duration = Duration::from_millis(50);
+/// The longest wait that is repeated to clients.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Headers that clients may see at most; a provider sends about a dozen.
+const VISIBLE_HEADERS_MAX: usize = 32;
+
+/// What polling an answer came to.
+pub(super) enum Step {
+    /// Events may have come.
+    More,
+    /// The last event has come.
+    Over,
+}
+
+/// An answer that is being read.
+pub(super) struct Live {
+    exchange: Exchange,
+    format: &'static dyn Format,
+    reader: Option<Box<dyn ReadResponse>>,
+    provider: Arc<str>,
+    clock: SharedClock,
+    stall: Duration,
+    last: Monotonic,
+    timer: Sleep,
+    /// The end, while the body's own end is awaited.
+    finish: Option<OutcomeEvent>,
+    whole: bool,
+    /// What the client is told first.
+    pub(super) start: Start,
+}
+
+impl Live {
+    pub(super) fn new(
+        exchange: Exchange,
+        format: &'static dyn Format,
+        provider: &Provider,
+        clock: SharedClock,
+    ) -> Self {
+        let stall = provider.timeouts.stall;
+        Self {
+            exchange,
+            format,
+            reader: None,
+            provider: Arc::clone(&provider.name),
+            last: clock.monotonic(),
+            timer: clock.sleep(stall),
+            clock,
+            stall,
+            finish: None,
+            whole: false,
+            start: Start::default(),
+        }
+    }
+
+    pub(super) fn read_with(&mut self, reader: Box<dyn ReadResponse>) {
+        self.reader = Some(reader);
+    }
+
+    /// The exchange, if its body was read to its end.
+    pub(super) fn into_whole(self) -> Option<Exchange> {
+        self.whole.then_some(self.exchange)
+    }
+
+    /// Reads on.
+    pub(super) fn poll(
+        &mut self,
+        events: &mut VecDeque<OutcomeEvent>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step> {
+        match self.exchange.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => Poll::Ready(self.take(data, events)),
+            Poll::Ready(Some(Err(error))) => {
+                if self.finish.is_none() {
+                    tracing::warn!(provider = %self.provider, %error, "the provider's answer was cut");
+                }
+                Poll::Ready(self.end(events))
+            }
+            Poll::Ready(None) => {
+                self.whole = true;
+                Poll::Ready(self.end(events))
+            }
+            Poll::Pending => self.poll_silence(events, cx),
+        }
+    }
+
+    fn take(&mut self, data: Bytes, events: &mut VecDeque<OutcomeEvent>) -> Step {
+        self.last = self.clock.monotonic();
+        if self.finish.is_some() {
+            // Nothing behind the end counts.
+            return Step::More;
+        }
+        let Some(reader) = &mut self.reader else { return Step::Over };
+        reader.push(data, events);
+        match events.back() {
+            Some(OutcomeEvent::Failed(_)) => Step::Over,
+            Some(OutcomeEvent::Finish(_)) => {
+                self.finish = events.pop_back();
+                self.timer = self.clock.sleep(DRAIN_MAX);
+                Step::More
+            }
+            _ => Step::More,
+        }
+    }
+
+    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) -> Step {
+        match (self.finish.take(), &mut self.reader) {
+            (Some(finish), _) => events.push_back(finish),
+            (None, Some(reader)) => reader.end(events),
+            (None, None) => {}
+        }
+        Step::Over
+    }
+
+    fn poll_silence(
+        &mut self,
+        events: &mut VecDeque<OutcomeEvent>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step> {
+        loop {
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(finish) = self.finish.take() {
+                events.push_back(finish);
+                return Poll::Ready(Step::Over);
+            }
+            let silent = self.clock.monotonic().saturating_sub(self.last);
+            if silent >= self.stall {
+                let text = format!(
+                    "the provider '{}' sent nothing for {} s in the middle of its answer",
+                    self.provider,
+                    self.stall.as_secs()
+                );
+                let failure = Failure::new(ErrorCode::UpstreamTimeout, text);
+                let failure = Box::new(failure.billed(Billed::Unknown));
+                events.push_back(OutcomeEvent::Failed(failure));
+                return Poll::Ready(Step::Over);
+            }
+            self.timer = self.clock.sleep(self.stall.saturating_sub(silent));
+        }
+    }
+
+    /// Reads an answer that is an error, as far as its body is kept.
+    pub(super) async fn refused(&mut self, parts: &Parts) -> Failure {
+        let status = parts.status.as_u16();
+        if parts.status.is_redirection() {
+            let text = format!(
+                "the provider '{}' answered with a redirect ({status}), which is not followed: its base_url is wrong",
+                self.provider
+            );
+            return Failure::new(ErrorCode::UpstreamFailed, text);
+        }
+        let body = self.error_body().await;
+        let mut failure = self.format.parse_error(status, &body);
+        let wait = retry_after(&parts.headers, self.clock.as_ref());
+        failure.retry_after = wait.or(failure.retry_after);
+        tracing::warn!(provider = %self.provider, status, code = %failure.code, "the provider answered with an error");
+        let format = if is_object(&body) { self.format.name() } else { NO_FORMAT };
+        let content_type = content_type(parts).unwrap_or("application/octet-stream").to_owned();
+        failure.upstream = Some(Box::new(UpstreamError { status, body, content_type, format }));
+        failure
+    }
+
+    async fn error_body(&mut self) -> Bytes {
+        let clock = Arc::clone(&self.clock);
+        let mut body = BytesMut::new();
+        let reading = async {
+            while let Some(Ok(data)) = poll_fn(|cx| self.exchange.poll_data(cx)).await {
+                let room = UpstreamError::BODY_BYTES_MAX - body.len();
+                body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+                if body.len() >= UpstreamError::BODY_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        // What has come by then is what is known of the error.
+        let in_time = types::clock::within(clock.as_ref(), self.stall, reading).await;
+        if in_time.is_none() {
+            tracing::warn!(provider = %self.provider, "the provider's error did not end");
+        }
+        body.freeze()
+    }
+}
+
+/// The format of a body that is no error of the provider's format: it is not passed on.
+const NO_FORMAT: &str = "";
+
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
+}
+
+/// The failure of a request that got no answer.
+pub(super) fn unanswered(error: &SendError, provider: &str) -> Failure {
+    match error {
+        SendError::Connect(_) => {
+            let text = format!("the provider '{provider}' could not be reached");
+            Failure::new(ErrorCode::UpstreamUnreachable, text)
+        }
+        SendError::ConnectTimeout(limit) => {
+            let text =
+                format!("the provider '{provider}' could not be reached in {} s", limit.as_secs());
+            Failure::new(ErrorCode::UpstreamUnreachable, text)
+        }
+        SendError::Exchange(error) if error.is_parse() || error.is_parse_too_large() => {
+            let text = format!("the provider '{provider}' answered with something that is no HTTP");
+            Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
+        }
+        SendError::Exchange(_) => {
+            let text = format!("the provider '{provider}' closed the connection without an answer");
+            Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
+        }
+        SendError::FirstByteTimeout(limit) => {
+            let text = format!("the provider '{provider}' did not answer in {} s", limit.as_secs());
+            Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown)
+        }
+    }
+}
+
+/// Whether the answer can be what was asked for: a page of a proxy or a compressed body can't.
+pub(super) fn check_head(parts: &Parts, stream: bool, provider: &str) -> Result<(), Failure> {
+    let wrong = |what: &str| {
+        let text = format!("the provider '{provider}' answered with {what}");
+        Err(Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown))
+    };
+    let encoding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return wrong("a compressed body, which was not asked for");
+    }
+    let Some(kind) = content_type(parts) else { return Ok(()) };
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let fits = match (stream, kind.as_str()) {
+        (true, "text/event-stream") => true,
+        (true, _) => false,
+        (false, kind) => kind == "application/json" || kind.ends_with("+json"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let kind: String = kind.chars().take(60).collect();
+    wrong(&format!(
+        "content of type '{kind}' instead of {}",
+        if stream { "a stream" } else { "JSON" }
+    ))
+}
+
+/// The `content-type`.
+pub(super) fn content_type(parts: &Parts) -> Option<&str> {
+    parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+/// The headers that clients may see: request ids, rate limits and timing. Nothing that names the operator's account.
+pub(super) fn visible_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let visible = |name: &str| {
+        matches!(name, "x-request-id" | "request-id" | "openai-processing-ms" | "openai-version")
+            || name.starts_with("x-ratelimit-")
+    };
+    let shown = headers.iter().filter(|(name, _)| visible(name.as_str()));
+    let texts = shown.filter_map(|(name, value)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    });
+    texts.take(VISIBLE_HEADERS_MAX).collect()
+}
+
+/// How long the provider asks to wait: in milliseconds, in seconds, or until a date.
+fn retry_after(headers: &HeaderMap, clock: &dyn Clock) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| *number >= 0.0);
+    if let Some(millis) = text("retry-after-ms").and_then(number) {
+        return bounded(millis / 1_000.0);
+    }
+    let value = text(RETRY_AFTER.as_str())?;
+    if let Some(seconds) = number(value) {
+        return bounded(seconds);
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let until = until.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let now = Duration::from_secs(u64::try_from(clock.now().seconds()).ok()?);
+    Some(until.saturating_sub(now).min(RETRY_AFTER_MAX))
+}
+
+fn bounded(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())).ok()
+}

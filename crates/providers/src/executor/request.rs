@@ -1,0 +1,124 @@
+//! The request of an attempt: its body by the shortest way, and its headers.
+
+use ::http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
+};
+use ::http::{Method, Request};
+use bytes::Bytes;
+use http_body_util::Full;
+use types::format::{Edits, Format};
+use types::{Attempt, ErrorCode, Failure, ModelCall};
+
+use crate::provider::Provider;
+
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const ATTEMPT: HeaderName = HeaderName::from_static("holdfast-attempt");
+
+/// What every request to a provider has in common.
+pub(super) struct Template {
+    headers: HeaderMap,
+    /// The path of the base URL, without a slash at its end.
+    prefix: String,
+}
+
+impl Template {
+    pub(super) fn new(provider: &Provider) -> Self {
+        let mut headers = HeaderMap::with_capacity(12);
+        let url = provider.base_url();
+        let host = url.authority().map(::http::uri::Authority::as_str).unwrap_or_default();
+        // An authority is a valid header value, so nothing is lost here.
+        headers.extend(HeaderValue::from_str(host).ok().map(|host| (HOST, host)));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let agent = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        // Bytes are passed on as they come, and read: a compressed answer could not be.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // Checked when the provider was made.
+        let authorization = provider.authorization().ok().flatten();
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
+        Self { headers, prefix: url.path().trim_end_matches('/').to_owned() }
+    }
+}
+
+/// A request, and how its answer is to be read.
+pub(super) struct Prepared {
+    pub(super) request: Request<Full<Bytes>>,
+    pub(super) format: &'static dyn Format,
+    pub(super) stream: bool,
+    pub(super) decode: bool,
+    pub(super) withhold_usage: bool,
+    pub(super) dropped: Vec<String>,
+}
+
+/// Makes the request of an attempt.
+pub(super) fn prepare(
+    provider: &Provider,
+    template: &Template,
+    attempt: &Attempt,
+) -> Result<Prepared, Failure> {
+    let Some(call) = attempt.call.model() else {
+        return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
+    };
+    let format = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
+    let stream = call.head.stream;
+    let edits = Edits {
+        model: &attempt.target.upstream_model,
+        output_cap: lower_cap(attempt.output_cap, call.head.output_cap),
+        stream,
+        // The bill needs it, whether the client wants it or not.
+        request_usage: stream,
+    };
+    let same = call.format.name() == format.name();
+    let (body, dropped, through) = match &call.raw {
+        Some(raw) if same => (format.patch_request(raw, &call.head, &edits), Vec::new(), true),
+        _ => rendered(call, format, &edits)?,
+    };
+    let path = format!("{}{}", template.prefix, format.path());
+    let request = with_headers(template, attempt, stream, &path, body)?;
+    Ok(Prepared {
+        request,
+        format,
+        stream,
+        decode: attempt.decode || !through,
+        withhold_usage: stream && !call.head.include_usage,
+        dropped,
+    })
+}
+
+fn rendered(
+    call: &ModelCall,
+    format: &'static dyn Format,
+    edits: &Edits<'_>,
+) -> Result<(Bytes, Vec<String>, bool), Failure> {
+    let neutral = call.neutral()?;
+    let rendered = format.render_request(&neutral, edits)?;
+    Ok((rendered.body, rendered.dropped, false))
+}
+
+/// The cap to set: none where the client's own is as low.
+fn lower_cap(cap: Option<u64>, client: Option<u64>) -> Option<u64> {
+    cap.filter(|cap| client.is_none_or(|client| client > *cap))
+}
+
+fn with_headers(
+    template: &Template,
+    attempt: &Attempt,
+    stream: bool,
+    path: &str,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let unsendable =
+        || Failure::new(ErrorCode::Internal, "the request has a header that can't be sent");
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path.parse().map_err(|_| unsendable())?;
+    let mut headers = template.headers.clone();
+    let accept = if stream { "text/event-stream" } else { "application/json" };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| unsendable());
+    headers.insert(CLIENT_REQUEST_ID, value(attempt.call.id.as_str())?);
+    headers.insert(ATTEMPT, value(attempt.id.as_str())?);
+    *request.headers_mut() = headers;
+    Ok(request)
+}

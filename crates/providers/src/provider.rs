@@ -1,0 +1,129 @@
+//! A provider: a configured upstream.
+//!
+//! What is wrong with its configuration is found when it is made, not when the first Call meets it.
+
+use std::sync::Arc;
+
+use ::http::Uri;
+use ::http::header::HeaderValue;
+use ::http::uri::Scheme;
+use types::{ErrorCode, Secret};
+
+use crate::http::Timeouts;
+use crate::vendor::{Auth, Vendor, vendor};
+
+/// A configured upstream.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name; models are asked for as `name/model`.
+    pub name: Arc<str>,
+    /// The kind of upstream.
+    pub vendor: &'static Vendor,
+    /// Where it is reached, checked.
+    base_url: Uri,
+    /// Its credential; local servers often have none.
+    api_key: Option<Secret>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+}
+
+/// What is wrong with a provider's configuration.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The catalogue has no such row.
+    #[error("vendor '{0}' is not known: use openai or openai-compatible")]
+    UnknownVendor(String),
+    /// The vendor has no usual address.
+    #[error("vendor '{0}' needs a base_url")]
+    NoBaseUrl(String),
+    /// The address can't be used.
+    #[error("base_url '{url}' can't be used: {why}")]
+    BadBaseUrl {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The key has characters that no header can carry.
+    #[error("api_key has characters that can't be sent in a header")]
+    BadKey,
+}
+
+impl ConfigError {
+    /// The class of the error.
+    pub const fn code(&self) -> ErrorCode {
+        ErrorCode::InvalidRequest
+    }
+}
+
+impl Provider {
+    /// A provider of a vendor, at the vendor's own address unless `base_url` says otherwise.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: an unknown vendor, an address that can't be used, a key that can't be sent.
+    pub fn new(
+        name: &str,
+        vendor_name: &str,
+        base_url: Option<&str>,
+        api_key: Option<Secret>,
+    ) -> Result<Self, ConfigError> {
+        let vendor = vendor(vendor_name)
+            .ok_or_else(|| ConfigError::UnknownVendor(vendor_name.to_owned()))?;
+        let base_url = base_url
+            .or(vendor.base_url.as_deref())
+            .ok_or_else(|| ConfigError::NoBaseUrl(vendor_name.to_owned()))?;
+        let base_url = check_url(base_url)?;
+        let api_key = api_key.filter(|key| !key.expose().is_empty());
+        let provider =
+            Self { name: name.into(), vendor, base_url, api_key, timeouts: Timeouts::default() };
+        provider.authorization()?;
+        Ok(provider)
+    }
+
+    /// The same provider with other limits of time.
+    #[must_use]
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Where it is reached.
+    pub const fn base_url(&self) -> &Uri {
+        &self.base_url
+    }
+
+    /// The value of `authorization`, marked sensitive.
+    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, ConfigError> {
+        let Some(key) = &self.api_key else { return Ok(None) };
+        let text = match self.vendor.auth {
+            Auth::Bearer => format!("Bearer {}", key.expose()),
+        };
+        let mut value = HeaderValue::from_str(&text).map_err(|_| ConfigError::BadKey)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+fn check_url(url: &str) -> Result<Uri, ConfigError> {
+    let bad = |why| ConfigError::BadBaseUrl { url: url.to_owned(), why };
+    let parsed: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
+    if parsed.scheme() != Some(&Scheme::HTTP) && parsed.scheme() != Some(&Scheme::HTTPS) {
+        return Err(bad("it must begin with http:// or https://"));
+    }
+    let authority = parsed.authority().ok_or_else(|| bad("it has no host"))?;
+    if authority.host().is_empty() {
+        return Err(bad("it has no host"));
+    }
+    if authority.as_str().contains('@') {
+        // Without the address: it holds a password.
+        let why = "it must not hold a user name or password: use api_key";
+        return Err(ConfigError::BadBaseUrl { url: "…".to_owned(), why });
+    }
+    if parsed.query().is_some() {
+        return Err(bad("it must not have a query"));
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests;

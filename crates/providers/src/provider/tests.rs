@@ -1,0 +1,38 @@
+use super::*;
+
+fn made(vendor: &str, url: Option<&str>, key: Option<&str>) -> Result<Provider, ConfigError> {
+    Provider::new("p", vendor, url, key.map(Secret::new))
+}
+
+#[test]
+fn a_vendor_brings_its_own_address() {
+    let provider = made("openai", None, Some("sk-x")).unwrap();
+    assert_eq!(provider.base_url().to_string(), "https://api.openai.com/v1");
+}
+
+#[test]
+fn a_compatible_server_needs_one() {
+    let error = made("openai-compatible", None, None).unwrap_err();
+    assert_eq!(error.to_string(), "vendor 'openai-compatible' needs a base_url");
+}
+
+#[test]
+fn addresses_that_cannot_be_used_are_refused() {
+    for url in ["ftp://x/v1", "/v1", "http://x/v1?a=b", "http://u:p@x/v1", "x y"] {
+        let error = made("openai-compatible", Some(url), None).unwrap_err();
+        assert!(matches!(error, ConfigError::BadBaseUrl { .. }), "{url}: {error}");
+        assert!(!error.to_string().contains("u:p"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_refused() {
+    assert_eq!(made("openai", None, Some("a\nb")).unwrap_err(), ConfigError::BadKey);
+}
+
+#[test]
+fn the_key_is_not_shown() {
+    let provider = made("openai", None, Some("sk-secret")).unwrap();
+    assert!(!format!("{provider:?}").contains("sk-secret"));
+    assert!(!format!("{:?}", provider.authorization().unwrap()).contains("sk-secret"));
+}
