@@ -8,7 +8,7 @@
 use llguidance::Matcher;
 use toktrie::SimpleVob;
 
-use crate::grammar::Bound;
+use crate::grammar::{Bound, CALLS_MAX};
 use crate::llama::Token;
 use crate::sampler::{NothingPossible, Sampler};
 use crate::vocab::{CALL_OPEN, Closing, Vocab};
@@ -29,8 +29,11 @@ pub(crate) struct Constraint {
     calls_closed: u32,
 }
 
+#[derive(Clone)]
 struct Active {
     matcher: Matcher,
+    /// Where in the JSON the text stands.
+    place: Place,
     /// The way to the end is being taken.
     closing: bool,
     /// Whether the answer ends with it.
@@ -40,6 +43,59 @@ struct Active {
 impl std::fmt::Debug for Active {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Active").field("closing", &self.closing).finish_non_exhaustive()
+    }
+}
+
+/// Whether a JSON text stands inside a string: there brackets are letters and only a quote closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Place {
+    fn after(mut self, bytes: &[u8]) -> Self {
+        for byte in bytes {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
+impl Active {
+    fn new(matcher: Matcher, whole: bool) -> Self {
+        Self { matcher, place: Place::default(), closing: false, whole }
+    }
+
+    fn consume(&mut self, token: Token, vocab: &Vocab) -> anyhow::Result<()> {
+        self.place = self.place.after(vocab.output_text(token));
+        self.matcher.consume_token(token.unsigned_abs())
+    }
+
+    /// Whether the answer may end here, or does.
+    fn may_end(&mut self) -> bool {
+        !self.matcher.is_error()
+            && (self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false))
+    }
+
+    /// Whether the shortest way to an end takes at most `left` tokens.
+    fn closes_within(mut self, vocab: &Vocab, left: usize) -> bool {
+        for _ in 0..left.min(CLOSE_STEPS_MAX) {
+            if self.may_end() {
+                return true;
+            }
+            let Ok(mask) = self.matcher.compute_mask() else { return false };
+            let Some(token) = shortest(&mask, self.place, vocab) else { return false };
+            if self.consume(token, vocab).is_err() {
+                return false;
+            }
+        }
+        self.may_end()
     }
 }
 
@@ -74,7 +130,7 @@ impl Constraint {
     pub(crate) fn new(bound: Bound) -> Self {
         let active = match &bound {
             Bound::Whole { all, .. } => {
-                Some(Active { matcher: all.clone(), closing: false, whole: true })
+                Some(Active::new(all.clone(), true))
             }
             Bound::Free { .. } | Bound::Calls { .. } => None,
         };
@@ -84,11 +140,6 @@ impl Constraint {
     /// Whether the answer may hold tool calls.
     pub(crate) fn calls_allowed(&self) -> bool {
         matches!(self.bound, Bound::Calls { .. } | Bound::Whole { calls: true, .. })
-    }
-
-    /// Whether a grammar binds now, so that stop sequences would break it.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.active.is_some()
     }
 
     /// Draws the next token. `marker_part`: bytes of the opening marker that the text ends with. `left`: tokens that
@@ -129,8 +180,7 @@ impl Constraint {
                 token = vocab.longest_prefix(missing).unwrap_or(token);
             }
             if completes_marker(vocab.output_text(token), marker_part).is_some() {
-                self.active =
-                    Some(Active { matcher: call.clone(), closing: false, whole: false });
+                self.active = Some(Active::new(call.clone(), false));
             }
         }
         Ok(Drawn { token, ends: vocab.is_end(token), cut: false })
@@ -147,33 +197,38 @@ impl Constraint {
         let grammar = |error: anyhow::Error| Error::Grammar(error.to_string());
         let mask = active.matcher.compute_mask_or_eos().map_err(grammar)?;
         let mut token = if active.closing {
-            shortest(&mask, vocab).ok_or(Error::Logits)?
+            shortest(&mask, active.place, vocab).ok_or(Error::Logits)?
         } else {
             sampler.sample(logits, Some(&mask), None)?
         };
         if vocab.is_end(token) {
             return Ok(Drawn { token, ends: true, cut: active.closing });
         }
-        let before = needs_check(vocab, token, left).then(|| active.matcher.clone());
-        active.matcher.consume_token(token.unsigned_abs()).map_err(grammar)?;
-        if let Some(before) = before.filter(|_| !active.closing)
-            && !closes_within(active.matcher.clone(), vocab, left)
-            && let Some(other) = shortest(&mask, vocab).filter(|other| !vocab.is_end(*other))
+        let check = !active.closing && needs_check(vocab, token, left);
+        let before = check.then(|| active.clone());
+        active.consume(token, vocab).map_err(grammar)?;
+        if let Some(before) = before
+            && !active.clone().closes_within(vocab, left)
+            && let Some(other) = shortest(&mask, before.place, vocab)
         {
-            active = Active { matcher: before, closing: true, whole: active.whole };
+            if vocab.is_end(other) {
+                return Ok(Drawn { token: other, ends: true, cut: true });
+            }
+            active = Active { closing: true, ..before };
             token = other;
-            active.matcher.consume_token(token.unsigned_abs()).map_err(grammar)?;
+            active.consume(token, vocab).map_err(grammar)?;
         }
         let cut = active.closing;
         let finished = active.matcher.is_stopped();
         // On the way to the end, the first place where the answer may end is the end.
-        let may_end = cut && active.matcher.is_accepting().map_err(grammar)?;
+        let may_end = cut && active.may_end();
         if !(finished || may_end) {
             self.active = Some(active);
             return Ok(Drawn { token, ends: false, cut });
         }
         self.calls_closed += 1;
-        let last_call = matches!(self.bound, Bound::Calls { parallel: false, .. });
+        let last_call = matches!(self.bound, Bound::Calls { parallel: false, .. })
+            || self.calls_closed >= CALLS_MAX;
         Ok(Drawn { token, ends: active.whole || last_call || cut, cut })
     }
 }
@@ -193,27 +248,17 @@ fn needs_check(vocab: &Vocab, token: Token, left: usize) -> bool {
         || (left <= CLOSE_IGNORE_TOKENS && vocab.output_text(token).iter().any(opens))
 }
 
-/// Whether the shortest way to an end takes at most `left` tokens.
-fn closes_within(mut matcher: Matcher, vocab: &Vocab, left: usize) -> bool {
-    for _ in 0..left.min(CLOSE_STEPS_MAX) {
-        if matcher.is_stopped() || matcher.is_accepting().unwrap_or(false) {
-            return !matcher.is_error();
-        }
-        let Ok(mask) = matcher.compute_mask() else { return false };
-        let Some(token) = shortest(&mask, vocab) else { return false };
-        if matcher.consume_token(token.unsigned_abs()).is_err() {
-            return false;
-        }
-    }
-    !matcher.is_error() && (matcher.is_stopped() || matcher.is_accepting().unwrap_or(false))
-}
-
 /// The allowed token that leads to the end soonest: what closes first, what is required next, numbers last.
-fn shortest(mask: &SimpleVob, vocab: &Vocab) -> Option<Token> {
+fn shortest(mask: &SimpleVob, place: Place, vocab: &Vocab) -> Option<Token> {
     let mut best: Option<(Closing, usize, usize)> = None;
     mask.iter_set_entries(|index| {
         let Ok(token) = Token::try_from(index) else { return };
-        let class = if vocab.is_end(token) { Closing::Bracket } else { vocab.closing(index) };
+        let class = match vocab.closing(index) {
+            _ if vocab.is_end(token) => Closing::Bracket,
+            Closing::Quote => Closing::Quote,
+            _ if place.in_string => Closing::Other,
+            class => class,
+        };
         let length = vocab.output_text(token).len();
         // Of what closes and of what is spelled out anyway the longest; of numbers and of commas the shortest.
         let order = match class {

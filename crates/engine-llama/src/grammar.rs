@@ -28,7 +28,7 @@ const TOOLS_MAX: usize = 512;
 /// Bytes of a tool's name.
 const TOOL_NAME_BYTES_MAX: usize = 256;
 /// Tool calls of one answer.
-const CALLS_MAX: usize = 32;
+pub(crate) const CALLS_MAX: u32 = 32;
 
 /// Compiles grammars for one vocabulary.
 pub(crate) struct Grammars {
