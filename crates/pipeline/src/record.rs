@@ -69,6 +69,8 @@ pub(crate) enum Settlement {
 #[derive(Debug)]
 enum Control {
     Flush(oneshot::Sender<Result<(), Failure>>),
+    /// Wait for no company any more: a clean stop has begun.
+    Hurry,
     Stop,
 }
 
@@ -107,9 +109,11 @@ impl Recorder {
         receiver.await.unwrap_or_else(|_| Err(unavailable()))
     }
 
-    /// Takes no new Calls from now on.
-    pub(crate) fn close(&self) {
+    /// Takes no new Calls from now on, and writes those that end at once.
+    pub(crate) async fn close(&self) {
         self.state.closed.store(true, Ordering::Release);
+        // A writer that is gone has stopped.
+        let _gone = self.control.send(Control::Hurry).await;
     }
 
     /// Ready when every Call has ended and was taken by the writer.

@@ -138,7 +138,7 @@ impl Pipeline {
     /// # Errors
     /// `storage_unavailable` if rows or slices could not be written; they are presumed spent at the next start.
     pub async fn shutdown(&self) -> Result<(), Failure> {
-        self.recorder.close();
+        self.recorder.close().await;
         if within(&*self.parts.clock, STOP_GRACE, self.recorder.all_ended()).await.is_none() {
             tracing::warn!("calls still run: what is held for them is presumed spent");
         }

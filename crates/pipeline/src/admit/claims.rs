@@ -14,7 +14,7 @@ use types::clock::SharedClock;
 use types::ids::{NodeId, SliceId};
 use types::{ErrorCode, Failure, Ids, Money};
 
-use super::pool::{Job, Pool};
+use super::pool::{Job, Pool, Returning};
 use crate::record::{RETRY_AFTER, Recorder, storage_failure};
 
 /// Looks in a row after which nothing could be claimed, although there seemed to be enough.
@@ -73,11 +73,12 @@ impl Desk {
         totals.map_err(|error| storage_failure(&error))
     }
 
-    async fn give_back(&self, parts: Vec<(SliceId, Money)>) -> Result<(), NotDone> {
+    async fn give_back(&self, parts: Vec<Returning>) -> Result<(), NotDone> {
         if parts.is_empty() {
             return Ok(());
         }
-        let returned = self.store.return_slices(parts.clone()).await;
+        let amounts = parts.iter().map(|part| (part.slice.clone(), part.amount));
+        let returned = self.store.return_slices(amounts.collect()).await;
         returned.map_err(|error| (storage_failure(&error), parts))
     }
 
@@ -120,7 +121,7 @@ impl Desk {
 }
 
 /// Why a job could not be done, and what it was to return.
-type NotDone = (Failure, Vec<(SliceId, Money)>);
+type NotDone = (Failure, Vec<Returning>);
 
 fn not_done(error: &storage::Error) -> NotDone {
     (storage_failure(error), Vec::new())

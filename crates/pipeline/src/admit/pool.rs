@@ -59,11 +59,19 @@ pub(crate) enum Refusal {
     Failed(Failure),
 }
 
+/// Idle money of a slice that is no longer live, on its way back to the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Returning {
+    pub(crate) slice: SliceId,
+    pub(crate) amount: Money,
+    window: WindowKey,
+}
+
 /// What the worker is to do next.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Give these back to the store.
-    Return(Vec<(SliceId, Money)>),
+    Return(Vec<Returning>),
     /// Claim a slice.
     Claim { window: WindowKey, wanted: Money },
     /// Look whether there is enough once everything idle is back, for those that arrived up to `arrivals`.
@@ -79,8 +87,7 @@ struct State {
     /// Oldest first; the live ones are last.
     slices: VecDeque<OpenSlice>,
     next_number: u64,
-    /// Idle parts of slices that are no longer live, on their way back to the store.
-    to_return: Vec<(SliceId, Money)>,
+    to_return: Vec<Returning>,
     /// What the store had unclaimed when it was last asked: a hint for output caps, never for admission.
     unclaimed: Option<Money>,
     /// The last claim came short: claiming more in the background is pointless.
@@ -98,6 +105,7 @@ struct State {
 struct OpenSlice {
     number: u64,
     id: SliceId,
+    window: WindowKey,
     amount: Money,
     idle: Money,
     held: Money,
@@ -148,7 +156,8 @@ impl Pool {
         state.last_bound = amount;
         if state.waiters.is_empty() && state.idle() >= amount {
             let hold = self.hold(&mut state, amount);
-            let start = state.wants_next() && !std::mem::replace(&mut state.working, true);
+            let has_work = state.wants_next() || !state.to_return.is_empty();
+            let start = has_work && !std::mem::replace(&mut state.working, true);
             return (Taken::Held(hold), start);
         }
         let (answer, receiver) = oneshot::channel();
@@ -189,10 +198,12 @@ impl Pool {
         state.learn(totals)
     }
 
-    /// What is idle in slices of `window`.
+    /// What is idle in slices of `window`, or on its way back from there.
     pub(crate) fn idle_in(&self, window: WindowKey) -> Money {
         let state = self.lock();
-        if state.window == Some(window) { state.idle() } else { Money::ZERO }
+        let returning = state.to_return.iter().filter(|part| part.window == window);
+        let returning: Money = returning.map(|part| part.amount).sum();
+        if state.window == Some(window) { state.idle() + returning } else { returning }
     }
 
     /// What the worker is to do; `None` = nothing, it is no longer at work.
@@ -254,12 +265,12 @@ impl Pool {
     }
 
     /// Everything that is on its way back to the store.
-    pub(crate) fn take_returns(&self) -> Vec<(SliceId, Money)> {
+    pub(crate) fn take_returns(&self) -> Vec<Returning> {
         std::mem::take(&mut self.lock().to_return)
     }
 
     /// The store could not be asked: whoever waits is told, and the worker stops.
-    pub(crate) fn fail(&self, failure: &Failure, not_returned: Vec<(SliceId, Money)>) {
+    pub(crate) fn fail(&self, failure: &Failure, not_returned: Vec<Returning>) {
         let mut state = self.lock();
         state.to_return.extend(not_returned);
         state.working = false;
@@ -344,7 +355,8 @@ impl State {
         if self.window == Some(totals.window) {
             self.unclaimed = Some(self.limit.minus_or_zero(totals.taken()));
         }
-        let returning: Money = self.to_return.iter().map(|(_, amount)| *amount).sum();
+        let returning = self.to_return.iter().filter(|part| part.window == totals.window);
+        let returning: Money = returning.map(|part| part.amount).sum();
         self.idle() + returning
     }
 
@@ -399,7 +411,8 @@ impl State {
         }
         if self.window != Some(slice.window) {
             // The window ended while the claim was on its way: nobody may draw on it any more.
-            self.to_return.push((slice.id, slice.amount));
+            let Slice { id, window, amount, .. } = slice;
+            self.to_return.push(Returning { slice: id, window, amount });
             return;
         }
         while self.live().count() >= LIVE_SLICES_MAX {
@@ -410,6 +423,7 @@ impl State {
         self.slices.push_back(OpenSlice {
             number,
             id: slice.id,
+            window: slice.window,
             amount: slice.amount,
             idle: slice.amount,
             held: Money::ZERO,
@@ -459,11 +473,11 @@ impl OpenSlice {
     }
 }
 
-fn retire(slice: &mut OpenSlice, to_return: &mut Vec<(SliceId, Money)>) {
+fn retire(slice: &mut OpenSlice, to_return: &mut Vec<Returning>) {
     slice.live = false;
-    let idle = std::mem::take(&mut slice.idle);
-    if idle > Money::ZERO {
-        to_return.push((slice.id.clone(), idle));
+    let amount = std::mem::take(&mut slice.idle);
+    if amount > Money::ZERO {
+        to_return.push(Returning { slice: slice.id.clone(), window: slice.window, amount });
     }
 }
 
@@ -500,7 +514,12 @@ impl Drop for Hold {
         let mut freed = Vec::new();
         let mut state = self.pool.lock();
         state.give_back(&self.parts, Money::ZERO, &mut freed);
-        let back = freed.into_iter().map(|part| (part.slice, part.returned));
+        let window = self.window;
+        let back = freed.into_iter().map(|SlicePart { slice, returned, .. }| Returning {
+            slice,
+            window,
+            amount: returned,
+        });
         state.to_return.extend(back);
         let answers = self.pool.serve(&mut state);
         drop(state);

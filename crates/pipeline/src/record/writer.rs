@@ -35,6 +35,7 @@ pub(crate) struct Writer {
     control: mpsc::Receiver<Control>,
     state: Arc<State>,
     rows: Vec<LedgerRow>,
+    gather: Duration,
     retry_after: Duration,
 }
 
@@ -47,7 +48,16 @@ impl Writer {
         state: &Arc<State>,
     ) -> Self {
         let state = Arc::clone(state);
-        Self { store, clock, ended, control, state, rows: Vec::new(), retry_after: RETRY_MIN }
+        Self {
+            store,
+            clock,
+            ended,
+            control,
+            state,
+            rows: Vec::new(),
+            gather: GATHER,
+            retry_after: RETRY_MIN,
+        }
     }
 
     /// Runs until it is stopped. What it can't write by then is presumed spent at the next start.
@@ -64,6 +74,7 @@ impl Writer {
                     // Whoever asked may have gone.
                     let _gone = answer.send(written);
                 }
+                Some(Control::Hurry) => self.gather = Duration::ZERO,
                 Some(Control::Stop) => return,
                 None => {}
             }
@@ -78,7 +89,7 @@ impl Writer {
             ended = self.ended.recv() => match ended {
                 Some(ended) => {
                     self.take(ended);
-                    self.or_control(GATHER).await
+                    self.or_control(self.gather).await
                 }
                 None => Err(Gone),
             },

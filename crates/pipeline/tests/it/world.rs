@@ -1,0 +1,305 @@
+//! A whole node in a test's hands: store, directory, pipeline, and targets that answer what they are told.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use pipeline::{
+    Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo,
+};
+use storage::budgets::Origin;
+use storage::models::DatedPrice;
+use storage::{Budget, Model, Scope, SqliteStore, Store, WindowKind};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use types::call::{CallKind, Credential, Door, ModelCall, ModelHead, StepRef};
+use types::clock::FakeClock;
+use types::execute::Attempt;
+use types::format::{Edits, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse};
+use types::ids::{AttemptId, CallId, NodeId};
+use types::outcome::{Finish, Start};
+use types::principal::{DEFAULT_ACCOUNT, Role};
+use types::{
+    CommonHeaders, Conversation, ErrorCode, Execute, Failure, Format, Ids, Incoming, Money,
+    OutcomeEvent, OutcomeStream, Price, Rate, Secret, Timestamp, Usage,
+};
+
+/// Ten in the morning of a day.
+pub(crate) const MORNING: Timestamp = Timestamp::from_millis(1_800_000_000_000 - 8 * 3_600_000);
+/// Events that a target may be told ahead.
+const EVENTS_MAX: usize = 16;
+
+/// A node that runs on a folder.
+pub(crate) struct Node {
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) ids: Arc<Ids>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) targets: Arc<Targets>,
+    pub(crate) tracker: TaskTracker,
+}
+
+pub(crate) fn price() -> Price {
+    Price {
+        version: "test@1".to_owned(),
+        input: Rate::parse_per_million("1").unwrap(),
+        output: Rate::parse_per_million("10").unwrap(),
+        cached_input: Some(Rate::parse_per_million("0.1").unwrap()),
+        cache_write: Some(Rate::parse_per_million("2").unwrap()),
+        per_request: Money::ZERO,
+    }
+}
+
+pub(crate) fn dollars(text: &str) -> Money {
+    Money::parse(text).unwrap()
+}
+
+impl Node {
+    /// Starts a node on the database at `path`.
+    pub(crate) async fn start(path: &Path, clock: &Arc<FakeClock>, seed: u64) -> Self {
+        let store = Arc::new(SqliteStore::open(path).unwrap());
+        let ids = Arc::new(Ids::seeded(Arc::clone(clock) as _, seed));
+        let parts = DirectoryParts {
+            store: Arc::clone(&store) as _,
+            clock: Arc::clone(clock) as _,
+            ids: Arc::clone(&ids),
+            providers: providers(),
+        };
+        let directory = Arc::new(Directory::load(parts).await.unwrap());
+        let targets = Arc::new(Targets::default());
+        let executor = || Arc::clone(&targets) as Arc<dyn Execute>;
+        let names = ["paid", "open", "local", "mcp"];
+        let tracker = TaskTracker::new();
+        let pipeline = Pipeline::new(Parts {
+            store: Arc::clone(&store) as _,
+            clock: Arc::clone(clock) as _,
+            ids: Arc::clone(&ids),
+            directory: Arc::clone(&directory),
+            executors: names.into_iter().map(|name| (name.to_owned(), executor())).collect(),
+            node: NodeId::new(&ids),
+            tracker: tracker.clone(),
+        });
+        pipeline.start().await.unwrap();
+        let (clock, pipeline) = (Arc::clone(clock), Arc::new(pipeline));
+        Self { store, clock, ids, directory, pipeline, targets, tracker }
+    }
+
+    /// Keys `ci` and `other`, and a priced, an unpriced and a local model.
+    pub(crate) async fn furnish(&self) {
+        for name in ["ci", "other"] {
+            let secret = Secret::new(format!("hf_{name}"));
+            self.directory.put_key_with_secret(new_key(name), &secret).await.unwrap();
+        }
+        self.directory.put_model(model("paid", "m", Some(price()))).await.unwrap();
+        self.directory.put_model(model("paid", "unpriced", None)).await.unwrap();
+        self.directory.put_model(model("local", "demo", None)).await.unwrap();
+    }
+
+    pub(crate) async fn budget(
+        &self,
+        scope: Scope,
+        limit: Money,
+        window: WindowKind,
+    ) -> Arc<Budget> {
+        let account = DEFAULT_ACCOUNT.to_owned();
+        let new = NewBudget { account, scope, limit, window, origin: Origin::Api };
+        self.directory.put_budget(new).await.unwrap()
+    }
+
+    /// Tells the target of a Call what to answer.
+    pub(crate) fn tell(&self, call: &CallId, event: OutcomeEvent) {
+        self.targets.tell(call, event);
+    }
+
+    /// Polls an answer once, so that its attempt has begun.
+    pub(crate) fn begin(answer: &mut Answer) {
+        assert!(answer.next().now_or_never().is_none(), "nothing was told yet");
+    }
+
+    /// Ends a Call with `usage` and reads its answer to the end.
+    pub(crate) async fn finish(&self, mut answer: Answer, usage: Option<Usage>) -> Answer {
+        let call = answer.call.id.clone();
+        self.tell(&call, OutcomeEvent::Start(Start::default()));
+        self.tell(&call, finish(usage));
+        while answer.next().await.is_some() {}
+        answer
+    }
+
+    /// Waits until no budget's worker is at work: then only the recorder's writer is left on the tracker.
+    pub(crate) async fn quiet(&self) {
+        while self.tracker.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The clean stop.
+    pub(crate) async fn stop(self) {
+        self.pipeline.shutdown().await.unwrap();
+        self.tracker.close();
+        self.tracker.wait().await;
+        self.store.close().await.unwrap();
+    }
+}
+
+pub(crate) fn database(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("holdfast.db")
+}
+
+fn providers() -> Vec<ProviderInfo> {
+    let named = |name: &str| ProviderInfo { name: name.to_owned(), ..ProviderInfo::default() };
+    vec![
+        named("paid"),
+        ProviderInfo { any_model: true, ..named("open") },
+        ProviderInfo { free_until_priced: true, ..named("local") },
+    ]
+}
+
+pub(crate) fn new_key(name: &str) -> NewKey {
+    NewKey {
+        account: DEFAULT_ACCOUNT.to_owned(),
+        name: name.to_owned(),
+        user: None,
+        role: Role::Member,
+        output_cap_default: None,
+        origin: Origin::File,
+    }
+}
+
+pub(crate) fn model(provider: &str, name: &str, price: Option<Price>) -> Model {
+    let since = Timestamp(0);
+    Model {
+        name: format!("{provider}/{name}"),
+        provider: provider.to_owned(),
+        upstream_model: name.to_owned(),
+        path: None,
+        sha256: None,
+        prices: price.map(|price| DatedPrice { since, price }).into_iter().collect(),
+        output_tokens_max: None,
+        context_tokens: None,
+        origin: Origin::Api,
+        version: 0,
+        created_at: Timestamp(0),
+    }
+}
+
+/// A request of 1,000 bytes.
+pub(crate) fn request(key: &str, model: &str, output_cap: Option<u64>) -> Incoming {
+    let head = ModelHead {
+        model: model.to_owned(),
+        output_cap,
+        choices: 1,
+        body_bytes: 1_000,
+        ..ModelHead::default()
+    };
+    Incoming {
+        credential: Credential::Key(Secret::new(format!("hf_{key}"))),
+        door: Door::OpenaiChat,
+        headers: CommonHeaders::default(),
+        step: None,
+        parent: None,
+        id: None,
+        kind: CallKind::Model(ModelCall::from_raw(&NoFormat, head, Bytes::new())),
+    }
+}
+
+/// Makes a request that of a session's step.
+pub(crate) fn as_step(mut incoming: Incoming, step: StepRef) -> Incoming {
+    incoming.door = Door::Session;
+    incoming.step = Some(step);
+    incoming
+}
+
+pub(crate) fn finish(usage: Option<Usage>) -> OutcomeEvent {
+    OutcomeEvent::Finish(Finish { usage, ..Finish::default() })
+}
+
+pub(crate) fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens, ..Usage::default() }
+}
+
+/// Targets that answer what they are told, when they are told it.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    running: Mutex<HashMap<CallId, mpsc::Sender<OutcomeEvent>>>,
+    pub(crate) attempts: Mutex<Vec<(AttemptId, Option<u64>)>>,
+}
+
+impl Targets {
+    fn tell(&self, call: &CallId, event: OutcomeEvent) {
+        let running = self.running.lock().unwrap();
+        running[call].try_send(event).expect("the target is not told more than it can hold");
+    }
+}
+
+impl Execute for Targets {
+    fn execute(&self, attempt: Attempt) -> OutcomeStream {
+        let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
+        self.attempts.lock().unwrap().push((attempt.id, attempt.output_cap));
+        self.running.lock().unwrap().insert(attempt.call.id.clone(), sender);
+        let events = futures_util::stream::poll_fn(move |ctx| match receiver.poll_recv(ctx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(event) => Poll::Ready(event),
+        });
+        Box::pin(events)
+    }
+}
+
+/// A format of which nothing is asked: the pipeline passes requests on.
+#[derive(Debug)]
+pub(crate) struct NoFormat;
+
+fn not_asked() -> Failure {
+    Failure::new(ErrorCode::Internal, "the pipeline must not read formats")
+}
+
+impl Format for NoFormat {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+    fn path(&self) -> &'static str {
+        "/none"
+    }
+    fn read_head(&self, _body: &[u8]) -> Result<ModelHead, Failure> {
+        Err(not_asked())
+    }
+    fn parse_request(&self, _body: &[u8]) -> Result<Conversation, Failure> {
+        Err(not_asked())
+    }
+    fn render_request(
+        &self,
+        _conversation: &Conversation,
+        _edits: &Edits<'_>,
+    ) -> Result<Rendered, Failure> {
+        Err(not_asked())
+    }
+    fn patch_request(&self, raw: &Bytes, _head: &ModelHead, _edits: &Edits<'_>) -> Bytes {
+        raw.clone()
+    }
+    fn reader(&self, _options: ReadOptions) -> Box<dyn ReadResponse> {
+        panic!("the pipeline must not read formats")
+    }
+    fn writer(&self, _options: WriteOptions) -> Box<dyn WriteResponse> {
+        panic!("the pipeline must not write formats")
+    }
+    fn parse_error(&self, _status: u16, _body: &[u8]) -> Failure {
+        not_asked()
+    }
+    fn render_error(&self, _failure: &Failure, _call: Option<&CallId>) -> Bytes {
+        Bytes::new()
+    }
+}
+
+/// The durable amounts as the store has them.
+pub(crate) async fn totals(node: &Node, budget: &Budget) -> storage::WindowTotals {
+    storage::Budgets::window(&*node.store, &budget.id, None).await.unwrap()
+}
+
+/// The ledger rows of a Call.
+pub(crate) async fn rows(node: &Node, call: &CallId) -> Vec<storage::LedgerRow> {
+    let store: &dyn Store = &*node.store;
+    store.call(call).await.unwrap()
+}
