@@ -66,7 +66,7 @@ pub(crate) fn unit_tests() -> Result<Report> {
     Ok(report)
 }
 
-/// Cargo's arguments for running tests: with cargo-nextest, else `cargo test`, which names no times.
+/// Cargo's arguments for running tests: cargo-nextest, else `cargo test`, which names no times.
 pub(crate) fn test_arguments() -> &'static [&'static str] {
     if has_cargo_tool("nextest") {
         &["nextest", "run", "--profile", "ci", "--no-tests", "pass"]
