@@ -1,1 +1,23 @@
-//! placeholder
+//! HTTP only: what a client sends becomes a Call or a question to a crate below, and the answer becomes HTTP.
+//!
+//! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai` holds the doors of
+//! OpenAI's API, [`api`] Holdfast's own. [`errors`] picks a format's rendering of a failure by door. The data path is
+//! hyper with nothing between it and the pipeline; `/api` is axum.
+//!
+//! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider; nothing here touches the
+//! store except through `/api`'s questions.
+#![warn(missing_docs)]
+
+mod api;
+mod app;
+mod body;
+mod delivery;
+mod errors;
+mod listener;
+mod openai;
+mod request;
+mod router;
+
+pub use api::openapi;
+pub use app::{App, ConfigView, Host, HostFuture, Limits, ObjectView, PartHealth};
+pub use listener::{Listener, ListenerHandle};

@@ -123,6 +123,11 @@ pub trait WriteResponse: Send {
     fn start(&mut self, start: &Start, out: &mut BytesMut);
     /// A piece of it.
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
+    /// The stream has been silent for long: what this format's clients take as a sign of life. Comments do not reset
+    /// every client's timer, so that a format without such a frame writes nothing.
+    fn keep_alive(&mut self, out: &mut BytesMut) {
+        out.reserve(0);
+    }
     /// It is whole. `comment` is the SSE comment line to put directly before the terminal frame, without `: `.
     fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut);
     /// It broke after bytes were sent: an error in the format's own words, never a terminal frame that looks whole.

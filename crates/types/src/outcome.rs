@@ -60,6 +60,8 @@ pub struct Finish {
     pub model_version: Option<String>,
     /// The target's own terminal bytes (such as `data: [DONE]`), which the door sends last.
     pub raw: Option<Bytes>,
+    /// The target's stream carried SSE `id:` lines: then no comment may be added (the Python SDK trips over both).
+    pub carried_ids: bool,
 }
 
 /// Why a model stopped.

@@ -1,0 +1,230 @@
+//! `/api`: Holdfast's own questions and changes, described by an OpenAPI document at `/api/openapi.json`.
+//!
+//! Every endpoint needs a key with the admin role and answers for that key's account only. Errors have one shape,
+//! [`ApiError`]. Lists are newest first and bounded.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use types::{ErrorCode, Failure, Principal};
+use utoipa::{OpenApi, ToSchema};
+
+use crate::app::App;
+use crate::request;
+
+mod budgets;
+mod calls;
+mod config;
+mod keys;
+mod models;
+mod sessions;
+
+/// What handlers share.
+type Shared = State<Arc<App>>;
+
+/// The OpenAPI document of `/api`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Holdfast",
+        description = "Calls, sessions, keys, budgets, models and configuration."
+    ),
+    paths(
+        calls::list,
+        calls::get,
+        sessions::list,
+        sessions::get,
+        sessions::resolve,
+        keys::list,
+        keys::create,
+        keys::delete,
+        budgets::list,
+        budgets::create,
+        budgets::delete,
+        budgets::reconcile,
+        models::list,
+        models::create,
+        config::get,
+        config::health,
+    )
+)]
+struct Document;
+
+/// All endpoints.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let limit = app.limits.body_bytes_max;
+    Router::new()
+        .route("/api/openapi.json", get(|| async { axum::Json(openapi()) }))
+        .route("/api/calls", get(calls::list))
+        .route("/api/calls/{id}", get(calls::get))
+        .route("/api/sessions", get(sessions::list))
+        .route("/api/sessions/{id}", get(sessions::get))
+        .route("/api/sessions/{id}/steps/{step}/resolve", post(sessions::resolve))
+        .route("/api/keys", get(keys::list).post(keys::create))
+        .route("/api/keys/{id}", axum::routing::delete(keys::delete))
+        .route("/api/budgets", get(budgets::list).post(budgets::create))
+        .route("/api/budgets/{id}", axum::routing::delete(budgets::delete))
+        .route("/api/budgets/{id}/reconcile", post(budgets::reconcile))
+        .route("/api/models", get(models::list).post(models::create))
+        .route("/api/config", get(config::get))
+        .route("/api/health", get(config::health))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::extract::DefaultBodyLimit::max(limit))
+        .with_state(app)
+}
+
+async fn nothing_here(request: Request) -> ApiFailure {
+    let message = format!("there is nothing at {}", request.uri().path());
+    ApiFailure(Failure::new(ErrorCode::NotFound, message))
+}
+
+async fn wrong_method(request: Request) -> ApiFailure {
+    let message = format!("{} is not offered at {}", request.method(), request.uri().path());
+    ApiFailure(Failure::new(ErrorCode::MethodNotAllowed, message))
+}
+
+/// The administrator who asks.
+pub(crate) struct Operator(pub(crate) Arc<Principal>);
+
+impl FromRequestParts<Arc<App>> for Operator {
+    type Rejection = ApiFailure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiFailure> {
+        let principal = app
+            .pipeline
+            .authenticate(&request::credential(&parts.headers))
+            .await
+            .map_err(ApiFailure)?;
+        if principal.is_admin() {
+            return Ok(Self(principal));
+        }
+        let message =
+            format!("the key {} has not the admin role, which /api needs", principal.key_name);
+        Err(ApiFailure(Failure::new(ErrorCode::PermissionDenied, message)))
+    }
+}
+
+/// A JSON body whose errors look like all others.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned> axum::extract::FromRequest<Arc<App>> for Json<T> {
+    type Rejection = ApiFailure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiFailure> {
+        let bytes = axum::body::to_bytes(request.into_body(), app.limits.body_bytes_max).await;
+        let bytes = bytes.map_err(|_| {
+            let message = format!(
+                "the request body broke off or is larger than {} bytes",
+                app.limits.body_bytes_max
+            );
+            ApiFailure(Failure::new(ErrorCode::TooLarge, message))
+        })?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
+        serde_path_to_error::deserialize(&mut deserializer).map(Self).map_err(|error| {
+            let path = error.path().to_string();
+            ApiFailure(Failure::invalid(path, format!("the body is wrong: {}", error.into_inner())))
+        })
+    }
+}
+
+/// Query parameters whose errors look like all others.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned> FromRequestParts<Arc<App>> for Parameters<T> {
+    type Rejection = ApiFailure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiFailure> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        query
+            .map(|query| Self(query.0))
+            .map_err(|error| ApiFailure(Failure::invalid("query", error.body_text())))
+    }
+}
+
+/// The body of every error of `/api`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ApiError {
+    error: ApiErrorBody,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+struct ApiErrorBody {
+    /// The stable code, as in docs/errors/.
+    code: &'static str,
+    /// What is wrong and what to do.
+    message: String,
+    /// The field at fault.
+    param: Option<String>,
+}
+
+/// A failure on its way out.
+#[derive(Debug)]
+pub(crate) struct ApiFailure(pub(crate) Failure);
+
+impl From<Failure> for ApiFailure {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl From<storage::Error> for ApiFailure {
+    fn from(error: storage::Error) -> Self {
+        Self(store_failure(&error))
+    }
+}
+
+impl IntoResponse for ApiFailure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = ApiErrorBody {
+            code: self.0.code.name(),
+            message: self.0.message,
+            param: self.0.param.map(String::from),
+        };
+        (status, axum::Json(ApiError { error })).into_response()
+    }
+}
+
+/// What the store's errors are to a client; the details go to the log only.
+pub(crate) fn store_failure(error: &storage::Error) -> Failure {
+    match error {
+        storage::Error::Exists { what } => Failure::new(
+            ErrorCode::Conflict,
+            format!("{what} of that name exists already; choose another"),
+        ),
+        storage::Error::Unavailable(source) => {
+            tracing::error!(%source, "the store cannot write");
+            Failure::new(
+                ErrorCode::StorageUnavailable,
+                "the store cannot write now; try again later",
+            )
+        }
+        storage::Error::NotFound { what } => {
+            Failure::new(ErrorCode::NotFound, format!("there is no such {what}"))
+        }
+        storage::Error::Fenced { .. }
+        | storage::Error::OverLimit { .. }
+        | storage::Error::NewerVersion { .. }
+        | storage::Error::Internal(_) => {
+            tracing::error!(%error, "the store failed");
+            Failure::new(ErrorCode::Internal, "the store failed; the log says how")
+        }
+    }
+}
+
+pub(crate) fn not_found(what: &str, id: &str) -> ApiFailure {
+    ApiFailure(Failure::new(ErrorCode::NotFound, format!("there is no {what} {id}")))
+}

@@ -1,0 +1,189 @@
+//! Budgets: `GET|POST /api/budgets`, `DELETE /api/budgets/{id}`, `POST /api/budgets/{id}/reconcile`.
+
+use axum::extract::{Path, State};
+use pipeline::{BudgetStatus, NewBudget};
+use serde::{Deserialize, Serialize};
+use storage::budgets::{Origin, Reconcile};
+use storage::{Scope, WindowKey, WindowKind};
+use types::ids::BudgetId;
+use types::{Failure, Money};
+use utoipa::ToSchema;
+
+use super::keys::Deleted;
+use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
+
+/// A budget with the amounts of its window, in dollars.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BudgetView {
+    /// Its id.
+    id: String,
+    /// `"account"`, `{"key": name}` or `{"session": id or name}`.
+    #[schema(value_type = Object)]
+    scope: Scope,
+    /// `total` or `day`.
+    #[schema(value_type = String)]
+    window: WindowKind,
+    /// The second at which the window began; 0 for a total.
+    window_start: i64,
+    /// The second at which it ends.
+    window_end: Option<i64>,
+    /// The limit.
+    #[schema(value_type = String)]
+    limit_usd: Money,
+    /// Cost by reported usage.
+    #[schema(value_type = String)]
+    settled_usd: Money,
+    /// Known attempts whose usage is unknown, at what was reserved.
+    #[schema(value_type = String)]
+    unreconciled_usd: Money,
+    /// Escrow that was open at a crash.
+    #[schema(value_type = String)]
+    presumed_usd: Money,
+    /// Calls in flight.
+    #[schema(value_type = String)]
+    reserved_usd: Money,
+    /// The rest of the limit.
+    #[schema(value_type = String)]
+    free_usd: Money,
+    /// Of that: in no slice.
+    #[schema(value_type = String)]
+    unclaimed_usd: Money,
+    /// `file` or `api`.
+    origin: String,
+    /// Raised by one at each change.
+    version: u64,
+}
+
+impl BudgetView {
+    fn of(status: &BudgetStatus) -> Self {
+        let budget = &status.budget;
+        Self {
+            id: budget.id.to_string(),
+            scope: budget.scope.clone(),
+            window: budget.window,
+            window_start: status.window.0,
+            window_end: status.ends_at.map(types::Timestamp::seconds),
+            limit_usd: budget.limit,
+            settled_usd: status.settled,
+            unreconciled_usd: status.unreconciled,
+            presumed_usd: status.presumed,
+            reserved_usd: status.reserved,
+            free_usd: status.free,
+            unclaimed_usd: status.unclaimed,
+            origin: super::config::origin(budget.origin).to_owned(),
+            version: budget.version,
+        }
+    }
+}
+
+/// Budgets.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BudgetList {
+    /// All of the account, by id.
+    data: Vec<BudgetView>,
+}
+
+/// All budgets with their amounts.
+#[utoipa::path(get, path = "/api/budgets", responses((status = 200, body = BudgetList)))]
+pub(crate) async fn list(
+    State(app): Shared,
+    operator: Operator,
+) -> Result<axum::Json<BudgetList>, ApiFailure> {
+    let all = app.pipeline.budget_status(&operator.0.account).await?;
+    Ok(axum::Json(BudgetList { data: all.iter().map(BudgetView::of).collect() }))
+}
+
+/// A budget to make or change: one per scope and window.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BudgetCreate {
+    /// `"account"`, `{"key": name}` or `{"session": id or name}`.
+    #[schema(value_type = Object)]
+    scope: Scope,
+    /// Dollars, as a decimal string.
+    #[schema(value_type = String)]
+    limit_usd: Money,
+    /// `total` (default) or `day`.
+    #[schema(value_type = Option<String>)]
+    window: Option<WindowKind>,
+}
+
+/// Makes a budget, or changes the limit of the one of this scope and window.
+#[utoipa::path(post, path = "/api/budgets", request_body = BudgetCreate, responses((status = 200, body = BudgetView), (status = 400, body = ApiError)))]
+pub(crate) async fn create(
+    State(app): Shared,
+    operator: Operator,
+    Json(create): Json<BudgetCreate>,
+) -> Result<axum::Json<BudgetView>, ApiFailure> {
+    let new = NewBudget {
+        account: operator.0.account.to_string(),
+        scope: create.scope,
+        limit: create.limit_usd,
+        window: create.window.unwrap_or(WindowKind::Total),
+        origin: Origin::Api,
+    };
+    let budget = app.directory.put_budget(new).await?;
+    let all = app.pipeline.budget_status(&operator.0.account).await?;
+    let made = all.iter().find(|status| status.budget.id == budget.id);
+    made.map(|status| axum::Json(BudgetView::of(status)))
+        .ok_or_else(|| not_found("budget", budget.id.as_str()))
+}
+
+/// Removes a budget.
+#[utoipa::path(delete, path = "/api/budgets/{id}", responses((status = 200, body = Deleted), (status = 404, body = ApiError)))]
+pub(crate) async fn delete(
+    State(app): Shared,
+    operator: Operator,
+    Path(text): Path<String>,
+) -> Result<axum::Json<Deleted>, ApiFailure> {
+    let id = BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text))?;
+    let deleted = app.directory.delete_budget(&operator.0.account, &id).await?;
+    if deleted {
+        Ok(axum::Json(Deleted { id: text, deleted }))
+    } else {
+        Err(not_found("budget", &text))
+    }
+}
+
+/// What the provider really charged, in dollars.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReconcileRequest {
+    /// The second at which the window began; absent = the current one.
+    window: Option<i64>,
+    /// Of what is presumed; the rest is freed.
+    #[schema(value_type = Option<String>)]
+    presumed_charged_usd: Option<Money>,
+    /// Of what is unreconciled; the rest is freed.
+    #[schema(value_type = Option<String>)]
+    unreconciled_charged_usd: Option<Money>,
+}
+
+/// Moves what was really charged to `settled` and frees the rest.
+#[utoipa::path(post, path = "/api/budgets/{id}/reconcile", request_body = ReconcileRequest, responses((status = 200, body = BudgetView), (status = 404, body = ApiError)))]
+pub(crate) async fn reconcile(
+    State(app): Shared,
+    operator: Operator,
+    Path(text): Path<String>,
+    Json(request): Json<ReconcileRequest>,
+) -> Result<axum::Json<BudgetView>, ApiFailure> {
+    if request.presumed_charged_usd.is_none() && request.unreconciled_charged_usd.is_none() {
+        let message = "give presumed_charged_usd, unreconciled_charged_usd or both";
+        return Err(ApiFailure(Failure::invalid("presumed_charged_usd", message)));
+    }
+    let id = BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text))?;
+    let all = app.directory.budgets(&operator.0.account);
+    let budget =
+        all.iter().find(|budget| budget.id == id).ok_or_else(|| not_found("budget", &text))?;
+    let now = app.clock.now();
+    let reconcile = Reconcile {
+        budget: id,
+        window: request.window.map_or_else(|| budget.window.at(now), WindowKey),
+        presumed_charged: request.presumed_charged_usd,
+        unreconciled_charged: request.unreconciled_charged_usd,
+        operator: operator.0.key_name.to_string(),
+        at: now,
+    };
+    let status = app.pipeline.reconcile(&operator.0.account, reconcile).await?;
+    Ok(axum::Json(BudgetView::of(&status)))
+}

@@ -1,0 +1,111 @@
+//! The ledger: `GET /api/calls[/{id}]`.
+#![expect(
+    unused_qualifications,
+    reason = "utoipa writes the parameters' type into code of its own"
+)]
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use storage::{CallFilter, LedgerRow};
+use types::Timestamp;
+use types::ids::{CallId, KeyId, SessionId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{ApiError, ApiFailure, Operator, Parameters, Shared, not_found};
+
+/// Rows in one answer, unless asked for fewer or more.
+const LIMIT_DEFAULT: usize = 100;
+/// Rows in one answer at most.
+const LIMIT_MAX: usize = 1_000;
+
+/// Which Calls.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct CallsQuery {
+    /// Of this session.
+    session: Option<String>,
+    /// Of this task.
+    task: Option<String>,
+    /// With the key of this id.
+    key: Option<String>,
+    /// Begun at or after this second since the epoch.
+    since: Option<i64>,
+    /// Older than this Call (paging).
+    before: Option<String>,
+    /// At most so many, up to 1,000.
+    limit: Option<usize>,
+}
+
+/// A list of Calls.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Calls {
+    /// Newest first; one row per attempt.
+    #[schema(value_type = Vec<Object>)]
+    data: Vec<CallView>,
+    /// Whether there may be more.
+    has_more: bool,
+}
+
+/// A ledger row as it is shown: money in dollars, times in microseconds.
+#[derive(Serialize)]
+pub(crate) struct CallView {
+    #[serde(flatten)]
+    row: LedgerRow,
+}
+
+/// Finished Calls with usage, cost and timings.
+#[utoipa::path(get, path = "/api/calls", params(CallsQuery), responses((status = 200, body = Calls), (status = 400, body = ApiError)))]
+pub(crate) async fn list(
+    State(app): Shared,
+    operator: Operator,
+    Parameters(query): Parameters<CallsQuery>,
+) -> Result<Json<Calls>, ApiFailure> {
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
+    let filter = CallFilter {
+        account: Some(operator.0.account.to_string()),
+        session: query
+            .session
+            .as_deref()
+            .map(|text| id(text, "session", SessionId::parse))
+            .transpose()?,
+        task: query.task,
+        key: query.key.as_deref().map(|text| id(text, "key", KeyId::parse)).transpose()?,
+        since: query.since.map(|seconds| Timestamp(seconds.saturating_mul(1_000_000))),
+        before: query
+            .before
+            .as_deref()
+            .map(|text| id(text, "before", CallId::parse))
+            .transpose()?,
+        limit,
+    };
+    app.pipeline.flush().await?;
+    let rows = app.store.calls(filter).await?;
+    let has_more = rows.len() == limit;
+    Ok(Json(Calls { data: rows.into_iter().map(|row| CallView { row }).collect(), has_more }))
+}
+
+fn id<T>(text: &str, name: &'static str, parse: fn(&str) -> Option<T>) -> Result<T, ApiFailure> {
+    parse(text).ok_or_else(|| {
+        ApiFailure(types::Failure::invalid(name, format!("\"{text}\" is no id of a {name}")))
+    })
+}
+
+/// One Call: a row per attempt, oldest first.
+#[utoipa::path(get, path = "/api/calls/{id}", responses((status = 200, body = Calls), (status = 404, body = ApiError)))]
+pub(crate) async fn get(
+    State(app): Shared,
+    operator: Operator,
+    Path(text): Path<String>,
+) -> Result<Json<Calls>, ApiFailure> {
+    let call = CallId::parse(&text).ok_or_else(|| not_found("call", &text))?;
+    app.pipeline.flush().await?;
+    let mut rows = app.store.call(&call).await?;
+    rows.retain(|row| row.account.as_str() == &*operator.0.account);
+    if rows.is_empty() {
+        return Err(not_found("call", &text));
+    }
+    Ok(Json(Calls {
+        data: rows.into_iter().map(|row| CallView { row }).collect(),
+        has_more: false,
+    }))
+}

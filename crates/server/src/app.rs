@@ -1,0 +1,96 @@
+//! What the doors need, put together by the binary.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use pipeline::{Directory, Pipeline};
+use serde::Serialize;
+use sessions::Sessions;
+use storage::{Model, Store};
+use tokio_util::task::TaskTracker;
+use types::clock::SharedClock;
+use types::{Failure, Ids};
+use utoipa::ToSchema;
+
+/// Everything that a door can reach.
+#[derive(Debug)]
+pub struct App {
+    /// Where Calls go.
+    pub pipeline: Arc<Pipeline>,
+    /// Keys, models and budgets.
+    pub directory: Arc<Directory>,
+    /// Stored responses and what they do.
+    pub sessions: Arc<Sessions>,
+    /// For `/api`'s questions only.
+    pub store: Arc<dyn Store>,
+    /// What only the binary can do.
+    pub host: Arc<dyn Host>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Ids.
+    pub ids: Arc<Ids>,
+    /// What is accepted.
+    pub limits: Limits,
+    /// Owns every background task, so that shutting down waits for them.
+    pub tracker: TaskTracker,
+}
+
+/// What is accepted from clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest request body in bytes.
+    pub body_bytes_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+/// What the host answers, later.
+pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What only the binary can do, as a handle: the server knows neither the engine nor the configuration file.
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Reads a model file and makes a catalogue row of it, named `local/<name>`.
+    fn inspect_model(&self, name: String, path: PathBuf) -> HostFuture<Result<Model, Failure>>;
+
+    /// Every named object with its origin, and whether the file says otherwise.
+    fn config(&self) -> HostFuture<Result<ConfigView, Failure>>;
+
+    /// Whether the parts that requests need are up.
+    fn health(&self) -> HostFuture<Vec<PartHealth>>;
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ConfigView {
+    /// The file, if there is one.
+    pub file: Option<String>,
+    /// Named objects.
+    pub objects: Vec<ObjectView>,
+}
+
+/// A named object of the configuration.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ObjectView {
+    /// `provider`, `model`, `key`, `budget` or `mcp_server`.
+    pub kind: String,
+    /// Its name; a budget's scope and window.
+    pub name: String,
+    /// `file` or `api`: where its present text came from.
+    pub origin: String,
+    /// Whether the file says something else, or does not have it.
+    pub differs_from_file: bool,
+}
+
+/// A part of the platform and whether it is up.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PartHealth {
+    /// Which part.
+    pub part: String,
+    /// `up`, `idle` (started at first use) or `down`.
+    pub state: String,
+    /// Why it is down.
+    pub reason: Option<String>,
+}

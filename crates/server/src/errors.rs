@@ -1,0 +1,85 @@
+//! A failure as an HTTP response: the format renders the body, this module adds status and headers.
+
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use pipeline::Refused;
+use types::format::Format;
+use types::ids::CallId;
+use types::{ErrorCode, Failure};
+
+use crate::body::Body;
+
+/// The header that names the Call.
+pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("holdfast-call-id");
+/// The request id, as OpenAI's SDKs look for it.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Tells OpenAI's and Anthropic's SDKs whether to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Renders a refusal in `format`.
+pub(crate) fn response(format: &dyn Format, refused: &Refused) -> Response<Body> {
+    let failure = &refused.failure;
+    log(refused);
+    let passed = failure.upstream.as_ref().filter(|upstream| {
+        upstream.format == format.name() && (400..500).contains(&upstream.status)
+    });
+    let (status, body, content_type) = match passed {
+        Some(upstream) => (upstream.status, upstream.body.clone(), upstream.content_type.as_str()),
+        None => {
+            let body = format.render_error(failure, Some(&refused.call));
+            (failure.status(), body, "application/json")
+        }
+    };
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(json));
+    name_call(headers, &refused.call);
+    if let Some(wait) = failure.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+    }
+    if failure.forbids_retry() {
+        forbid_retry(headers);
+    }
+    response
+}
+
+/// Tells SDKs not to send the request again: what it asks for may be paid for already.
+pub(crate) fn forbid_retry(headers: &mut http::HeaderMap) {
+    headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+}
+
+/// Puts the Call's id into a response's head.
+pub(crate) fn name_call(headers: &mut http::HeaderMap, call: &CallId) {
+    if let Ok(value) = HeaderValue::from_str(call.as_str()) {
+        headers.insert(CALL_ID, value.clone());
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// The client's mistakes are information, an upstream's failures warnings, ours errors. Logged here, once.
+fn log(refused: &Refused) {
+    let (call, failure) = (&refused.call, &refused.failure);
+    match failure.code {
+        ErrorCode::Internal => {
+            tracing::error!(%call, code = %failure.code, message = %failure.message)
+        }
+        ErrorCode::UpstreamFailed
+        | ErrorCode::UpstreamTimeout
+        | ErrorCode::UpstreamUnreachable
+        | ErrorCode::StreamCut
+        | ErrorCode::StorageUnavailable
+        | ErrorCode::ToolFailed
+        | ErrorCode::Unavailable => {
+            tracing::warn!(%call, code = %failure.code, message = %failure.message)
+        }
+        _ => tracing::info!(%call, code = %failure.code, message = %failure.message),
+    }
+}
+
+/// A failure before a Call was identified, under an id of its own so that it can be found in the log.
+pub(crate) fn refused(ids: &types::Ids, failure: Failure) -> Box<Refused> {
+    Box::new(Refused { call: CallId::new(ids), failure })
+}

@@ -1,0 +1,123 @@
+//! Accepts connections and speaks HTTP/1.1 on them.
+//!
+//! Slow and many clients are bounded here: a limit on connections, a time to send a request's head, `TCP_NODELAY` (a
+//! stream's small frames must not wait for an acknowledgement). Shutting down stops accepting, lets running requests
+//! end within a time, then closes.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::delivery::{Deliveries, Watched};
+use crate::router;
+
+/// A client has this long to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most header fields of a request.
+const HEADERS_MAX: usize = 128;
+/// Largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Pause after an accept failed for lack of descriptors or memory: trying at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests that run when the server is told to stop have this long.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+}
+
+/// Stops a running listener.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerHandle {
+    stop: CancellationToken,
+}
+
+impl ListenerHandle {
+    /// Stops accepting; [`Listener::serve`] ends when running requests have ended or their time is up.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Listener {
+    /// Binds the address; port 0 picks one.
+    ///
+    /// # Errors
+    /// The address is in use or not ours.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { tcp: TcpListener::bind(address).await? })
+    }
+
+    /// The address that was bound.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until stopped.
+    pub async fn serve(self, app: Arc<App>, handle: ListenerHandle) {
+        let graceful = GracefulShutdown::new();
+        let slots = Arc::new(Semaphore::new(app.limits.connections_max));
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                () = handle.stop.cancelled() => break,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = graceful.watch(connection(&app, stream));
+                    app.tracker.spawn(async move {
+                        // A client that breaks its connection is its own affair; what it started is told by drops.
+                        connection.await.unwrap_or(());
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    app.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.tcp);
+        if types::clock::within(app.clock.as_ref(), DRAIN, graceful.shutdown()).await.is_none() {
+            tracing::warn!("closing connections that were still busy after {DRAIN:?}");
+        }
+    }
+}
+
+fn connection(
+    app: &Arc<App>,
+    stream: TcpStream,
+) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
+    // Without this a stream's frames wait 40 ms for the client's delayed acknowledgement.
+    stream.set_nodelay(true).unwrap_or(());
+    let app = Arc::clone(app);
+    let deliveries = Deliveries::default();
+    let watched = Watched::new(stream, deliveries.clone());
+    let service = service_fn(move |request| {
+        let (app, deliveries) = (Arc::clone(&app), deliveries.clone());
+        async move { Ok::<_, Infallible>(router::answer(app, deliveries, request).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(false)
+        .serve_connection(watched, service)
+}

@@ -1,0 +1,83 @@
+//! `GET /v1/models[/{model}]`: what the key may use.
+
+use std::sync::Arc;
+
+use formats::openai_chat::OPENAI_CHAT;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response};
+use hyper::body::Incoming as HyperBody;
+use serde_json::{Value, json};
+use storage::Model;
+use types::{ErrorCode, Failure};
+
+use crate::app::App;
+use crate::body::Body;
+use crate::{errors, request};
+
+/// All models.
+pub(crate) async fn list(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+    let answer = models(&app, &request).await.map(|models| {
+        let data: Vec<Value> = models.iter().map(|model| render(model, &app)).collect();
+        json!({ "object": "list", "data": data })
+    });
+    respond(&app, answer)
+}
+
+/// One model.
+pub(crate) async fn get(
+    app: Arc<App>,
+    request: Request<HyperBody>,
+    name: String,
+) -> Response<Body> {
+    let answer = models(&app, &request).await.and_then(|models| {
+        let found = models.iter().find(|model| model.name == name);
+        let missing = || {
+            Failure::new(
+                ErrorCode::ModelNotFound,
+                format!("the model {name} does not exist for this key"),
+            )
+        };
+        found.map(|model| render(model, &app)).ok_or_else(missing)
+    });
+    respond(&app, answer)
+}
+
+async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
+    let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
+    Ok(app.directory.models(&principal))
+}
+
+/// OpenAI's four fields, and what agents need to choose: price, context, output limit.
+fn render(model: &Model, app: &App) -> Value {
+    let now = app.clock.now();
+    let price =
+        model.prices.iter().rev().find(|dated| dated.since <= now).map(|dated| &dated.price);
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at.seconds(),
+        "owned_by": model.provider,
+        "context_length": model.context_tokens,
+        "max_output_tokens": model.output_tokens_max,
+        "price": price.map(|price| json!({
+            "input_usd_per_million": price.input,
+            "output_usd_per_million": price.output,
+            "cached_input_usd_per_million": price.cached_input,
+            "usd_per_request": price.per_request,
+            "version": price.version,
+        })),
+    })
+}
+
+fn respond(app: &App, answer: Result<Value, Failure>) -> Response<Body> {
+    match answer {
+        Ok(value) => {
+            let mut response = Response::new(Body::whole(value.to_string()));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(failure) => errors::response(&OPENAI_CHAT, &errors::refused(&app.ids, failure)),
+    }
+}

@@ -1,0 +1,233 @@
+//! `/v1/responses`: made, read, picked up, cancelled and deleted. What they do is `sessions`' business.
+
+use std::sync::Arc;
+
+use formats::openai_responses::{OPENAI_RESPONSES, parse_create};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming as HyperBody;
+use pipeline::Refused;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sessions::{ItemPage, PostIdentity, Turn};
+use types::{ErrorCode, Failure, Principal};
+
+use super::events::Events;
+use crate::app::App;
+use crate::body::Body;
+use crate::delivery::Deliveries;
+use crate::{errors, request, router};
+
+/// Characters of an `Idempotency-Key` at most.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+
+/// `POST /v1/responses`.
+pub(crate) async fn create(
+    app: Arc<App>,
+    deliveries: Deliveries,
+    request: Request<HyperBody>,
+) -> Response<Body> {
+    match start(&app, deliveries, request).await {
+        Ok(response) => response,
+        Err(refused) => errors::response(&OPENAI_RESPONSES, &refused),
+    }
+}
+
+async fn start(
+    app: &App,
+    deliveries: Deliveries,
+    request: Request<HyperBody>,
+) -> Result<Response<Body>, Box<Refused>> {
+    let refuse = |failure| errors::refused(&app.ids, failure);
+    let (head, body) = request.into_parts();
+    let principal =
+        app.pipeline.authenticate(&request::credential(&head.headers)).await.map_err(refuse)?;
+    let mut post = identity(&head).map_err(refuse)?;
+    post.body =
+        request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await.map_err(refuse)?;
+    let create = parse_create(&post.body).map_err(refuse)?;
+    let (stream, background) = (create.stream, create.background);
+    let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
+    if stream {
+        return Ok(streamed(deliveries, turn));
+    }
+    if background {
+        return Ok(whole(&turn.snapshot(), headers(&turn)));
+    }
+    finished(deliveries, turn).await
+}
+
+/// By what an equal POST is recognised.
+fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let idempotency_key = text("idempotency-key").map(str::to_owned);
+    if idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_CHARS_MAX) {
+        let message = format!(
+            "the header idempotency-key has more than {IDEMPOTENCY_KEY_CHARS_MAX} characters"
+        );
+        return Err(Failure::invalid("idempotency-key", message));
+    }
+    Ok(PostIdentity {
+        idempotency_key,
+        retry_count: text("x-stainless-retry-count")
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0),
+        path: head.uri.path().to_owned(),
+        body: bytes::Bytes::new(),
+        headers: request::common_headers(&head.headers)?,
+    })
+}
+
+fn streamed(deliveries: Deliveries, turn: Turn) -> Response<Body> {
+    let mut headers = headers(&turn);
+    sse(&mut headers);
+    let events = turn.subscribe();
+    let mut response = Response::new(Body::pieces(Events::of_turn(turn, events, deliveries)));
+    *response.headers_mut() = headers;
+    response
+}
+
+async fn finished(deliveries: Deliveries, turn: Turn) -> Result<Response<Body>, Box<Refused>> {
+    let mut headers = headers(&turn);
+    let answer = match turn.wait().await {
+        Ok(answer) => answer,
+        Err(failure) => return Ok(broken(&turn, *failure)),
+    };
+    let bill = turn.bill();
+    let cost = bill.cost.map(|cost| cost.to_string());
+    insert(&mut headers, "holdfast-cost", cost.as_deref());
+    insert(&mut headers, "holdfast-attempts", Some(&bill.attempts.to_string()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = Body::noted(answer.to_string(), deliveries, Box::new(move || turn.delivered()));
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// A turn that ended in an error, or fell in doubt: not to be sent again, since its steps have begun.
+fn broken(turn: &Turn, failure: Failure) -> Response<Body> {
+    let again = failure.code == ErrorCode::Unavailable;
+    let refused = Refused { call: turn.call_id().clone(), failure };
+    let mut response = errors::response(&OPENAI_RESPONSES, &refused);
+    if !again {
+        errors::forbid_retry(response.headers_mut());
+    }
+    response
+}
+
+fn headers(turn: &Turn) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    errors::name_call(&mut headers, turn.call_id());
+    insert(&mut headers, "holdfast-session", turn.session_id().map(AsRef::as_ref));
+    headers
+}
+
+fn sse(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn whole(value: &Value, mut headers: HeaderMap) -> Response<Body> {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = Response::new(Body::whole(value.to_string()));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// `/v1/responses/{id}` and what lies below it.
+pub(crate) async fn one(app: Arc<App>, request: Request<HyperBody>, below: &str) -> Response<Body> {
+    let (id, action) = below.split_once('/').unwrap_or((below, ""));
+    let methods = match action {
+        "" => "GET, DELETE",
+        "cancel" => "POST",
+        "input_items" => "GET",
+        _ => return router::not_found(&app, request.uri().path()),
+    };
+    let method = request.method().clone();
+    if !methods.split(", ").any(|known| known == method.as_str()) {
+        return router::method_not_allowed(&app, methods);
+    }
+    match act(&app, &request, id, action, &method).await {
+        Ok(response) => response,
+        Err(failure) => errors::response(&OPENAI_RESPONSES, &errors::refused(&app.ids, failure)),
+    }
+}
+
+async fn act(
+    app: &App,
+    request: &Request<HyperBody>,
+    id: &str,
+    action: &str,
+    method: &Method,
+) -> Result<Response<Body>, Failure> {
+    let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
+    let query = request.uri().query().unwrap_or_default();
+    match (action, method) {
+        ("cancel", _) => Ok(whole(&app.sessions.cancel(&principal, id).await?, HeaderMap::new())),
+        ("input_items", _) => {
+            let page = page(query)?;
+            Ok(whole(&app.sessions.input_items(&principal, id, &page).await?, HeaderMap::new()))
+        }
+        (_, &Method::DELETE) => {
+            app.sessions.delete(&principal, id).await?;
+            Ok(whole(&json!({ "id": id, "object": "response", "deleted": true }), HeaderMap::new()))
+        }
+        _ => read(app, &principal, id, query).await,
+    }
+}
+
+/// What `GET /v1/responses/{id}` may be asked. `include` and `include_obfuscation` change nothing here.
+#[derive(Debug, Default, Deserialize)]
+struct Read {
+    #[serde(default)]
+    stream: bool,
+    starting_after: Option<u64>,
+}
+
+async fn read(
+    app: &App,
+    principal: &Principal,
+    id: &str,
+    query: &str,
+) -> Result<Response<Body>, Failure> {
+    let read: Read = parsed(query)?;
+    if !read.stream {
+        return Ok(whole(&app.sessions.get(principal, id).await?, HeaderMap::new()));
+    }
+    let events = app.sessions.events(principal, id, read.starting_after).await?;
+    let mut headers = HeaderMap::new();
+    sse(&mut headers);
+    let mut response = Response::new(Body::pieces(Events::of_stored(events.boxed())));
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// OpenAI's paging parameters.
+#[derive(Debug, Default, Deserialize)]
+struct Paging {
+    after: Option<String>,
+    limit: Option<usize>,
+    order: Option<String>,
+}
+
+fn page(query: &str) -> Result<ItemPage, Failure> {
+    let paging: Paging = parsed(query)?;
+    let ascending = match paging.order.as_deref() {
+        None | Some("desc") => false,
+        Some("asc") => true,
+        Some(_) => return Err(Failure::invalid("order", "order must be \"asc\" or \"desc\"")),
+    };
+    Ok(ItemPage { after: paging.after, limit: paging.limit, ascending })
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(query: &str) -> Result<T, Failure> {
+    serde_urlencoded::from_str(query)
+        .map_err(|error| Failure::invalid("query", format!("the query is wrong: {error}")))
+}

@@ -1,0 +1,100 @@
+//! Picks a door by method and path. Data-path routes are matched by hand; `/api` is axum's.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming as HyperBody;
+use tower::ServiceExt;
+use types::{ErrorCode, Failure};
+
+use crate::app::App;
+use crate::body::Body;
+use crate::delivery::Deliveries;
+use crate::{api, errors, openai};
+
+/// Answers one request.
+pub(crate) async fn answer(
+    app: Arc<App>,
+    deliveries: Deliveries,
+    request: Request<HyperBody>,
+) -> Response<Body> {
+    let path = request.uri().path();
+    if let Some(rest) = path.strip_prefix("/v1/") {
+        return match rest {
+            "chat/completions" => only(&app, &Method::POST, request, openai::chat::create).await,
+            _ => openai::route(app, deliveries, request).await,
+        };
+    }
+    if path == "/api" || path.starts_with("/api/") {
+        return in_axum(app, request).await;
+    }
+    match path {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => ready(&app).await,
+        "/" => text(StatusCode::OK, "Holdfast is up. The API is under /v1 and /api.\n"),
+        _ => not_found(&app, path),
+    }
+}
+
+/// Runs `door` if the method is the only one offered.
+pub(crate) async fn only<F, R>(
+    app: &Arc<App>,
+    method: &Method,
+    request: Request<HyperBody>,
+    door: F,
+) -> Response<Body>
+where
+    F: FnOnce(Arc<App>, Request<HyperBody>) -> R,
+    R: Future<Output = Response<Body>>,
+{
+    if request.method() == method {
+        return door(Arc::clone(app), request).await;
+    }
+    method_not_allowed(app, method.as_str())
+}
+
+/// A 405 that says which methods there are.
+pub(crate) fn method_not_allowed(app: &App, allowed: &str) -> Response<Body> {
+    let failure = Failure::new(ErrorCode::MethodNotAllowed, format!("use {allowed} on this path"));
+    let mut response = errors::response(openai::ERRORS, &errors::refused(&app.ids, failure));
+    if let Ok(value) = allowed.parse() {
+        response.headers_mut().insert(http::header::ALLOW, value);
+    }
+    response
+}
+
+/// A 404 for a path that nothing answers.
+pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
+    let failure = Failure::new(ErrorCode::NotFound, format!("there is nothing at {path}"));
+    errors::response(openai::ERRORS, &errors::refused(&app.ids, failure))
+}
+
+async fn in_axum(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+    let request = request.map(axum::body::Body::new);
+    match api::router(app).oneshot(request).await {
+        Ok(response) => response.map(Body::Axum),
+        Err(never) => match never {},
+    }
+}
+
+async fn ready(app: &App) -> Response<Body> {
+    let down: Vec<String> = app
+        .host
+        .health()
+        .await
+        .into_iter()
+        .filter(|part| part.state == "down")
+        .map(|part| format!("{}: {}\n", part.part, part.reason.unwrap_or_default()))
+        .collect();
+    if down.is_empty() {
+        text(StatusCode::OK, "ready\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, down.concat())
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(text));
+    *response.status_mut() = status;
+    response
+}
