@@ -48,7 +48,7 @@ impl Budgets for SqliteStore {
         self.write(move |conn| {
             let mut moves = Moves::default();
             for (slice, amount) in &parts {
-                take_from_slice(conn, slice, *amount, &mut moves)?;
+                moves.take(slice, *amount)?;
             }
             moves.write(conn)
         })
@@ -64,9 +64,12 @@ impl Budgets for SqliteStore {
     }
 }
 
-/// What a transaction changes in each window, summed up so that each row is written once.
+/// What a write changes, summed up so that each row of a window or a slice is written once.
 #[derive(Debug, Default)]
-pub(super) struct Moves(BTreeMap<(String, i64), Amounts>);
+pub(super) struct Moves {
+    windows: BTreeMap<(String, i64), Amounts>,
+    slices: BTreeMap<SliceId, Money>,
+}
 
 /// Changes of a window's amounts.
 #[derive(Debug, Default)]
@@ -81,18 +84,31 @@ pub(super) struct Amounts {
 impl Moves {
     /// The changes of one window.
     pub(super) fn of(&mut self, budget: &str, window: WindowKey) -> &mut Amounts {
-        self.0.entry((budget.to_owned(), window.0)).or_default()
+        self.windows.entry((budget.to_owned(), window.0)).or_default()
+    }
+
+    /// Takes `amount` from what remains of a slice.
+    pub(super) fn take(&mut self, slice: &SliceId, amount: Money) -> Result<(), Error> {
+        refuse_negative(amount)?;
+        match self.slices.get_mut(slice) {
+            Some(taken) => *taken += amount,
+            None => drop(self.slices.insert(slice.clone(), amount)),
+        }
+        Ok(())
     }
 
     /// Writes them.
-    pub(super) fn write(self, conn: &Connection) -> Result<(), Error> {
+    pub(super) fn write(mut self, conn: &Connection) -> Result<(), Error> {
+        for (slice, amount) in std::mem::take(&mut self.slices) {
+            take_from_slice(conn, &slice, amount, &mut self)?;
+        }
         let sql = r#"INSERT INTO budget_windows AS old
                      (budget, "window", settled, unreconciled, presumed, reserved, claimed)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT DO UPDATE SET settled = old.settled + ?3, unreconciled = old.unreconciled + ?4,
                      presumed = old.presumed + ?5, reserved = old.reserved + ?6, claimed = old.claimed + ?7"#;
         let mut upsert = conn.prepare_cached(sql)?;
-        for ((budget, window), amounts) in &self.0 {
+        for ((budget, window), amounts) in &self.windows {
             upsert.execute(params![
                 budget,
                 window,
@@ -167,13 +183,12 @@ pub(super) fn release(
 
 /// Takes `amount` from what remains of a slice, and closes it when nothing does. More than remains is never taken: that
 /// would free, or move, money which the slice does not hold.
-pub(super) fn take_from_slice(
+fn take_from_slice(
     conn: &Connection,
     id: &SliceId,
     amount: Money,
     moves: &mut Moves,
 ) -> Result<(), Error> {
-    refuse_negative(amount)?;
     let sql = r#"UPDATE slices SET remaining = remaining - ?2 WHERE id = ?1
                  RETURNING budget, "window", remaining"#;
     let from_row = |row: &Row<'_>| {

@@ -119,8 +119,8 @@ fn charge(conn: &Connection, row: &LedgerRow, moves: &mut Moves) -> Result<(), E
             Held::Reservation(_) => held_window(row, charge, &released),
             Held::Slices(parts) => {
                 for part in parts {
-                    let amount = part.charged + part.returned;
-                    budgets::take_from_slice(conn, &part.slice, amount, moves)?;
+                    moves.take(&part.slice, part.charged)?;
+                    moves.take(&part.slice, part.returned)?;
                 }
                 charge.window
             }
