@@ -29,7 +29,8 @@ pub(crate) fn rows(
 }
 
 fn row(cursor: &Cursor, event: &Event, seq: u64, at: Timestamp) -> Result<JournalRow, Error> {
-    let body = serde_json::to_string(event).map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+    let body = serde_json::to_string(event)
+        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
     Ok(JournalRow {
         session: cursor.session.clone(),
         seq,

@@ -7,27 +7,39 @@
 //! waits, unless doing it twice is harmless; what a client is sent was durable before. This crate must not know HTTP:
 //! it takes a parsed request and gives events and failures.
 
+mod answer;
+mod control;
 mod journal;
 mod live;
 pub mod mcp;
+mod open;
+mod plain;
+mod read;
+mod recover;
 pub mod state;
 pub mod stop;
 mod turn;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use formats::openai_responses::CreateResponse;
-use pipeline::{Bill, Pipeline, Refused};
+use pipeline::Pipeline;
 use serde::Serialize;
-use serde_json::Value;
-use storage::{Session, SessionFilter, Store};
+use storage::{Session, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
-use types::ids::{CallId, NodeId, ResponseId, SessionId};
-use types::{CommonHeaders, Failure, Ids, Principal};
+use types::ids::{NodeId, ResponseId};
+use types::{CommonHeaders, ErrorCode, Failure, Ids};
 
+use live::Live;
+use state::Action;
+use turn::Runner;
+
+pub use answer::Turn;
 pub use mcp::{Effect, ToolServer, ToolServers, ToolServersParts};
 pub use state::{Decision, Step, StepState};
 
@@ -129,175 +141,95 @@ pub struct TurnDetail {
 
 /// The sessions of a node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Sessions {}
+pub struct Sessions {
+    inner: Arc<Inner>,
+}
 
-impl Sessions {
-    /// Sessions that do nothing yet: [`Self::recover`] comes first.
-    pub fn new(_parts: Parts) -> Self {
-        todo!()
+/// What all handles share.
+#[derive(Debug)]
+struct Inner {
+    parts: Arc<Parts>,
+    /// Every open turn.
+    live: Mutex<HashMap<ResponseId, Arc<Live>>>,
+    /// One POST at a time of those that could be the same one.
+    posts: Stripes,
+    /// One beginning turn at a time per session: whether it continues or forks depends on the one before.
+    beginnings: Stripes,
+}
+
+/// Locks by name: unequal names may share one, which only makes them wait.
+#[derive(Debug)]
+struct Stripes(Vec<tokio::sync::Mutex<()>>);
+
+/// Locks of one kind.
+const STRIPES: usize = 64;
+
+impl Stripes {
+    fn new() -> Self {
+        Self(std::iter::repeat_with(tokio::sync::Mutex::default).take(STRIPES).collect())
     }
 
-    /// Takes over every open turn of the last run: goes on with background ones, parks foreground ones, shows what is
-    /// in doubt. Also starts the sweep of expired sessions. Once, before the first request.
-    ///
-    /// # Errors
-    /// `storage_unavailable`, `internal`.
-    pub async fn recover(&self) -> Result<Recovered, Failure> {
-        todo!()
-    }
-
-    /// Starts the turn of a POST, or attaches to the one that an equal POST started. `request` is `post.body` parsed.
-    ///
-    /// When it is ready, the turn's beginning is durable. With `store: false` nothing is stored, and the answer's
-    /// stream is the Call itself: dropping it cancels it.
-    ///
-    /// # Errors
-    /// Why the turn was not started, with the Call's id for the answer. `previous_response_not_found`,
-    /// `session_in_doubt`, `permission_denied` for a tool server, and what admission says.
-    pub async fn create(
-        &self,
-        _principal: &Arc<Principal>,
-        _request: CreateResponse,
-        _post: PostIdentity,
-    ) -> Result<Turn, Box<Refused>> {
-        todo!()
-    }
-
-    /// The response object as it is now.
-    ///
-    /// # Errors
-    /// `not_found` (another user's, too).
-    pub async fn get(&self, _principal: &Principal, _id: &str) -> Result<Value, Failure> {
-        todo!()
-    }
-
-    /// The events of a response behind number `starting_after` (from 0 if `None`), stored ones first, then live.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn events(
-        &self,
-        _principal: &Principal,
-        _id: &str,
-        _starting_after: Option<u64>,
-    ) -> Result<EventStream, Failure> {
-        todo!()
-    }
-
-    /// Ends a response: a running tool is told and given five seconds. The response object at its end; of one that
-    /// has ended already, as it is.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn cancel(&self, _principal: &Principal, _id: &str) -> Result<Value, Failure> {
-        todo!()
-    }
-
-    /// Removes a response's bodies for good, cancelling it first if it is open.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn delete(&self, _principal: &Principal, _id: &str) -> Result<(), Failure> {
-        todo!()
-    }
-
-    /// The input items of a response as OpenAI's list object, each with an id.
-    ///
-    /// # Errors
-    /// `not_found`; `invalid_request` for an unknown `after`.
-    pub async fn input_items(
-        &self,
-        _principal: &Principal,
-        _id: &str,
-        _page: &ItemPage,
-    ) -> Result<Value, Failure> {
-        todo!()
-    }
-
-    /// Sessions, newest first.
-    ///
-    /// # Errors
-    /// `storage_unavailable`.
-    pub async fn list(&self, _filter: SessionFilter) -> Result<Vec<SessionSummary>, Failure> {
-        todo!()
-    }
-
-    /// A session of `account` with its turns and their steps.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn show(&self, _account: &str, _id: &str) -> Result<SessionDetail, Failure> {
-        todo!()
-    }
-
-    /// Settles a step in doubt. When it is ready, the decision is durable.
-    ///
-    /// # Errors
-    /// `not_found`; `conflict` if the step is not in doubt.
-    pub async fn resolve(
-        &self,
-        _account: &str,
-        _session: &str,
-        _step: &str,
-        _decision: Decision,
-        _operator: &str,
-    ) -> Result<Step, Failure> {
-        todo!()
+    async fn lock(&self, name: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
+        match self.0.get(index) {
+            Some(stripe) => Some(stripe.lock().await),
+            None => None,
+        }
     }
 }
 
-/// A POST's hold on its turn. A foreground turn goes on while one of these, or a stream of one, lives.
-#[derive(Debug)]
-pub struct Turn {}
+impl Sessions {
+    /// Sessions that do nothing yet: [`Self::recover`] comes first.
+    pub fn new(parts: Parts) -> Self {
+        let inner = Inner {
+            parts: Arc::new(parts),
+            live: Mutex::default(),
+            posts: Stripes::new(),
+            beginnings: Stripes::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
 
-impl Turn {
-    /// The response's id (`resp_…`).
-    pub fn response_id(&self) -> &ResponseId {
-        todo!()
+impl Inner {
+    fn live(&self, id: &ResponseId) -> Option<Arc<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// The session; `None` with `store: false`.
-    pub fn session_id(&self) -> Option<&SessionId> {
-        todo!()
+    /// The open turn of this session, if there is one.
+    fn live_of(&self, session: &str) -> Option<Arc<Live>> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values().find(|turn| turn.about.session.as_str() == session).cloned()
     }
 
-    /// The Call that is the root of the turn's others.
-    pub fn call_id(&self) -> &CallId {
-        todo!()
+    fn add_live(&self, live: &Arc<Live>) {
+        let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(live.about.response.clone(), Arc::clone(live));
     }
 
-    /// Whether it goes on without a client.
-    pub fn is_background(&self) -> bool {
-        todo!()
+    /// Lets a runner work on its turn, which is among the open ones until it has ended.
+    fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>) {
+        let (inner, id) = (Arc::clone(self), runner.live.about.response.clone());
+        self.parts.tracker.spawn(async move {
+            runner.run(actions).await;
+            inner.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
     }
+}
 
-    /// What it has cost so far; final once its terminal event was seen.
-    pub fn bill(&self) -> Bill {
-        todo!()
-    }
-
-    /// The response object now: what a background POST is answered with.
-    pub fn snapshot(&self) -> Value {
-        todo!()
-    }
-
-    /// Its events from number 0 on. With `store: false` only once: a second stream is empty.
-    pub fn subscribe(&self) -> EventStream {
-        todo!()
-    }
-
-    /// The response object at its end.
-    ///
-    /// # Errors
-    /// Why the response failed; `session_in_doubt`, at once, when a step of it is or falls in doubt; `unavailable` if
-    /// this node stops. Must be answered with `x-should-retry: false` unless it is `unavailable`.
-    pub async fn wait(&self) -> Result<Value, Box<Failure>> {
-        todo!()
-    }
-
-    /// To be called when the last byte of the answer was taken by the socket of a connection not seen broken.
-    pub fn delivered(&self) {
-        todo!()
+/// What a client is told when the store does not answer.
+fn storage_failure(error: &storage::Error) -> Failure {
+    match error {
+        storage::Error::Unavailable(_) => {
+            Failure::new(ErrorCode::StorageUnavailable, "the store does not answer now")
+                .retry_after(Duration::from_secs(1))
+        }
+        other => {
+            tracing::error!(error = %other, "the store refused what it must do");
+            Failure::new(ErrorCode::Internal, "an error of this server; it was logged")
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{EventStream, StreamEvent};
 /// Events of one turn that are kept in memory.
 const TAIL_EVENTS_MAX: usize = 4_096;
 /// A stream that was silent for so long sends a `keepalive`.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Commands that may wait for a turn.
 const COMMANDS_MAX: usize = 16;
 
@@ -367,14 +367,17 @@ fn from_row(row: ResponseEvent) -> StreamEvent {
     }
 }
 
-fn keepalive() -> StreamEvent {
+pub(crate) fn keepalive() -> StreamEvent {
     stream_event(&formats::openai_responses::keepalive_event())
 }
 
 /// What a client is told whose turn this node has stopped working on.
 fn gone() -> Failure {
-    Failure::new(ErrorCode::Unavailable, "this node is stopping; the response goes on when it is back")
-        .retry_after(Duration::from_secs(1))
+    Failure::new(
+        ErrorCode::Unavailable,
+        "this node is stopping; the response goes on when it is back",
+    )
+    .retry_after(Duration::from_secs(1))
 }
 
 /// What a client is told about a step that waits for a decision.

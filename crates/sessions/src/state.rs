@@ -790,9 +790,7 @@ impl Turn {
         let fits = match &self.phase {
             Phase::Model { step: running, .. } => is_model && running == step,
             Phase::Tool { step: running, .. } => !is_model && running == step,
-            Phase::Doubt { step: running, .. } => {
-                state == StepState::Abandoned && running == step
-            }
+            Phase::Doubt { step: running, .. } => state == StepState::Abandoned && running == step,
             _ => false,
         };
         fits.then(|| self.set_state(step, state))

@@ -32,7 +32,8 @@ use crate::state::{Action, Ending, ErrorRecord, Event, Misfit, Step, Turn};
 use crate::stop::{self, Point};
 
 pub(crate) use batch::{Batch, Opening, Refusal};
-pub(crate) use offer::Offer;
+pub(crate) use model::{bytes_of, media_in};
+pub(crate) use offer::{Offer, listed, values};
 
 /// What was asked, and for whom.
 #[derive(Debug)]

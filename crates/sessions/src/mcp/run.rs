@@ -53,11 +53,13 @@ async fn run(
     let cancelled = CancellationToken::new();
     let key = invocation.idempotency_key.clone();
     let registered = Registered::new(shared, key, cancelled.clone());
-    let process =
-        shared.process(server, &call.principal.account, &call.principal.user).await?;
+    let process = shared.process(server, &call.principal.account, &call.principal.user).await?;
     let in_use = InUse { process: Arc::clone(&process), clock: Arc::clone(&shared.clock) };
     if cancelled.is_cancelled() {
-        return Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled before it was sent"));
+        return Err(Failure::new(
+            ErrorCode::Cancelled,
+            "the call was cancelled before it was sent",
+        ));
     }
     let (tool, before) = (invocation.tool.clone(), *process.written.borrow());
     let handle = process
@@ -173,7 +175,10 @@ async fn end_if_hung(process: Arc<Process>, clock: SharedClock) {
     }
 }
 
-fn known(tool: &str, answer: Result<ServerResult, ServiceError>) -> Result<(Delta, Finish), Failure> {
+fn known(
+    tool: &str,
+    answer: Result<ServerResult, ServiceError>,
+) -> Result<(Delta, Finish), Failure> {
     match answer {
         Ok(ServerResult::CallToolResult(result)) => {
             let text = text_of(&result);

@@ -71,8 +71,8 @@ impl Batch {
 /// Why a commit with an intent was not made.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// A budget can't hold what the step needs. The batch still waits.
-    OverLimit(Failure),
+    /// The step may not run. The batch still waits.
+    Refused(Failure),
     /// The store does not take it now. Only told of a turn that begins.
     Unavailable(Failure),
     /// This node must stop working on the turn.
@@ -97,7 +97,7 @@ impl Runner {
         match self.commit(None).await {
             Ok(()) => Ok(()),
             // Without a reservation no limit can refuse, and only a beginning turn is told of a full disk.
-            Err(Refusal::OverLimit(failure) | Refusal::Unavailable(failure)) => {
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
                 tracing::error!(%failure, "a commit without a reservation was refused");
                 Err(Stopped)
             }
@@ -126,11 +126,11 @@ impl Runner {
             match (&error, intent) {
                 (Error::OverLimit { .. }, Some((_, admission))) if made_room => {
                     let failure = self.parts.pipeline.over_limit(admission, &error);
-                    return Err(Refusal::OverLimit(failure));
+                    return Err(Refusal::Refused(failure));
                 }
                 (Error::OverLimit { .. }, Some((_, admission))) => {
                     let room = self.parts.pipeline.make_room(admission).await;
-                    room.map_err(Refusal::OverLimit)?;
+                    room.map_err(Refusal::Refused)?;
                     made_room = true;
                 }
                 (Error::Unavailable(_), _) => {
@@ -186,8 +186,8 @@ impl Runner {
         let mut events = self.batch.events.clone();
         events.extend(intent.cloned());
         let at = self.parts.clock.now();
-        let journal = journal::rows(&self.cursor, &events, at)
-            .map_err(|error| self.lost_lease(&error))?;
+        let journal =
+            journal::rows(&self.cursor, &events, at).map_err(|error| self.lost_lease(&error))?;
         let mut responses: Vec<ResponseWrite> = Vec::new();
         let session = match &self.batch.opening {
             Some(opening) => {
@@ -240,9 +240,11 @@ impl Runner {
         self.live.show(self.shown(), self.bill.clone());
         self.live.publish(batch.unsent);
         for (reply, step) in std::mem::take(&mut self.replies) {
-            let answer: Result<Step, Failure> = self.turn.step(&step).cloned().ok_or_else(|| {
-                Failure::new(ErrorCode::Internal, "the step is gone")
-            });
+            let answer: Result<Step, Failure> = self
+                .turn
+                .step(&step)
+                .cloned()
+                .ok_or_else(|| Failure::new(ErrorCode::Internal, "the step is gone"));
             // Whoever decided may be gone.
             reply.send(answer).unwrap_or(());
         }
@@ -251,7 +253,7 @@ impl Runner {
         }
     }
 
-    async fn wait_for_disk(&self, error: &Error, wait: &mut Duration) -> Result<(), Refusal> {
+    async fn wait_for_disk(&mut self, error: &Error, wait: &mut Duration) -> Result<(), Refusal> {
         tracing::error!(%error, "a turn's commit was not written; trying again");
         if self.batch.opening.is_some() {
             let message = "the store cannot write now: nothing was begun";

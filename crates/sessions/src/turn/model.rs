@@ -72,7 +72,7 @@ impl Runner {
         }
         match self.try_begin_model(again).await {
             Ok(actions) => Ok(actions),
-            Err(Refusal::OverLimit(failure) | Refusal::Unavailable(failure)) => {
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
                 Ok(self.fail(failure))
             }
             Err(Refusal::Stopped) => Err(Stopped),
@@ -90,10 +90,10 @@ impl Runner {
             None if is_first => (StepId::new(&self.parts.ids), self.turn.root_call().cloned()),
             None => (StepId::new(&self.parts.ids), None),
         };
-        let asked = self.model_call().map_err(Refusal::OverLimit)?;
+        let asked = self.model_call().map_err(Refusal::Refused)?;
         let incoming = self.incoming(&step, call, CallKind::Model(asked));
         let admitted = self.parts.pipeline.admit_step(incoming).await;
-        let admission = admitted.map_err(|refused| Refusal::OverLimit(refused.failure))?;
+        let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
         let intent = Event::ModelIntent {
             step,
             call: admission.call.id.clone(),
@@ -198,8 +198,7 @@ impl Runner {
 
     async fn wake(&mut self, run: &mut StepRun, flight: &mut Option<Flight>) -> Wake {
         let now = self.parts.clock.monotonic();
-        let can_flush =
-            self.ask.streamed && flight.is_none() && !self.batch.unsent.is_empty();
+        let can_flush = self.ask.streamed && flight.is_none() && !self.batch.unsent.is_empty();
         let due = self.batch.since.map(|since| (since + FLUSH_AFTER).saturating_sub(now));
         let due = due.unwrap_or(FLUSH_AFTER);
         if can_flush && due.is_zero() {
@@ -386,13 +385,13 @@ fn is_function_call(item: &Value) -> bool {
 }
 
 /// An upper bound on the tokens of a conversation.
-fn bytes_of(conversation: &Conversation) -> Result<u64, Failure> {
+pub(crate) fn bytes_of(conversation: &Conversation) -> Result<u64, Failure> {
     let text = serde_json::to_vec(conversation)
         .map_err(|_| Failure::new(ErrorCode::Internal, "a conversation can't be written"))?;
     Ok(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
-fn media_in(conversation: &Conversation) -> u32 {
+pub(crate) fn media_in(conversation: &Conversation) -> u32 {
     let parts = conversation.messages.iter().flat_map(|message| &message.parts);
     let media = parts.filter(|part| matches!(part, Part::Media { .. })).count();
     u32::try_from(media).unwrap_or(u32::MAX)

@@ -57,10 +57,10 @@ impl Runner {
         };
         match self.try_begin_tool(request, again, arguments).await {
             Ok(actions) => Ok(actions),
-            Err(Refusal::OverLimit(failure)) if is_new && is_about_tool(&failure) => {
+            Err(Refusal::Refused(failure)) if is_new && is_about_tool(&failure) => {
                 self.refuse_tool(request, &failure.message)
             }
-            Err(Refusal::OverLimit(failure) | Refusal::Unavailable(failure)) => {
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
                 Ok(self.fail(failure))
             }
             Err(Refusal::Stopped) => Err(Stopped),
@@ -85,7 +85,7 @@ impl Runner {
         };
         let incoming = self.incoming(&step, call, CallKind::Tool(invocation));
         let admitted = self.parts.pipeline.admit_step(incoming).await;
-        let admission = admitted.map_err(|refused| Refusal::OverLimit(refused.failure))?;
+        let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
         let server = self.parts.tools.server(&request.server);
         let intent = Event::ToolIntent {
             step,

@@ -1,0 +1,110 @@
+//! What ends or settles a turn from outside: cancelling, deleting, deciding.
+
+use serde_json::Value;
+use storage::Response;
+use tokio::sync::oneshot;
+use types::ids::{ResponseId, SessionId};
+use types::{ErrorCode, Failure, Principal};
+
+use crate::answer::object;
+use crate::live::Command;
+use crate::state::{Decision, Step};
+use crate::{Inner, Sessions, storage_failure};
+
+impl Sessions {
+    /// Ends a response: a running tool is told and given five seconds. The response object at its end; of one that
+    /// has ended already, as it is.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn cancel(&self, principal: &Principal, id: &str) -> Result<Value, Failure> {
+        let row = self.inner.owned(principal, id).await?;
+        match self.inner.end(&row.id, principal).await? {
+            Some(response) => Ok(response),
+            None => {
+                let row = self.inner.owned(principal, id).await?;
+                Ok(object(&row))
+            }
+        }
+    }
+
+    /// Removes a response's bodies for good, cancelling it first if it is open.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn delete(&self, principal: &Principal, id: &str) -> Result<(), Failure> {
+        let row = self.inner.owned(principal, id).await?;
+        self.inner.end(&row.id, principal).await?;
+        let parts = &self.inner.parts;
+        let deleted = parts.store.delete_response(&row.id, parts.clock.now()).await;
+        match deleted.map_err(|error| storage_failure(&error))? {
+            true => Ok(()),
+            false => Err(not_found(id)),
+        }
+    }
+
+    /// Settles a step in doubt. When it is ready, the decision is durable.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` if the step is not in doubt.
+    pub async fn resolve(
+        &self,
+        account: &str,
+        session: &str,
+        step: &str,
+        decision: Decision,
+        operator: &str,
+    ) -> Result<Step, Failure> {
+        let missing = || {
+            let message = format!("there is no session {session}");
+            Failure::new(ErrorCode::NotFound, message)
+        };
+        let id = SessionId::parse(session).ok_or_else(missing)?;
+        let found = self.inner.parts.store.session(&id).await;
+        let found = found.map_err(|error| storage_failure(&error))?;
+        found.filter(|session| session.account == account).ok_or_else(missing)?;
+        let not_in_doubt =
+            || Failure::new(ErrorCode::Conflict, format!("step {step} is not in doubt"));
+        let live = self.inner.live_of(session).ok_or_else(not_in_doubt)?;
+        let (reply, answer) = oneshot::channel();
+        live.tell(Command::Resolve {
+            step: step.to_owned(),
+            decision,
+            by: operator.to_owned(),
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| not_in_doubt())?
+    }
+}
+
+impl Inner {
+    /// Ends an open turn and waits for its end; `None` if it is not open.
+    async fn end(&self, id: &ResponseId, principal: &Principal) -> Result<Option<Value>, Failure> {
+        let Some(live) = self.live(id) else { return Ok(None) };
+        let by = format!("key {}", principal.key_name);
+        // A turn that ends by itself at this moment takes no more commands, and that is as good.
+        let told = live.tell(Command::Cancel { by }).await;
+        match live.ended().await {
+            Ok(ended) => Ok(Some(ended.response.clone())),
+            Err(failure) => Err(told.err().unwrap_or(failure)),
+        }
+    }
+
+    /// A stored response of this principal's user.
+    pub(crate) async fn owned(&self, principal: &Principal, id: &str) -> Result<Response, Failure> {
+        let parsed = ResponseId::parse(id).ok_or_else(|| not_found(id))?;
+        let row = self.parts.store.response(&parsed).await.map_err(|e| storage_failure(&e))?;
+        let is_theirs = |row: &Response| {
+            *row.account == *principal.account
+                && *row.user == *principal.user
+                && row.deleted_at.is_none()
+        };
+        row.filter(is_theirs).ok_or_else(|| not_found(id))
+    }
+}
+
+/// What a client is told about a response that is not there for it.
+pub(crate) fn not_found(id: &str) -> Failure {
+    Failure::new(ErrorCode::NotFound, format!("there is no response {id} for this key's user"))
+}

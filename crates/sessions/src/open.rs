@@ -1,0 +1,518 @@
+//! How a POST becomes a turn: attached to the one that an equal POST started, or begun.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use formats::openai_responses::{
+    CreateResponse, EventWriter, InputItem, OPENAI_RESPONSES, ResponseSkeleton, ids_of,
+    items_to_messages, read_item,
+};
+use pipeline::Refused;
+use serde_json::{Value, json};
+use storage::responses::{Post, PostQuery, ResponseWrite, Status};
+use storage::sessions::SessionWrite;
+use storage::{Response, Session, SessionState};
+use types::call::{Credential, Door, ModelCall, ModelHead};
+use types::ids::{CallId, ResponseId, SessionId};
+use types::{CallKind, ErrorCode, Failure, Incoming, Principal, Timestamp};
+
+use crate::answer::Turn;
+use crate::journal::{Cursor, items_of, sha256};
+use crate::live::{About, Live, in_doubt};
+use crate::mcp::ToolServers;
+use crate::plain::Plain;
+use crate::state::Event;
+use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, listed, values};
+use crate::{Inner, PostIdentity, Sessions, storage_failure};
+
+/// An `Idempotency-Key` names the same turn for so long.
+const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A retried POST attaches to an equal turn that ended undelivered so long ago at most.
+const UNDELIVERED_LIFE: Duration = Duration::from_secs(10 * 60);
+/// Characters of an `Idempotency-Key` at most.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Random bytes in a response's id, as many as OpenAI's has.
+const RESPONSE_ID_BYTES: usize = 24;
+/// Random bytes in an item's id.
+const ITEM_ID_BYTES: usize = 24;
+
+/// Who asks for what.
+struct Asked<'a> {
+    principal: &'a Arc<Principal>,
+    request: CreateResponse,
+    post: PostIdentity,
+    /// The Call of its first step.
+    call: CallId,
+}
+
+/// What a new turn continues.
+#[derive(Default)]
+struct Before {
+    /// The response that it continues.
+    previous: Option<Response>,
+    /// The items of the whole chain.
+    items: Vec<InputItem>,
+}
+
+impl Sessions {
+    /// Starts the turn of a POST, or attaches to the one that an equal POST started. `request` is `post.body` parsed.
+    ///
+    /// When it is ready, the turn's beginning is durable. With `store: false` nothing is stored, and the answer's
+    /// stream is the Call itself: dropping it cancels it.
+    ///
+    /// # Errors
+    /// Why the turn was not started, with the Call's id for the answer. `previous_response_not_found`,
+    /// `session_in_doubt`, `permission_denied` for a tool server, and what admission says.
+    pub async fn create(
+        &self,
+        principal: &Arc<Principal>,
+        request: CreateResponse,
+        post: PostIdentity,
+    ) -> Result<Turn, Box<Refused>> {
+        let call = CallId::new(&self.inner.parts.ids);
+        let asked = Asked { principal, request, post, call: call.clone() };
+        let created = if asked.request.store {
+            Box::pin(self.inner.create(asked)).await
+        } else {
+            Box::pin(self.inner.plain(asked)).await
+        };
+        created.map_err(|failure| Box::new(Refused { call, failure }))
+    }
+}
+
+impl Inner {
+    async fn create(self: &Arc<Self>, asked: Asked<'_>) -> Result<Turn, Failure> {
+        let post = identity(&asked.post)?;
+        let name = post.idempotency_key.as_deref().unwrap_or(&post.body_sha256);
+        let _one_at_a_time = self.posts.lock(name).await;
+        if let Some(turn) = self.attach(&asked, &post).await? {
+            return Ok(turn);
+        }
+        self.begin(asked, post).await
+    }
+
+    /// The turn that an equal POST started.
+    async fn attach(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        post: &Post,
+    ) -> Result<Option<Turn>, Failure> {
+        let now = self.parts.clock.now();
+        let key = post.idempotency_key.clone();
+        let query = PostQuery {
+            key: asked.principal.key.clone(),
+            idempotency_key: key.map(|key| (key, before(now, IDEMPOTENCY_KEY_LIFE))),
+            retried: (asked.post.retry_count > 0)
+                .then(|| (post.clone(), before(now, UNDELIVERED_LIFE))),
+        };
+        if query.idempotency_key.is_none() && query.retried.is_none() {
+            return Ok(None);
+        }
+        let found = self.parts.store.find_post(query).await.map_err(|e| storage_failure(&e))?;
+        let Some(row) = found.filter(|row| row.deleted_at.is_none()) else { return Ok(None) };
+        if row.post.body_sha256 != post.body_sha256 || row.post.path != post.path {
+            let message = "this Idempotency-Key came with another request within the last 24 hours";
+            return Err(Failure::invalid("Idempotency-Key", message));
+        }
+        if let Some(live) = self.live(&row.id) {
+            return Ok(Some(Turn::live(live, Arc::clone(&self.parts), false)));
+        }
+        // It may have ended since it was read.
+        let row = self.parts.store.response(&row.id).await.map_err(|e| storage_failure(&e))?;
+        match row.filter(|row| row.status.is_final()) {
+            Some(row) => Ok(Some(Turn::ended(row, asked.call.clone(), Arc::clone(&self.parts)))),
+            None => Err(Failure::new(
+                ErrorCode::Unavailable,
+                "this response's turn is not at work here",
+            )
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, mut asked: Asked<'_>, post: Post) -> Result<Turn, Failure> {
+        let before = self.before(&asked).await?;
+        self.refuse_unfinished(&before).await?;
+        let input = self.input(&mut asked, &before).await?;
+        let lists = self.lists(&asked, &before.items).await?;
+        let mut prefix = before.items;
+        prefix.extend(input.iter().cloned());
+        let offer = offer(&asked.request, &prefix, &lists, &self.parts.tools)?;
+
+        // From here to the commit no other turn of the session may begin.
+        let lock = before.previous.as_ref().map_or("", |previous| previous.session.as_str());
+        let _one_at_a_time = self.beginnings.lock(lock).await;
+        let now = self.parts.clock.now();
+        let id = self.response_id();
+        let (session, write) = match &before.previous {
+            None => self.new_session(&asked, &id, None, now),
+            Some(previous) => self.continued(&asked, previous, &id, now).await?,
+        };
+        let opening = Opening {
+            response: ResponseWrite::Open(Box::new(Response {
+                id: id.clone(),
+                session: session.id.clone(),
+                account: asked.principal.account.as_ref().to_owned(),
+                user: asked.principal.user.as_ref().to_owned(),
+                key: asked.principal.key.clone(),
+                position: before.previous.as_ref().map_or(0, |previous| previous.position + 1),
+                previous: before.previous.map(|previous| previous.id),
+                status: Status::InProgress,
+                background: asked.request.background,
+                stream: asked.request.stream,
+                post,
+                request: Some(String::from_utf8_lossy(&asked.post.body).into_owned()),
+                input: Some(Value::from_iter(input.into_iter().map(|item| item.value)).to_string()),
+                response: None,
+                created_at: now,
+                finished_at: None,
+                delivered_at: None,
+                deleted_at: None,
+            })),
+            session: write,
+        };
+        let runner = self.runner(&asked, &id, session, (prefix, offer), now);
+        self.start(runner, opening, asked, &lists).await
+    }
+
+    /// Makes the beginning durable, and lets the turn run.
+    async fn start(
+        self: &Arc<Self>,
+        mut runner: Runner,
+        opening: Opening,
+        asked: Asked<'_>,
+        lists: &[(String, Vec<Value>)],
+    ) -> Result<Turn, Failure> {
+        let mut events = match asked.request.background {
+            true => {
+                let mut events = runner.writer.created_queued();
+                events.extend(runner.writer.queued());
+                events
+            }
+            false => runner.writer.created(),
+        };
+        events.extend(runner.writer.in_progress());
+        for (server, tools) in lists {
+            events.extend(runner.writer.mcp_list_tools(server, tools));
+        }
+        runner.batch.send(&events);
+        runner.batch.opening = Some(opening);
+        let items = runner.writer.indexed_output().to_vec();
+        let headers = asked.post.headers;
+        let opened = runner.note(Event::TurnOpened {
+            task: headers.task.unwrap_or_else(|| asked.call.as_str().to_owned()),
+            call: asked.call,
+            class: headers.class,
+            budget: headers.budget,
+            max_tool_calls: asked.request.max_tool_calls,
+            items,
+        });
+        if opened.is_err() {
+            return Err(Failure::new(ErrorCode::Internal, "the turn could not begin"));
+        }
+        let actions = match runner.try_begin_model(None).await {
+            Ok(actions) => actions,
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => return Err(failure),
+            Err(Refusal::Stopped) => {
+                return Err(Failure::new(ErrorCode::Internal, "the turn could not begin"));
+            }
+        };
+        let live = Arc::clone(&runner.live);
+        self.add_live(&live);
+        let turn = Turn::live(live, Arc::clone(&self.parts), true);
+        self.spawn(runner, actions);
+        Ok(turn)
+    }
+
+    fn runner(
+        &self,
+        asked: &Asked<'_>,
+        id: &ResponseId,
+        session: Session,
+        (prefix, offer): (Vec<InputItem>, Offer),
+        now: Timestamp,
+    ) -> Runner {
+        let about = About {
+            response: id.clone(),
+            session: session.id.clone(),
+            call: asked.call.clone(),
+            account: asked.principal.account.as_ref().to_owned(),
+            user: asked.principal.user.as_ref().to_owned(),
+            background: asked.request.background,
+        };
+        let (store, clock) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.clock));
+        let (live, commands) = Live::new(about, store, clock, 0);
+        let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
+        let writer = EventWriter::new(skeleton, ids_of(Arc::clone(&self.parts.ids)), 0, 0);
+        Runner::new(RunnerParts {
+            parts: Arc::clone(&self.parts),
+            live,
+            commands,
+            turn: crate::state::Turn::default(),
+            writer: writer.with_mcp_tools(offer.owners.clone()),
+            cursor: Cursor {
+                session: session.id,
+                response: id.clone(),
+                epoch: session.epoch,
+                next_seq: session.next_seq,
+            },
+            ask: Ask {
+                principal: Arc::clone(asked.principal),
+                root: session.root,
+                prefix,
+                offer,
+                background: asked.request.background,
+                streamed: asked.request.stream || asked.request.background,
+                request: asked.request.clone(),
+            },
+            session_state: SessionState::Running,
+        })
+    }
+
+    /// What `previous_response_id` names, with the items of its whole chain.
+    async fn before(&self, asked: &Asked<'_>) -> Result<Before, Failure> {
+        let Some(id) = &asked.request.previous_response_id else { return Ok(Before::default()) };
+        let missing = || previous_not_found(id);
+        let parsed = ResponseId::parse(id).ok_or_else(missing)?;
+        let chain = self.parts.store.chain(&parsed).await.map_err(|e| storage_failure(&e))?;
+        let principal = asked.principal;
+        let owned =
+            |row: &Response| *row.account == *principal.account && *row.user == *principal.user;
+        let previous = chain.last().filter(|row| owned(row) && row.deleted_at.is_none());
+        let previous = previous.cloned().ok_or_else(missing)?;
+        if let Some(gone) = chain.iter().find(|row| row.deleted_at.is_some() || !owned(row)) {
+            // An answer that silently lacks a part of its history would be another answer.
+            return Err(previous_not_found(gone.id.as_str()));
+        }
+        Ok(Before { items: chain_items(&chain)?, previous: Some(previous) })
+    }
+
+    /// Refuses to continue what has not ended, or a session in which a step is in doubt.
+    async fn refuse_unfinished(&self, before: &Before) -> Result<(), Failure> {
+        let Some(previous) = &before.previous else { return Ok(()) };
+        if let Some(live) = self.live_of(previous.session.as_str())
+            && let Some(step) = &live.progress().borrow().doubt
+        {
+            return Err(in_doubt(&live.about.session, &live.about.response, step));
+        }
+        let row = self.parts.store.response(&previous.id).await.map_err(|e| storage_failure(&e))?;
+        if row.is_some_and(|row| row.status.is_final()) {
+            return Ok(());
+        }
+        let message = format!(
+            "response {} is still in progress: wait for its end, or cancel it, before you continue it",
+            previous.id
+        );
+        Err(Failure {
+            param: Some("previous_response_id".into()),
+            ..Failure::new(ErrorCode::Conflict, message)
+        })
+    }
+
+    /// The new input, every item with an id, references replaced by what they name.
+    async fn input(
+        &self,
+        asked: &mut Asked<'_>,
+        before: &Before,
+    ) -> Result<Vec<InputItem>, Failure> {
+        let mut input = Vec::with_capacity(asked.request.input.len());
+        for (index, item) in asked.request.input.iter().enumerate() {
+            let item = match item.reference() {
+                Some(id) => self.referenced(asked.principal, before, id, index).await?,
+                None => item.clone(),
+            };
+            input.push(item.with_id(|prefix| self.parts.ids.hex(prefix, ITEM_ID_BYTES)));
+        }
+        asked.request.input.clone_from(&input);
+        Ok(input)
+    }
+
+    async fn referenced(
+        &self,
+        principal: &Principal,
+        before: &Before,
+        id: &str,
+        index: usize,
+    ) -> Result<InputItem, Failure> {
+        if let Some(item) = before.items.iter().find(|item| item.id() == Some(id)) {
+            return Ok(item.clone());
+        }
+        let found = self.parts.store.item(&principal.account, &principal.user, id).await;
+        let missing = || {
+            let message = format!("item '{id}' does not exist, or was not stored");
+            Failure::invalid(format!("input[{index}].id"), message)
+        };
+        let row = found.map_err(|error| storage_failure(&error))?.ok_or_else(missing)?;
+        let value = serde_json::from_str(&row.body).map_err(|_| missing())?;
+        read_item(value, &format!("input[{index}]"))
+    }
+
+    /// The tools of each server that is asked for and that the history has no list of.
+    async fn lists(
+        &self,
+        asked: &Asked<'_>,
+        items: &[InputItem],
+    ) -> Result<Vec<(String, Vec<Value>)>, Failure> {
+        let mut lists: Vec<(String, Vec<Value>)> = Vec::new();
+        for tool in asked.request.mcp_tools() {
+            let label = &tool.server_label;
+            let named = |failure: Failure| Failure {
+                param: Some(format!("tools[{}].server_label", tool.index).into()),
+                ..failure
+            };
+            self.parts.tools.allowed(label, asked.principal).map_err(named)?;
+            let known = lists.iter().any(|(listed, _)| listed == label);
+            if known || listed(values(items), label).is_some() {
+                continue;
+            }
+            let tools = self.parts.tools.list(label, asked.principal).await.map_err(named)?;
+            let tools = tools.iter().filter_map(|tool| serde_json::to_value(tool).ok()).collect();
+            lists.push((label.clone(), tools));
+        }
+        Ok(lists)
+    }
+
+    fn new_session(
+        &self,
+        asked: &Asked<'_>,
+        newest: &ResponseId,
+        forked_from: Option<&Session>,
+        now: Timestamp,
+    ) -> (Session, SessionWrite) {
+        let id = SessionId::new(&self.parts.ids);
+        let session = Session {
+            account: asked.principal.account.as_ref().to_owned(),
+            user: asked.principal.user.as_ref().to_owned(),
+            name: None,
+            root: forked_from.map_or_else(|| id.clone(), |from| from.root.clone()),
+            forked_from: forked_from.map(|from| from.id.clone()),
+            epoch: 1,
+            owner: Some(self.parts.node.clone()),
+            state: SessionState::Running,
+            newest: Some(newest.clone()),
+            next_seq: 1,
+            created_at: now,
+            last_used_at: now,
+            id,
+        };
+        (session.clone(), SessionWrite::Open(session))
+    }
+
+    /// The session of a turn that continues `previous`: its own, or a fork of it if there is a newer turn.
+    async fn continued(
+        &self,
+        asked: &Asked<'_>,
+        previous: &Response,
+        newest: &ResponseId,
+        now: Timestamp,
+    ) -> Result<(Session, SessionWrite), Failure> {
+        let acquired = self.parts.store.acquire(&previous.session, &self.parts.node).await;
+        let acquired = acquired.map_err(|error| storage_failure(&error))?;
+        let session = acquired.ok_or_else(|| previous_not_found(previous.id.as_str()))?;
+        if session.newest.as_ref() != Some(&previous.id) {
+            return Ok(self.new_session(asked, newest, Some(&session), now));
+        }
+        let write = SessionWrite::Update {
+            session: session.id.clone(),
+            state: SessionState::Running,
+            newest: Some(newest.clone()),
+            last_used_at: now,
+        };
+        Ok((session, write))
+    }
+
+    fn response_id(&self) -> ResponseId {
+        let text = self.parts.ids.hex(ResponseId::PREFIX, RESPONSE_ID_BYTES);
+        ResponseId::parse(&text).unwrap_or_else(|| ResponseId::new(&self.parts.ids))
+    }
+
+    /// A response that is not stored: one plain Call.
+    async fn plain(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<Turn, Failure> {
+        let before = self.before(&asked).await?;
+        self.refuse_unfinished(&before).await?;
+        let input = self.input(&mut asked, &before).await?;
+        let mut items = before.items;
+        items.extend(input);
+        let conversation = asked.request.conversation(items_to_messages(&items)?);
+        let head = ModelHead {
+            model: asked.request.model.clone(),
+            stream: asked.request.stream,
+            output_cap: asked.request.max_output_tokens,
+            choices: 1,
+            include_usage: true,
+            body_bytes: crate::turn::bytes_of(&conversation)?,
+            media: crate::turn::media_in(&conversation),
+            ..ModelHead::default()
+        };
+        let incoming = Incoming {
+            credential: Credential::Known(Arc::clone(asked.principal)),
+            door: Door::OpenaiResponses,
+            headers: asked.post.headers,
+            step: None,
+            parent: None,
+            id: Some(asked.call.clone()),
+            kind: CallKind::Model(ModelCall::from_neutral(
+                &OPENAI_RESPONSES,
+                head,
+                Arc::new(conversation),
+            )),
+        };
+        let answer = self.parts.pipeline.run(incoming).await.map_err(|refused| refused.failure)?;
+        let id = self.response_id();
+        let now = self.parts.clock.now();
+        let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
+        let writer = EventWriter::new(skeleton, ids_of(Arc::clone(&self.parts.ids)), 0, 0);
+        let plain = Plain::new(answer, writer, Arc::clone(&self.parts.clock));
+        Ok(Turn::plain(id, asked.call, plain))
+    }
+}
+
+/// What is offered of the servers' tools, of which `lists` are the ones that the history does not have.
+fn offer(
+    request: &CreateResponse,
+    prefix: &[InputItem],
+    lists: &[(String, Vec<Value>)],
+    servers: &ToolServers,
+) -> Result<Offer, Failure> {
+    let item = |(server, tools): &(String, Vec<Value>)| json!({ "type": "mcp_list_tools", "server_label": server, "tools": tools });
+    let listed: Vec<Value> = lists.iter().map(item).collect();
+    Offer::new(request, values(prefix).chain(&listed), servers)
+}
+
+/// The items of a chain of responses that have ended, oldest first.
+pub(crate) fn chain_items(chain: &[Response]) -> Result<Vec<InputItem>, Failure> {
+    let mut items = Vec::new();
+    for row in chain {
+        let input = items_of(row.input.as_deref().unwrap_or_default());
+        let output = match crate::answer::object(row).get_mut("output").map(Value::take) {
+            Some(Value::Array(output)) => output,
+            _ => Vec::new(),
+        };
+        for item in input.into_iter().chain(output) {
+            items.push(read_item(item, "previous_response_id")?);
+        }
+    }
+    Ok(items)
+}
+
+fn identity(post: &PostIdentity) -> Result<Post, Failure> {
+    let key = post.idempotency_key.clone().filter(|key| !key.is_empty());
+    if key.as_ref().is_some_and(|key| key.chars().count() > IDEMPOTENCY_KEY_CHARS_MAX) {
+        let message =
+            format!("an Idempotency-Key has at most {IDEMPOTENCY_KEY_CHARS_MAX} characters");
+        return Err(Failure::invalid("Idempotency-Key", message));
+    }
+    Ok(Post { idempotency_key: key, path: post.path.clone(), body_sha256: sha256(&post.body) })
+}
+
+fn previous_not_found(id: &str) -> Failure {
+    let message = format!("no response {id} is stored for this key's user, or it was deleted");
+    Failure {
+        param: Some("previous_response_id".into()),
+        ..Failure::new(ErrorCode::PreviousResponseNotFound, message)
+    }
+}
+
+fn before(now: Timestamp, duration: Duration) -> Timestamp {
+    let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(now.0.saturating_sub(micros))
+}

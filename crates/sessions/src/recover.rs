@@ -1,0 +1,285 @@
+//! The first thing that a node does: takes over the turns that the last run left open.
+//!
+//! Each is told anew from its journal; what its stream had sent is read from its events, so that it goes on with the
+//! next number, and items that a cut model call had begun are closed before it is asked again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use formats::openai_responses::{
+    CreateResponse, EventWriter, InputItem, NewId, ResponseSkeleton, ids_of, parse_create,
+    read_item,
+};
+use serde_json::Value;
+use storage::journal::JOURNAL_PAGE_MAX;
+use storage::responses::EVENTS_PAGE_MAX;
+use storage::{JournalQuery, Response, Session};
+use types::outcome::Delta;
+use types::{ErrorCode, Failure, Timestamp};
+
+use crate::journal::{Cursor, items_of, replay};
+use crate::live::{About, Live};
+use crate::open::chain_items;
+use crate::state::{Place, Turn};
+use crate::turn::{Ask, Offer, Runner, RunnerParts, values};
+use crate::{Inner, Recovered, Sessions, storage_failure};
+
+/// Bodies of sessions that were not used for so long are removed.
+const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How often that is looked for.
+const SWEEP: Duration = Duration::from_secs(60 * 60);
+
+impl Sessions {
+    /// Takes over every open turn of the last run: goes on with background ones, parks foreground ones, shows what is
+    /// in doubt. Also starts the sweep of expired sessions. Once, before the first request.
+    ///
+    /// # Errors
+    /// `storage_unavailable`, `internal`.
+    pub async fn recover(&self) -> Result<Recovered, Failure> {
+        let inner = &self.inner;
+        let open = inner.parts.store.open_responses().await;
+        let mut recovered = Recovered::default();
+        for row in open.map_err(|error| storage_failure(&error))? {
+            let id = row.id.clone();
+            match inner.take_over(row).await {
+                Ok(in_doubt) => {
+                    recovered.open += usize::from(!in_doubt);
+                    recovered.in_doubt += usize::from(in_doubt);
+                }
+                // One turn that can't be read must not keep the others, or the server, from going on.
+                Err(failure) => {
+                    tracing::error!(response = id.as_str(), %failure, "a turn was not taken over");
+                }
+            }
+        }
+        let sweeper = Arc::clone(inner);
+        inner.parts.tracker.spawn(async move { sweeper.sweep().await });
+        Ok(recovered)
+    }
+}
+
+impl Inner {
+    /// Takes over one turn; says whether it is in doubt.
+    async fn take_over(self: &Arc<Self>, row: Response) -> Result<bool, Failure> {
+        let store = &self.parts.store;
+        let session = store.acquire(&row.session, &self.parts.node).await;
+        let session = session.map_err(|error| storage_failure(&error))?;
+        let session = session.ok_or_else(|| damaged("its session is gone"))?;
+        let turn = self.replayed(&row).await?;
+        let events = self.all_events(&row).await?;
+        let body = row.request.as_deref().unwrap_or_default();
+        let mut request = parse_create(body.as_bytes())?;
+        request.input = read_items(items_of(row.input.as_deref().unwrap_or_default()))?;
+        let prefix = self.prefix(&row, &request).await?;
+        let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
+        let offer = Offer::new(&request, values(&prefix).chain(&own), &self.parts.tools)?;
+        let writer = self.writer(&row, &request, &turn, &events, &offer);
+        let runner =
+            self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
+        let in_doubt = runner.turn.doubt().is_some();
+        let actions = runner.turn.recover();
+        runner.live.show(runner.shown(), runner.bill.clone());
+        runner.live.set_doubt(runner.turn.doubt().cloned());
+        self.add_live(&runner.live);
+        self.spawn(runner, actions);
+        Ok(in_doubt)
+    }
+
+    fn recovered(
+        &self,
+        row: Response,
+        session: Session,
+        turn: Turn,
+        (request, prefix, offer): (CreateResponse, Vec<InputItem>, Offer),
+        writer: EventWriter,
+        events: &[Value],
+    ) -> Result<Runner, Failure> {
+        let principal = self
+            .parts
+            .pipeline
+            .principal(&row.key)
+            .ok_or_else(|| damaged("the key that it was asked for with is gone"))?;
+        let call = turn.root_call().cloned().ok_or_else(|| damaged("it has no first Call"))?;
+        let about = About {
+            response: row.id.clone(),
+            session: session.id.clone(),
+            call,
+            account: row.account,
+            user: row.user,
+            background: row.background,
+        };
+        let (store, clock) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.clock));
+        let (live, commands) = Live::new(about, store, clock, events.len() as u64);
+        Ok(Runner::new(RunnerParts {
+            parts: Arc::clone(&self.parts),
+            live,
+            commands,
+            turn,
+            writer,
+            cursor: Cursor {
+                session: session.id,
+                response: row.id,
+                epoch: session.epoch,
+                next_seq: session.next_seq,
+            },
+            ask: Ask {
+                principal,
+                root: session.root,
+                prefix,
+                offer,
+                background: row.background,
+                streamed: row.stream || row.background,
+                request,
+            },
+            session_state: session.state,
+        }))
+    }
+
+    async fn replayed(&self, row: &Response) -> Result<Turn, Failure> {
+        let query = JournalQuery {
+            session: row.session.clone(),
+            response: Some(row.id.clone()),
+            after: 0,
+            limit: JOURNAL_PAGE_MAX,
+        };
+        let rows = self.parts.store.journal(query).await.map_err(|e| storage_failure(&e))?;
+        replay(&rows).map_err(|error| damaged(&error.to_string()))
+    }
+
+    async fn all_events(&self, row: &Response) -> Result<Vec<Value>, Failure> {
+        let mut events = Vec::new();
+        loop {
+            let from = events.len() as u64;
+            let page = self.parts.store.response_events(&row.id, from, EVENTS_PAGE_MAX).await;
+            let page = page.map_err(|error| storage_failure(&error))?;
+            if page.is_empty() {
+                return Ok(events);
+            }
+            for event in page {
+                let event = serde_json::from_str(&event.body)
+                    .map_err(|_| damaged("an event of its stream can't be read"))?;
+                events.push(event);
+            }
+        }
+    }
+
+    /// The items before the turn's own output.
+    async fn prefix(
+        &self,
+        row: &Response,
+        request: &CreateResponse,
+    ) -> Result<Vec<InputItem>, Failure> {
+        let mut prefix = Vec::new();
+        if let Some(previous) = &row.previous {
+            let chain = self.parts.store.chain(previous).await.map_err(|e| storage_failure(&e))?;
+            prefix = chain_items(&chain)?;
+        }
+        prefix.extend(request.input.iter().cloned());
+        Ok(prefix)
+    }
+
+    /// A writer that goes on where the stream was cut.
+    fn writer(
+        &self,
+        row: &Response,
+        request: &CreateResponse,
+        turn: &Turn,
+        events: &[Value],
+        offer: &Offer,
+    ) -> EventWriter {
+        let fresh = || ids_of(Arc::clone(&self.parts.ids));
+        let make = |ids: NewId, place: Place| {
+            let skeleton = ResponseSkeleton::new(row.id.as_str(), row.created_at, request);
+            let writer = EventWriter::new(skeleton, ids, place.sequence, place.output_index);
+            let waiting =
+                turn.waiting().iter().map(|request| (request.output_index, request.item.clone()));
+            let items = turn.output().iter().cloned().chain(waiting).collect();
+            writer.with_mcp_tools(offer.owners.clone()).restore(items)
+        };
+        if let Some((_, place)) = turn.running_model() {
+            let from = usize::try_from(place.sequence).unwrap_or(usize::MAX);
+            let cut = events.get(from..).unwrap_or_default();
+            let mut writer = make(recorded_ids(cut, fresh()), place);
+            writer.begin_model_call();
+            cut.iter().filter_map(delta_of).for_each(|delta| drop(writer.delta(&delta)));
+            if writer.next_sequence() == events.len() as u64 {
+                return writer;
+            }
+            tracing::error!(response = row.id.as_str(), "a cut answer's events can't be told anew");
+        }
+        make(fresh(), end_of(events))
+    }
+
+    /// Removes the bodies of expired sessions, from time to time.
+    async fn sweep(&self) {
+        loop {
+            let now = self.parts.clock.now();
+            let life = i64::try_from(SESSION_LIFE.as_micros()).unwrap_or(i64::MAX);
+            let since = Timestamp(now.0.saturating_sub(life));
+            match self.parts.store.expire_sessions(since, now).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "removed the bodies of expired responses"),
+                Err(error) => tracing::warn!(%error, "expired sessions were not removed"),
+            }
+            tokio::select! {
+                () = self.parts.clock.sleep(SWEEP) => {}
+                () = self.parts.shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Ids that were given before, in their order, then new ones.
+fn recorded_ids(events: &[Value], mut fresh: NewId) -> NewId {
+    let added = events.iter().filter(|event| type_of(event) == "response.output_item.added");
+    let ids = added.filter_map(|event| event.pointer("/item/id").and_then(Value::as_str));
+    let mut ids: VecDeque<String> = ids.map(str::to_owned).collect();
+    Box::new(move |prefix| ids.pop_front().unwrap_or_else(|| fresh(prefix)))
+}
+
+/// The delta that made this event, if it was one and not a consequence.
+fn delta_of(event: &Value) -> Option<Delta> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let place = || event.get("output_index").and_then(Value::as_u64);
+    let index = || place().and_then(|place| u32::try_from(place).ok());
+    match type_of(event) {
+        "response.output_text.delta" => Some(Delta::Text { text: text("delta") }),
+        "response.refusal.delta" => Some(Delta::Refusal { text: text("delta") }),
+        "response.reasoning_text.delta" => Some(Delta::Reasoning { text: text("delta") }),
+        // A call's place among the calls is only a name for it here: its output index is as good.
+        "response.function_call_arguments.delta" | "response.mcp_call_arguments.delta" => {
+            Some(Delta::ToolCallArguments { index: index()?, json: text("delta") })
+        }
+        "response.output_item.added" => {
+            let item = event.get("item")?;
+            let field = |name: &str| item.get(name).and_then(Value::as_str);
+            let kind = field("type")?;
+            (kind == "function_call" || kind == "mcp_call").then_some(())?;
+            Some(Delta::ToolCallStart {
+                index: index()?,
+                id: field("call_id").or_else(|| field("id"))?.to_owned(),
+                name: field("name")?.to_owned(),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Where a stream of these events goes on.
+fn end_of(events: &[Value]) -> Place {
+    let indexes = events.iter().filter_map(|event| event.get("output_index")?.as_u64());
+    Place { sequence: events.len() as u64, output_index: indexes.max().map_or(0, |last| last + 1) }
+}
+
+fn type_of(event: &Value) -> &str {
+    event.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn read_items(items: Vec<Value>) -> Result<Vec<InputItem>, Failure> {
+    items.into_iter().map(|item| read_item(item, "input")).collect()
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::new(ErrorCode::Internal, what)
+}
