@@ -290,6 +290,3 @@ impl Exchange {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
