@@ -12,7 +12,7 @@ use crate::constraint::Constraint;
 use crate::grammar::{Bound, SharedGrammars};
 use crate::llama::Token;
 use crate::output::Output;
-use crate::sampler::Sampler;
+use crate::sampler::{Defaults, Sampler};
 use crate::template::Template;
 use crate::vocab::Vocab;
 
@@ -91,6 +91,8 @@ pub(crate) struct Preparer {
     pub(crate) grammars: SharedGrammars,
     /// Tokens that a sequence holds.
     pub(crate) context: u32,
+    /// How the model's tokens are best drawn.
+    pub(crate) defaults: Defaults,
 }
 
 impl Preparer {
@@ -123,7 +125,7 @@ impl Preparer {
             prompt,
             tokens,
             constraint,
-            sampler: Sampler::new(&request.sampling, random_seed()),
+            sampler: Sampler::new(&request.sampling, self.defaults, random_seed()),
             output,
             tokens_max: request.max_tokens.unwrap_or(u32::MAX),
             deadline: deadline.map(|wait| taken.saturating_add(wait)),

@@ -18,6 +18,19 @@ const TEMPERATURE_MIN: f64 = 1e-3;
 /// Candidates that are sorted first; nearly always all that top-p needs.
 const FIRST_SORTED: usize = 256;
 
+/// What a model file says about how its tokens are best drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Defaults {
+    /// `general.sampling.temp`.
+    pub(crate) temperature: Option<f64>,
+    /// `general.sampling.top_p`.
+    pub(crate) top_p: Option<f64>,
+    /// `general.sampling.top_k`.
+    pub(crate) top_k: Option<u32>,
+    /// `general.sampling.min_p`.
+    pub(crate) min_p: Option<f64>,
+}
+
 /// Draws the tokens of one generation.
 #[derive(Debug)]
 pub(crate) struct Sampler {
@@ -38,16 +51,16 @@ pub(crate) struct Sampler {
 pub(crate) struct NothingPossible;
 
 impl Sampler {
-    /// A sampler for one generation; `seed` is used if the request names none.
+    /// A sampler for one generation; `seed` is used if the request names none, `defaults` for what else is absent.
     #[expect(clippy::cast_possible_truncation, reason = "penalties are within ±2 or meaningless")]
-    pub(crate) fn new(sampling: &Sampling, seed: u64) -> Self {
+    pub(crate) fn new(sampling: &Sampling, defaults: Defaults, seed: u64) -> Self {
         let penalty = |value: f64| if value.is_finite() { value as f32 } else { 0.0 };
         let seed = sampling.seed.map_or(seed, |seed| u64::from_le_bytes(seed.to_le_bytes()));
         Self {
-            temperature: finite_or(sampling.temperature, 1.0),
-            top_p: finite_or(sampling.top_p, 1.0),
-            top_k: usize::try_from(sampling.top_k).unwrap_or(0),
-            min_p: finite_or(sampling.min_p, 0.0),
+            temperature: finite_or(sampling.temperature.or(defaults.temperature), 1.0),
+            top_p: finite_or(sampling.top_p.or(defaults.top_p), 1.0),
+            top_k: sampling.top_k.or(defaults.top_k).unwrap_or(0) as usize,
+            min_p: finite_or(sampling.min_p.or(defaults.min_p), 0.0),
             frequency_penalty: penalty(sampling.frequency_penalty),
             presence_penalty: penalty(sampling.presence_penalty),
             counts: HashMap::new(),
@@ -192,6 +205,6 @@ impl Random {
     }
 }
 
-fn finite_or(value: f64, default: f64) -> f64 {
-    if value.is_finite() { value } else { default }
+fn finite_or(value: Option<f64>, default: f64) -> f64 {
+    value.filter(|value| value.is_finite()).unwrap_or(default)
 }

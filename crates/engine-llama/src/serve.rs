@@ -19,6 +19,7 @@ use crate::grammar::Grammars;
 use crate::job::Preparer;
 use crate::kv_store::{KvStore, Reply, StoreThread};
 use crate::llama::{self, Context, ContextOptions, Model};
+use crate::sampler::Defaults;
 use crate::scheduler::{Event, PREFILL_TOKENS_MAX, Parts, REPLIES_MAX, Scheduler};
 use crate::template::Template;
 use crate::vocab::Vocab;
@@ -31,6 +32,9 @@ const CONTEXT_STEP: u64 = 256;
 const CONTEXT_MIN: u64 = 2_048;
 /// State of a token is two bytes per number.
 const STATE_BYTES_PER_NUMBER: u64 = 2;
+
+/// A model file smaller than this is computed by one thread.
+const ONE_THREAD_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How a model is served.
 #[derive(Debug, clap::Args)]
@@ -59,7 +63,7 @@ pub(crate) struct Options {
     /// The most tokens of one sequence; 0 = what the model was trained for.
     #[arg(long, default_value_t = 0)]
     context: u32,
-    /// Threads that compute; 0 = one per core.
+    /// Threads that compute; 0 = one per core, or one for a small model.
     #[arg(long, default_value_t = 0)]
     threads: u32,
     /// Requests that may wait for a sequence.
@@ -81,12 +85,13 @@ pub(crate) fn serve(options: &Options) -> anyhow::Result<()> {
     out.send(FromEngine::Hello(loaded.hello()));
     let (reply, replies) = sync_channel(REPLIES_MAX);
     let store = loaded.open_store(options, reply, events.clone())?;
-    let Loaded { context, sequences, vocab, template, grammars, .. } = loaded;
+    let Loaded { context, sequences, vocab, template, grammars, defaults, .. } = loaded;
     let preparer = Preparer {
         vocab: Arc::clone(&vocab),
         template,
         grammars,
         context: context.context_per_sequence(),
+        defaults,
     };
     let waiting_max = usize::try_from(options.waiting.max(1))?;
     let inbox = Inbox { events, out: out.clone(), clock: Arc::clone(&clock), waiting_max };
@@ -116,6 +121,7 @@ struct Loaded {
     vocab: Arc<Vocab>,
     template: Template,
     grammars: Arc<Grammars>,
+    defaults: Defaults,
     sha256: String,
     arch: String,
 }
@@ -137,7 +143,7 @@ impl Loaded {
             context: context_tokens,
             sequences,
             batch: prefill + sequences,
-            threads: threads(options.threads),
+            threads: threads(options.threads, &options.model),
         };
         let context = Context::new(Arc::clone(&model), context_options)?;
         let vocab = Arc::new(Vocab::new(Arc::clone(&model)));
@@ -150,7 +156,8 @@ impl Loaded {
         let template = Template::new(source, bos, eos, Arc::clone(clock))
             .context("the model's chat template is not valid")?;
         let grammars = Arc::new(Grammars::new(&vocab.environment())?);
-        Ok(Self { context, sequences, vocab, template, grammars, sha256, arch })
+        let defaults = sampling_defaults(&model);
+        Ok(Self { context, sequences, vocab, template, grammars, defaults, sha256, arch })
     }
 
     fn hello(&self) -> Hello {
@@ -191,6 +198,17 @@ impl Loaded {
     }
 }
 
+fn sampling_defaults(model: &Model) -> Defaults {
+    let text = |name: &str| model.meta(&format!("general.sampling.{name}"));
+    let number = |name: &str| text(name)?.parse().ok();
+    Defaults {
+        temperature: number("temp"),
+        top_p: number("top_p"),
+        top_k: text("top_k").and_then(|text| text.parse().ok()),
+        min_p: number("min_p"),
+    }
+}
+
 /// Tokens per sequence, and sequences, that fit the memory for state.
 fn sizes(model: &Model, arch: &str, options: &Options) -> (u32, u32) {
     let number = |key: &str| model.meta_number(&format!("{arch}.{key}"));
@@ -211,9 +229,14 @@ fn sizes(model: &Model, arch: &str, options: &Options) -> (u32, u32) {
     (u32::try_from(context).unwrap_or(u32::MAX), u32::try_from(sequences).unwrap_or(1))
 }
 
-fn threads(wanted: u32) -> u32 {
+/// Threads that compute. Those of a small model would wait for each other longer than they work.
+#[expect(clippy::disallowed_methods, reason = "the process does nothing else yet")]
+fn threads(wanted: u32, model: &Path) -> u32 {
     if wanted > 0 {
         return wanted;
+    }
+    if std::fs::metadata(model).is_ok_and(|file| file.len() < ONE_THREAD_BYTES) {
+        return 1;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(cores).unwrap_or(1)

@@ -3,4 +3,8 @@
 //! Start at [`protocol`].
 #![warn(missing_docs)]
 
+pub mod gguf;
+pub mod model_file;
 pub mod protocol;
+
+pub use model_file::{ModelFile, inspect};

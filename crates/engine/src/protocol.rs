@@ -402,19 +402,23 @@ pub enum ToolChoice {
     },
 }
 
-/// How tokens are drawn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How tokens are drawn. What is absent is as the model file says, else as is said here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
-    /// 0 = greedy.
-    pub temperature: f64,
-    /// Nucleus; 1 = off.
-    pub top_p: f64,
-    /// The most likely tokens only; 0 = off.
-    pub top_k: u32,
-    /// Tokens at least this likely relative to the likeliest; 0 = off.
-    pub min_p: f64,
-    /// Makes drawing repeatable; none = random.
+    /// 0 = greedy; else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus; 1 = off, also if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// The most likely tokens only; 0 = off, also if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Tokens at least this likely relative to the likeliest; 0 = off, also if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    /// Makes drawing repeatable; absent = random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
     /// Subtracted per occurrence in the answer so far.
@@ -422,20 +426,6 @@ pub struct Sampling {
     /// Subtracted once if in the answer so far.
     pub presence_penalty: f64,
     /// Texts that end the answer and are not part of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            seed: None,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            stop: Vec::new(),
-        }
-    }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn sampler(sampling: Sampling) -> Sampler {
-    Sampler::new(&sampling, 1)
+    Sampler::new(&sampling, Defaults::default(), 1)
 }
 
 fn draws(sampling: Sampling, logits: &[f32], mask: Option<&SimpleVob>) -> Vec<Token> {
@@ -16,14 +16,14 @@ fn share(tokens: &[Token], token: Token) -> f64 {
 
 #[test]
 fn greedy_takes_the_likeliest_and_of_equals_the_first() {
-    let mut greedy = sampler(Sampling { temperature: 0.0, ..Sampling::default() });
+    let mut greedy = sampler(Sampling { temperature: Some(0.0), ..Sampling::default() });
     assert_eq!(greedy.sample(&[0.0, 3.0, 3.0, 1.0], None, None), Ok(1));
     assert_eq!(greedy.sample(&[0.0, 3.0, 3.0, 1.0], None, Some(1)), Ok(2));
 }
 
 #[test]
 fn what_is_not_a_number_never_wins() {
-    let mut greedy = sampler(Sampling { temperature: 0.0, ..Sampling::default() });
+    let mut greedy = sampler(Sampling { temperature: Some(0.0), ..Sampling::default() });
     assert_eq!(greedy.sample(&[f32::NAN, -5.0, f32::NAN], None, None), Ok(1));
     assert_eq!(greedy.sample(&[f32::NAN, f32::NEG_INFINITY], None, None), Err(NothingPossible));
     let mut warm = sampler(Sampling::default());
@@ -60,18 +60,18 @@ fn top_k_top_p_and_min_p_cut_the_tail() {
         tokens.dedup();
         assert_eq!(tokens, expected);
     };
-    check(Sampling { top_k: 2, ..Sampling::default() }, &[2, 3]);
-    check(Sampling { top_p: 0.6, ..Sampling::default() }, &[3]);
-    check(Sampling { top_p: 0.7, ..Sampling::default() }, &[2, 3]);
-    check(Sampling { min_p: 0.3, ..Sampling::default() }, &[2, 3]);
-    check(Sampling { top_p: 0.0, ..Sampling::default() }, &[3]);
+    check(Sampling { top_k: Some(2), ..Sampling::default() }, &[2, 3]);
+    check(Sampling { top_p: Some(0.6), ..Sampling::default() }, &[3]);
+    check(Sampling { top_p: Some(0.7), ..Sampling::default() }, &[2, 3]);
+    check(Sampling { min_p: Some(0.3), ..Sampling::default() }, &[2, 3]);
+    check(Sampling { top_p: Some(0.0), ..Sampling::default() }, &[3]);
     check(Sampling::default(), &[0, 1, 2, 3]);
 }
 
 #[test]
 fn a_nucleus_wider_than_what_is_sorted_first_is_whole() {
     let logits = vec![0.0; FIRST_SORTED * 3];
-    let tokens = draws(Sampling { top_p: 0.9, ..Sampling::default() }, &logits, None);
+    let tokens = draws(Sampling { top_p: Some(0.9), ..Sampling::default() }, &logits, None);
     let last = tokens.iter().max().copied().unwrap();
     let (last, most) = (usize::try_from(last).unwrap(), FIRST_SORTED * 3 * 9 / 10);
     assert!(last > FIRST_SORTED && last <= most, "{last}");
@@ -80,7 +80,7 @@ fn a_nucleus_wider_than_what_is_sorted_first_is_whole() {
 #[test]
 fn penalties_count_what_was_said() {
     let mut sampler = sampler(Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         frequency_penalty: 1.0,
         presence_penalty: 0.5,
         ..Sampling::default()
