@@ -104,10 +104,13 @@ fn long_files_warn_then_fail() {
 
 #[test]
 fn lines_fit() {
-    let text =
-        format!("{}\n{}\n// https://{}\n", "ä".repeat(100), "x".repeat(101), "x".repeat(101));
+    let wide = "x".repeat(101);
+    let narrow = "ä".repeat(100);
+    let text = format!("{narrow}\n  // {wide}\n// https://{wide}\n\"{wide}\n{wide}\"\n");
     let tree = Tree::of(&[("crates/a/src/a.rs", &text), ("crates/a/src/a/tests.rs", &text)]);
-    assert_eq!(places(&sizes::check_widths(&tree)), ["crates/a/src/a.rs:2"]);
+    let findings = sizes::check_widths(&tree);
+    assert_eq!(places(&findings), ["crates/a/src/a.rs:2", "crates/a/src/a.rs:4"]);
+    assert_eq!(findings.iter().map(|f| f.warning).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
