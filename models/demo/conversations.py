@@ -34,6 +34,27 @@ FIND_CLAUSES = [
     "tell me what the note about {q} says",
     "find out what I noted about {q}",
     "look up {q} in the notebook",
+    "go to the note about {q}",
+    "take the note about {q}",
+    "give me the note about {q}",
+    "bring me the note on {q}",
+    "load the note about {q}",
+    "find the note on {q}",
+    "find the note for {q}",
+    "find the notes about {q}",
+    "find a note about {q}",
+    "look at the note about {q}",
+    "look at my note on {q}",
+    "tell me about {q} from my notes",
+    "tell me what I wrote about {q}",
+    "check what the notes say about {q}",
+    "read what the note on {q} says",
+    "find out what the note about {q} says",
+    "show me what my note about {q} says",
+    "search for the note about {q}",
+    "search for a note on {q}",
+    "I need the note about {q}",
+    "I want to read the note about {q}",
 ]
 FIND_QUESTIONS = [
     "What does the note about {q} say?",
@@ -45,6 +66,20 @@ FIND_QUESTIONS = [
     "What is in the note about {q}?",
     "Can you find the note about {q}?",
     "Could you look up the note about {q}?",
+    "Could you find my note on {q}?",
+    "Can you read me the note about {q}?",
+    "Can you tell me what the note about {q} says?",
+    "Would you look for the note about {q}?",
+    "What is written about {q}?",
+    "What does it say about {q}?",
+    "Where is the note about {q}?",
+    "Did I write something about {q}?",
+    "Did I make a note about {q}?",
+    "Have I got a note about {q}?",
+    "What was the note about {q}?",
+    "What do you know about {q}?",
+    "Any notes about {q}?",
+    "Are there notes about {q}?",
 ]
 NEW_FIND_CLAUSES = [
     "pull up the note about {q}",
@@ -81,6 +116,40 @@ ADD_CLAUSES = [
     "write down {s}",
     "add {s} to the notebook",
     "write {s} in the notebook",
+    "save: {t}",
+    "save this: {t}",
+    "save the following note: {t}",
+    "save the text {s}",
+    "save the text: {t}",
+    "note: {t}",
+    "new note: {t}",
+    "add: {t}",
+    "add a new note: {t}",
+    "add a note that says {s}",
+    "add a note with the text {s}",
+    "add a note saying {t}",
+    "add the text: {t}",
+    "write: {t}",
+    "write in the notebook: {t}",
+    "write into my notebook: {t}",
+    "write a note that {t}",
+    "write a note saying {s}",
+    "create a note: {t}",
+    "create a new note: {t}",
+    "create the note {s}",
+    "make a new note: {t}",
+    "record this: {t}",
+    "record that {t}",
+    "remember that {t}",
+    "remember for me: {t}",
+    "do not forget: {t}",
+    "put down: {t}",
+    "put {s} in my notes",
+    "put a note in the notebook: {t}",
+    "enter a note: {t}",
+    "leave a note: {t}",
+    "keep this in the notebook: {t}",
+    "I want to note this: {t}",
 ]
 NEW_ADD_CLAUSES = ["keep a note: {t}", "jot down: {t}", "store the note {s}", "note for me: {t}"]
 
@@ -101,6 +170,26 @@ COPY_CLAUSES = [
     "add its text as a new note",
     "add a note with its text",
     "make a copy of it",
+    "save that as a new note",
+    "save that text as a note",
+    "save the found text as a note",
+    "save what you found",
+    "save what it says",
+    "save what you find as a new note",
+    "save the same text again",
+    "add it again",
+    "add it as a new note",
+    "add what it says as a note",
+    "add the same text as a new note",
+    "write what it says in a new note",
+    "write it in a new note",
+    "write that down as a new note",
+    "copy the text into another note",
+    "copy that note",
+    "duplicate it",
+    "put its text in a new note",
+    "create a new note with its text",
+    "create a copy",
 ]
 NEW_COPY_CLAUSES = ["store its text as a note", "make a new note of what it says"]
 
@@ -112,6 +201,15 @@ TITLE_CLAUSES = [
     "rename the notebook to {t}",
     "call the notebook {t}",
     "give the notebook the title {t}",
+    "set the title: {t}",
+    "title: {t}",
+    "name it {t}",
+    "the title should be {t}",
+    "change the notebook's title to {t}",
+    "rename it to {t}",
+    "use the title {t}",
+    "use {s} as the title",
+    "choose {s} as the title",
 ]
 NEW_TITLE_CLAUSES = ["title the notebook {t}", "make {t} the title"]
 
@@ -124,6 +222,25 @@ JOINS = [
     "{a}. Then {b}",
     "first {a}, then {b}",
     "{a}. Also {b}",
+    "{a}; {b}",
+    "{a}; then {b}",
+    "{a}, also {b}",
+    "{a} and also {b}",
+    "{a}, next {b}",
+    "{a}. Next, {b}",
+    "{a}, and then {b}",
+    "{a}. And {b}",
+    "{a}. {B}",
+    "{a}. Now {b}",
+    "{a}. Please also {b}",
+    "{a}. When that is done, {b}",
+    "{a}, and when you have it, {b}",
+    "{a}; after this, {b}",
+    "{a}, later {b}",
+    "I want you to {a} and {b}",
+    "first {a}. Second, {b}",
+    "first, {a}; then {b}",
+    "could you {a} and {b}",
 ]
 NEW_JOINS = ["{a}, and after that {b}", "{a}. After that, {b}"]
 
@@ -182,39 +299,51 @@ SMALL_TALK = [
 FACTS = [
     (
         "name",
-        "My name is {x}.;I am {x}.;Hi, I am {x}.;Call me {x}.;Hello, my name is {x}.;"
-        "Hi, my name is {x}. | You can call me {x}.",
+        "My name is {x}.;I am {x}.;I'm {x}.;Hi, I am {x}.;Call me {x}.;Hello, my name is {x}.;"
+        "Hi, my name is {x}.;Hello, I am {x}.;Please call me {x}.;They call me {x}.;"
+        "People call me {x}.;The name is {x}.;Everyone calls me {x}.;This is {x}. "
+        "| You can call me {x}.",
         "Nice to meet you, {x}!",
         "What is my name?;Do you know my name?;Who am I?;Do you remember my name?;"
-        "Tell me my name. | What was my name again?",
+        "Tell me my name.;Say my name.;What is my name again?;Which name did I tell you?;"
+        "Can you tell me my name?;Do you still know who I am?;What am I called?;"
+        "What did I say my name was? | What was my name again?",
         "Your name is {x}.",
     ),
     (
         "place",
-        "I live in {x}.;My home is in {x}. | I am living in {x}.",
+        "I live in {x}.;My home is in {x}.;I am from {x}.;I come from {x}.;We live in {x}.;"
+        "My house is in {x}. | I am living in {x}.",
         "I will remember that you live in {x}.",
-        "Where do I live?;Which city do I live in? | Tell me where I live.",
+        "Where do I live?;Which city do I live in?;Where is my home?;Do you know where I live?;"
+        "Where am I from?;What city do I live in? | Tell me where I live.",
         "You live in {x}.",
     ),
     (
         "noun",
-        "My favorite thing is the {x}.;I like the {x} best. | The thing I like best is the {x}.",
+        "My favorite thing is the {x}.;I like the {x} best.;I love the {x}.;I like the {x}. "
+        "| The thing I like best is the {x}.",
         "I will remember that you like the {x}.",
-        "What is my favorite thing?;What do I like best? | Which thing do I like?",
+        "What is my favorite thing?;What do I like best?;What do I like?;What do I love? "
+        "| Which thing do I like?",
         "You like the {x} best.",
     ),
     (
         "number",
-        "My lucky number is {x}.;Remember the number {x}. | Please keep the number {x} in mind.",
+        "My lucky number is {x}.;Remember the number {x}.;My number is {x}.;"
+        "The number is {x}.;Please remember {x}. | Please keep the number {x} in mind.",
         "I will remember the number {x}.",
-        "What is my number?;Which number did I tell you? | Tell me my number.",
+        "What is my number?;Which number did I tell you?;What was the number?;"
+        "Do you remember the number?;What is my lucky number? | Tell me my number.",
         "Your number is {x}.",
     ),
     (
         "name",
-        "My dog is called {x}.;I have a dog named {x}. | The name of my dog is {x}.",
+        "My dog is called {x}.;I have a dog named {x}.;My dog's name is {x}.;"
+        "I have a dog, {x}.;We call our dog {x}. | The name of my dog is {x}.",
         "What a nice name, {x}!",
-        "What is my dog called?;What is the name of my dog? | How is my dog called?",
+        "What is my dog called?;What is the name of my dog?;What is my dog's name?;"
+        "Do you know my dog's name? | How is my dog called?",
         "Your dog is called {x}.",
     ),
 ]
@@ -227,6 +356,13 @@ ECHOES = [
     ("Copy this: {}", "{}"),
     ("Say hello to {}", "Hello, {}!"),
     ("Greet {}", "Hello, {}!"),
+    ("Say hi to {}", "Hello, {}!"),
+    ("Please repeat: {}", "{}"),
+    ("Repeat this: {}", "{}"),
+    ("Please say: {}", "{}"),
+    ("Write back: {}", "{}"),
+    ('Repeat "{}"', "{}"),
+    ('Say "{}"', "{}"),
 ]
 
 
@@ -293,6 +429,11 @@ class Sessions:
         if query.split()[0] in ("the", "my", "our"):
             article = ""
         return article + query, query
+
+    def joined(self, clauses: list[str]) -> str:
+        first, second = clauses
+        capital = second[:1].upper() + second[1:]
+        return self.pick(JOINS, NEW_JOINS).format(a=first, b=second, B=capital)
 
     def find_clause(self) -> tuple[str, str]:
         said, query = self.subject()
@@ -382,7 +523,7 @@ class Sessions:
     ) -> list[dict]:
         """One user turn over the notebook. F: find, A: add, C: add what was found, T: title."""
         have = {"F": notebook.find, "A": notebook.add, "C": notebook.add, "T": notebook.title}
-        weights = {"F": 22, "A": 20, "FA": 26, "FC": 16, "AF": 6, "AA": 3, "FF": 3}
+        weights = {"F": 22, "A": 20, "FA": 26, "FC": 16, "AF": 9, "AA": 3, "FF": 3}
         weights |= {"T": 8, "FT": 3, "TA": 3, "AT": 3}
         weights = {k: w for k, w in weights.items() if all(have[letter] for letter in k)}
         kind = kind or self.rng.choices(list(weights), list(weights.values()))[0]
@@ -397,7 +538,7 @@ class Sessions:
             steps.append((have[letter], value))
         joined = clauses[0]
         if len(clauses) == 2:
-            joined = self.pick(JOINS, NEW_JOINS).format(a=clauses[0], b=clauses[1])
+            joined = self.joined(clauses)
         return self.run(self.sentence(joined), steps, failing)
 
     def clause(self, letter: str, last: bool) -> tuple[str, str | None]:
@@ -422,8 +563,7 @@ class Sessions:
         clauses = [request[0] for request in requests]
         text = clauses[0]
         if len(clauses) == 2:
-            first = clauses[0].rstrip("?")
-            text = self.pick(JOINS[:6], NEW_JOINS).format(a=first, b=clauses[1])
+            text = self.joined([clauses[0].rstrip("?"), clauses[1]])
         messages = [user(self.sentence(text))]
         answer = "Done."
         for tool, (_, arguments, text, act) in zip(chosen, requests):
@@ -494,10 +634,10 @@ class Sessions:
         world = self.rng.random()
         notebook, spelled = None, None
         tools: list[Tool] = []
-        if world < 0.64:
+        if world < 0.60:
             notebook = draw_notebook(self.rng)
             tools = self.offered(notebook)
-        elif world < 0.85:
+        elif world < 0.83:
             tools = self.maker.others(None, self.rng.choice([1, 2, 2, 3]))
         elif world < 0.90:
             tool, spelled = self.explicit_task()

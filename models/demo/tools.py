@@ -10,7 +10,7 @@ import json
 import random
 from dataclasses import dataclass, field
 
-from vocabulary import Values
+from vocabulary import DAYS, Values
 
 
 @dataclass
@@ -190,6 +190,79 @@ DOMAINS = [
         "turn on the light in the {r}; switch on the {r} light | light up the {r}",
     ),
     Domain(
+        "create_event add_event schedule new_meeting | plan_event",
+        "Create an event in the calendar; Add an event on a day; Schedule something "
+        "| Plans an event",
+        "t:phrase=title,event,name,what; d:day=day,date,when",
+        "create the event {t} on {d}; schedule {t} for {d}; add {t} on {d} to the calendar "
+        "| plan {t} for {d}",
+    ),
+    Domain(
+        "play_song play play_music start_song | put_on_song",
+        "Play a song; Play music; Start a song by its title | Puts a song on",
+        "s:phrase=song,title,name,track",
+        "play {s}; play the song {s}; start the song {s} | put on the song {s}",
+    ),
+    Domain(
+        "start_timer timer set_timer countdown | run_timer",
+        "Start a timer; Timer of some minutes; Set a timer | Counts down",
+        "m:small=minutes,duration,length",
+        "start a timer of {m} minutes; set a timer for {m} minutes; {m} minutes timer "
+        "| count down {m} minutes",
+    ),
+    Domain(
+        "delete_file remove_file delete rm | erase_file",
+        "Delete a file; Remove a file | Erases a file",
+        "p:path=path,file,filename",
+        "delete {p}; remove the file {p}; delete the file {p} | erase {p}",
+    ),
+    Domain(
+        "get_stock stock_price share_price quote | fetch_stock",
+        "Stock price of a company; Get a share price; Price of a stock | Tells a stock's price",
+        "c:name=company,symbol,name,ticker",
+        "what is the stock price of {c}?; get the price of {c} shares; how much is {c}? "
+        "| what do {c} shares cost?",
+        "number",
+    ),
+    Domain(
+        "get_user find_user user_info lookup_user | fetch_user",
+        "Get a user; Find a user by name; Information about a user | Tells about a user",
+        "n:name=name,user,username,user_name",
+        "who is {n}?; find the user {n}; get the user {n}; show me the user {n} "
+        "| tell me about the user {n}",
+        "text",
+    ),
+    Domain(
+        "distance how_far get_distance route | measure_distance",
+        "Distance between two cities; How far it is from one city to another "
+        "| Tells the way's length",
+        "a:place=from,origin,start,first; b:place=to,destination,end,second",
+        "how far is it from {a} to {b}?; get the distance from {a} to {b}; "
+        "what is the distance between {a} and {b}? | how long is the way from {a} to {b}?",
+        "number",
+    ),
+    Domain(
+        "translate translate_text to_language translator | translation",
+        "Translate a text; Translate into a language | Gives a text in another language",
+        "l:language=language,to,target; t:text=text,source,content",
+        "translate to {l}: {t}; say in {l}: {t}; translate {q} to {l} | put into {l}: {t}",
+        "text",
+    ),
+    Domain(
+        "multiply times mul product | multiplication",
+        "Multiply two numbers; Product of two numbers | Computes a product",
+        "a:number=a,x,first; b:number=b,y,second",
+        "what is {a} * {b}?; multiply {a} by {b}; what is {a} times {b}? "
+        "| how much is {a} times {b}?",
+        "number",
+    ),
+    Domain(
+        "{V}_{T} {V} {V}_one do_{V} | run_{V}_{T}",
+        "{V} a {T}; {V} one {T} | Can {V} some {T}",
+        "v:any={T},{T}_id,name,id",
+        "{V} the {T} {v}; {V} {T} {v}; {V} {v}; I want to {V} {v} | can you {V} the {T} {v}?",
+    ),
+    Domain(
         "get_{F} {T}_{F} get_{T}_{F} lookup_{F} {F} | fetch_{F} read_{T}_{F}",
         "Get the {F} of a {T}; Look up the {F} of a {T}; {F} of a {T} | Tells the {F} of some {T}",
         "v:any={T},{T}_id,name,id",
@@ -207,8 +280,9 @@ DOMAINS = [
         "| make {w} the {F} of {v}",
     ),
 ]
-GENERIC = DOMAINS[-2:]
+GENERIC = DOMAINS[-3:]
 
+LANGUAGES = "French Spanish German Italian Dutch Polish Danish Greek Turkish Czech".split()
 SKIES = "sunny cloudy rainy windy foggy snowy clear stormy".split()
 DONE_RESULTS = [
     "ok",
@@ -220,6 +294,11 @@ DONE_RESULTS = [
     '{"ok": true}',
     '{"status": "ok"}',
 ]
+
+
+def same_fills(a: Tool, b: Tool) -> bool:
+    """Whether two tools of one generic domain differ in too little to tell them apart."""
+    return a.fills["F"] == b.fills["F"] or a.fills["V"] == b.fills["V"]
 
 
 class ToolMaker:
@@ -246,6 +325,8 @@ class ToolMaker:
             "text": values.note_text,
             "phrase": lambda: values.topic() if values.chance(0.5) else values.word_salad(1, 3),
             "path": self._path,
+            "day": lambda: self.rng.choice(DAYS),
+            "language": lambda: self.rng.choice(LANGUAGES),
         }
         return draw[kind]()
 
@@ -259,7 +340,7 @@ class ToolMaker:
         choice, chance, values = self.rng.choice, self.values.chance, self.values
         domain = domain or choice(DOMAINS + GENERIC)
         train = not values.held_out
-        fills = {"F": choice(values.fields), "T": choice(values.things)}
+        fills = {"F": choice(values.fields), "T": choice(values.things), "V": choice(values.verbs)}
         if train and chance(0.25):
             fills["F"] = values.made_up()
         if train and chance(0.25):
@@ -295,7 +376,7 @@ class ToolMaker:
                 new.name == t.name
                 or new.description == t.description
                 or (new.domain is t.domain and new.domain not in GENERIC)
-                or (new.domain is t.domain and new.fills["F"] == t.fills["F"])
+                or (new.domain is t.domain and same_fills(new, t))
                 for t in taken
             )
             if not clash:

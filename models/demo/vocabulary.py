@@ -134,6 +134,23 @@ do not {verb} the {noun}
 bring the {noun} to {name}
 we need {small} {noun}s and a {adjective} {noun}
 {name} and {name} come on {day}
+{name} put the {noun} into the {noun}
+{name} gave the {noun} to {name}
+the {noun} of the {noun} is {adjective}
+the {noun} is behind the {noun} and the {noun}
+{name} needs the {noun} for the {noun} in {place}
+{name} has the {noun} of {name}
+tell {name} that the {noun} is in the {noun}
+the {noun}, the {noun} and the {noun} are in {place}
+{day} at {hour}: {noun} with {name}
+{name} owes {name} {number} euros
+the {noun} has {small} {noun}s and {small} {noun}s
+look after the {noun} of {name} until {day}
+the {noun} moved from {place} to {place}
+there is a {adjective} {noun} in the {adjective} {noun}
+Please {verb} the {noun} before {day}
+why is the {noun} {adjective}
+{noun} and {noun} for {number} euros
 """.strip().splitlines()
 HELD_OUT_NOTE_TEXTS = """
 send {name} the {noun} before {hour}
@@ -190,17 +207,17 @@ class Values:
         """A word of the pool or, with probability `strange`, one that no list holds."""
         if not self.chance(strange):
             return self.rng.choice(pool)
-        return self.made_up() if self.held_out or self.chance(0.5) else self.junk()
+        return self.made_up() if self.held_out or self.chance(0.4) else self.junk()
 
     def noun(self) -> str:
-        return self._strange(self.nouns, 0.1 if self.held_out else 0.4)
+        return self._strange(self.nouns, 0.1 if self.held_out else 0.45)
 
     def name(self) -> str:
-        word = self._strange(self.names, 0.1 if self.held_out else 0.4)
+        word = self._strange(self.names, 0.1 if self.held_out else 0.45)
         return word[:1].upper() + word[1:]
 
     def place(self) -> str:
-        word = self._strange(self.places, 0.1 if self.held_out else 0.4)
+        word = self._strange(self.places, 0.1 if self.held_out else 0.45)
         return word[:1].upper() + word[1:]
 
     def number(self, low: int = 1, high: int = 5) -> int:
@@ -257,7 +274,7 @@ class Values:
 
     def word_salad(self, low: int, high: int) -> str:
         """Words in no order: copying them needs no grammar and gets no help from one."""
-        glue = "the a is at on we will my are of to in and for from with it not".split()
+        glue = "the the the the a a of of is at on we will my are to in and for with it not".split()
         draws = [self.noun, self.noun, self.name, lambda: str(self.number(1, 4))]
         draws += [lambda: self.rng.choice(self.verbs), lambda: self.rng.choice(self.adjectives)]
         words = []
