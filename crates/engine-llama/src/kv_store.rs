@@ -110,15 +110,7 @@ impl KvStore {
     }
 
     fn path(&self, owner: &Owner) -> PathBuf {
-        let account = blake3::hash(owner.account.as_bytes());
-        // Accounts are ids; anything else (and anything that a file system might read as more) is hashed.
-        let plain = !owner.account.is_empty()
-            && owner.account.len() <= 64
-            && owner.account.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let account =
-            if plain { owner.account.clone() } else { format!("h-{}", account.to_hex()) };
-        let session = blake3::hash(owner.session.as_bytes()).to_hex();
-        self.folder.join(account).join(format!("{session}.kv"))
+        engine::session_file::path(&self.folder, &owner.account, &owner.session)
     }
 
     /// Writes a session's state; the old one stays until the new one is whole.

@@ -3,8 +3,13 @@
 //! Start at [`protocol`].
 #![warn(missing_docs)]
 
+pub mod execute;
 pub mod gguf;
 pub mod model_file;
 pub mod protocol;
+pub mod session_file;
+pub mod supervisor;
 
+pub use execute::LocalModels;
+pub use supervisor::{Engine, Engines, Options};
 pub use model_file::{ModelFile, inspect};

@@ -1,0 +1,122 @@
+//! The neutral conversation as a request to an engine. What it can't say is refused by name.
+
+use types::clock::Monotonic;
+use types::conversation::{Conversation, Message, OutputShape, Part, Role};
+use types::{Attempt, CallKind, ErrorCode, Failure};
+
+use crate::protocol::{ChatMessage, Generate, Sampling, Tool, ToolCall, ToolChoice};
+
+/// The request of an attempt. `now` is the monotonic clock, from which the deadline counts.
+///
+/// # Errors
+/// A 400 naming what a local model can't be told.
+pub(super) fn from_attempt(attempt: &Attempt, now: Monotonic) -> Result<Generate, Failure> {
+    let call = &attempt.call;
+    let CallKind::Model(model) = &call.kind else {
+        return Err(Failure::new(ErrorCode::Internal, "not a model Call"));
+    };
+    if model.head.choices > 1 {
+        return Err(Failure::unsupported("n", "a local model gives one answer per request"));
+    }
+    let conversation = model.neutral()?;
+    let mut request = from_conversation(&conversation)?;
+    request.account = call.principal.account.to_string();
+    request.session = call.session.as_ref().map(ToString::to_string);
+    let caps = [attempt.output_cap, conversation.output_cap, attempt.target.output_tokens_max];
+    let cap = caps.into_iter().flatten().min();
+    request.max_tokens = cap.map(|cap| u32::try_from(cap).unwrap_or(u32::MAX));
+    let left = call.deadline.map(|deadline| deadline.saturating_sub(now));
+    request.deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    Ok(request)
+}
+
+/// The parts of a request that the conversation says.
+///
+/// # Errors
+/// A 400 naming what a local model can't be told.
+pub(super) fn from_conversation(conversation: &Conversation) -> Result<Generate, Failure> {
+    let mut messages = Vec::with_capacity(conversation.messages.len());
+    for (index, message) in conversation.messages.iter().enumerate() {
+        push_message(message, index, &mut messages)?;
+    }
+    let tools = conversation.tools.iter().map(|tool| Tool {
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        parameters: tool.parameters.clone(),
+    });
+    let sampling = &conversation.sampling;
+    Ok(Generate {
+        messages,
+        tools: tools.collect(),
+        tool_choice: match &conversation.tool_choice {
+            types::conversation::ToolChoice::Auto => ToolChoice::Auto,
+            types::conversation::ToolChoice::None => ToolChoice::None,
+            types::conversation::ToolChoice::Required => ToolChoice::Required,
+            types::conversation::ToolChoice::Named { name } => {
+                ToolChoice::Named { name: name.clone() }
+            }
+        },
+        parallel_tool_calls: conversation.parallel_tool_calls.unwrap_or(true),
+        schema: match &conversation.output_shape {
+            OutputShape::Text => None,
+            OutputShape::JsonObject => Some(serde_json::json!({"type": "object"})),
+            OutputShape::JsonSchema { schema, .. } => Some(schema.clone()),
+        },
+        sampling: Sampling {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: sampling.top_k,
+            min_p: None,
+            seed: sampling.seed,
+            frequency_penalty: sampling.frequency_penalty.unwrap_or(0.0),
+            presence_penalty: sampling.presence_penalty.unwrap_or(0.0),
+            stop: sampling.stop.clone(),
+        },
+        ..Generate::default()
+    })
+}
+
+/// Appends a message, and each tool result as a message of its own, as templates expect it.
+fn push_message(
+    message: &Message,
+    index: usize,
+    messages: &mut Vec<ChatMessage>,
+) -> Result<(), Failure> {
+    let role = match message.role {
+        Role::System => "system",
+        Role::Developer => "developer",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    };
+    let mut own = ChatMessage { role: role.to_owned(), ..ChatMessage::default() };
+    let mut results = Vec::new();
+    for part in &message.parts {
+        match part {
+            Part::Text { text } | Part::Refusal { text } => own.content.push_str(text),
+            Part::Reasoning { text, .. } => own.reasoning.push_str(text),
+            Part::ToolCall(call) => own.tool_calls.push(ToolCall {
+                id: call.id.clone(),
+                name: call.name.clone(),
+                arguments: call.arguments.clone(),
+            }),
+            Part::ToolResult { call_id, text, .. } => results.push(ChatMessage {
+                role: "tool".to_owned(),
+                content: text.clone(),
+                tool_call_id: Some(call_id.clone()),
+                ..ChatMessage::default()
+            }),
+            Part::Media { kind, .. } => {
+                let param = format!("messages[{index}].content");
+                let message = format!("this local model takes text; it can't be given {kind}");
+                return Err(Failure::unsupported(param, message));
+            }
+        }
+    }
+    let has_own = !(own.content.is_empty() && own.reasoning.is_empty() && own.tool_calls.is_empty());
+    if has_own || results.is_empty() {
+        messages.push(own);
+    }
+    messages.append(&mut results);
+    Ok(())
+}

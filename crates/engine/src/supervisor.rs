@@ -1,0 +1,393 @@
+//! Keeps one `holdfast-engine` per loaded model, started when it is first asked for.
+//!
+//! The parent listens on a socket in a folder that only it can read, starts the child through [`Launch`], and takes
+//! exactly one connection. When a child ends, everything in flight on it fails at once and says so, and the next is
+//! started: at once the first time, then after 100 ms, doubling up to 30 s; a minute of life makes it the first time
+//! again. Meanwhile callers get [`Error::Unavailable`] with the time that is left. A child that speaks another
+//! protocol is refused by name and not started again and again.
+//!
+//! It must not know Calls, accounts' rights or formats: that is [`crate::execute`].
+
+mod child;
+mod connection;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::clock::{Monotonic, SharedClock};
+use types::launch::Launch;
+
+use crate::model_file::ModelFile;
+use crate::session_file;
+use crate::protocol::{EngineFailure, FailureCode, Generate, LoadedModel, Stats};
+pub use connection::{Event, Generation};
+use connection::Connection;
+
+/// How engines are run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The engine's program.
+    pub program: PathBuf,
+    /// Folder in which sockets are made: short, as a socket's whole path has at most 107 bytes, and on a local disk.
+    pub socket_folder: PathBuf,
+    /// Folder of session state; a folder per model is made in it. `None`: state is kept in memory only.
+    pub kv_folder: Option<PathBuf>,
+    /// Bytes of session state on disk, per model.
+    pub kv_disk_bytes: u64,
+    /// Bytes of session state in memory, per model.
+    pub kv_memory_bytes: u64,
+    /// Conversations that are decoded at once, per model.
+    pub sequences: u32,
+    /// The most tokens of one conversation; 0 = what the model was trained for.
+    pub context_tokens: u32,
+    /// Threads per engine; 0 = one per core, or one for a small model.
+    pub threads: u32,
+    /// Requests that may wait for a sequence, per model.
+    pub waiting: u32,
+    /// Time in which a model must be loaded.
+    pub start_within: Duration,
+    /// The environment of the engine.
+    pub env: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("holdfast-engine"),
+            socket_folder: std::env::temp_dir(),
+            kv_folder: None,
+            kv_disk_bytes: 8 * 1024 * 1024 * 1024,
+            kv_memory_bytes: 2 * 1024 * 1024 * 1024,
+            sequences: 8,
+            context_tokens: 0,
+            threads: 0,
+            waiting: 64,
+            start_within: Duration::from_secs(120),
+            env: Vec::new(),
+        }
+    }
+}
+
+/// The first wait before a child is started again, after one that was started at once.
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait.
+const RESTART_LONGEST: Duration = Duration::from_secs(30);
+/// A child that lived so long was well.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A child that is told to stop has this long to save its sessions.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What went wrong.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine is not up; try again after the time that is named.
+    #[error("the engine of this model is not up: {reason}")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// Why, for the log and for operators.
+        reason: Arc<str>,
+    },
+    /// The child speaks another protocol: the two programs are not of one build.
+    #[error("holdfast-engine speaks protocol {theirs}, this holdfast speaks {ours}: build both again")]
+    Protocol {
+        /// The child's number.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// The engine ended while it worked on the request. Nothing of it is known.
+    #[error("the engine ended while it worked on this")]
+    Lost,
+    /// The engine's own answer.
+    #[error("{}", .0.message)]
+    Refused(EngineFailure),
+    /// This node is stopping.
+    #[error("this node is stopping")]
+    Stopping,
+}
+
+/// All engines of a node, by model.
+#[derive(Debug)]
+pub struct Engines {
+    shared: Arc<Shared>,
+    engines: Mutex<HashMap<String, Arc<Engine>>>,
+}
+
+/// What engines have in common.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    launch: Arc<dyn Launch>,
+    clock: SharedClock,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Engines {
+    /// No engine runs yet.
+    pub fn new(options: Options, launch: Arc<dyn Launch>, clock: SharedClock) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let shared = Arc::new(Shared { options, launch, clock, tasks, stop });
+        Self { shared, engines: Mutex::default() }
+    }
+
+    /// The engine of a model; it is started when it is first asked something. Must be called within a Tokio runtime.
+    pub fn engine(&self, model: &ModelFile) -> Arc<Engine> {
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Engine::new(Arc::clone(&self.shared), model.clone());
+        Arc::clone(engines.entry(model.sha256.clone()).or_insert_with(make))
+    }
+
+    /// The engine of a model, if it was ever asked for.
+    pub fn running(&self, sha256: &str) -> Option<Arc<Engine>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).get(sha256).cloned()
+    }
+
+    /// Forgets a session everywhere: on the engines that are up, and in the files of those that are not.
+    ///
+    /// # Errors
+    /// An engine ended meanwhile, or a file can't be deleted; asking again is safe.
+    pub async fn drop_session(&self, account: &str, session: &str) -> Result<(), Error> {
+        let engines: Vec<_> = {
+            let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+            engines.values().cloned().collect()
+        };
+        let mut asked = Vec::new();
+        for engine in engines {
+            if engine.is_up() {
+                engine.drop_session(account, session).await?;
+                asked.push(engine.model.sha256.clone());
+            }
+        }
+        let Some(folder) = &self.shared.options.kv_folder else { return Ok(()) };
+        let delete = session_file::delete_except(folder, &asked, account, session);
+        delete.await.map_err(|error| Error::unavailable(format!("a state file stays: {error}")))
+    }
+
+    /// Stops every engine, each after it has saved its sessions, and waits for that.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// What a model's engine does at the moment.
+#[derive(Clone, Debug)]
+enum State {
+    /// Nobody has asked for anything.
+    Idle,
+    /// It loads its model.
+    Starting,
+    /// It serves.
+    Up(Arc<Connection>),
+    /// It will be started again at that time.
+    Down { until: Monotonic, error: Error },
+    /// It can't be used, and starting it again can't help.
+    Unusable(Error),
+}
+
+/// One model's engine.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    model: ModelFile,
+    state: watch::Sender<State>,
+    /// Whether the task that keeps the child was started.
+    kept: Mutex<bool>,
+}
+
+impl Engine {
+    fn new(shared: Arc<Shared>, model: ModelFile) -> Arc<Self> {
+        let (state, _) = watch::channel(State::Idle);
+        Arc::new(Self { shared, model, state, kept: Mutex::new(false) })
+    }
+
+    /// The model's file.
+    pub fn model(&self) -> &ModelFile {
+        &self.model
+    }
+
+    /// Whether it serves now.
+    pub fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(connection) if connection.is_open())
+    }
+
+    /// What the engine has loaded; it is started for that if needed.
+    ///
+    /// # Errors
+    /// It is not up and can't be started now.
+    pub async fn loaded(self: &Arc<Self>) -> Result<LoadedModel, Error> {
+        Ok(self.connection().await?.hello().model.clone())
+    }
+
+    /// Starts a generation. The request's id and window are set here. Dropping the [`Generation`] cancels it.
+    ///
+    /// # Errors
+    /// The engine is not up and can't be started now.
+    pub async fn generate(self: &Arc<Self>, request: Generate) -> Result<Generation, Error> {
+        self.connection().await?.generate(request)
+    }
+
+    /// Writes every held session to disk, and ends when that is done.
+    ///
+    /// # Errors
+    /// The engine is not up, or ended.
+    pub async fn flush(self: &Arc<Self>) -> Result<(), Error> {
+        self.connection().await?.flush().await
+    }
+
+    /// Forgets a session, in memory and on disk.
+    ///
+    /// # Errors
+    /// The engine is not up, or ended.
+    pub async fn drop_session(self: &Arc<Self>, account: &str, session: &str) -> Result<(), Error> {
+        self.connection().await?.drop_session(account, session).await
+    }
+
+    /// The engine's figures.
+    ///
+    /// # Errors
+    /// The engine is not up, or ended.
+    pub async fn stats(self: &Arc<Self>) -> Result<Stats, Error> {
+        self.connection().await?.stats().await
+    }
+
+    /// Process id of the child's guard, while there is a child; for operators and for suites that kill it.
+    pub fn guard_pid(&self) -> Option<u32> {
+        match &*self.state.borrow() {
+            State::Up(connection) => Some(connection.guard_pid()),
+            State::Idle | State::Starting | State::Down { .. } | State::Unusable(_) => None,
+        }
+    }
+
+    /// The connection to a child that is up; waits while one loads its model.
+    async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+        self.keep();
+        let mut state = self.state.subscribe();
+        loop {
+            match &*state.borrow_and_update() {
+                State::Up(connection) if connection.is_open() => return Ok(Arc::clone(connection)),
+                State::Unusable(error) => return Err(error.clone()),
+                State::Down { until, error } => {
+                    let left = until.saturating_sub(self.shared.clock.monotonic());
+                    if !left.is_zero() {
+                        return Err(error.with_wait(left));
+                    }
+                }
+                // It was lost and its keeper has not noticed yet.
+                State::Up(_) | State::Idle | State::Starting => {}
+            }
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return Err(Error::Stopping) },
+                () = self.shared.stop.cancelled() => return Err(Error::Stopping),
+            }
+        }
+    }
+
+    /// Starts the task that keeps the child, once.
+    fn keep(self: &Arc<Self>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*kept {
+            *kept = true;
+            let engine = Arc::clone(self);
+            self.shared.tasks.spawn(async move { engine.run().await });
+        }
+    }
+
+    /// Keeps a child until the node stops.
+    async fn run(self: Arc<Self>) {
+        let mut failures = 0;
+        while !self.shared.stop.is_cancelled() {
+            self.state.send_replace(State::Starting);
+            let error = match child::start(&self.shared, &self.model).await {
+                Ok(child) => {
+                    let began = self.shared.clock.monotonic();
+                    self.state.send_replace(State::Up(child.connection()));
+                    child.live(&self.shared).await;
+                    let lived = self.shared.clock.monotonic().saturating_sub(began);
+                    if lived >= WELL_AFTER {
+                        failures = 0;
+                    }
+                    Error::unavailable("it ended and is being started again")
+                }
+                Err(error @ Error::Protocol { .. }) => {
+                    tracing::error!(model = %self.model.sha256, %error, "the engine is refused");
+                    self.state.send_replace(State::Unusable(error));
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(model = %self.model.sha256, %error, "the engine did not start");
+                    // What did not come up once does not get a second try at once.
+                    failures = failures.max(1);
+                    error
+                }
+            };
+            if self.shared.stop.is_cancelled() {
+                break;
+            }
+            self.wait_to_restart(failures, error).await;
+            failures += 1;
+        }
+        self.state.send_replace(State::Unusable(Error::Stopping));
+    }
+
+    async fn wait_to_restart(&self, failures: u32, error: Error) {
+        let wait = restart_wait(failures);
+        if wait.is_zero() {
+            return;
+        }
+        let until = self.shared.clock.monotonic().saturating_add(wait);
+        self.state.send_replace(State::Down { until, error });
+        tokio::select! {
+            () = self.shared.clock.sleep(wait) => {}
+            () = self.shared.stop.cancelled() => {}
+        }
+    }
+}
+
+/// How long to wait before a child is started again that has failed so often before.
+fn restart_wait(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => {
+            let factor = 2u32.saturating_pow(doublings);
+            RESTART_FIRST.saturating_mul(factor).min(RESTART_LONGEST)
+        }
+    }
+}
+
+impl Error {
+    fn unavailable(reason: impl Into<Arc<str>>) -> Self {
+        Self::Unavailable { retry_after: RESTART_FIRST, reason: reason.into() }
+    }
+
+    fn with_wait(&self, wait: Duration) -> Self {
+        match self {
+            Self::Unavailable { reason, .. } => {
+                Self::Unavailable { retry_after: wait, reason: Arc::clone(reason) }
+            }
+            Self::Protocol { .. } | Self::Lost | Self::Refused(_) | Self::Stopping => self.clone(),
+        }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Lost | Self::Stopping => true,
+            Self::Protocol { .. } => false,
+            Self::Refused(failure) => failure.retryable,
+        }
+    }
+}
+
+/// A failure that the child reports when it stops in good order counts as a lost child, not as the request's fault.
+fn is_stopping(failure: &EngineFailure) -> bool {
+    failure.code == FailureCode::ShuttingDown
+}

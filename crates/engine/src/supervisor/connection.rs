@@ -1,0 +1,351 @@
+//! A connection to a child: requests go out one after another, what comes back is sorted by request.
+//!
+//! Each request has a channel of its own that has room for everything its window lets the child send, so sorting
+//! never waits for a slow reader. A child that sends more than that, or what is no message, is broken: its
+//! connection is closed.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Error, is_stopping};
+use crate::protocol::codec::{FrameError, read_async, write_async};
+use crate::protocol::{
+    FromEngine, Generate, Hello, Piece, ReusedFrom, Stats, StopReason, ToEngine, TokenUsage,
+};
+
+/// Deltas of one request that may be on their way.
+const WINDOW: u32 = 64;
+/// Deltas after which the child is told that they were taken.
+const ACK_EVERY: u32 = WINDOW / 4;
+/// Messages of one request beside its deltas: started, done or failed, and one to spare.
+const OTHER_MESSAGES: usize = 4;
+/// Messages that may wait to be written; also bounds the requests that wait here.
+const OUTGOING_MAX: usize = 1_024;
+
+type Pending = Mutex<HashMap<u64, mpsc::Sender<FromEngine>>>;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    hello: Hello,
+    guard_pid: u32,
+    next_id: AtomicU64,
+    pending: Pending,
+    outgoing: mpsc::Sender<ToEngine>,
+    /// Nothing comes or goes any more.
+    closed: CancellationToken,
+    /// Nothing more is asked.
+    hung_up: CancellationToken,
+}
+
+impl Connection {
+    /// Begins to read and write.
+    pub(super) fn open(
+        stream: UnixStream,
+        hello: Hello,
+        guard_pid: u32,
+        tasks: &TaskTracker,
+    ) -> Arc<Self> {
+        let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
+        let connection = Arc::new(Self {
+            hello,
+            guard_pid,
+            next_id: AtomicU64::new(1),
+            pending: Mutex::default(),
+            outgoing,
+            closed: CancellationToken::new(),
+            hung_up: CancellationToken::new(),
+        });
+        let (read_half, write_half) = stream.into_split();
+        tasks.spawn(Arc::clone(&connection).read(read_half));
+        tasks.spawn(Arc::clone(&connection).write(write_half, to_write));
+        connection
+    }
+
+    /// What the child said first.
+    pub(super) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Process id of the child's guard.
+    pub(super) fn guard_pid(&self) -> u32 {
+        self.guard_pid
+    }
+
+    /// Whether requests can be sent.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closed.is_cancelled() && !self.hung_up.is_cancelled()
+    }
+
+    /// Ends when nothing comes any more.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Everything in flight is lost.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Asks nothing more; what is in flight may still be answered.
+    pub(super) fn hang_up(&self) {
+        self.hung_up.cancel();
+    }
+
+    /// Starts a generation.
+    pub(super) fn generate(self: &Arc<Self>, mut request: Generate) -> Result<Generation, Error> {
+        let (id, events) = self.enlist(WINDOW as usize + OTHER_MESSAGES);
+        request.id = id;
+        request.window = WINDOW;
+        let generation =
+            Generation { connection: Arc::clone(self), id, events, taken: 0, over: false };
+        let sent = self.outgoing.try_send(ToEngine::Generate(Box::new(request)));
+        sent.map_err(|_full_or_closed| self.no_room())?;
+        Ok(generation)
+    }
+
+    fn no_room(&self) -> Error {
+        if self.is_open() {
+            Error::unavailable("too many requests wait to be sent")
+        } else {
+            Error::Lost
+        }
+    }
+
+    /// Writes every held session to disk.
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        self.ask(|id| ToEngine::Flush { id }).await.map(|_flushed| ())
+    }
+
+    /// Forgets a session.
+    pub(super) async fn drop_session(&self, account: &str, session: &str) -> Result<(), Error> {
+        let (account, session) = (account.to_owned(), session.to_owned());
+        let dropped = self.ask(|id| ToEngine::Drop { id, account, session }).await;
+        dropped.map(|_dropped| ())
+    }
+
+    /// The child's figures.
+    pub(super) async fn stats(&self) -> Result<Stats, Error> {
+        match self.ask(|id| ToEngine::Stats { id }).await? {
+            FromEngine::Stats { stats, .. } => Ok(stats),
+            _ => Err(Error::Lost),
+        }
+    }
+
+    async fn ask(&self, message: impl FnOnce(u64) -> ToEngine) -> Result<FromEngine, Error> {
+        let (id, mut answers) = self.enlist(1);
+        let sent = self.outgoing.send(message(id)).await;
+        sent.map_err(|_closed| Error::Lost)?;
+        let answer = tokio::select! {
+            answer = answers.recv() => answer,
+            () = self.closed.cancelled() => None,
+        };
+        self.strike(id);
+        match answer {
+            Some(FromEngine::Failed { failure, .. }) => Err(Error::Refused(failure)),
+            Some(answer) => Ok(answer),
+            None => Err(Error::Lost),
+        }
+    }
+
+    fn enlist(&self, room: usize) -> (u64, mpsc::Receiver<FromEngine>) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = mpsc::channel(room);
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        if self.closed.is_cancelled() {
+            // Closed meanwhile: whoever closed it may have looked before this was there.
+            self.strike(id);
+        }
+        (id, receiver)
+    }
+
+    fn strike(&self, id: u64) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id).is_some()
+    }
+
+    async fn read(self: Arc<Self>, half: OwnedReadHalf) {
+        let mut reader = BufReader::new(half);
+        loop {
+            let message = tokio::select! {
+                message = read_async(&mut reader) => message,
+                () = self.closed.cancelled() => break,
+            };
+            match message {
+                Ok(Some(message)) => {
+                    if !self.sort(message) {
+                        tracing::error!("an engine sent what nobody asked for; it is dropped");
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "an engine sent what is no message; it is dropped");
+                    break;
+                }
+            }
+        }
+        self.close();
+    }
+
+    /// Gives a message to whom it is for; `false` if there was no room, which the protocol rules out.
+    fn sort(&self, message: FromEngine) -> bool {
+        let (id, last) = match &message {
+            FromEngine::Hello(_) => return false,
+            FromEngine::Started { id, .. } | FromEngine::Delta { id, .. } => (*id, false),
+            FromEngine::Done { id, .. }
+            | FromEngine::Failed { id, .. }
+            | FromEngine::Flushed { id }
+            | FromEngine::Dropped { id }
+            | FromEngine::Stats { id, .. } => (*id, true),
+        };
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for it any more: it was cancelled.
+        let Some(to) = pending.get(&id) else { return true };
+        let taken = match to.try_send(message) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => false,
+        };
+        if last {
+            pending.remove(&id);
+        }
+        taken
+    }
+
+    async fn write(self: Arc<Self>, half: OwnedWriteHalf, mut to_write: mpsc::Receiver<ToEngine>) {
+        let mut writer = BufWriter::new(half);
+        let written = tokio::select! {
+            written = write_all(&mut writer, &mut to_write) => written,
+            () = self.closed.cancelled() => return,
+            // Dropping the write half is what the child sees as the end.
+            () = self.hung_up.cancelled() => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "writing to an engine");
+            self.close();
+        }
+    }
+}
+
+async fn write_all(
+    writer: &mut BufWriter<OwnedWriteHalf>,
+    to_write: &mut mpsc::Receiver<ToEngine>,
+) -> Result<(), FrameError> {
+    while let Some(message) = to_write.recv().await {
+        match write_async(writer, &message).await {
+            // It was refused before a byte of it was written.
+            Err(error @ FrameError::Size { .. }) => tracing::warn!(%error, "a request is too large"),
+            written => written?,
+        }
+        if to_write.is_empty() {
+            writer.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+/// A generation in progress: a stream of events that ends with `Done` or an error. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Generation {
+    connection: Arc<Connection>,
+    id: u64,
+    events: mpsc::Receiver<FromEngine>,
+    /// Deltas taken and not acknowledged.
+    taken: u32,
+    over: bool,
+}
+
+/// What happens in a generation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It left the queue.
+    Started {
+        /// Tokens of the whole prompt.
+        prompt_tokens: u64,
+        /// Of these: held state.
+        reused_tokens: u64,
+        /// Where that came from.
+        reused_from: ReusedFrom,
+    },
+    /// A piece of the answer.
+    Piece(Piece),
+    /// It is whole.
+    Done {
+        /// Why it stopped.
+        stop: StopReason,
+        /// What was counted.
+        usage: TokenUsage,
+    },
+}
+
+impl Stream for Generation {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let message = std::task::ready!(self.events.poll_recv(context));
+        let event = match message {
+            Some(FromEngine::Started { prompt_tokens, reused_tokens, reused_from, .. }) => {
+                Ok(Event::Started { prompt_tokens, reused_tokens, reused_from })
+            }
+            Some(FromEngine::Delta { piece, .. }) => {
+                self.acknowledge();
+                Ok(Event::Piece(piece))
+            }
+            Some(FromEngine::Done { stop, usage, .. }) => {
+                self.over = true;
+                Ok(Event::Done { stop, usage })
+            }
+            Some(FromEngine::Failed { failure, .. }) if !is_stopping(&failure) => {
+                self.over = true;
+                Err(Error::Refused(failure))
+            }
+            Some(_) | None => {
+                self.over = true;
+                Err(Error::Lost)
+            }
+        };
+        Poll::Ready(Some(event))
+    }
+}
+
+impl Generation {
+    fn acknowledge(&mut self) {
+        self.taken += 1;
+        if self.taken >= ACK_EVERY {
+            let ack = ToEngine::Ack { id: self.id, deltas: self.taken };
+            // Without room it is told with the next one.
+            if self.connection.outgoing.try_send(ack).is_ok() {
+                self.taken = 0;
+            }
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let in_flight = self.connection.strike(self.id);
+        if in_flight && !self.over {
+            let cancel = ToEngine::Cancel { id: self.id };
+            if let Err(mpsc::error::TrySendError::Full(_)) =
+                self.connection.outgoing.try_send(cancel)
+            {
+                // A generation that nobody reads stops by itself once its window is full.
+                tracing::warn!("no room to cancel a generation");
+            }
+        }
+    }
+}
