@@ -257,3 +257,6 @@ impl StreamEvent {
 /// Events of a response in order, with a `keepalive` when 15 seconds pass without one. Ends after the terminal event,
 /// or without one if this node stops.
 pub type EventStream = futures_util::stream::BoxStream<'static, StreamEvent>;
+
+#[cfg(test)]
+mod tests;

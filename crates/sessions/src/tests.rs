@@ -1,0 +1,7 @@
+//! Whole turns on the real store, the real pipeline and a real tool server; only the model is scripted.
+
+mod crash;
+mod node;
+mod posts;
+mod store;
+mod turns;
