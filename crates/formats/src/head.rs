@@ -109,8 +109,7 @@ pub(crate) fn typed<T: DeserializeOwned>(
 /// Images, sounds and documents in a list of messages or items: everything that is not known to be text.
 pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
     let text = list.get();
-    // Only content that is a list can hold media.
-    if memchr::memchr(b'[', text.as_bytes().get(1..).unwrap_or_default()).is_none() {
+    if !may_hold_media(text.as_bytes()) {
         return Ok(0);
     }
     let wrong = |_| {
@@ -127,6 +126,12 @@ pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
             media.saturating_add(u32::from(message.audio.is_some_and(|raw| raw.get() != "null")));
     }
     Ok(media)
+}
+
+/// Only content that is a list can hold media, and an answer in sound that is named again; an escape can hide its name.
+fn may_hold_media(list: &[u8]) -> bool {
+    memchr::memchr(b'[', list.get(1..).unwrap_or_default()).is_some()
+        || [&b"audio"[..], br"\u"].iter().any(|text| memchr::memmem::find(list, text).is_some())
 }
 
 fn media_parts(raw: &RawValue, path: impl Fn() -> String) -> Result<u32, Failure> {

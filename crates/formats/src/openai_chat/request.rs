@@ -88,9 +88,12 @@ struct StreamOptions<'a> {
 fn asks_usage(top: &TopLevel<'_>) -> Result<bool, Failure> {
     const PATH: &str = "stream_options";
     let Some(raw) = top.raw(PATH) else { return Ok(false) };
-    let options: Option<StreamOptions<'_>> = serde_json::from_str(raw.get()).map_err(|_| {
-        Failure::invalid(PATH, "invalid value for 'stream_options': expected an object")
-    })?;
+    let wrong = || Failure::invalid(PATH, "invalid type for 'stream_options': expected an object");
+    if !raw.get().starts_with(['{', 'n']) {
+        return Err(wrong());
+    }
+    let options: Option<StreamOptions<'_>> =
+        serde_json::from_str(raw.get()).map_err(|_| wrong())?;
     let asked = options.and_then(|options| options.include_usage);
     let asked = asked.map(|raw| typed(raw, "stream_options.include_usage", "a boolean"));
     Ok(asked.transpose()?.flatten().unwrap_or(false))
