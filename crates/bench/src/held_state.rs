@@ -1,0 +1,183 @@
+//! `held-state`: time to the first token of a new turn after a long history.
+//!
+//! On the random model of about 0.4 billion weights that `make build` makes: with the state held in memory, restored from
+//! disk after `kill -9` of the engine, and cold. Greedy sampling must give the same text in all three.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Common;
+use crate::agent_loop::client;
+use crate::holdfast::{Holdfast, KEY};
+use crate::process::descendants;
+use crate::report::{self, median, rounded};
+
+/// Words of the history: about 2,000 tokens of the random model's vocabulary.
+const HISTORY_WORDS: usize = 1_000;
+/// Tokens of each answer.
+const ANSWER_TOKENS: u64 = 8;
+/// The engine has this long to load the model.
+const LOADED_WITHIN: Duration = Duration::from_secs(60);
+/// The engine has this long to write a turn's state behind its back.
+const SAVED_WITHIN: Duration = Duration::from_secs(20);
+
+/// A measured turn.
+struct Turn {
+    first_token_ms: f64,
+    text: String,
+}
+
+/// Runs the benchmark.
+///
+/// The turn before is the history and a greeting; the new turn adds an answer of fixed words and a question of a few
+/// tokens. Its prompt is the same to the token in all three situations, so that the texts can be compared.
+pub(crate) fn run(common: Common) -> anyhow::Result<()> {
+    let model = model_file()?;
+    let holdfast = Holdfast::start(&format!(
+        "[[models]]\nname = \"bench\"\npath = {:?}\n",
+        model.display().to_string()
+    ))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let repeats = if common.quick { 5 } else { 20 };
+    runtime.block_on(async {
+        load_engine(&holdfast).await?;
+        let cold = turn(&holdfast, "cold", &new_turn()).await?;
+        let (mut held, mut restored) = (Vec::new(), Vec::new());
+        turn(&holdfast, "agent", &turn_before()).await?;
+        for _ in 0..repeats {
+            turn(&holdfast, "agent", &turn_before()).await?;
+            held.push(turn(&holdfast, "agent", &new_turn()).await?);
+        }
+        for _ in 0..repeats {
+            turn(&holdfast, "agent", &turn_before()).await?;
+            saved(&holdfast)?;
+            kill_engine(&holdfast)?;
+            load_engine(&holdfast).await?;
+            restored.push(turn(&holdfast, "agent", &new_turn()).await?);
+        }
+        for turn in held.iter().chain(&restored) {
+            ensure!(
+                turn.text == cold.text,
+                "the tokens differ: {:?} and {:?}",
+                turn.text,
+                cold.text
+            );
+        }
+        report(common, &cold, &held, &restored);
+        anyhow::Ok(())
+    })
+}
+
+fn report(common: Common, cold: &Turn, held: &[Turn], restored: &[Turn]) {
+    let of =
+        |turns: &[Turn]| rounded(median(turns.iter().map(|turn| turn.first_token_ms).collect()));
+    let (held, restored, cold) = (of(held), of(restored), rounded(cold.first_token_ms));
+    let figures = json!({
+        "bench": "held-state",
+        "quick": common.quick,
+        "ttft_ms": { "held": held, "restored": restored, "cold": cold },
+        "cold_over_restored": rounded(cold / restored),
+        "same_tokens": true,
+    });
+    let line = format!(
+        "first token after: held {held} ms, restored {restored} ms, cold {cold} ms (cold/restored {:.1})",
+        cold / restored
+    );
+    report::finish(common.json, figures, &line);
+}
+
+fn model_file() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let root = own.ancestors().nth(3).context("the binary is not in target/release")?;
+    let model = root.join("models/bench/random-0.4b.gguf");
+    ensure!(model.is_file(), "{} is missing: run `make build`", model.display());
+    Ok(model)
+}
+
+fn message(role: &str, text: &str) -> Value {
+    json!({ "role": role, "content": text })
+}
+
+fn turn_before() -> Vec<Value> {
+    let words: Vec<String> =
+        (0..HISTORY_WORDS).map(|index| format!("w{}", index * 7_919 % 10_007)).collect();
+    vec![message("system", &words.join(" ")), message("user", "hello")]
+}
+
+fn new_turn() -> Vec<Value> {
+    let mut messages = turn_before();
+    messages.extend([message("assistant", "yes"), message("user", "and now")]);
+    messages
+}
+
+/// The engine is started by a request that nobody measures, in a session of its own. Right after a kill the answer may
+/// be a 503 until it is back.
+async fn load_engine(holdfast: &Holdfast) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        match turn(holdfast, "other", &[message("user", "hello")]).await {
+            Ok(_) => return Ok(()),
+            Err(error) if began.elapsed() > LOADED_WITHIN => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn turn(holdfast: &Holdfast, session: &str, messages: &[Value]) -> anyhow::Result<Turn> {
+    let body = json!({
+        "model": "local/bench",
+        "messages": messages,
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+        "stream": true,
+    });
+    let headers = [("holdfast-session", session)];
+    let events =
+        client::stream(&holdfast.url, KEY, "/v1/chat/completions", &headers, &body).await?;
+    let content = |event: &Value| {
+        event["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
+    };
+    let first = events.iter().find(|(_, event)| !content(event).is_empty());
+    let (first_token_ms, _) = first.context("no text was answered")?;
+    Ok(Turn {
+        first_token_ms: *first_token_ms,
+        text: events.iter().map(|(_, event)| content(event)).collect(),
+    })
+}
+
+/// Waits until no state is being written any more.
+fn saved(holdfast: &Holdfast) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let (mut before, mut same) = (0, 0);
+    while same < 5 {
+        ensure!(began.elapsed() < SAVED_WITHIN, "the engine does not save the session's state");
+        std::thread::sleep(Duration::from_millis(20));
+        let now = bytes_below(&holdfast.folder().join("data/kv"));
+        same = if now == before && now > 0 { same + 1 } else { 0 };
+        before = now;
+    }
+    Ok(())
+}
+
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let of = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() { bytes_below(&entry.path()) } else { metadata.len() })
+    };
+    entries.flatten().filter_map(of).sum()
+}
+
+fn kill_engine(holdfast: &Holdfast) -> anyhow::Result<()> {
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let engine = descendants(holdfast.process.pid())
+        .into_iter()
+        .find(|&pid| name(pid).starts_with("holdfast-engin"));
+    let pid =
+        engine.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.context("no engine runs")?, rustix::process::Signal::KILL)?;
+    Ok(())
+}

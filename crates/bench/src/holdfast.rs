@@ -1,0 +1,59 @@
+//! Holdfast under measurement: a fresh data folder, key, budget, price and ledger on.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use crate::process::{Process, wait_for};
+
+/// The key that benchmarks use.
+pub(crate) const KEY: &str = "hf_benchmark_key_0123456789";
+
+/// A running server and its folder.
+#[derive(Debug)]
+pub(crate) struct Holdfast {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Holdfast {
+    /// Starts a server with `config` appended to a key and a budget that no benchmark uses up.
+    pub(crate) fn start(config: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("holdfast.toml");
+        let common = format!(
+            "[[keys]]\nname = \"bench\"\nsecret = \"{KEY}\"\n\n[[budgets]]\nscope = \"account\"\nlimit_usd = \"1000000.00\"\n\n[[budgets]]\nscope = {{ key = \"bench\" }}\nlimit_usd = \"1000000.00\"\nwindow = \"day\"\n\n"
+        );
+        std::fs::write(&path, format!("{common}{config}"))?;
+        let (process, url) = start_in(folder.path(), &path)?;
+        Ok(Self { process, url, folder })
+    }
+
+    /// Its folder: durable writes of a benchmark that is compared with it go here.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn start_in(folder: &Path, config: &Path) -> anyhow::Result<(Process, String)> {
+    let binary = std::env::current_exe()?.with_file_name("holdfast");
+    anyhow::ensure!(binary.is_file(), "{} is missing: run `make build`", binary.display());
+    let ready = folder.join("ready.json");
+    if ready.exists() {
+        std::fs::remove_file(&ready)?;
+    }
+    let log = std::fs::File::create(folder.join("holdfast.log"))?;
+    let mut command = Command::new(binary);
+    command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
+    command.args(["--listen", "127.0.0.1:0"]).arg("--ready-file").arg(&ready);
+    command.env("HOLDFAST_LOG", "warn").stdout(Stdio::null()).stderr(log);
+    let mut process = Process::start(command)?;
+    let told = wait_for(&mut process, &ready).with_context(|| {
+        let log = std::fs::read_to_string(folder.join("holdfast.log")).unwrap_or_default();
+        format!("holdfast did not start: {log}")
+    })?;
+    let url = told["url"].as_str().context("no url in the ready file")?.to_owned();
+    Ok((process, url))
+}

@@ -1,0 +1,75 @@
+//! What the command line offers. All but `serve`, `demo`, `check` and `guard` talk to a running server over `/api`.
+#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::guard;
+
+mod api;
+mod budgets;
+mod calls;
+mod check;
+mod demo;
+mod keys;
+mod models;
+mod serve;
+mod sessions;
+mod table;
+
+pub(crate) use serve::ServeArgs;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the platform.
+    Serve(ServeArgs),
+    /// Show the whole of it in under a minute.
+    Demo(demo::DemoArgs),
+    /// Check the configuration; lists every problem with its key path.
+    Check(check::CheckArgs),
+    /// API keys.
+    Keys(keys::KeysArgs),
+    /// Finished Calls with usage, cost and timings.
+    Calls(calls::CallsArgs),
+    /// Sessions, their steps, and those in doubt.
+    Sessions(sessions::SessionsArgs),
+    /// Limits on money and what they hold.
+    Budgets(budgets::BudgetsArgs),
+    /// Models that clients can ask for.
+    Models(models::ModelsArgs),
+    /// Stand between the server and one of its children (used by the server itself).
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
+}
+
+impl Command {
+    /// Whether it runs the platform rather than asking it.
+    pub(crate) const fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Guard(_))
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        // Before any runtime or thread: the guard must stay single-threaded.
+        Command::Guard(arguments) => guard::run(&arguments).map(ExitCode::from),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Keys(arguments) => ask(keys::run(arguments)),
+        Command::Calls(arguments) => ask(calls::run(arguments)),
+        Command::Sessions(arguments) => ask(sessions::run(arguments)),
+        Command::Budgets(arguments) => ask(budgets::run(arguments)),
+        Command::Models(arguments) => ask(models::run(arguments)),
+    }
+}
+
+/// Runs a question to a server.
+fn ask(question: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(question)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,44 @@
+//! `holdfast check`: every problem of the configuration, and what it would serve.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config;
+
+/// Check the configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file.
+    #[arg(long, default_value = "holdfast.toml")]
+    config: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; fails if there is a problem.
+pub(crate) fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (config, problems) = config::load(Some(&arguments.config))?;
+    let unpriced: Vec<String> = unpriced(&config);
+    if arguments.json {
+        let answer = serde_json::json!({ "problems": problems, "unpriced": unpriced });
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        for problem in &problems {
+            println!("problem  {problem}");
+        }
+        for model in &unpriced {
+            println!("unpriced {model}: a hard budget refuses it; give it a price or free = true");
+        }
+        println!("{}: {} problem(s)", arguments.config.display(), problems.len());
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn unpriced(config: &config::Config) -> Vec<String> {
+    let of = |provider: &config::ProviderEntry| -> Vec<String> {
+        let models = provider.models.iter().filter(|model| !model.price.is_priced());
+        models.map(|model| format!("{}/{}", provider.name, model.id)).collect()
+    };
+    config.providers.iter().flat_map(of).collect()
+}

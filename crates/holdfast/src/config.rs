@@ -1,0 +1,115 @@
+//! The configuration: one TOML file with environment substitution, all problems reported at once.
+//!
+//! Order of precedence: defaults, file, `HOLDFAST_SECTION__KEY`, flags. A file is read table by table, so that one
+//! wrong object does not hide the others' problems; each problem has a key path such as `providers[1].base_url`.
+//! How named objects get from here into the store is `wire`'s business, not this module's.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use toml::{Table, Value};
+
+pub(crate) mod file;
+mod substitute;
+mod validate;
+
+pub(crate) use file::{BudgetEntry, Config, KeyEntry, McpServerEntry, ModelEntry, ProviderEntry};
+
+/// Prefix of environment variables that override settings of the process.
+const ENVIRONMENT_PREFIX: &str = "HOLDFAST_";
+
+/// Something that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Problem {
+    /// Where: a key path.
+    pub(crate) at: String,
+    /// What, and what to do.
+    pub(crate) message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)
+    }
+}
+
+/// Collects problems under a key path.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(pub(crate) Vec<Problem>);
+
+impl Problems {
+    pub(crate) fn add(&mut self, at: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { at: at.into(), message: message.into() });
+    }
+}
+
+/// Reads the configuration; without a path, the defaults.
+///
+/// # Errors
+/// The file can't be read, or is no TOML. Everything else is in the problems.
+pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<(Config, Vec<Problem>)> {
+    let text = path.map(read).transpose()?.unwrap_or_default();
+    let folder = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+    parse(&text, &folder, &|name| std::env::var(name).ok())
+}
+
+#[expect(clippy::disallowed_methods, reason = "read before a runtime exists")]
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads a configuration's text. `folder` is what its paths are relative to.
+fn parse(
+    text: &str,
+    folder: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<(Config, Vec<Problem>)> {
+    let mut problems = Problems::default();
+    let mut table: Table = toml::from_str(text).context("the file is no TOML")?;
+    substitute::all(&mut table, environment, &mut problems);
+    override_from_environment(&mut table, environment);
+    let mut config = file::from_table(table, &mut problems);
+    resolve_paths(&mut config, folder);
+    validate::all(&config, environment, &mut problems);
+    Ok((config, problems.0))
+}
+
+/// `HOLDFAST_SERVER__LISTEN=…` sets `[server] listen`. Values are strings; numbers and booleans are read as TOML.
+fn override_from_environment(table: &mut Table, environment: &dyn Fn(&str) -> Option<String>) {
+    for (section, keys) in file::SETTINGS {
+        for key in *keys {
+            let name = format!("{ENVIRONMENT_PREFIX}{section}__{key}").to_uppercase();
+            let Some(text) = environment(&name) else { continue };
+            let value = match text.parse::<i64>() {
+                Ok(number) => Value::Integer(number),
+                Err(_) => Value::String(text),
+            };
+            let section = table.entry(*section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                section.insert((*key).to_owned(), value);
+            }
+        }
+    }
+}
+
+/// Paths in the file are relative to the file.
+fn resolve_paths(config: &mut Config, folder: &Path) {
+    let resolve = |path: &mut PathBuf| *path = folder.join(&path);
+    config.data.dir.as_mut().map(resolve);
+    config.engine.program.as_mut().map(resolve);
+    for model in &mut config.models {
+        model.path.as_mut().map(resolve);
+    }
+    // A tool server runs in a folder of its own, so that a program or script beside the file must be named in full.
+    for part in config.mcp_servers.iter_mut().flat_map(|server| &mut server.command) {
+        let beside = folder.join(&*part);
+        if beside.is_file()
+            && let Ok(absolute) = std::path::absolute(&beside)
+        {
+            *part = absolute.display().to_string();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

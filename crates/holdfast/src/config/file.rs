@@ -1,0 +1,334 @@
+//! The file's tables as types: each field's comment is its meaning, unit and default.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use storage::{Scope, WindowKind};
+use toml::{Table, Value};
+use types::{Money, Rate, Secret};
+
+use super::Problems;
+
+/// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
+pub(super) const SETTINGS: &[(&str, &[&str])] = &[
+    ("server", &["listen", "max_body_bytes", "max_connections"]),
+    ("data", &["dir"]),
+    ("engine", &["program", "threads", "sequences", "context_tokens", "kv_disk_bytes"]),
+];
+
+/// Everything in the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    /// `[server]`: needs a restart.
+    pub(crate) server: Server,
+    /// `[data]`: needs a restart.
+    pub(crate) data: Data,
+    /// `[engine]`: needs a restart.
+    pub(crate) engine: Engine,
+    /// `[[providers]]`
+    pub(crate) providers: Vec<ProviderEntry>,
+    /// `[[models]]`
+    pub(crate) models: Vec<ModelEntry>,
+    /// `[[keys]]`
+    pub(crate) keys: Vec<KeyEntry>,
+    /// `[[budgets]]`
+    pub(crate) budgets: Vec<BudgetEntry>,
+    /// `[[mcp_servers]]`
+    pub(crate) mcp_servers: Vec<McpServerEntry>,
+}
+
+impl Config {
+    /// The configured providers, and each vendor whose usual key is in the environment, under its own name.
+    pub(crate) fn all_providers(
+        &self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Vec<ProviderEntry> {
+        let usual = |vendor: &providers::Vendor| vendor.key_env.as_deref().and_then(environment);
+        let mut all: Vec<ProviderEntry> = self.providers.clone();
+        for entry in &mut all {
+            let vendor = providers::vendor(&entry.vendor);
+            entry.api_key =
+                entry.api_key.take().or_else(|| vendor.and_then(usual).map(Secret::new));
+        }
+        for vendor in providers::vendors() {
+            let configured = all.iter().any(|entry| entry.name == vendor.name);
+            if let Some(key) = usual(vendor).filter(|_| !configured && vendor.base_url.is_some()) {
+                all.push(ProviderEntry {
+                    name: vendor.name.clone(),
+                    vendor: vendor.name.clone(),
+                    base_url: None,
+                    api_key: Some(Secret::new(key)),
+                    models: Vec::new(),
+                });
+            }
+        }
+        all
+    }
+}
+
+/// How the server listens and what it accepts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Server {
+    /// Address and port; port 0 picks one. Default `127.0.0.1:8420`.
+    pub(crate) listen: SocketAddr,
+    /// Largest request body in bytes. Default 32 MiB, enough for a long history with images.
+    pub(crate) max_body_bytes: usize,
+    /// Connections at once; more wait in the kernel's queue. Default 4,096.
+    pub(crate) max_connections: usize,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
+            max_body_bytes: 32 * 1024 * 1024,
+            max_connections: 4_096,
+        }
+    }
+}
+
+/// Where everything durable lies.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Data {
+    /// The data folder. Default `./holdfast-data`.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// How local models run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Engine {
+    /// The engine's program. Default: `holdfast-engine` beside `holdfast`.
+    pub(crate) program: Option<PathBuf>,
+    /// Threads per engine; 0 = as many as the machine has cores. Default 0.
+    pub(crate) threads: u32,
+    /// Conversations that are decoded at once per model. Default 8.
+    pub(crate) sequences: u32,
+    /// Context per conversation in tokens; 0 = what the model was trained for, at most 32,768. Default 0.
+    pub(crate) context_tokens: u32,
+    /// Disk for saved session states per model, in bytes. Default 8 GiB.
+    pub(crate) kv_disk_bytes: u64,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            program: None,
+            threads: 0,
+            sequences: 8,
+            context_tokens: 0,
+            kv_disk_bytes: 8 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// An upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderEntry {
+    /// Models are asked for as `name/model`.
+    pub(crate) name: String,
+    /// A row of the vendor catalogue, such as `openai-compatible`.
+    pub(crate) vendor: String,
+    /// Where its API is; the vendor's own address if absent.
+    pub(crate) base_url: Option<String>,
+    /// Its credential, best as `${VARIABLE}`.
+    pub(crate) api_key: Option<Secret>,
+    /// The models it offers; absent = any name is passed on, unpriced.
+    #[serde(default)]
+    pub(crate) models: Vec<ProviderModel>,
+}
+
+/// A model of a provider.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderModel {
+    /// Its name at the provider.
+    pub(crate) id: String,
+    /// What it costs.
+    #[serde(flatten)]
+    pub(crate) price: PriceEntry,
+    /// The most tokens that it answers with.
+    pub(crate) max_output_tokens: Option<u64>,
+    /// Its context window in tokens.
+    pub(crate) context_tokens: Option<u64>,
+}
+
+/// A price in the file: dollars as decimal strings.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct PriceEntry {
+    /// Per million input tokens.
+    pub(crate) input_usd_per_million: Option<Rate>,
+    /// Per million output tokens.
+    pub(crate) output_usd_per_million: Option<Rate>,
+    /// Per million input tokens read from the provider's cache.
+    pub(crate) cached_input_usd_per_million: Option<Rate>,
+    /// Per million input tokens written to the provider's cache.
+    pub(crate) cache_write_usd_per_million: Option<Rate>,
+    /// Per request.
+    pub(crate) usd_per_request: Option<Money>,
+    /// Whether it costs nothing.
+    #[serde(default)]
+    pub(crate) free: bool,
+}
+
+impl PriceEntry {
+    /// Whether it says what the model costs.
+    pub(crate) fn is_priced(&self) -> bool {
+        self.free || self.input_usd_per_million.is_some() || self.usd_per_request.is_some()
+    }
+}
+
+/// A local model.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelEntry {
+    /// Asked for as `local/name`.
+    pub(crate) name: String,
+    /// The GGUF file.
+    pub(crate) path: Option<PathBuf>,
+    /// What it costs; nothing unless said.
+    #[serde(flatten)]
+    pub(crate) price: PriceEntry,
+    /// The most tokens that it answers with.
+    pub(crate) max_output_tokens: Option<u64>,
+}
+
+/// An API key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyEntry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its secret, best as `${VARIABLE}`.
+    pub(crate) secret: Secret,
+    /// Whose it is; absent = its own.
+    pub(crate) user: Option<String>,
+    /// The output cap in tokens for Calls under a hard budget that name none.
+    pub(crate) output_cap_default: Option<u64>,
+}
+
+/// A budget.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BudgetEntry {
+    /// What it limits: `"account"`, `{ key = "name" }` or `{ session = "id or name" }`.
+    pub(crate) scope: Scope,
+    /// The limit in dollars.
+    pub(crate) limit_usd: Money,
+    /// `"total"` (default) or `"day"`.
+    #[serde(default = "total")]
+    pub(crate) window: WindowKind,
+}
+
+const fn total() -> WindowKind {
+    WindowKind::Total
+}
+
+/// A tool server over standard input and output.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct McpServerEntry {
+    /// Asked for as `server_label`.
+    pub(crate) name: String,
+    /// Program and arguments.
+    pub(crate) command: Vec<String>,
+    /// Names of the keys that may use it, beside the admin key; absent = the admin key only.
+    pub(crate) keys: Option<Vec<String>>,
+    /// What each tool does to the world; unlisted = `write`.
+    #[serde(default)]
+    pub(crate) tools: BTreeMap<String, ToolEntry>,
+    /// Its environment, beside `PATH` and `HOME`.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// Longest call, such as `"60s"`. Default 60 s.
+    #[serde(default = "minute", deserialize_with = "duration")]
+    pub(crate) timeout: Duration,
+}
+
+const fn minute() -> Duration {
+    Duration::from_mins(1)
+}
+
+/// What a tool does to the world.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ToolEntry {
+    /// `read`, `idempotent` or `write`.
+    pub(crate) effect: sessions::Effect,
+}
+
+/// Reads `"250ms"`, `"30s"`, `"5m"` or `"1h"`.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || D::Error::custom("is no duration such as \"250ms\", \"30s\", \"5m\" or \"1h\"");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let millis = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// Reads the whole file, object by object.
+pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
+    let config = Config {
+        server: section(&mut table, "server", problems),
+        data: section(&mut table, "data", problems),
+        engine: section(&mut table, "engine", problems),
+        providers: list(&mut table, "providers", problems),
+        models: list(&mut table, "models", problems),
+        keys: list(&mut table, "keys", problems),
+        budgets: list(&mut table, "budgets", problems),
+        mcp_servers: list(&mut table, "mcp_servers", problems),
+    };
+    for name in table.keys() {
+        problems.add(name, "is no section of the configuration");
+    }
+    config
+}
+
+fn section<T: DeserializeOwned + Default>(
+    table: &mut Table,
+    name: &str,
+    problems: &mut Problems,
+) -> T {
+    table.remove(name).and_then(|value| read(value, name, problems)).unwrap_or_default()
+}
+
+fn list<T: DeserializeOwned>(table: &mut Table, name: &str, problems: &mut Problems) -> Vec<T> {
+    match table.remove(name) {
+        None => Vec::new(),
+        Some(Value::Array(items)) => {
+            let read_one = |(index, item)| read(item, &format!("{name}[{index}]"), problems);
+            items.into_iter().enumerate().filter_map(read_one).collect()
+        }
+        Some(_) => {
+            problems.add(name, format!("must be written as [[{name}]]"));
+            Vec::new()
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(value: Value, at: &str, problems: &mut Problems) -> Option<T> {
+    match serde_path_to_error::deserialize(value) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let path = error.path().to_string();
+            let at = if path == "." { at.to_owned() } else { format!("{at}.{path}") };
+            let message = error.into_inner().to_string();
+            problems.add(at, message.trim().replace('\n', "; "));
+            None
+        }
+    }
+}

@@ -1,0 +1,98 @@
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    let environment = |name: &str| (name == "GARAGE_KEY").then(|| "garage-secret".to_owned());
+    let (_, problems) = parse(text, Path::new("/etc/holdfast"), &environment).unwrap();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_example_of_the_documentation_is_right() {
+    let text = r#"
+        [[providers]]
+        name = "garage"
+        vendor = "openai-compatible"
+        base_url = "http://10.0.0.5:8000/v1"
+        api_key = "${GARAGE_KEY}"
+        models = [{ id = "qwen3-32b", input_usd_per_million = "0.10", output_usd_per_million = "0.40" }]
+
+        [[keys]]
+        name = "ci"
+        secret = "hf_0123456789abcdef"
+
+        [[budgets]]
+        scope = { key = "ci" }
+        limit_usd = "5.00"
+        window = "day"
+
+        [[mcp_servers]]
+        name = "notes"
+        command = ["python3", "notes_server.py"]
+        keys = ["ci"]
+        tools = { add_note = { effect = "write" }, find_note = { effect = "read" } }
+        timeout = "30s"
+    "#;
+    assert_eq!(problems(text), Vec::<String>::new());
+}
+
+#[test]
+fn all_problems_are_reported_with_their_key_paths() {
+    let text = r#"
+        [server]
+        listen = "nowhere"
+        [[providers]]
+        name = "local"
+        vendor = "acme"
+        [[providers]]
+        name = "b"
+        vendor = "openai-compatible"
+        base_url = "ftp://x"
+        api_key = "${NOT_SET}"
+        [[keys]]
+        name = "short"
+        secret = "x"
+        [[budgets]]
+        scope = { key = "short" }
+        limit_usd = 5
+        [surprise]
+    "#;
+    let found = problems(text);
+    let at = |path: &str| found.iter().any(|problem| problem.starts_with(&format!("{path}: ")));
+    for path in [
+        "server.listen",
+        "providers[0].name",
+        "providers[0].vendor",
+        "providers[1].base_url",
+        "providers[1].api_key",
+        "keys[0].secret",
+        "budgets[0].limit_usd",
+        "surprise",
+    ] {
+        assert!(at(path), "{path} is missing in {found:#?}");
+    }
+}
+
+#[test]
+fn the_environment_sets_process_settings() {
+    let environment = |name: &str| match name {
+        "HOLDFAST_SERVER__LISTEN" => Some("127.0.0.1:9000".to_owned()),
+        "HOLDFAST_ENGINE__SEQUENCES" => Some("4".to_owned()),
+        _ => None,
+    };
+    let (config, problems) =
+        parse("[server]\nlisten = \"127.0.0.1:1\"", Path::new(""), &environment).unwrap();
+    assert_eq!(problems, Vec::new());
+    assert_eq!((config.server.listen.port(), config.engine.sequences), (9000, 4));
+}
+
+#[test]
+fn a_secret_never_shows() {
+    let environment = |_: &str| None;
+    let (config, _) = parse(
+        "[[keys]]\nname = \"a\"\nsecret = \"hf_0123456789abcdef\"",
+        Path::new(""),
+        &environment,
+    )
+    .unwrap();
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}

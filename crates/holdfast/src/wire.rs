@@ -1,0 +1,294 @@
+//! The composition root: the only place that knows every crate by name.
+//!
+//! [`start`] reads top to bottom as what the platform consists of; [`Platform::stop`] takes it apart in the opposite
+//! order. Nothing is decided here that a crate could decide itself.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo};
+use server::{App, Limits, Listener, ListenerHandle};
+use sessions::{Sessions, ToolServer, ToolServers, ToolServersParts};
+use storage::Store;
+use storage::sqlite::SqliteStore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::clock::{SharedClock, SystemClock};
+use types::ids::NodeId;
+use types::{Execute, Ids};
+
+use crate::config::Config;
+use crate::launcher::Launcher;
+
+mod admin_key;
+mod host;
+mod local;
+mod objects;
+
+use local::Local;
+
+/// The store's file in the data folder.
+const DATABASE: &str = "holdfast.db";
+
+/// What the platform is started with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The configuration, without problems.
+    pub(crate) settings: Config,
+    /// The data folder: absolute, ours alone, locked.
+    pub(crate) data: PathBuf,
+    /// The configuration file.
+    pub(crate) config_file: Option<PathBuf>,
+}
+
+/// The running platform.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    url: String,
+    admin_key: admin_key::Origin,
+    store: SqliteStore,
+    pipeline: Arc<Pipeline>,
+    directory: Arc<Directory>,
+    local: Local,
+    listener: ListenerHandle,
+    /// Stops turns, then tools.
+    turns: CancellationToken,
+    tools: CancellationToken,
+    /// The connections' tasks, then everybody else's.
+    connections: TaskTracker,
+    tracker: TaskTracker,
+}
+
+/// What everything is made with.
+struct Common {
+    clock: SharedClock,
+    ids: Arc<Ids>,
+    node: NodeId,
+    tracker: TaskTracker,
+    launch: Arc<Launcher>,
+}
+
+/// Starts the platform: when it is ready, requests are served.
+pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
+    let Setup { settings, data, config_file } = setup;
+    let common = Common::new()?;
+    let store = open_store(data.join(DATABASE)).await?;
+    let shared: Arc<dyn Store> = Arc::new(store.clone());
+
+    let local = Local::new(&settings.engine, &data, &common)?;
+    let providers = providers(&settings, &common)?;
+    let directory = Arc::new(directory(&shared, &common, &settings).await?);
+    let admin_key = admin_key::ensure(&data, &directory, &common.ids).await?;
+    let now = common.clock.now();
+    let models = local.configured_models(&settings.models, &directory, now).await?;
+    objects::take(&settings, models, &directory, shared.as_ref(), now).await?;
+    local.serve_models(&directory).await;
+
+    let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
+    let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
+    let pipeline = Arc::new(Pipeline::new(pipeline::Parts {
+        store: Arc::clone(&shared),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        directory: Arc::clone(&directory),
+        executors: executors(providers, &local, &tool_servers),
+        node: common.node.clone(),
+        tracker: common.tracker.clone(),
+    }));
+    pipeline.start().await.context("starting the pipeline")?;
+    let sessions = Sessions::new(sessions::Parts {
+        store: Arc::clone(&shared),
+        pipeline: Arc::clone(&pipeline),
+        tools: Arc::clone(&tool_servers),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        node: common.node.clone(),
+        tracker: common.tracker.clone(),
+        shutdown: turns.clone(),
+    });
+    let recovered = sessions.recover().await.context("taking over open turns")?;
+    if recovered.open + recovered.in_doubt > 0 {
+        tracing::info!(
+            open = recovered.open,
+            in_doubt = recovered.in_doubt,
+            "took over turns of the last run"
+        );
+    }
+
+    let connections = TaskTracker::new();
+    let app = Arc::new(App {
+        pipeline: Arc::clone(&pipeline),
+        directory: Arc::clone(&directory),
+        sessions: Arc::new(sessions),
+        store: shared,
+        host: Arc::new(host::Host::new(
+            config_file,
+            settings.clone(),
+            Arc::clone(&directory),
+            local.clone(),
+        )),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        limits: Limits {
+            body_bytes_max: settings.server.max_body_bytes,
+            connections_max: settings.server.max_connections,
+        },
+        tracker: connections.clone(),
+    });
+    let bound = Listener::bind(settings.server.listen);
+    let bound = bound.await.with_context(|| format!("listening on {}", settings.server.listen))?;
+    let url = format!("http://{}", bound.address()?);
+    let listener = ListenerHandle::default();
+    connections.spawn(bound.serve(app, listener.clone()));
+    let tracker = common.tracker;
+    Ok(Platform {
+        url,
+        admin_key,
+        store,
+        pipeline,
+        directory,
+        local,
+        listener,
+        turns,
+        tools,
+        connections,
+        tracker,
+    })
+}
+
+impl Common {
+    fn new() -> anyhow::Result<Self> {
+        let clock: SharedClock = Arc::new(SystemClock::new());
+        let ids = Arc::new(Ids::new(Arc::clone(&clock)));
+        let node = NodeId::new(&ids);
+        let tracker = TaskTracker::new();
+        let launch = Launcher::new(tracker.clone()).context("finding our own binary")?;
+        Ok(Self { clock, ids, node, tracker, launch: Arc::new(launch) })
+    }
+}
+
+async fn open_store(path: PathBuf) -> anyhow::Result<SqliteStore> {
+    let shown = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await?;
+    opened.with_context(|| format!("opening {shown}"))
+}
+
+/// An executor for each configured provider, and for each vendor whose usual key is in the environment.
+fn providers(
+    settings: &Config,
+    common: &Common,
+) -> anyhow::Result<Vec<(String, Arc<dyn Execute>)>> {
+    let mut executors = Vec::new();
+    for entry in settings.all_providers(&|name| std::env::var(name).ok()) {
+        let provider = providers::Provider::new(
+            &entry.name,
+            &entry.vendor,
+            entry.base_url.as_deref(),
+            entry.api_key.clone(),
+        );
+        let provider = provider.with_context(|| format!("the provider {}", entry.name))?;
+        executors.push((entry.name, providers::executor(provider, Arc::clone(&common.clock))));
+    }
+    Ok(executors)
+}
+
+async fn directory(
+    store: &Arc<dyn Store>,
+    common: &Common,
+    settings: &Config,
+) -> anyhow::Result<Directory> {
+    let mut known: Vec<ProviderInfo> = settings
+        .all_providers(&|name| std::env::var(name).ok())
+        .into_iter()
+        .map(|entry| ProviderInfo {
+            format: providers::vendor(&entry.vendor).map(providers::Vendor::format),
+            any_model: entry.models.is_empty(),
+            name: entry.name,
+            free_until_priced: false,
+        })
+        .collect();
+    known.push(ProviderInfo {
+        name: local::PROVIDER.to_owned(),
+        free_until_priced: true,
+        ..ProviderInfo::default()
+    });
+    let parts = DirectoryParts {
+        store: Arc::clone(store),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        providers: known,
+    };
+    Directory::load(parts).await.context("reading keys, models and budgets")
+}
+
+fn tool_servers(
+    settings: &Config,
+    data: &Path,
+    common: &Common,
+    shutdown: CancellationToken,
+) -> ToolServers {
+    let servers = settings.mcp_servers.iter().map(|entry| ToolServer {
+        name: entry.name.clone(),
+        command: entry.command.clone(),
+        keys: entry.keys.clone(),
+        tools: entry.tools.iter().map(|(name, tool)| (name.clone(), tool.effect)).collect(),
+        env: entry.env.clone(),
+        timeout: Some(entry.timeout),
+    });
+    ToolServers::new(ToolServersParts {
+        servers: servers.collect(),
+        launch: Arc::clone(&common.launch) as _,
+        data: data.to_path_buf(),
+        clock: Arc::clone(&common.clock),
+        tracker: common.tracker.clone(),
+        shutdown,
+    })
+}
+
+fn executors(
+    providers: Vec<(String, Arc<dyn Execute>)>,
+    local: &Local,
+    tools: &Arc<ToolServers>,
+) -> HashMap<String, Arc<dyn Execute>> {
+    let mut executors: HashMap<_, _> = providers.into_iter().collect();
+    executors.insert(local::PROVIDER.to_owned(), local.executor());
+    executors.insert(sessions::mcp::PROVIDER.to_owned(), Arc::clone(tools) as _);
+    executors
+}
+
+impl Platform {
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the admin key is to be found.
+    pub(crate) fn admin_key_at(&self) -> String {
+        self.admin_key.to_string()
+    }
+
+    /// The models that can be asked for.
+    pub(crate) fn model_names(&self) -> Vec<String> {
+        host::all_models(&self.directory).iter().map(|model| model.name.clone()).collect()
+    }
+
+    /// A clean stop: no new requests, turns stop where they stand, tools end, rows are written, slices go back.
+    pub(crate) async fn stop(self) {
+        self.listener.stop();
+        self.turns.cancel();
+        self.connections.close();
+        self.connections.wait().await;
+        if let Err(failure) = self.pipeline.shutdown().await {
+            tracing::error!(%failure, "the ledger could not be written; what is missing is presumed spent");
+        }
+        self.tools.cancel();
+        self.local.stop().await;
+        self.tracker.close();
+        self.tracker.wait().await;
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "closing the store");
+        }
+    }
+}

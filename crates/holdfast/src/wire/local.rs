@@ -1,0 +1,260 @@
+//! Local models: where their files are, and the engines that run them.
+//!
+//! The demo model is part of the binary and is unpacked into the data folder. A model's file is hashed once; what was
+//! read of it is kept beside the models as long as its length and its time of change stay the same.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use engine::{Engines, LocalModels, ModelFile, Options};
+use pipeline::Directory;
+use serde::{Deserialize, Serialize};
+use server::PartHealth;
+use storage::Model;
+use storage::budgets::Origin;
+use types::{ErrorCode, Execute, Failure, Timestamp};
+
+use super::{Common, host, objects};
+use crate::config::ModelEntry;
+use crate::config::file::Engine;
+
+/// The provider's name.
+pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
+/// The demo model's name: asked for as `local/demo`.
+const DEMO: &str = "demo";
+/// The demo model, trained by the scripts beside it.
+const DEMO_GGUF: &[u8] = include_bytes!("../../../../models/demo/holdfast-demo-Q8_0.gguf");
+/// Bytes of a data folder's path up to which sockets are made in it (a socket's whole path has at most 107).
+const SOCKETS_IN_DATA_BYTES_MAX: usize = 48;
+
+/// Local models and their engines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Local {
+    engines: Arc<Engines>,
+    models: Arc<LocalModels>,
+    folder: PathBuf,
+    known: Arc<Mutex<HashMap<PathBuf, Known>>>,
+}
+
+/// What was read of a file, as long as it has not changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Known {
+    size_bytes: u64,
+    modified_ns: i128,
+    file: ModelFile,
+}
+
+impl Local {
+    /// Starts no engine yet.
+    pub(super) fn new(settings: &Engine, data: &Path, common: &Common) -> anyhow::Result<Self> {
+        let folder = data.join("models");
+        make_private(&folder)?;
+        let options = Options {
+            program: settings.program.clone().map_or_else(beside_us, Ok)?,
+            socket_folder: socket_folder(data)?,
+            kv_folder: Some(data.join("kv")),
+            kv_disk_bytes: settings.kv_disk_bytes,
+            sequences: settings.sequences,
+            context_tokens: settings.context_tokens,
+            threads: settings.threads,
+            ..Options::default()
+        };
+        let engines = Arc::new(Engines::new(
+            options,
+            Arc::clone(&common.launch) as _,
+            Arc::clone(&common.clock),
+        ));
+        let models = LocalModels::new(
+            Arc::clone(&engines),
+            Arc::clone(&common.clock),
+            Arc::clone(&common.ids),
+        );
+        let known = Arc::new(Mutex::new(read_known(&folder)));
+        Ok(Self { engines, models: Arc::new(models), folder, known })
+    }
+
+    /// The file's models and the demo model, as rows of the catalogue.
+    pub(super) async fn configured_models(
+        &self,
+        entries: &[ModelEntry],
+        directory: &Directory,
+        now: Timestamp,
+    ) -> anyhow::Result<Vec<Model>> {
+        let mut rows = Vec::new();
+        if !entries.iter().any(|entry| entry.name == DEMO) {
+            let path = self.unpack_demo().await.context("unpacking the demo model")?;
+            rows.push(self.inspect(DEMO.to_owned(), path, Origin::File).await?);
+        }
+        for entry in entries {
+            let path = entry.path.clone().unwrap_or_default();
+            let mut row = self.inspect(entry.name.clone(), path, Origin::File).await?;
+            let known = directory.model(&row.name);
+            row.prices = objects::dated(&entry.price, known.as_deref(), now);
+            row.output_tokens_max = entry.max_output_tokens;
+            rows.push(row);
+        }
+        for row in &mut rows {
+            row.created_at = directory.model(&row.name).map_or(now, |known| known.created_at);
+        }
+        Ok(rows)
+    }
+
+    /// Makes every local model of the catalogue known to the executor. One whose file is gone is logged, and refused
+    /// when it is asked for.
+    pub(super) async fn serve_models(&self, directory: &Directory) {
+        for model in host::all_models(directory) {
+            let Some(path) = model.path.as_ref().filter(|_| model.provider == PROVIDER) else {
+                continue;
+            };
+            if self.models.get(&model.upstream_model).is_some() {
+                continue;
+            }
+            match self.file(PathBuf::from(path)).await {
+                Ok(file) => self.models.register(model.upstream_model.clone(), file),
+                Err(failure) => {
+                    tracing::warn!(model = %model.name, %failure, "the model can't be served")
+                }
+            }
+        }
+    }
+
+    /// Reads a model's file, makes it known to the executor, and makes a row of it.
+    pub(super) async fn inspect(
+        &self,
+        name: String,
+        path: PathBuf,
+        origin: Origin,
+    ) -> Result<Model, Failure> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(allowed) {
+            return Err(Failure::invalid(
+                "name",
+                "a local model's name has letters, digits, '-', '_' and '.' only",
+            ));
+        }
+        let file = self.file(path).await?;
+        self.models.register(name.clone(), file.clone());
+        Ok(Model {
+            name: format!("{PROVIDER}/{name}"),
+            provider: PROVIDER.to_owned(),
+            upstream_model: name,
+            path: Some(file.path.display().to_string()),
+            sha256: Some(file.sha256),
+            prices: Vec::new(),
+            output_tokens_max: None,
+            context_tokens: file.context_length,
+            origin,
+            version: 0,
+            created_at: Timestamp::default(),
+        })
+    }
+
+    /// What is known of a file; it is read and hashed if nothing is.
+    async fn file(&self, path: PathBuf) -> Result<ModelFile, Failure> {
+        let unreadable = |error: String| {
+            Failure::invalid("path", format!("the model file can't be used: {error}"))
+        };
+        let metadata =
+            tokio::fs::metadata(&path).await.map_err(|error| unreadable(error.to_string()))?;
+        let modified_ns =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        let same =
+            |known: &Known| known.size_bytes == metadata.len() && known.modified_ns == modified_ns;
+        let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+        if let Some(known) = before.filter(same) {
+            return Ok(known.file);
+        }
+        let reading = path.clone();
+        let read = tokio::task::spawn_blocking(move || engine::inspect(&reading)).await;
+        let read = read.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+        let file = read.map_err(|error| unreadable(error.to_string()))?;
+        let known = Known { size_bytes: metadata.len(), modified_ns, file: file.clone() };
+        let text = {
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(path, known);
+            serde_json::to_string(&*all).unwrap_or_default()
+        };
+        // Only a cache: without it the file is hashed again.
+        tokio::fs::write(self.folder.join(KNOWN), text).await.unwrap_or(());
+        Ok(file)
+    }
+
+    async fn unpack_demo(&self) -> std::io::Result<PathBuf> {
+        let path = self.folder.join("demo.gguf");
+        let there = tokio::fs::read(&path).await.unwrap_or_default();
+        if there != DEMO_GGUF {
+            let beside = self.folder.join("demo.gguf.part");
+            tokio::fs::write(&beside, DEMO_GGUF).await?;
+            tokio::fs::rename(&beside, &path).await?;
+        }
+        Ok(path)
+    }
+
+    /// Who does Calls on local models.
+    pub(super) fn executor(&self) -> Arc<dyn Execute> {
+        Arc::clone(&self.models) as _
+    }
+
+    /// Each local model: `up`, or `idle` until it is first asked for.
+    pub(super) fn health(&self, directory: &Directory) -> Vec<PartHealth> {
+        let of = |model: Arc<Model>| {
+            let file = self.models.get(&model.upstream_model);
+            let up = file
+                .as_ref()
+                .and_then(|file| self.engines.running(&file.sha256))
+                .is_some_and(|engine| engine.is_up());
+            let (state, reason) = match (&file, up) {
+                (None, _) => ("down", Some("its file can't be read".to_owned())),
+                (Some(_), true) => ("up", None),
+                (Some(_), false) => ("idle", None),
+            };
+            PartHealth { part: model.name.clone(), state: state.to_owned(), reason }
+        };
+        let local =
+            host::all_models(directory).into_iter().filter(|model| model.provider == PROVIDER);
+        local.map(of).collect()
+    }
+
+    /// Lets every engine save its sessions and end.
+    pub(super) async fn stop(&self) {
+        self.engines.shutdown().await;
+    }
+}
+
+/// The file that keeps what was read of model files.
+const KNOWN: &str = "files.json";
+
+#[expect(clippy::disallowed_methods, reason = "read once, at start")]
+fn read_known(folder: &Path) -> HashMap<PathBuf, Known> {
+    let text = std::fs::read_to_string(folder.join(KNOWN)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// `holdfast-engine` lies beside `holdfast`.
+fn beside_us() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe().context("finding our own binary")?.with_file_name("holdfast-engine"))
+}
+
+fn socket_folder(data: &Path) -> anyhow::Result<PathBuf> {
+    let short = data.as_os_str().len() <= SOCKETS_IN_DATA_BYTES_MAX;
+    let folder = if short {
+        data.join("run")
+    } else {
+        std::env::temp_dir().join(format!("holdfast-{}", std::process::id()))
+    };
+    make_private(&folder)?;
+    Ok(folder)
+}
+
+/// Makes a folder that only its owner can enter.
+#[expect(clippy::disallowed_methods, reason = "done once, at start")]
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("making {}", folder.display()))?;
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))
+        .with_context(|| format!("making {} private", folder.display()))
+}
