@@ -118,11 +118,11 @@ impl Reader {
             return Seen::Pass;
         }
         let Some(data) = sse::data(event) else { return self.unless_decoding() };
-        if ERROR.find(&data).is_some() {
-            if let Some(failure) = errors::parse_in_answer(&data) {
-                self.fail(failure, events);
-                return Seen::End;
-            }
+        if ERROR.find(&data).is_some()
+            && let Some(failure) = errors::parse_in_answer(&data)
+        {
+            self.fail(failure, events);
+            return Seen::End;
         }
         match serde_json::from_slice::<Chunk<'_>>(&data) {
             Ok(chunk) => self.read(chunk, events),
@@ -145,7 +145,7 @@ impl Reader {
         let choices = chunk.choices.unwrap_or_default();
         for choice in &choices {
             if let Some(reason) = choice.finish_reason.as_deref() {
-                self.stop.get_or_insert(stop_of(reason));
+                self.stop.get_or_insert_with(|| stop_of(reason));
             }
         }
         let usage = chunk.usage.and_then(usage_of);

@@ -164,7 +164,7 @@ impl EventWriter {
 
     /// The response object now: in progress, with the finished items.
     pub fn response(&self) -> Value {
-        self.render(ResponseState { status: "in_progress".to_owned(), ..self.state() })
+        self.render(&ResponseState { status: "in_progress".to_owned(), ..self.state() })
     }
 
     /// `response.created`.
@@ -379,7 +379,7 @@ impl EventWriter {
             let status = if open.is_mcp() { "incomplete" } else { item_status };
             self.finish(&open, status, &mut events);
         }
-        let response = self.render(ResponseState { output: self.output(), ..state });
+        let response = self.render(&ResponseState { output: self.output(), ..state });
         self.emit(event, json!({ "response": response }), &mut events);
         events
     }
@@ -388,12 +388,12 @@ impl EventWriter {
         ResponseState { output: self.output(), ..ResponseState::default() }
     }
 
-    fn render(&self, state: ResponseState) -> Value {
-        self.skeleton.render(&state)
+    fn render(&self, state: &ResponseState) -> Value {
+        self.skeleton.render(state)
     }
 
     fn lifecycle(&mut self, event: &str, status: &str) -> Vec<Value> {
-        let response = self.render(ResponseState { status: status.to_owned(), ..self.state() });
+        let response = self.render(&ResponseState { status: status.to_owned(), ..self.state() });
         let mut events = Vec::new();
         self.emit(event, json!({ "response": response }), &mut events);
         events

@@ -114,8 +114,23 @@ const REQUIRED: [&str; 31] = [
     "prompt_cache_key",
 ];
 
-#[test]
-fn a_response_has_every_field_at_any_point_of_its_life() {
+/// Those of them that may be null.
+const NULLABLE: &[&str] = &[
+    "completed_at",
+    "incomplete_details",
+    "previous_response_id",
+    "instructions",
+    "error",
+    "reasoning",
+    "usage",
+    "max_output_tokens",
+    "max_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+];
+
+/// A response at its begin and at its end.
+fn begun_and_done() -> [Value; 2] {
     let request = parse_create(br#"{"model":"m","input":"x","metadata":{"a":"b"}}"#).unwrap();
     let skeleton = ResponseSkeleton::new("resp_1", Timestamp::from_millis(1_500), &request);
     let begun = skeleton
@@ -128,27 +143,24 @@ fn a_response_has_every_field_at_any_point_of_its_life() {
         completed_at: Some(Timestamp::from_millis(2_500)),
         ..ResponseState::default()
     });
-    for response in [&begun, &done] {
+    [begun, done]
+}
+
+#[test]
+fn a_response_has_every_field_at_any_point_of_its_life() {
+    for response in &begun_and_done() {
         let fields = response.as_object().unwrap();
         let missing: Vec<_> = REQUIRED.iter().filter(|name| !fields.contains_key(**name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        let nullable = [
-            "completed_at",
-            "incomplete_details",
-            "previous_response_id",
-            "instructions",
-            "error",
-            "reasoning",
-            "usage",
-            "max_output_tokens",
-            "max_tool_calls",
-            "safety_identifier",
-            "prompt_cache_key",
-        ];
         for (name, value) in fields {
-            assert!(!value.is_null() || nullable.contains(&name.as_str()), "{name} is null");
+            assert!(!value.is_null() || NULLABLE.contains(&name.as_str()), "{name} is null");
         }
     }
+}
+
+#[test]
+fn a_whole_response_says_what_it_was_asked_and_what_it_cost() {
+    let [_, done] = begun_and_done();
     assert_eq!(ResponseSkeleton::from_value(done.clone()).id(), "resp_1");
     assert_json_snapshot!(done, @r#"
     {

@@ -329,7 +329,7 @@ fn an_answer_without_a_session_is_written_too() {
     let body = String::from_utf8(out.to_vec()).unwrap();
     let names: Vec<&str> = body
         .lines()
-        .filter_map(|line| line.strip_prefix("event: ").or(line.strip_prefix(": ")))
+        .filter_map(|line| line.strip_prefix("event: ").or_else(|| line.strip_prefix(": ")))
         .collect();
     assert_snapshot!(names.join("\n"), @r#"
     response.created
