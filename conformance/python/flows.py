@@ -70,6 +70,12 @@ class Flow:
         options.setdefault("model", MODEL)
         return self.client.responses.create(input=f"{prompt} {self.mark}".strip(), **options)
 
+    def steps(self, session):
+        """The steps of a session as `/api` shows them, in order."""
+        status, shown = self.server.api("GET", f"sessions/{session}")
+        equal(status, 200, "GET /api/sessions/{id}")
+        return [step for turn in shown["turns"] for step in turn["steps"]]
+
 
 def raises(kind, call):
     """The error of that kind that `call` raises; anything else fails the flow."""

@@ -93,8 +93,9 @@ def mcp_write_has_one_effect(f):
     [effect] = own_effects(f)
     equal((effect["tool"], effect["arguments"]), ("add_note", {"text": f"berth 12 {f.mark}"}))
     assert STEP.fullmatch(effect["idempotency_key"]), effect["idempotency_key"]
-    _, session = f.server.api("GET", f"sessions/{raw.headers['holdfast-session']}")
-    assert effect["idempotency_key"] in [step["id"] for step in session["steps"]], "the key is the step's id"
+    steps = {step["id"]: step for step in f.steps(raw.headers["holdfast-session"])}
+    step = steps[effect["idempotency_key"]]
+    equal((step["kind"], step["tool"], step["state"]), ("tool", "add_note", "done"))
 
 
 @flow
@@ -131,11 +132,11 @@ def mcp_tool_error(f):
 def mcp_allowed_tools(f):
     """What is not allowed is neither shown to the model nor run when it asks anyway."""
     response = f.respond(add(f.mark), tools=[NOTES | {"allowed_tools": ["find_note"]}])
-    [listed] = items(response, "mcp_list_tools")
-    equal([tool.name for tool in listed.tools], ["find_note"])
     offered = [tool["function"]["name"] for tool in json.loads(f.sent()[0]["body"])["tools"]]
     assert len(offered) == 1 and offered[0].endswith("find_note"), offered
     equal(own_effects(f), [])
+    [listed] = items(response, "mcp_list_tools")
+    equal([tool.name for tool in listed.tools], ["find_note"])
 
 
 @flow
@@ -193,6 +194,16 @@ def mcp_denied_to_other_keys(f):
 
 
 @flow
+def mcp_unknown_server(f):
+    error = raises(
+        openai.APIStatusError,
+        lambda: f.respond("x", tools=[{"type": "mcp", "server_label": "nobody"}]),
+    )
+    assert error.status_code in (400, 403) and "nobody" in error.body["message"], error.body
+    equal(f.sent(), [])
+
+
+@flow
 def mcp_background(f):
     response = f.respond(add(f.mark), tools=[NOTES], background=True)
     done = finished(f, response.id)
@@ -247,9 +258,9 @@ def doubt_is_shown(f):
     status, found = f.server.api("GET", "sessions?state=in_doubt")
     equal(status, 200)
     assert session in json.dumps(found), "the session is not listed as in doubt"
-    _, shown = f.server.api("GET", f"sessions/{session}")
-    entry = next(entry for entry in shown["steps"] if entry["id"] == step)
-    assert "add_note" in json.dumps(entry) and f.mark in json.dumps(entry), entry
+    [shown] = [entry for entry in f.steps(session) if entry["id"] == step]
+    equal((shown["tool"], json.loads(shown["arguments"])), ("add_note", {"text": f.mark}))
+    assert shown["state"] == "in_doubt" and shown["why"] and shown["in_doubt_since"], shown
     error = raises(openai.BadRequestError, lambda: f.respond("meanwhile", previous_response_id=response_id))
     equal(error.body["code"], "session_in_doubt")
     assert step in error.body["message"], error.body
@@ -290,9 +301,8 @@ def doubt_resolved_by_retry(f):
 def doubt_resolved_by_cancel(f):
     response_id, session, item = doubtful(f)
     equal(f.client.responses.cancel(response_id).status, "cancelled")
-    _, shown = f.server.api("GET", f"sessions/{session}")
-    [step] = [entry for entry in shown["steps"] if entry["id"] == item["holdfast"]["step"]]
-    assert "abandoned" in json.dumps(step), step
+    [step] = [entry for entry in f.steps(session) if entry["id"] == item["holdfast"]["step"]]
+    equal(step["state"], "abandoned")
 
 
 @flow
