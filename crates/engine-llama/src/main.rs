@@ -12,6 +12,7 @@ mod kv_store;
 mod llama;
 mod output;
 mod prompt;
+mod random_model;
 mod sampler;
 mod scheduler;
 mod serve;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Load a model and serve the parent behind a socket.
     Serve(serve::Options),
+    /// Write a model of random weights, for benches and tests.
+    MakeRandomModel(random_model::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Serve(options) => serve::serve(&options),
+        Command::MakeRandomModel(options) => random_model::write(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
