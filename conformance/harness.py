@@ -196,6 +196,19 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def processes_in(folder):
+    """Ids and command lines of processes whose working folder is in `folder` (Linux; else none)."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if pathlib.Path(os.readlink(entry / "cwd")).is_relative_to(folder):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found.append((int(entry.name), command.strip()))
+        except OSError:
+            pass  # it ended meanwhile, or is not ours to look at
+    return found
+
+
 def json_lines(path):
     """The whole lines of a JSONL file that another process may be writing at this moment."""
     try:

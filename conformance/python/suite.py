@@ -12,13 +12,14 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import openai  # noqa: E402
 import standard  # noqa: E402
-from flows import FLOWS, Flow  # noqa: E402
-from harness import Provider, SetupFailed, World  # noqa: E402
+from flows import FLOWS, MODEL, Flow, cost_of  # noqa: E402
+from harness import Provider, Server, SetupFailed, World, processes_in  # noqa: E402
 
 import flows_agents  # noqa: E402, F401
 import flows_background  # noqa: E402, F401
@@ -46,14 +47,56 @@ def start(world):
     return *standard.start(world), standard.KEYS
 
 
-def run_flow(function, server, provider, keys, client, folder):
-    paths = standard.effects_paths(folder)
+def timed(function, *args):
+    """(what it failed with or None, seconds)"""
     began = time.monotonic()
     try:
-        function(Flow(function.__name__, server, provider, keys, client, paths))
+        function(*args)
         return None, time.monotonic() - began
     except Exception as error:  # any failure of a flow is the flow's result
         return error, time.monotonic() - began
+
+
+def ledger_agrees_with_provider(server, provider):
+    """Every attempt that the provider finished is one ledger row with its usage and its exact cost."""
+    rows, before = {}, ""
+    while True:
+        status, page = server.api("GET", f"calls?limit=1000{before}")
+        assert status == 200, page
+        for row in page["data"]:
+            assert row["attempt"] not in rows, f"two rows of one attempt: {row}"
+            rows[row["attempt"]] = row
+        if not page["has_more"]:
+            break
+        before = f"&before={page['data'][-1]['call']}"
+    lines = provider.requests()
+    finished = [line for line in lines if line["finished"]]
+    assert len(finished) > 20 or len(lines) < 100, "hardly anything to compare"
+    for line in lines:
+        row = rows.get(line["attempt_id"])
+        assert row is not None, f"no ledger row of {line['attempt_id']}: {str(line)[:300]}"
+        assert row["call"] == line["call_id"], f"another Call: {row['call']} and {line['call_id']}"
+        charged = Decimal(row["cost"]) + Decimal(row["unreconciled"])
+        if line["finished"] and row["error"] is None and row["target"] == MODEL:
+            assert Decimal(row["cost"]) == cost_of(line["usage"]), f"cost {row['cost']}: {line['usage']}"
+        elif line["status"] >= 400:
+            assert charged == 0, f"a refused attempt was charged: {row}"
+
+
+def server_ends_cleanly(server, provider):
+    """On SIGTERM it ends by itself, leaves no process behind, and its log has no panic in it."""
+    assert server.stop(), f"SIGTERM did not end it with success: {server.child.returncode}"
+    left = [command for pid, command in processes_in(server.data.parent) if pid != provider.child.pid]
+    assert not left, f"processes were left behind: {left}"
+    panics = [line for line in server.output.read_text(errors="replace").splitlines() if "panicked" in line]
+    assert not panics, f"panics in the log: {panics[:3]}"
+
+
+def report(name, error, seconds):
+    print(f"{'ok  ' if error is None else 'FAIL'} {name} ({seconds:.1f} s)", flush=True)
+    if error is not None:
+        print(f"     {where(error)}", flush=True)
+    return error is not None
 
 
 def where(error):
@@ -66,30 +109,31 @@ def where(error):
 
 def main(names):
     chosen = [flow for flow in FLOWS if not names or any(name in flow.__name__ for name in names)]
-    failed, began = 0, time.monotonic()
+    failed, total, began = 0, len(chosen), time.monotonic()
     try:
         with World() as world:
             provider, server, keys = start(world)
+            paths = standard.effects_paths(world.folder)
             client = openai.OpenAI(
                 base_url=server.url + "/v1", api_key=keys["ci"], max_retries=0, timeout=CLIENT_SECONDS
             )
             with ThreadPoolExecutor(PARALLEL) as pool:
                 runs = {
-                    pool.submit(run_flow, flow, server, provider, keys, client, world.folder): flow.__name__
+                    pool.submit(timed, flow, Flow(flow.__name__, server, provider, keys, client, paths)): flow.__name__
                     for flow in chosen
                 }
                 for run in as_completed(runs):
-                    error, seconds = run.result()
-                    failed += error is not None
-                    print(f"{'ok  ' if error is None else 'FAIL'} {runs[run]} ({seconds:.1f} s)", flush=True)
-                    if error is not None:
-                        print(f"     {where(error)}", flush=True)
+                    failed += report(runs[run], *run.result())
             client.close()
+            for check in (ledger_agrees_with_provider, server_ends_cleanly):
+                if isinstance(server, Server):
+                    failed += report(check.__name__, *timed(check, server, provider))
+                    total += 1
     except SetupFailed as problem:
         print(f"conformance: {problem}")
-        failed = len(chosen)
+        failed = total
     print(f"{time.monotonic() - began:.1f} s")
-    print(f"{len(chosen) - failed} passed, {failed} failed")
+    print(f"{total - failed} passed, {failed} failed")
     return 1 if failed or not chosen else 0
 
 
