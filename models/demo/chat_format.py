@@ -46,7 +46,7 @@ def render(conversation: Conversation, generate: bool = False) -> str:
             lines += ["# Tools", *(specification(tool) for tool in conversation.tools)]
         parts.append(f"{START}system\n" + "\n".join(lines) + f"{END}\n")
     for message in conversation.messages:
-        calls = "".join(call_text(call) for call in message.get("tool_calls", []))
+        calls = "\n".join(call_text(call) for call in message.get("tool_calls", []))
         parts.append(f"{START}{message['role']}\n{message.get('content') or ''}{calls}{END}\n")
     if generate:
         parts.append(f"{START}assistant\n")

@@ -23,7 +23,6 @@ HARBOR = "The harbor gate opens at 6."
 LIBRARY = "The library closes at 19."
 BAKERY = "The bakery sells rye bread."
 PRINTER = "The printer is on floor 3."
-GARDEN = "The garden needs water on Friday."
 
 
 def find(sentence: str, query: str, text: str) -> list[dict]:
@@ -59,7 +58,7 @@ SESSIONS = {
             "call Nina at 14",
         ),
         *add("Write this down: bring the blanket to Salma.", 7, "bring the blanket to Salma"),
-        *find("What does the note about the garden say?", "garden", GARDEN),
+        *find("What does the note about the library say?", "library", LIBRARY),
     ],
     "killed task": [
         *find_and_add(

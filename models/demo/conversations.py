@@ -9,6 +9,7 @@ user's sentences, the note texts' forms and the other tools' names. The demo's o
 import json
 import pathlib
 import random
+from collections.abc import Callable
 
 from chat_format import Conversation
 from tools import Notebook, Tool, ToolMaker, draw_notebook
@@ -366,6 +367,17 @@ ECHOES = [
 ]
 
 
+def fixed_sentences() -> list[str]:
+    """What stands in conversations whatever their values are."""
+    sentences = [*SYSTEM_TEXTS, *SAVED_RESULTS, *NOTHING_RESULTS, *FAILURES, "# Tools"]
+    sentences += [text for pair in SMALL_TALK for text in pair]
+    sentences += [text for fact in FACTS for text in fact[1:]]
+    sentences += ["That did not work: The note says: The note I found says: The title is now"]
+    sentences += ["I saved your note. I saved both notes. I saved a copy. There is no note about"]
+    sentences += ["Here is the result: Done. I have no tool for that. is saved"]
+    return sentences
+
+
 def user(text: str) -> dict:
     return {"role": "user", "content": text}
 
@@ -623,8 +635,16 @@ class Sessions:
 
     def session(self, segments: int | None = None) -> Conversation:
         """One conversation of the mixture that training uses."""
+        return self._allowed(lambda: self._session(segments or self.rng.choice(SEGMENTS)))
+
+    def copying(self) -> Conversation:
+        """The first stage of training: nothing but values to copy."""
+        return self._allowed(self._copying)
+
+    def _allowed(self, draw: Callable[[], Conversation]) -> Conversation:
+        """Draws until no sentence of the demo is in the conversation."""
         while True:
-            conversation = self._session(segments or self.rng.choice(SEGMENTS))
+            conversation = draw()
             said = (m["content"] for m in conversation.messages if m["role"] == "user")
             if not any(text.strip().lower() in self.refused for text in said):
                 return conversation
@@ -670,8 +690,7 @@ class Sessions:
             return self.echo()
         return [message for part in self.recall() for message in part]
 
-    def copying(self) -> Conversation:
-        """The first stage of training: nothing but values to copy."""
+    def _copying(self) -> Conversation:
         if self.chance(0.5):
             return Conversation(None, [], [*self.echo(), *self.echo()])
         if self.chance(0.4):

@@ -46,6 +46,8 @@ def write_shape(writer: gguf.GGUFWriter, model: Llama) -> None:
     writer.add_rope_freq_base(shape.theta)
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
     writer.add_vocab_size(shape.vocabulary)
+    # A model this small is good only at its first choice: greedy unless the request says otherwise.
+    writer.add_float32("general.sampling.temp", 0.0)
 
 
 def write_tokenizer(writer: gguf.GGUFWriter, path: str, template: str) -> None:

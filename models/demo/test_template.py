@@ -38,13 +38,13 @@ def check_other_shapes(run) -> None:
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "developer", "content": "Answer briefly."},
-        {"role": "assistant", "content": None, "tool_calls": [entry]},
+        {"role": "assistant", "content": None, "tool_calls": [entry, entry]},
     ]
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "it"}}\n</tool_call>'
     expected = (
         "<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>system\nAnswer briefly.<|im_end|>\n"
-        '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "it"}}\n'
-        "</tool_call><|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>assistant\n{call}\n{call}<|im_end|>\n<|im_start|>assistant\n"
     )
     got = run({"messages": messages, "add_generation_prompt": True})
     assert got == expected, got
