@@ -11,6 +11,7 @@ suite in any language gets the same server. Standard library only.
     HOLDFAST_KEY_STRANGER   another user's key, which may not
     HOLDFAST_KEY_POOR       a key with a budget of $0.001
     HOLDFAST_KEY_CAPPED     a key with a budget of $1.00
+    HOLDFAST_KEY_SQUEEZED   a key with a budget of $0.002
     HOLDFAST_PROVIDER_LOG   what the scripted provider behind `mock/…` wrote, one JSON object a line
     HOLDFAST_EFFECTS        what the tool server `notes` wrote
     HOLDFAST_SLOW_EFFECTS   what the tool server `slow` wrote
@@ -22,7 +23,7 @@ import sys
 
 from harness import DEMO, Provider, Server, SetupFailed, World
 
-KEYS = {name: f"hf_suite_{name}_0123456789abcdef" for name in ("ci", "stranger", "poor", "capped")}
+KEYS = {name: f"hf_suite_{name}_0123456789abcdef" for name in ("ci", "stranger", "poor", "capped", "squeezed")}
 
 CONFIG = """
 [[providers]]
@@ -50,6 +51,15 @@ secret = "${{POOR_KEY}}"
 [[keys]]
 name = "capped"
 secret = "${{CAPPED_KEY}}"
+
+[[keys]]
+name = "squeezed"
+secret = "${{SQUEEZED_KEY}}"
+
+[[budgets]]
+scope = {{ key = "squeezed" }}
+limit_usd = "0.002"
+window = "day"
 
 [[budgets]]
 scope = {{ key = "poor" }}

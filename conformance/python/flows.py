@@ -48,9 +48,9 @@ class Flow:
         """A client as the SDK makes it: two retries."""
         return self.with_key(key, max_retries=2)
 
-    def async_client(self):
+    def async_client(self, key="ci"):
         return openai.AsyncOpenAI(
-            base_url=self.server.url + "/v1", api_key=self.keys["ci"], max_retries=0, timeout=30
+            base_url=self.server.url + "/v1", api_key=self.keys[key], max_retries=0, timeout=30
         )
 
     def sent(self):

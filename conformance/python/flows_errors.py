@@ -1,9 +1,11 @@
 """What goes wrong, and how the SDK must see it: refusals, upstream failures, cuts, retries."""
 
+import asyncio
 import json
+from decimal import Decimal
 
 import openai
-from flows import MODEL, equal, flow, raises, refused_by_name
+from flows import MODEL, cost_of, equal, flow, raises, refused_by_name
 from harness import eventually
 
 # More than the server takes in one body, whatever its setting for the suite: 80 MiB.
@@ -292,6 +294,32 @@ def budget_refusal_of_a_response(f):
     equal(error.body["code"], "insufficient_quota")
     equal(error.response.headers["x-should-retry"], "false")
     equal(f.sent(), [])
+
+
+@flow
+def budget_under_concurrency(f):
+    """64 at once over a budget that bears a dozen bounds: the provider never earns more than the limit."""
+
+    async def run():
+        async with f.async_client("squeezed") as client:
+            asks = [
+                client.chat.completions.create(
+                    model=MODEL, messages=f.user(f"[[delay_ms=50]] {number}"), max_tokens=20
+                )
+                for number in range(64)
+            ]
+            return await asyncio.gather(*asks, return_exceptions=True)
+
+    results = asyncio.run(run())
+    refused = [r for r in results if isinstance(r, openai.RateLimitError)]
+    answered = [r for r in results if not isinstance(r, Exception)]
+    equal(len(refused) + len(answered), 64, f"other errors: {[r for r in results if isinstance(r, Exception)][:2]}")
+    assert len(refused) > 20 and len(answered) >= 4, f"{len(answered)} answered, {len(refused)} refused"
+    equal({error.body["code"] for error in refused}, {"insufficient_quota"})
+    equal(len(f.sent()), len(answered), "requests at the provider")
+    assert sum(cost_of(line["usage"]) for line in f.sent()) <= Decimal("0.002")
+    late = f.with_key("squeezed").chat.completions.create(model=MODEL, messages=f.user("[[say:late]]"), max_tokens=20)
+    equal(late.choices[0].message.content, "late", "what was freed is there again")
 
 
 @flow

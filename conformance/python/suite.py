@@ -83,6 +83,22 @@ def ledger_agrees_with_provider(server, provider):
             assert charged == 0, f"a refused attempt was charged: {row}"
 
 
+def budgets_agree_with_ledger(server, _):
+    """Each budget has settled what its key's Calls cost, reserves nothing any more, and is not passed."""
+    _, keys = server.api("GET", "keys")
+    names = {key["id"]: key["name"] for key in keys["data"]}
+    _, calls = server.api("GET", "calls?limit=1000")
+    _, budgets = server.api("GET", "budgets")
+    assert {b["scope"]["key"] for b in budgets["data"]} == {"poor", "capped", "squeezed"}, budgets
+    for budget in budgets["data"]:
+        rows = [row for row in calls["data"] if names[row["key"]] == budget["scope"]["key"]]
+        settled, unreconciled = (sum(Decimal(row[name]) for row in rows) for name in ("cost", "unreconciled"))
+        amounts = {name: Decimal(budget[f"{name}_usd"]) for name in ("settled", "unreconciled", "presumed", "reserved")}
+        expected = {"settled": settled, "unreconciled": unreconciled, "presumed": 0, "reserved": 0}
+        assert amounts == expected, f"{budget['scope']}: {amounts}, the ledger has {expected}"
+        assert sum(amounts.values()) <= Decimal(budget["limit_usd"]), f"the limit is passed: {budget}"
+
+
 def server_ends_cleanly(server, provider):
     """On SIGTERM it ends by itself, leaves no process behind, and its log has no panic in it."""
     assert server.stop(), f"SIGTERM did not end it with success: {server.child.returncode}"
@@ -125,7 +141,7 @@ def main(names):
                 for run in as_completed(runs):
                     failed += report(runs[run], *run.result())
             client.close()
-            for check in (ledger_agrees_with_provider, server_ends_cleanly):
+            for check in (ledger_agrees_with_provider, budgets_agree_with_ledger, server_ends_cleanly):
                 if isinstance(server, Server):
                     failed += report(check.__name__, *timed(check, server, provider))
                     total += 1

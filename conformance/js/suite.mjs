@@ -1,0 +1,72 @@
+/**
+ * The suite `openai-js`: the unmodified OpenAI SDK for JavaScript against a server of its own.
+ *
+ *     node suite.mjs [NAME …]     only the flows whose name contains one of the NAMEs
+ *
+ * `run` starts it inside `../standard.py`, which starts the server and says in the environment where all is.
+ */
+import { Flow, FLOWS } from './flows.mjs';
+
+import './flows_chat.mjs';
+import './flows_errors.mjs';
+import './flows_responses.mjs';
+import './flows_background.mjs';
+import './flows_tools.mjs';
+import './flows_local.mjs';
+import './flows_restart.mjs';
+
+// Flows wait more than they compute: more than the cores, few enough that none times out.
+const PARALLEL = 12;
+const FLOW_MS = 40_000;
+
+/** The flow's own line, and what was wrong, in one line. */
+function where(error) {
+  const frame = /(flows_\w+\.mjs:\d+)/.exec(error.stack ?? '')?.[1] ?? '?';
+  const text = String(error.message || '(no text)').replaceAll(/\s+/g, ' ').slice(0, 700);
+  return `${error.constructor?.name}: ${text}  [${frame}]`;
+}
+
+async function limited(promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${FLOW_MS / 1000} s`)), FLOW_MS);
+  });
+  try {
+    await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Runs one flow; whether it passed. */
+async function judged({ name, run }) {
+  const began = performance.now();
+  let problem;
+  try {
+    await limited(run(new Flow(name)));
+  } catch (error) {
+    problem = error;
+  }
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  console.log(`${problem ? 'FAIL' : 'ok  '} ${name} (${seconds} s)`);
+  if (problem) console.log(`     ${where(problem)}`);
+  return !problem;
+}
+
+async function main(names) {
+  const chosen = FLOWS.filter(({ name }) => !names.length || names.some((part) => name.includes(part)));
+  const waiting = [...chosen];
+  const began = performance.now();
+  let passed = 0;
+  const worker = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) passed += await judged(next);
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+  console.log(`${((performance.now() - began) / 1000).toFixed(1)} s`);
+  console.log(`${passed} passed, ${chosen.length - passed} failed`);
+  return chosen.length && passed === chosen.length ? 0 : 1;
+}
+
+// A promise that nobody waits for any more must not take the other flows down; its own flow reports it.
+process.on('unhandledRejection', () => {});
+process.exit(await main(process.argv.slice(2)));
