@@ -24,6 +24,8 @@ pub(crate) mod tool_server;
 
 /// Tool calls in one turn.
 const CALLS_PER_TURN: usize = 20;
+/// Syncs of the compared file between two turns.
+const SYNCS_PER_TURN: u64 = 40;
 /// Bytes of the file that is synced, as a log's page is.
 const SYNCED_BYTES: usize = 4_096;
 /// Pages of the preallocated file that are written in turn.
@@ -31,7 +33,7 @@ const SYNCED_PAGES: u64 = 1_024;
 
 /// Runs the benchmark.
 pub(crate) fn run(common: Common) -> anyhow::Result<()> {
-    let (turns, syncs) = if common.quick { (6, 300) } else { (30, 2_000) };
+    let turns = if common.quick { 10 } else { 60 };
     let model = model::start(CALLS_PER_TURN)?;
     let folder = tempfile::tempdir()?;
     let times = folder.path().join("tool-times");
@@ -42,15 +44,17 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
         own.display().to_string(),
         times.display().to_string(),
     ))?;
-    let mut fsyncs = sync_times(holdfast.folder(), syncs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // One turn to start the tool server and warm everything up.
     runtime.block_on(turn(&holdfast))?;
     let began = micros(SystemTime::now());
+    // In turns with the loop: a disk's own pace changes within seconds, so that only neighbours can be compared.
+    let mut fsyncs = Vec::new();
+    let mut file = SyncedFile::create(holdfast.folder())?;
     for _ in 0..turns {
         runtime.block_on(turn(&holdfast))?;
+        fsyncs.extend(file.sync_times(SYNCS_PER_TURN)?);
     }
-    fsyncs.extend(sync_times(holdfast.folder(), syncs)?);
     let mut steps = step_times(&model.times(), &tool_times(&times)?, began);
     ensure!(steps.len() >= turns * CALLS_PER_TURN, "only {} steps were seen", steps.len());
     let (step_p50, step_p99) = (quantile(&mut steps, 0.5), quantile(&mut steps, 0.99));
@@ -121,22 +125,35 @@ fn step_times(model: &[Asked], tool: &[Asked], since: u64) -> Vec<f64> {
     gaps.into_iter().map(|micros| micros as f64 / 1e3).collect()
 }
 
-/// Milliseconds of an fdatasync after 4 KiB were written into a preallocated file, many times.
-fn sync_times(folder: &Path, times: u64) -> anyhow::Result<Vec<f64>> {
-    use std::os::unix::fs::FileExt;
-    let mut file = File::create(folder.join("sync"))?;
-    let page = [7u8; SYNCED_BYTES];
-    for _ in 0..SYNCED_PAGES {
-        file.write_all(&page)?;
+/// A preallocated file of which a page is written and synced.
+struct SyncedFile {
+    file: File,
+    next: u64,
+}
+
+impl SyncedFile {
+    fn create(folder: &Path) -> anyhow::Result<Self> {
+        let mut file = File::create(folder.join("sync"))?;
+        for _ in 0..SYNCED_PAGES {
+            file.write_all(&[7; SYNCED_BYTES])?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, next: 0 })
     }
-    file.sync_all()?;
-    let one = |index: u64| {
-        file.write_all_at(&page, (index % SYNCED_PAGES) * SYNCED_BYTES as u64)?;
-        let began = Instant::now();
-        rustix::fs::fdatasync(file.as_fd())?;
-        Ok(began.elapsed().as_secs_f64() * 1e3)
-    };
-    (0..times).map(one).collect()
+
+    /// Milliseconds of an fdatasync after 4 KiB were written, so many times.
+    fn sync_times(&mut self, times: u64) -> anyhow::Result<Vec<f64>> {
+        use std::os::unix::fs::FileExt;
+        let mut measured = Vec::new();
+        for _ in 0..times {
+            self.next = (self.next + 1) % SYNCED_PAGES;
+            self.file.write_all_at(&[9; SYNCED_BYTES], self.next * SYNCED_BYTES as u64)?;
+            let began = Instant::now();
+            rustix::fs::fdatasync(self.file.as_fd())?;
+            measured.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(measured)
+    }
 }
 
 /// Microseconds since the epoch.

@@ -10,7 +10,7 @@ use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{Ids, Secret};
 
 /// The key's name.
-const NAME: &str = "admin";
+pub(super) const NAME: &str = "admin";
 /// The variable that sets it.
 const VARIABLE: &str = "HOLDFAST_ADMIN_KEY";
 /// Characters that it has at least: below, it can be guessed.

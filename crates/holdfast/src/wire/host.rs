@@ -57,7 +57,9 @@ impl Host {
             let same = in_file.mcp_servers.iter().any(|other| other == server);
             objects.push(object("mcp_server", &server.name, Origin::File, !same));
         }
-        for key in self.directory.keys(DEFAULT_ACCOUNT) {
+        let keys = self.directory.keys(DEFAULT_ACCOUNT);
+        // The admin key comes from the environment or from its own file, never from this one.
+        for key in keys.into_iter().filter(|key| key.name != super::admin_key::NAME) {
             let there = in_file.keys.iter().any(|other| other.name == key.name);
             objects.push(object(
                 "key",

@@ -48,14 +48,15 @@ async fn start(
         request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await.map_err(refuse)?;
     let create = parse_create(&post.body).map_err(refuse)?;
     let (stream, background) = (create.stream, create.background);
+    let model = create.model.clone();
     let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
     if stream {
-        return Ok(streamed(deliveries, turn));
+        return Ok(streamed(deliveries, turn, &model));
     }
     if background {
-        return Ok(whole(&turn.snapshot(), headers(&turn)));
+        return Ok(whole(&turn.snapshot(), headers(&turn, &model)));
     }
-    finished(deliveries, turn).await
+    finished(deliveries, turn, &model).await
 }
 
 /// By what an equal POST is recognised.
@@ -79,8 +80,8 @@ fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
     })
 }
 
-fn streamed(deliveries: Deliveries, turn: Turn) -> Response<Body> {
-    let mut headers = headers(&turn);
+fn streamed(deliveries: Deliveries, turn: Turn, model: &str) -> Response<Body> {
+    let mut headers = headers(&turn, model);
     sse(&mut headers);
     let events = turn.subscribe();
     let mut response = Response::new(Body::pieces(Events::of_turn(turn, events, deliveries)));
@@ -88,12 +89,16 @@ fn streamed(deliveries: Deliveries, turn: Turn) -> Response<Body> {
     response
 }
 
-async fn finished(deliveries: Deliveries, turn: Turn) -> Result<Response<Body>, Box<Refused>> {
-    let mut headers = headers(&turn);
+async fn finished(
+    deliveries: Deliveries,
+    turn: Turn,
+    model: &str,
+) -> Result<Response<Body>, Box<Refused>> {
     let answer = match turn.wait().await {
         Ok(answer) => answer,
-        Err(failure) => return Ok(broken(&turn, *failure)),
+        Err(failure) => return Ok(broken(&turn, *failure, model)),
     };
+    let mut headers = headers(&turn, model);
     let bill = turn.bill();
     let cost = bill.cost.map(|cost| cost.to_string());
     insert(&mut headers, "holdfast-cost", cost.as_deref());
@@ -106,20 +111,32 @@ async fn finished(deliveries: Deliveries, turn: Turn) -> Result<Response<Body>, 
 }
 
 /// A turn that ended in an error, or fell in doubt: not to be sent again, since its steps have begun.
-fn broken(turn: &Turn, failure: Failure) -> Response<Body> {
+fn broken(turn: &Turn, failure: Failure, model: &str) -> Response<Body> {
     let again = failure.code == ErrorCode::Unavailable;
     let refused = Refused { call: turn.call_id().clone(), failure };
     let mut response = errors::response(&OPENAI_RESPONSES, &refused);
+    response.headers_mut().extend(headers(turn, model));
     if !again {
         errors::forbid_retry(response.headers_mut());
     }
     response
 }
 
-fn headers(turn: &Turn) -> HeaderMap {
+/// What is known of a turn so far.
+fn headers(turn: &Turn, model: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     errors::name_call(&mut headers, turn.call_id());
     insert(&mut headers, "holdfast-session", turn.session_id().map(AsRef::as_ref));
+    insert(&mut headers, "holdfast-model", Some(model));
+    let bill = turn.bill();
+    let cap = bill.output_cap.map(|cap| cap.to_string());
+    insert(&mut headers, "holdfast-output-cap", cap.as_deref());
+    let dropped = bill.dropped.join(",");
+    insert(
+        &mut headers,
+        "holdfast-dropped",
+        Some(dropped.as_str()).filter(|names| !names.is_empty()),
+    );
     headers
 }
 

@@ -30,7 +30,8 @@ pub(super) async fn show(
     platform: Process,
 ) -> anyhow::Result<(Process, FirstToken)> {
     let client = stage.client();
-    let first = first_turn(&client).await?;
+    // Two sessions of the same history: one goes on before the restart, the other after it.
+    let (first, other) = (first_turn(&client).await?, first_turn(&client).await?);
     let held = second_turn(&client, &first).await?;
     let cold = cold_turn(&client, &first).await?;
     platform.stop()?;
@@ -43,7 +44,7 @@ pub(super) async fn show(
             &json!({ "model": "local/demo", "messages": [{ "role": "user", "content": "Hello" }] }),
         )
         .await?;
-    let restored = second_turn(&client, &first).await?;
+    let restored = second_turn(&client, &other).await?;
     let shown =
         FirstToken { held: millis(&held)?, restored: millis(&restored)?, cold: millis(&cold)? };
     narrator.say(&format!("  user       {QUESTION}"));

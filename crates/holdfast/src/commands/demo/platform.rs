@@ -114,6 +114,10 @@ secret = "{key}"
 name = "relay"          # with it the priced provider comes back for the local model
 secret = "{relay_key}"
 
+[[budgets]]
+scope = {{ key = "demo" }}
+limit_usd = "1.00"
+
 [[mcp_servers]]
 name = "notes"
 command = ["python3", {server}]
