@@ -25,6 +25,12 @@ def flow(function):
     return function
 
 
+def slow(function):
+    """Registers a flow that mostly waits: it begins first, so that the others run beside it."""
+    FLOWS.insert(0, function)
+    return function
+
+
 @dataclasses.dataclass
 class Flow:
     """What one flow gets: clients of the shared server, and the others' evidence."""

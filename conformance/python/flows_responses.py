@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import openai
 from events import check_events, dumped, read_sse
-from flows import LOCAL, MODEL, cost_of, equal, flow, raises, refused_by_name
+from flows import LOCAL, MODEL, cost_of, equal, flow, raises, refused_by_name, slow
 from flows_chat import Berth
 from harness import eventually
 
@@ -517,6 +517,19 @@ def responses_retried_post_attaches(f):
     equal(response.output_text, f"You said: patience {f.mark}")
     equal(len([line for line in f.sent() if line["finished"]]), 1, "finished answers at the provider")
     equal(len({line["call_id"] for line in f.sent()}), 1, "Calls: the step is the same")
+
+
+@slow
+def responses_keep_alive(f):
+    """A long silence of the model: `keepalive`, which every client's timer takes for an event."""
+    with f.client.responses.with_streaming_response.create(
+        model=MODEL, input=f"[[prefill_ms=17000]] patience {f.mark}", stream=True
+    ) as response:
+        events, _ = read_sse(response.iter_lines())
+    kinds = [event["type"] for event in events]
+    assert "keepalive" in kinds, kinds
+    equal(kinds[0], "response.created")
+    equal(check_events(events)["output"][0]["content"][0]["text"], f"You said: patience {f.mark}")
 
 
 @flow

@@ -324,6 +324,20 @@ def doubt_of_a_json_post(f):
 
 
 @flow
+def doubt_of_a_stream(f):
+    """A foreground stream stays open in doubt, and goes on with the decision."""
+    stream = f.respond(add(f.mark), tools=[SLOW], stream=True)
+    events = [next(stream).model_dump(exclude_unset=True)]
+    response_id = events[0]["response"]["id"]
+    step = in_doubt(f, response_id)["holdfast"]["step"]
+    session = stream.response.headers["holdfast-session"]
+    resolve(f, session, step, {"decision": "done", "output": "It was saved."})
+    events += dumped(stream)
+    final = check_events(events)
+    equal(final["output"][-1]["content"][0]["text"], "The tool said: It was saved.")
+
+
+@flow
 def doubt_decision_is_checked(f):
     response_id, session, item = doubtful(f)
     step = item["holdfast"]["step"]

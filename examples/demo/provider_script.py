@@ -13,6 +13,7 @@ Directives are read from the system and developer messages and from the last use
     [[next]]                        what follows is for the answer after the next tool result, and so on
     [[usage:prompt=9,completion=4,cached=2]]    report this usage instead of counting
     [[delay_ms=50]]                 pause before each piece of a stream, and before a JSON answer
+    [[prefill_ms=900]]              pause of a stream between its role and its first piece
     [[fault:status=500]]            an error object (retry_after=1 adds that header)
     [[fault:drop]]                  close before the first byte
     [[fault:cut_after=5]]           break off after 5 pieces (of a JSON answer: after half)
@@ -124,6 +125,7 @@ class Plan:
         for value in self.all("fault"):
             self.faults.update(settings(value))
         self.delay = number(self.one("delay_ms")) / 1000
+        self.prefill = number(self.one("prefill_ms")) / 1000
 
     def rounds_done(self, last_user):
         after = self.messages[last_user + 1 :]
@@ -150,7 +152,7 @@ def this_round(directives, done):
     for name, value in directives:
         if name == "next":
             rounds.append([])
-        elif name in ("delay_ms",):
+        elif name == "delay_ms":
             constant.append((name, value))
         else:
             rounds[-1].append((name, value))
@@ -417,6 +419,7 @@ class Stream:
         self.exchange.start_stream()
         for index, answer in enumerate(answers):
             self.delta(index, {"role": "assistant", "content": None if answer.calls else "", "refusal": None})
+        self.exchange.pause(self.plan.prefill)
         for index, answer in enumerate(answers):
             for delta, words in deltas(answer):
                 self.piece(index, delta, words, answer)
