@@ -136,7 +136,11 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
     let clock = Arc::clone(&shared.clock);
     let mut live = Live::new(exchange, format, &shared.provider, clock);
     if !parts.status.is_success() {
-        return Err(live.refused(&parts).await);
+        let failure = live.refused(&parts).await;
+        if let Some(exchange) = live.into_whole() {
+            shared.client.keep(exchange).await;
+        }
+        return Err(failure);
     }
     answer::check_head(&parts, stream, &shared.provider.name)?;
     live.read_with(format.reader(ReadOptions { stream, decode, withhold_usage }));

@@ -179,6 +179,18 @@ impl Client {
         idle.push_back(Idle { link, since: now });
     }
 
+    /// [`Self::give_back`] where no task is at hand.
+    pub(crate) async fn keep(&self, exchange: Exchange) {
+        let mut exchange = Some(exchange);
+        poll_fn(|cx| {
+            if let Some(exchange) = exchange.take() {
+                self.give_back(exchange, cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// The connection that was used last: the others may grow old.
     fn take_idle(&self) -> Option<Link> {
         let now = self.clock.monotonic();

@@ -190,19 +190,22 @@ impl Live {
         let clock = Arc::clone(&self.clock);
         let mut body = BytesMut::new();
         let reading = async {
-            while let Some(Ok(data)) = poll_fn(|cx| self.exchange.poll_data(cx)).await {
+            loop {
+                let data = match poll_fn(|cx| self.exchange.poll_data(cx)).await {
+                    Some(Ok(data)) => data,
+                    Some(Err(_)) => return false,
+                    None => return true,
+                };
                 let room = UpstreamError::BODY_BYTES_MAX - body.len();
                 body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
                 if body.len() >= UpstreamError::BODY_BYTES_MAX {
-                    break;
+                    return false;
                 }
             }
         };
         // What has come by then is what is known of the error.
-        let in_time = types::clock::within(clock.as_ref(), self.stall, reading).await;
-        if in_time.is_none() {
-            tracing::warn!(provider = %self.provider, "the provider's error did not end");
-        }
+        let ended = types::clock::within(clock.as_ref(), self.stall, reading).await;
+        self.whole = ended == Some(true);
         body.freeze()
     }
 }

@@ -181,14 +181,15 @@ async fn deltas_are_decoded_where_they_are_wanted() {
 #[tokio::test]
 async fn a_connection_is_used_again_after_a_whole_answer() {
     let stream = Reply::events(&[CHUNK, LAST, "[DONE]"]);
-    let replies = [Reply::json(200, ANSWER), stream, Reply::json(200, ANSWER)];
+    let refused = Reply::json(429, r#"{"error":{"message":"later"}}"#);
+    let replies = [Reply::json(200, ANSWER), stream, refused, Reply::json(200, ANSWER)];
     let server = ScriptedProvider::start(replies).await.unwrap();
     let executor = made(&server, Arc::new(SystemClock::new()));
-    for body in [REQUEST, STREAMED, REQUEST] {
+    for body in [REQUEST, STREAMED, REQUEST, REQUEST] {
         all(&executor, attempt(body)).await;
     }
     let connections: Vec<usize> = server.requests().iter().map(|r| r.connection).collect();
-    assert_eq!(connections, [0, 0, 0]);
+    assert_eq!(connections, [0, 0, 0, 0]);
 }
 
 #[tokio::test]
