@@ -156,6 +156,3 @@ impl Pipeline {
         self.recorder.flush().await
     }
 }
-
-#[cfg(test)]
-mod tests;

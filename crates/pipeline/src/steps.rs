@@ -142,7 +142,7 @@ impl StepRun {
         let Verdict { settled, unreconciled, .. } = self.meter.verdict();
         let held = self.reservation.map(|held| (held.id, held.budgets));
         let charges = charges(held, settled, unreconciled);
-        self.meter.into_row(charges)
+        self.meter.row(charges)
     }
 }
 
@@ -273,6 +273,3 @@ fn charges(
     };
     budgets.into_iter().map(charge).collect()
 }
-
-#[cfg(test)]
-mod tests;

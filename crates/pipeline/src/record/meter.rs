@@ -25,7 +25,6 @@ pub(crate) struct Meter {
     clock: SharedClock,
     began: Monotonic,
     first_content: Option<Monotonic>,
-    dropped: Vec<String>,
     reused_tokens: Option<u64>,
     end: Option<End>,
     bill: Bill,
@@ -73,7 +72,6 @@ impl Meter {
             clock,
             began,
             first_content: None,
-            dropped: Vec::new(),
             reused_tokens: None,
             end: None,
             bill,
@@ -86,7 +84,6 @@ impl Meter {
             OutcomeEvent::Start(start) => {
                 self.reused_tokens = start.reused_tokens;
                 self.bill.dropped.clone_from(&start.dropped);
-                self.dropped.clone_from(&start.dropped);
                 None
             }
             OutcomeEvent::Frame { .. } => {
@@ -151,14 +148,15 @@ impl Meter {
     }
 
     /// The row of the ledger.
-    pub(crate) fn into_row(self, charges: Vec<Charge>) -> LedgerRow {
+    pub(crate) fn row(&self, charges: Vec<Charge>) -> LedgerRow {
         let Self { call, target, began, end, .. } = self;
-        let verdict = end.as_ref().map(|end| end.verdict).unwrap_or_default();
-        let ended = end.as_ref().map_or(began, |end| end.at);
-        let (kind, name) = kind_and_name(&call);
+        let end = end.as_ref();
+        let verdict = self.verdict();
+        let ended = end.map_or(*began, |end| end.at);
+        let (kind, name) = kind_and_name(call);
         LedgerRow {
             call: call.id.clone(),
-            attempt: self.attempt,
+            attempt: self.attempt.clone(),
             parent: call.parent.clone(),
             account: call.principal.account.as_ref().to_owned(),
             key: call.principal.key.clone(),
@@ -171,21 +169,21 @@ impl Meter {
             kind: kind.to_owned(),
             name,
             target: target.name.as_ref().to_owned(),
-            error: end.as_ref().and_then(|end| end.error),
-            stop: end.as_ref().and_then(|end| end.stop),
-            usage: end.as_ref().and_then(|end| end.usage),
-            model_version: end.and_then(|end| end.model_version),
+            error: end.and_then(|end| end.error),
+            stop: end.and_then(|end| end.stop),
+            usage: end.and_then(|end| end.usage),
+            model_version: end.and_then(|end| end.model_version.clone()),
             price_version: target.price.as_ref().map(|price| price.version.clone()),
             cost: verdict.settled,
             unreconciled: verdict.unreconciled,
             reserved: self.terms.amount,
             over_bound: verdict.over_bound,
             output_cap: self.terms.output_cap,
-            dropped: self.dropped,
+            dropped: self.bill.dropped.clone(),
             started_at: call.started_at,
             first_content_us: self.first_content.map(|at| micros(at, call.started)),
             total_us: micros(ended, call.started),
-            target_us: micros(ended, began),
+            target_us: micros(ended, *began),
             reused_tokens: self.reused_tokens,
             charges,
         }

@@ -4,15 +4,17 @@
 //! needs them written (a look at what is left of a budget, a clean stop) asks for a flush. Invariants: rows are kept
 //! until the store has them; when it can't take them, the writer goes on trying and the recorder says so.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use storage::{Commit, LedgerRow, Store};
+use storage::{Charge, Commit, LedgerRow, Store};
 use tokio::sync::mpsc;
 use types::Failure;
 use types::clock::SharedClock;
 
+use super::meter::Meter;
 use super::{Control, Ended, Settlement, State, storage_failure};
 
 /// How long the first row of a group waits for others.
@@ -34,7 +36,8 @@ pub(crate) struct Writer {
     ended: mpsc::Receiver<Ended>,
     control: mpsc::Receiver<Control>,
     state: Arc<State>,
-    rows: Vec<LedgerRow>,
+    /// Not yet durable, oldest first.
+    kept: VecDeque<Kept>,
     gather: Duration,
     retry_after: Duration,
 }
@@ -54,7 +57,7 @@ impl Writer {
             ended,
             control,
             state,
-            rows: Vec::new(),
+            kept: VecDeque::new(),
             gather: GATHER,
             retry_after: RETRY_MIN,
         }
@@ -63,7 +66,7 @@ impl Writer {
     /// Runs until it is stopped. What it can't write by then is presumed spent at the next start.
     pub(crate) async fn run(mut self) {
         loop {
-            let control = match self.rows.is_empty() {
+            let control = match self.kept.is_empty() {
                 true => self.first().await,
                 false => self.or_control(self.retry_after).await,
             };
@@ -108,14 +111,14 @@ impl Writer {
     /// Writes everything that has ended so far.
     async fn write(&mut self) -> Result<(), Failure> {
         loop {
-            while self.rows.len() < KEPT_ROWS_MAX {
+            while self.kept.len() < KEPT_ROWS_MAX {
                 let Ok(ended) = self.ended.try_recv() else { break };
                 self.take(ended);
             }
-            if self.rows.is_empty() {
+            if self.kept.is_empty() {
                 return Ok(());
             }
-            let count = self.rows.len().min(COMMIT_ROWS_MAX);
+            let count = self.kept.len().min(COMMIT_ROWS_MAX);
             let result = self.commit(count).await;
             self.state.failing.store(result.is_err(), Ordering::Release);
             match result {
@@ -141,16 +144,15 @@ impl Writer {
                 settled.flatten().collect()
             }
         };
-        self.rows.push(meter.into_row(charges));
+        self.kept.push_back(Kept { meter, charges });
     }
 
     /// Commits the first `count` rows, and forgets them once they are durable.
     async fn commit(&mut self, count: usize) -> Result<(), storage::Error> {
-        let ledger = self.rows[..count].to_vec();
-        let result = self.store.commit(Commit { ledger, ..Commit::default() }).await;
-        match result {
+        let ledger = self.kept.iter().take(count).map(Kept::row).collect();
+        match self.store.commit(Commit { ledger, ..Commit::default() }).await {
             Ok(_) => {
-                self.rows.drain(..count);
+                self.kept.drain(..count);
                 Ok(())
             }
             Err(storage::Error::Unavailable(source)) => Err(storage::Error::Unavailable(source)),
@@ -161,22 +163,35 @@ impl Writer {
 
     async fn commit_each(&mut self, count: usize) -> Result<(), storage::Error> {
         for _ in 0..count {
-            let Some(row) = self.rows.first().cloned() else { return Ok(()) };
-            let call = row.call.clone();
-            let commit = Commit { ledger: vec![row], ..Commit::default() };
+            let Some(first) = self.kept.front() else { return Ok(()) };
+            let commit = Commit { ledger: vec![first.row()], ..Commit::default() };
             match self.store.commit(commit).await {
                 Ok(_) => {}
                 Err(storage::Error::Unavailable(source)) => {
                     return Err(storage::Error::Unavailable(source));
                 }
                 Err(error) => {
+                    let call = &first.meter.call.id;
                     // Its money stays claimed, and is presumed spent at the next start: no budget is passed.
                     tracing::error!(%call, ?error, "a ledger row was refused and is dropped");
                 }
             }
-            self.rows.remove(0);
+            self.kept.pop_front();
         }
         Ok(())
+    }
+}
+
+/// A Call whose row is not yet durable. The row is made for each try: that costs less than keeping a copy.
+#[derive(Debug)]
+struct Kept {
+    meter: Meter,
+    charges: Vec<Charge>,
+}
+
+impl Kept {
+    fn row(&self) -> LedgerRow {
+        self.meter.row(self.charges.clone())
     }
 }
 

@@ -1,1 +1,91 @@
+//! Caps and bounds: values in, values out. The rule with budgets around it is tested in `tests/it/journey.rs`.
 
+use std::sync::Arc;
+
+use types::Rate;
+use types::call::{Door, Plan, ToolInvocation};
+use types::ids::{CallId, KeyId};
+use types::principal::Role;
+use types::{Ids, Principal, Timestamp};
+
+use super::*;
+
+fn call(kind: CallKind, key_default: Option<u64>) -> Call {
+    let ids = Ids::seeded(Arc::new(types::clock::FakeClock::new(Timestamp(0))), 1);
+    let principal = Principal {
+        account: Arc::from("a"),
+        key: KeyId::new(&ids),
+        key_name: Arc::from("k"),
+        user: Arc::from("u"),
+        role: Role::Member,
+        output_cap_default: key_default,
+    };
+    Call {
+        id: CallId::new(&ids),
+        parent: None,
+        principal: Arc::new(principal),
+        session: None,
+        session_root: None,
+        step: None,
+        task: Arc::from("t"),
+        class: Arc::from("c"),
+        door: Door::Session,
+        budget: None,
+        deadline: None,
+        started_at: Timestamp(0),
+        started: std::time::Duration::ZERO,
+        plan: Arc::new(Plan { name: Arc::from("m"), targets: vec![] }),
+        kind,
+    }
+}
+
+fn tool() -> CallKind {
+    CallKind::Tool(ToolInvocation {
+        server: "s".to_owned(),
+        tool: "t".to_owned(),
+        arguments: serde_json::Value::Null,
+        idempotency_key: String::new(),
+    })
+}
+
+fn target(most: Option<u64>) -> Target {
+    Target {
+        provider: Arc::from("p"),
+        name: Arc::from("p/m"),
+        upstream_model: Arc::from("m"),
+        format: None,
+        price: None,
+        output_tokens_max: most,
+        context_tokens: None,
+    }
+}
+
+#[test]
+fn a_default_cap_is_the_least_of_model_key_and_ours() {
+    let cap = |most, key| default_cap(&call(tool(), key), &target(most));
+    assert_eq!(cap(None, None), 32_768);
+    assert_eq!(cap(Some(8_192), None), 8_192);
+    assert_eq!(cap(Some(100_000), None), 32_768);
+    assert_eq!(cap(Some(100_000), Some(50_000)), 50_000);
+    assert_eq!(cap(Some(8_192), Some(1_000)), 1_000);
+}
+
+#[test]
+fn media_count_as_many_tokens_as_the_dearest_may() {
+    let head = |media| ModelHead { body_bytes: 10, media, ..ModelHead::default() };
+    assert_eq!(input_tokens_max(&head(0)), 10);
+    assert_eq!(input_tokens_max(&head(2)), 10 + 2 * MEDIA_TOKENS_MAX);
+}
+
+#[test]
+fn a_tool_costs_its_fee() {
+    let price = Price { per_request: Money::from_nanodollars(7), ..Price::free("x") };
+    let terms = terms(&call(tool(), None), &target(None), &price, None);
+    assert_eq!(terms, Terms { amount: Money::from_nanodollars(7), output_cap: None });
+}
+
+#[test]
+fn only_a_missing_cap_with_a_price_on_output_needs_to_know_what_is_free() {
+    let price = Price { output: Rate::from_picodollars(1), ..Price::free("x") };
+    assert!(!depends_on_free(&call(tool(), None), &price));
+}

@@ -1,1 +1,46 @@
+use types::Rate;
 
+use super::*;
+
+fn price() -> Price {
+    Price { output: Rate::from_picodollars(1_000), ..Price::free("x") }
+}
+
+fn money(nanodollars: i64) -> Money {
+    Money::from_nanodollars(nanodollars)
+}
+
+fn used(output_tokens: u64) -> Billed {
+    Billed::Usage(Usage { output_tokens, ..Usage::default() })
+}
+
+#[test]
+fn an_unknown_bill_is_charged_at_what_was_reserved() {
+    let verdict = judge(Some(&price()), money(50), Billed::Unknown);
+    assert_eq!((verdict.unreconciled, verdict.settled), (money(50), Money::ZERO));
+    assert_eq!(verdict.cost, None, "nobody knows it");
+    let free = judge(Some(&Price::free("x")), Money::ZERO, Billed::Unknown);
+    assert_eq!(free.cost, Some(Money::ZERO));
+}
+
+#[test]
+fn a_known_bill_is_settled_even_above_the_bound() {
+    let verdict = judge(Some(&price()), money(50), used(50));
+    assert_eq!((verdict.settled, verdict.over_bound), (money(50), false));
+    let verdict = judge(Some(&price()), money(50), used(51));
+    assert_eq!((verdict.settled, verdict.over_bound), (money(51), true));
+    // Without a hard budget nothing was bounded.
+    assert!(!judge(Some(&price()), Money::ZERO, used(51)).over_bound);
+}
+
+#[test]
+fn what_was_not_billed_costs_nothing_and_what_has_no_price_is_unknown() {
+    assert_eq!(judge(Some(&price()), money(50), Billed::No).cost, Some(Money::ZERO));
+    assert_eq!(judge(None, Money::ZERO, used(5)), Verdict::default());
+}
+
+#[test]
+fn a_clock_that_went_back_makes_no_negative_time() {
+    assert_eq!(wall_micros(Timestamp(5), Timestamp(9)), 0);
+    assert_eq!(wall_micros(Timestamp(9), Timestamp(5)), 4);
+}
