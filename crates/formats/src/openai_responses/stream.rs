@@ -10,19 +10,20 @@
 //! the tool; it stays open in between.
 
 mod items;
+mod writer;
 
 use std::sync::Arc;
 
 use ::types::clock::Timestamp;
-use ::types::format::{WriteOptions, WriteResponse};
 use ::types::ids::CallId;
-use ::types::outcome::{Delta, Finish, Start, Stop};
+use ::types::outcome::Delta;
 use ::types::usage::Usage;
 use ::types::{Failure, Ids};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use self::items::{Kind, Open};
+pub(super) use self::writer::Writer;
 use super::errors::response_error;
 use super::response::{ResponseSkeleton, ResponseState};
 use crate::sse;
@@ -531,84 +532,6 @@ fn without_nulls(tool: &Value) -> Value {
             Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
         }
         other => other.clone(),
-    }
-}
-
-/// Writes an answer in this format from neutral events, without a session behind it.
-pub(crate) struct Writer {
-    events: EventWriter,
-    stream: bool,
-    created: Timestamp,
-}
-
-impl Writer {
-    pub(crate) fn new(options: WriteOptions) -> Self {
-        let request = super::request::plain(&options.model);
-        let skeleton = ResponseSkeleton::new(&options.id, options.created, &request);
-        let mut made = 0u64;
-        let id = options.id;
-        let new_id: NewId = Box::new(move |prefix| {
-            made += 1;
-            format!("{prefix}{}{made:04x}", id.trim_start_matches("resp_"))
-        });
-        Self {
-            events: EventWriter::new(skeleton, new_id, 0, 0),
-            stream: options.stream,
-            created: options.created,
-        }
-    }
-
-    fn write(&self, events: &[Value], out: &mut BytesMut) {
-        if self.stream {
-            events.iter().for_each(|event| write_frame(event, out));
-        }
-    }
-
-    fn write_end(&self, events: &[Value], comment: &str, out: &mut BytesMut) {
-        let Some((last, before)) = events.split_last() else { return };
-        self.write(before, out);
-        if self.stream {
-            sse::write_comment(comment, out);
-            write_frame(last, out);
-            sse::write_data(b"[DONE]", out);
-        } else if let Some(response) = last.get("response") {
-            out.put_slice(response.to_string().as_bytes());
-        }
-    }
-}
-
-impl WriteResponse for Writer {
-    fn start(&mut self, _start: &Start, out: &mut BytesMut) {
-        let mut events = self.events.created();
-        events.extend(self.events.in_progress());
-        self.write(&events, out);
-    }
-
-    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
-        let events = self.events.delta(delta);
-        self.write(&events, out);
-    }
-
-    fn keep_alive(&mut self, out: &mut BytesMut) {
-        // Before `response.created` it would break the SDKs' helpers.
-        if self.events.next_sequence() > 0 {
-            self.write(&[keepalive_event()], out);
-        }
-    }
-
-    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
-        let mut events = self.events.close_open_item();
-        events.extend(match finish.stop {
-            Stop::End | Stop::ToolCalls => self.events.completed(finish.usage, self.created),
-            Stop::Length => self.events.incomplete("max_output_tokens", finish.usage),
-            Stop::ContentFilter => self.events.incomplete("content_filter", finish.usage),
-        });
-        self.write_end(&events, comment, out);
-    }
-
-    fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
-        let events = self.events.failed(failure, Some(call), None);
-        self.write_end(&events, "", out);
     }
 }
 

@@ -3,6 +3,9 @@ use ::types::clock::FakeClock;
 use insta::{assert_json_snapshot, assert_snapshot};
 use proptest::prelude::*;
 
+use ::types::format::{WriteOptions, WriteResponse};
+use ::types::outcome::{Finish, Start};
+
 use super::*;
 use crate::openai_responses::request::parse_create;
 
