@@ -126,7 +126,8 @@ impl Runner {
                 Err(Stopped) => break,
             }
         }
-        if self.turn.ending().is_none() {
+        // Not asked of the state, which takes the end in before the commit that may be refused.
+        if self.live.progress().borrow().ended.is_none() {
             self.live.stop();
         }
     }

@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use rmcp::RoleClient;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, ContentBlock, PingRequest, ServerResult,
+    CallToolRequest, CallToolRequestParams, ClientNotification, ClientRequest, ContentBlock,
+    CustomNotification, PingRequest, ServerResult,
 };
 use rmcp::service::{PeerRequestOptions, RequestHandle, ServiceError};
 use serde_json::Value;
@@ -155,13 +156,18 @@ impl Drop for Flight {
     }
 }
 
+/// Tells a server that a call is cancelled.
+///
+/// As a notification of no known kind: on its own one the library would forget the request, and with it what the server
+/// still says about what became of the call.
 async fn notify_cancelled(handle: &RequestHandle<RoleClient>) {
-    let params = rmcp::model::CancelledNotificationParam::new(
-        Some(handle.id.clone()),
-        Some("cancelled by the client".to_owned()),
-    );
-    let notification = rmcp::model::CancelledNotification::new(params);
-    if let Err(error) = handle.peer.send_notification(notification.into()).await {
+    let params = serde_json::json!({
+        "requestId": handle.id,
+        "reason": "cancelled by the client",
+    });
+    let notification = CustomNotification::new("notifications/cancelled", Some(params));
+    let notification = ClientNotification::CustomNotification(notification);
+    if let Err(error) = handle.peer.send_notification(notification).await {
         tracing::debug!(%error, "a tool server could not be told of a cancelled call");
     }
 }

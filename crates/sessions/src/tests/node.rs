@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) struct Script {
     pub(super) asked: Mutex<Vec<Asked>>,
     gate: Arc<Gate>,
     was_asked: Notify,
+    /// Without an answer to say: calls its tool, then answers.
+    pub(super) auto: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -114,8 +117,17 @@ impl Execute for Script {
         });
         self.was_asked.notify_waiters();
         let answer = self.answers.lock().unwrap().pop_front();
+        let answer = answer.or_else(|| self.auto.load(Ordering::SeqCst).then(|| improvised(&neutral)));
         let number = self.asked.lock().unwrap().len();
         events_of(answer.expect("the model was asked more often than it has answers"), number, &self.gate)
+    }
+}
+
+/// Calls the tool unless its result is there.
+fn improvised(conversation: &types::Conversation) -> Say {
+    match conversation.messages.last().map(|message| message.role) {
+        Some(types::conversation::Role::Tool) => Say::Text("It is noted now."),
+        _ => Say::Tool("add_note", json!({ "text": "The harbor is closed." })),
     }
 }
 
@@ -364,27 +376,52 @@ impl Node {
     pub(super) async fn tool_began(&self, times: usize) {
         patient(async {
             while self.starts().len() < times {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await;
     }
 
-    /// Waits until a turn of the node is in doubt.
-    pub(super) async fn in_doubt(&self) -> (String, crate::Step) {
+    /// Waits until the tool server has logged an effect.
+    pub(super) async fn has_effect(&self) {
         patient(async {
-            loop {
-                for summary in self.sessions.list(all()).await.unwrap() {
-                    if let Some(step) = summary.in_doubt
-                        && summary.session.state == storage::SessionState::InDoubt
-                    {
-                        return (summary.session.id.as_str().to_owned(), step);
-                    }
-                }
-                tokio::task::yield_now().await;
+            while self.effects().is_empty() {
+                look_again().await;
             }
         })
-        .await
+        .await;
+    }
+
+    /// Waits until an event of this name of the response is stored.
+    pub(super) async fn has_event(&self, response: &str, name: &str) {
+        patient(async {
+            while !self.stored_events(response).await.iter().any(|event| event["type"] == name) {
+                look_again().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until an entry of this kind is in the journal of the newest session.
+    pub(super) async fn has_journaled(&self, kind: &str) {
+        let session = self.sessions.list(all()).await.unwrap()[0].session.id.clone();
+        let query =
+            storage::JournalQuery { session, response: None, after: 0, limit: 1_000 };
+        patient(async {
+            while !self.store.journal(query.clone()).await.unwrap().iter().any(|row| row.kind == kind) {
+                look_again().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a step of this response is in doubt.
+    pub(super) async fn in_doubt(&self, response: &str) -> crate::Step {
+        let id = types::ids::ResponseId::parse(response).unwrap();
+        let live = self.sessions.inner.live(&id).expect("the turn is open");
+        let mut progress = live.progress();
+        let doubtful = progress.wait_for(|progress| progress.doubt.is_some());
+        patient(doubtful).await.unwrap().doubt.clone().unwrap()
     }
 }
 
@@ -455,6 +492,12 @@ async fn put_model(store: &Arc<dyn Store>, clock: &SharedClock, provider: &str) 
         created_at: clock.now(),
     };
     store.put_model(model).await.unwrap();
+}
+
+/// What another process writes is only seen by looking.
+#[expect(clippy::disallowed_methods, reason = "leaves the processor to the process that is waited for")]
+async fn look_again() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
 /// Fails the test instead of hanging it.

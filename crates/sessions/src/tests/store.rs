@@ -12,6 +12,7 @@ use storage::{
     Keys, Ledger, LedgerRow, Model, Models, Pending, Response, ResponseEvent, Responses, Sessions,
     Slice, Store, WindowKey, WindowTotals,
 };
+use tokio_util::sync::CancellationToken;
 use types::ids::{BudgetId, CallId, KeyId, NodeId, ResponseId, SessionId, SliceId};
 use types::{Money, Timestamp};
 
@@ -31,6 +32,7 @@ pub(super) struct Faulty {
     /// Commits that succeed before the one that fails; negative = none ever fails.
     left: AtomicI64,
     fault: Fault,
+    struck: CancellationToken,
 }
 
 impl Faulty {
@@ -40,7 +42,13 @@ impl Faulty {
 
     pub(super) fn failing(inner: Arc<dyn Store>, after: i64, fault: Fault) -> Arc<Self> {
         let left = AtomicI64::new(after);
-        Arc::new(Self { inner, commits: AtomicU64::new(0), left, fault })
+        let struck = CancellationToken::new();
+        Arc::new(Self { inner, commits: AtomicU64::new(0), left, fault, struck })
+    }
+
+    /// Waits until a commit has failed.
+    pub(super) async fn struck(&self) {
+        self.struck.cancelled().await;
     }
 
     pub(super) fn commits(&self) -> u64 {
@@ -59,6 +67,7 @@ impl Store for Faulty {
         if left != 0 {
             return self.inner.commit(commit);
         }
+        let struck = self.struck.clone();
         let session = commit.fences.first().map(|fence| fence.session.clone());
         let session = session.or_else(|| commit.journal.first().map(|row| row.session.clone()));
         let fenced = session.map(|session| Error::Fenced { session });
@@ -67,8 +76,10 @@ impl Store for Faulty {
         Box::pin(async move {
             if let Some(done) = done {
                 done.await?;
+                struck.cancel();
                 std::future::pending::<()>().await;
             }
+            struck.cancel();
             Err(fenced.unwrap_or(Error::Exists { what: "crash" }))
         })
     }

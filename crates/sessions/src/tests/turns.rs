@@ -287,9 +287,13 @@ async fn a_write_whose_answer_is_lost_waits_for_a_decision() {
     let failure = patient(turn.wait()).await.unwrap_err();
     assert_eq!(failure.code, ErrorCode::SessionInDoubt);
     assert!(failure.forbids_retry());
-    let (session, step) = node.in_doubt().await;
+    let step = node.in_doubt(turn.response_id().as_str()).await;
+    let session = turn.session_id().unwrap().as_str().to_owned();
     assert_eq!(step.arguments.as_deref(), Some("{\"text\":\"once\"}"));
     assert!(step.why.is_some() && step.in_doubt_since.is_some());
+    let listed = node.sessions.list(super::node::all()).await.unwrap();
+    assert_eq!(listed[0].session.state, storage::SessionState::InDoubt);
+    assert_eq!(listed[0].in_doubt.as_ref(), Some(&step));
     let shown = node.get(turn.response_id().as_str()).await;
     assert_eq!(shown["status"], "in_progress");
     assert_eq!(shown["output"][1]["holdfast"]["state"], "in_doubt", "{shown}");
@@ -329,21 +333,15 @@ async fn a_retry_that_somebody_decided_sends_the_same_key() {
     let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
     node.script.say([Say::Tool("add_note", json!({ "text": "once" })), Say::Text("So be it.")]);
     let turn = node.post(with_notes(&json!({ "background": true }))).await;
-    let (session, step) = node.in_doubt().await;
+    let step = node.in_doubt(turn.response_id().as_str()).await;
+    let session = turn.session_id().unwrap().as_str().to_owned();
     let account = node.key("ci").await.account.clone();
     let id = step.id.as_str();
     let retried = node.sessions.resolve(&account, &session, id, Decision::Retry, "ada").await;
     retried.unwrap();
     // The server has seen the key and refuses: that is an answer.
-    let response = patient(async {
-        loop {
-            if let Ok(response) = turn.wait().await {
-                return response;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    assert_eq!(response.await["output"][1]["status"], "failed");
+    let response = patient(turn.wait()).await.unwrap();
+    assert_eq!(response["output"][1]["status"], "failed");
     let keys: Vec<String> = node.starts().into_iter().map(|(_, key)| key).collect();
     assert_eq!(keys, [id, id]);
     assert_eq!(node.effects().len(), 1);
@@ -360,7 +358,7 @@ async fn a_lost_read_is_done_again_by_itself() {
     let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
     node.script.say([Say::Tool("find_note", json!({ "query": "harbor" }))]);
     let turn = node.post(with_notes(&json!({ "background": true }))).await;
-    let (_, step) = node.in_doubt().await;
+    let step = node.in_doubt(turn.response_id().as_str()).await;
     // Once, and three times again with the same key; then somebody must look.
     assert_eq!(step.attempts, 4);
     let cancelled =
