@@ -188,7 +188,7 @@ class World:
 
     def __exit__(self, *_):
         for process in reversed(self.started):
-            if not process.stop():
+            if process.child.poll() is None and not process.stop():
                 print(f"conformance: {process.name} had to be killed", file=sys.stderr)
         if self.keep:
             print(f"conformance: kept {self.folder}", file=sys.stderr)

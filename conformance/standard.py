@@ -85,11 +85,18 @@ keys = ["ci"]
 timeout = "1s"
 tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
 env = {{ HOLDFAST_DEMO_EFFECTS = "{slow}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
+
+[[mcp_servers]]
+name = "patient"
+command = ["{python}", "{demo}/notes_server.py"]
+keys = ["ci"]
+tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+env = {{ HOLDFAST_DEMO_EFFECTS = "{slow}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
 """
 
 
 def effects_paths(folder):
-    """Where the two tool servers write their effects."""
+    """Where the tool servers write their effects: `slow` and `patient` share a log."""
     return {"notes": folder / "tool-effects.log", "slow": folder / "slow-effects.log"}
 
 
@@ -99,8 +106,12 @@ def start(world):
     config = CONFIG.format(
         base_url=provider.base_url, python=sys.executable, demo=DEMO, **effects_paths(world.folder)
     )
-    env = {f"{name.upper()}_KEY": key for name, key in KEYS.items()} | {"MOCK_KEY": provider.key}
-    return provider, world.start(Server, config, env=env)
+    return provider, world.start(Server, config, env=environment(provider))
+
+
+def environment(provider):
+    """What the configuration takes from the environment."""
+    return {f"{name.upper()}_KEY": key for name, key in KEYS.items()} | {"MOCK_KEY": provider.key}
 
 
 def main(command):

@@ -137,6 +137,11 @@ export async function eventually(what, check) {
   }
 }
 
+/** The list, or nothing if it is empty: for `eventually`. */
+export function some(list) {
+  return list.length ? list : undefined;
+}
+
 /** The error of that class that `promise` ends in; anything else fails the flow. */
 export async function raises(kind, promise) {
   let value;

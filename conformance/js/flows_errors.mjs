@@ -10,7 +10,7 @@ import OpenAI, {
   RateLimitError,
 } from 'openai';
 import { readSse } from './events.mjs';
-import { all, eventually, flow, MODEL, raises, refusedByName, same, words } from './flows.mjs';
+import { all, eventually, flow, MODEL, raises, refusedByName, same, some, words } from './flows.mjs';
 
 flow('error_401_bad_key', async (f) => {
   const client = f.with({ key: 'hf_not_a_key' });
@@ -57,7 +57,8 @@ flow('error_400_field_types', async (f) => {
 });
 
 flow('error_400_of_the_provider', async (f) => {
-  const error = await raises(BadRequestError, f.retrying().chat.completions.create({ model: MODEL, messages: f.user('[[fault:status=400]]') }));
+  const asked = f.retrying().chat.completions.create({ model: MODEL, messages: f.user('[[fault:status=400]]') });
+  const error = await raises(BadRequestError, asked);
   same(error.error, {
     message: 'scripted failure with status 400',
     type: 'invalid_request_error',
@@ -164,7 +165,7 @@ flow('stream_without_done_is_whole', async (f) => {
 flow('error_client_timeout_stops_the_provider', async (f) => {
   const asked = f.ask('[[delay_ms=8000]]', {}, { timeout: 600 });
   await raises(APIConnectionTimeoutError, asked);
-  const [line] = await eventually('the provider sees the cut', () => f.sent().length && f.sent());
+  const [line] = await eventually('the provider sees the cut', () => some(f.sent()));
   assert.equal(line.finished, false);
 });
 

@@ -26,6 +26,7 @@ import flows_background  # noqa: E402, F401
 import flows_chat  # noqa: E402, F401
 import flows_errors  # noqa: E402, F401
 import flows_responses  # noqa: E402, F401
+import flows_restart  # noqa: E402, F401
 import flows_tools  # noqa: E402, F401
 
 # Flows wait more than they compute: more than the cores, few enough that none times out.
