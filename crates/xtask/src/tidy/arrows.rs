@@ -17,7 +17,7 @@ use crate::shell;
 const ARROWS: &[(&str, &[&str])] = &[
     ("holdfast", &["server", "providers", "engine"]),
     ("server", &["sessions", "workers", "formats"]),
-    ("sessions", &["pipeline", "services"]),
+    ("sessions", &["pipeline", "services", "formats"]),
     ("workers", &["pipeline", "services"]),
     ("pipeline", &["governance", "storage", "vectors"]),
     ("services", &["governance", "storage", "vectors"]),
