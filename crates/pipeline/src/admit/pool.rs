@@ -7,14 +7,18 @@
 //!
 //! Everything here is memory under one lock held for nanoseconds: no await, no store, no clock of its own.
 
+mod hold;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use storage::ledger::{Charge, Held, SlicePart};
+use storage::ledger::SlicePart;
 use storage::{Budget, Slice, WindowKey, WindowKind, WindowTotals};
 use tokio::sync::oneshot;
 use types::ids::{BudgetId, SliceId};
 use types::{Failure, Money, Timestamp};
+
+pub(crate) use hold::Hold;
 
 /// A slice is at least this many bounds of the Call that asks for it.
 const SLICE_BOUNDS: i64 = 8;
@@ -30,15 +34,6 @@ type Parts = [(u64, Money); LIVE_SLICES_MAX];
 pub(crate) struct Pool {
     pub(crate) id: BudgetId,
     state: Mutex<State>,
-}
-
-/// Money reserved in one budget. Dropping it gives the money back; [`Hold::settle`] charges it first.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    pool: Arc<Pool>,
-    window: WindowKey,
-    parts: Parts,
-    settled: bool,
 }
 
 /// What came of asking for money.
@@ -287,7 +282,7 @@ impl Pool {
 
     fn hold(self: &Arc<Self>, state: &mut State, amount: Money) -> Hold {
         let (window, parts) = (state.window.unwrap_or_default(), state.draw(amount));
-        Hold { pool: Arc::clone(self), window, parts, settled: false }
+        Hold::new(Arc::clone(self), window, parts)
     }
 
     /// Gives to those who wait, in order of arrival, as long as there is enough for the first.
@@ -478,52 +473,6 @@ fn retire(slice: &mut OpenSlice, to_return: &mut Vec<Returning>) {
     let amount = std::mem::take(&mut slice.idle);
     if amount > Money::ZERO {
         to_return.push(Returning { slice: slice.id.clone(), window: slice.window, amount });
-    }
-}
-
-impl Hold {
-    /// Spends `settled + unreconciled` of it and frees the rest. `None` if there is nothing that a row must say.
-    pub(crate) fn settle(mut self, settled: Money, unreconciled: Money) -> Option<Charge> {
-        self.settled = true;
-        let charge = settled.saturating_add(unreconciled);
-        let mut spent = Vec::new();
-        let mut state = self.pool.lock();
-        state.give_back(&self.parts, charge, &mut spent);
-        let answers = self.pool.serve(&mut state);
-        drop(state);
-        send(answers);
-        if spent.is_empty() && charge == Money::ZERO {
-            return None;
-        }
-        Some(Charge {
-            budget: self.pool.id.clone(),
-            window: self.window,
-            held: Held::Slices(spent),
-            settled,
-            unreconciled,
-        })
-    }
-}
-
-impl Drop for Hold {
-    /// Frees what was never spent: a Call that was refused by another budget, or whose client has gone.
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        let mut freed = Vec::new();
-        let mut state = self.pool.lock();
-        state.give_back(&self.parts, Money::ZERO, &mut freed);
-        let window = self.window;
-        let back = freed.into_iter().map(|SlicePart { slice, returned, .. }| Returning {
-            slice,
-            window,
-            amount: returned,
-        });
-        state.to_return.extend(back);
-        let answers = self.pool.serve(&mut state);
-        drop(state);
-        send(answers);
     }
 }
 

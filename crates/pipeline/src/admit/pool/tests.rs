@@ -1,6 +1,7 @@
 //! The pool by itself: who is served when, from which slice, and what goes back.
 
 use storage::budgets::Origin;
+use storage::ledger::Held;
 use tokio::sync::oneshot::error::TryRecvError;
 use types::clock::FakeClock;
 use types::{ErrorCode, Ids};
