@@ -259,11 +259,13 @@ fn shortest(mask: &SimpleVob, place: Place, vocab: &Vocab) -> Option<Token> {
             _ if place.in_string => Closing::Other,
             class => class,
         };
-        let length = vocab.output_text(token).len();
-        // Of what closes and of what is spelled out anyway the longest; of numbers and of commas the shortest.
+        let text = vocab.output_text(token);
+        // Of what closes and of what is spelled out anyway the longest; of numbers and of commas the shortest, and no
+        // zero: zeros may go on for ever behind a point.
         let order = match class {
-            Closing::Bracket | Closing::Quote | Closing::Other => usize::MAX - length,
-            Closing::Comma | Closing::Digit => length,
+            Closing::Bracket | Closing::Quote | Closing::Other => usize::MAX - text.len(),
+            Closing::Comma => text.len(),
+            Closing::Digit => 2 * text.len() + usize::from(text.ends_with(b"0")),
         };
         let candidate = (class, order, index);
         if best.is_none_or(|best| candidate < best) {

@@ -10,6 +10,8 @@
 
 mod child;
 mod connection;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

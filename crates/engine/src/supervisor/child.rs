@@ -34,26 +34,28 @@ impl Child {
 
     /// Ends when the child has ended or its connection broke, or, once the node stops, when it has saved everything.
     pub(super) async fn live(mut self, shared: &Shared) {
+        let mut ended = false;
         tokio::select! {
             how = &mut self.launched.exited => {
                 tracing::warn!(%how, "an engine ended");
-                self.connection.close();
+                ended = true;
             }
             () = self.connection.closed() => {}
             () = shared.stop.cancelled() => {
                 // At its end of the socket the child saves its sessions and ends by itself.
                 self.connection.hang_up();
-                let ended = within(shared.clock.as_ref(), STOP_WITHIN, &mut self.launched.exited);
-                if ended.await.is_none() {
+                let exited = &mut self.launched.exited;
+                ended = within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_some();
+                if !ended {
                     tracing::warn!("an engine did not stop in time and is killed");
                 }
-                self.connection.close();
             }
         }
+        self.connection.close();
         // Dropping it kills what is left. Its lock is free once it is gone, so that is waited for.
         let Launched { exited, alive, .. } = self.launched;
         drop(alive);
-        if within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_none() {
+        if !ended && within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_none() {
             tracing::warn!("an engine's guard is slow to end");
         }
     }
