@@ -4,7 +4,7 @@
 //! and shape have been checked once, so later readers need not. Defaults are applied here and nowhere else
 //! (`store` is true: SDKs rely on it).
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use types::conversation::{OutputShape, ToolChoice, ToolDefinition};
 
 /// A create request.
@@ -112,7 +112,8 @@ impl InputItem {
         self.kind.id_prefix()
     }
 
-    /// Gives it an id if it has none, and a status if its kind has one.
+    /// Gives it the form in which it is kept and listed: an id if it has none, a status if its
+    /// kind has one, and a message's text as a part (the SDKs type `content` as a list).
     #[must_use]
     pub fn with_id(mut self, new_id: impl FnOnce(&'static str) -> String) -> Self {
         let (has_id, prefix) = (self.id().is_some(), self.id_prefix());
@@ -120,12 +121,26 @@ impl InputItem {
             if !has_id {
                 map.insert("id".to_owned(), new_id(prefix).into());
             }
+            if self.kind == ItemKind::Message {
+                text_as_part(map);
+            }
             if self.kind.has_status() && map.get("status").is_none_or(Value::is_null) {
                 map.insert("status".to_owned(), "completed".into());
             }
         }
         self
     }
+}
+
+/// A message's content that was written as a string, as the one part that it stands for.
+fn text_as_part(message: &mut Map<String, Value>) {
+    let Some(Value::String(text)) = message.get("content") else { return };
+    let part = if message.get("role").is_some_and(|role| role == "assistant") {
+        json!({ "type": "output_text", "text": text, "annotations": [] })
+    } else {
+        json!({ "type": "input_text", "text": text })
+    };
+    message.insert("content".to_owned(), json!([part]));
 }
 
 /// What an item is.

@@ -206,6 +206,16 @@ fn an_item_without_an_id_gets_one() {
 }
 
 #[test]
+fn a_kept_message_has_its_text_as_a_part() {
+    let kept = |item| read_item(item, "input[0]").unwrap().with_id(|_| "msg_1".to_owned()).value;
+    let user = kept(json!({ "role": "user", "content": "x" }));
+    assert_eq!(user["content"], json!([{ "type": "input_text", "text": "x" }]));
+    let assistant = kept(json!({ "role": "assistant", "content": "y" }));
+    let part = json!([{ "type": "output_text", "text": "y", "annotations": [] }]);
+    assert_eq!(assistant["content"], part);
+}
+
+#[test]
 fn the_head_is_read_in_one_pass() {
     let body = br#"{"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:,"}]}],"model":"m","max_output_tokens":5,"stream":true}"#;
     let head = read_head(body).unwrap();
