@@ -6,6 +6,8 @@
  * `run` starts it inside `../standard.py`, which starts the server and says in the environment where all is.
  */
 import { Flow, FLOWS } from './flows.mjs';
+import { ledgerAgreesWithProvider } from './ledger.mjs';
+import { closeAll } from './restartable.mjs';
 
 import './flows_chat.mjs';
 import './flows_errors.mjs';
@@ -64,9 +66,12 @@ async function main(names) {
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
+  await closeAll();
+  if (await judged({ name: 'ledger_agrees_with_provider', run: ledgerAgreesWithProvider })) passed += 1;
   console.log(`${((performance.now() - began) / 1000).toFixed(1)} s`);
-  console.log(`${passed} passed, ${chosen.length - passed} failed`);
-  return chosen.length && passed === chosen.length ? 0 : 1;
+  const failed = chosen.length + 1 - passed;
+  console.log(`${passed} passed, ${failed} failed`);
+  return chosen.length && !failed ? 0 : 1;
 }
 
 process.exit(await main(process.argv.slice(2)));
