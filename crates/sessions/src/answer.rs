@@ -27,7 +27,7 @@ enum Kind {
     /// It had ended when the POST came again.
     Ended { row: Box<Response>, parts: Arc<Parts> },
     /// Nothing of it is stored.
-    Plain(Plain),
+    Plain(Box<Plain>),
 }
 
 impl Turn {
@@ -47,8 +47,8 @@ impl Turn {
     }
 
     /// The answer of a Call that is not stored.
-    pub(crate) const fn plain(response: ResponseId, call: CallId, plain: Plain) -> Self {
-        Self { response, call, kind: Kind::Plain(plain) }
+    pub(crate) fn plain(response: ResponseId, call: CallId, plain: Plain) -> Self {
+        Self { response, call, kind: Kind::Plain(Box::new(plain)) }
     }
 
     /// The response's id (`resp_…`).

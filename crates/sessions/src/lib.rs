@@ -20,7 +20,7 @@ pub mod state;
 pub mod stop;
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,12 +28,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use pipeline::Pipeline;
 use serde::Serialize;
-use storage::{Session, Store};
+use storage::{Session, SessionState, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
-use types::ids::{NodeId, ResponseId};
-use types::{CommonHeaders, ErrorCode, Failure, Ids};
+use types::ids::{NodeId, ResponseId, SessionId};
+use types::{CommonHeaders, ErrorCode, Failure, Ids, Principal};
 
 use live::Live;
 use state::Action;
@@ -155,11 +155,16 @@ struct Inner {
     posts: Stripes,
     /// One beginning turn at a time per session: whether it continues or forks depends on the one before.
     beginnings: Stripes,
+    /// Sessions of stateless Calls whose rows are there.
+    named: Mutex<HashSet<SessionId>>,
 }
 
 /// Locks by name: unequal names may share one, which only makes them wait.
 #[derive(Debug)]
 struct Stripes(Vec<tokio::sync::Mutex<()>>);
+
+/// Named sessions that are remembered to have a row; when there are more, rows are written again.
+const NAMED_MAX: usize = 10_000;
 
 /// Locks of one kind.
 const STRIPES: usize = 64;
@@ -188,8 +193,47 @@ impl Sessions {
             live: Mutex::default(),
             posts: Stripes::new(),
             beginnings: Stripes::new(),
+            named: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Notes that a stateless Call named its session (`holdfast-session: NAME`), so that it is listed. Waits for
+    /// nothing: the Call and its bill do not need the row, and the next Call makes one that was lost.
+    pub fn note_named(&self, principal: &Principal, name: &str) {
+        let parts = &self.inner.parts;
+        let id = pipeline::named_session(&principal.account, &principal.user, name);
+        {
+            let mut named = self.inner.named.lock().unwrap_or_else(PoisonError::into_inner);
+            if named.len() >= NAMED_MAX {
+                named.clear();
+            }
+            if !named.insert(id.clone()) {
+                return;
+            }
+        }
+        let now = parts.clock.now();
+        let session = Session {
+            account: principal.account.as_ref().to_owned(),
+            user: principal.user.as_ref().to_owned(),
+            name: Some(name.to_owned()),
+            root: id.clone(),
+            forked_from: None,
+            epoch: 1,
+            owner: Some(parts.node.clone()),
+            state: SessionState::Idle,
+            newest: None,
+            next_seq: 1,
+            created_at: now,
+            last_used_at: now,
+            id,
+        };
+        let stored = parts.store.name_session(session);
+        parts.tracker.spawn(async move {
+            if let Err(error) = stored.await {
+                tracing::warn!(%error, "a named session was not noted");
+            }
+        });
     }
 }
 

@@ -4,23 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use formats::openai_responses::{
-    CreateResponse, EventWriter, InputItem, OPENAI_RESPONSES, ResponseSkeleton, ids_of,
-    items_to_messages, read_item,
+    CreateResponse, EventWriter, InputItem, ResponseSkeleton, ids_of, read_item,
 };
 use pipeline::Refused;
 use serde_json::{Value, json};
 use storage::responses::{Post, PostQuery, ResponseWrite, Status};
 use storage::sessions::SessionWrite;
 use storage::{Response, Session, SessionState};
-use types::call::{Credential, Door, ModelCall, ModelHead};
 use types::ids::{CallId, ResponseId, SessionId};
-use types::{CallKind, ErrorCode, Failure, Incoming, Principal, Timestamp};
+use types::{ErrorCode, Failure, Principal, Timestamp};
 
 use crate::answer::Turn;
 use crate::journal::{Cursor, items_of, sha256};
 use crate::live::{About, Live, in_doubt};
 use crate::mcp::ToolServers;
-use crate::plain::Plain;
 use crate::state::Event;
 use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, listed, values};
 use crate::{Inner, PostIdentity, Sessions, storage_failure};
@@ -37,21 +34,21 @@ const RESPONSE_ID_BYTES: usize = 24;
 const ITEM_ID_BYTES: usize = 24;
 
 /// Who asks for what.
-struct Asked<'a> {
-    principal: &'a Arc<Principal>,
-    request: CreateResponse,
-    post: PostIdentity,
+pub(crate) struct Asked<'a> {
+    pub(crate) principal: &'a Arc<Principal>,
+    pub(crate) request: CreateResponse,
+    pub(crate) post: PostIdentity,
     /// The Call of its first step.
-    call: CallId,
+    pub(crate) call: CallId,
 }
 
 /// What a new turn continues.
 #[derive(Default)]
-struct Before {
+pub(crate) struct Before {
     /// The response that it continues.
     previous: Option<Response>,
     /// The items of the whole chain.
-    items: Vec<InputItem>,
+    pub(crate) items: Vec<InputItem>,
 }
 
 impl Sessions {
@@ -269,7 +266,7 @@ impl Inner {
     }
 
     /// What `previous_response_id` names, with the items of its whole chain.
-    async fn before(&self, asked: &Asked<'_>) -> Result<Before, Failure> {
+    pub(crate) async fn before(&self, asked: &Asked<'_>) -> Result<Before, Failure> {
         let Some(id) = &asked.request.previous_response_id else { return Ok(Before::default()) };
         let missing = || previous_not_found(id);
         let parsed = ResponseId::parse(id).ok_or_else(missing)?;
@@ -287,7 +284,7 @@ impl Inner {
     }
 
     /// Refuses to continue what has not ended, or a session in which a step is in doubt.
-    async fn refuse_unfinished(&self, before: &Before) -> Result<(), Failure> {
+    pub(crate) async fn refuse_unfinished(&self, before: &Before) -> Result<(), Failure> {
         let Some(previous) = &before.previous else { return Ok(()) };
         if let Some(live) = self.live_of(previous.session.as_str())
             && let Some(step) = &live.progress().borrow().doubt
@@ -309,7 +306,7 @@ impl Inner {
     }
 
     /// The new input, every item with an id, references replaced by what they name.
-    async fn input(
+    pub(crate) async fn input(
         &self,
         asked: &mut Asked<'_>,
         before: &Before,
@@ -420,49 +417,9 @@ impl Inner {
         Ok((session, write))
     }
 
-    fn response_id(&self) -> ResponseId {
+    pub(crate) fn response_id(&self) -> ResponseId {
         let text = self.parts.ids.hex(ResponseId::PREFIX, RESPONSE_ID_BYTES);
         ResponseId::parse(&text).unwrap_or_else(|| ResponseId::new(&self.parts.ids))
-    }
-
-    /// A response that is not stored: one plain Call.
-    async fn plain(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<Turn, Failure> {
-        let before = self.before(&asked).await?;
-        self.refuse_unfinished(&before).await?;
-        let input = self.input(&mut asked, &before).await?;
-        let mut items = before.items;
-        items.extend(input);
-        let conversation = asked.request.conversation(items_to_messages(&items)?);
-        let head = ModelHead {
-            model: asked.request.model.clone(),
-            stream: asked.request.stream,
-            output_cap: asked.request.max_output_tokens,
-            choices: 1,
-            include_usage: true,
-            body_bytes: crate::turn::bytes_of(&conversation)?,
-            media: crate::turn::media_in(&conversation),
-            ..ModelHead::default()
-        };
-        let incoming = Incoming {
-            credential: Credential::Known(Arc::clone(asked.principal)),
-            door: Door::OpenaiResponses,
-            headers: asked.post.headers,
-            step: None,
-            parent: None,
-            id: Some(asked.call.clone()),
-            kind: CallKind::Model(ModelCall::from_neutral(
-                &OPENAI_RESPONSES,
-                head,
-                Arc::new(conversation),
-            )),
-        };
-        let answer = self.parts.pipeline.run(incoming).await.map_err(|refused| refused.failure)?;
-        let id = self.response_id();
-        let now = self.parts.clock.now();
-        let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
-        let writer = EventWriter::new(skeleton, ids_of(Arc::clone(&self.parts.ids)), 0, 0);
-        let plain = Plain::new(answer, writer, Arc::clone(&self.parts.clock));
-        Ok(Turn::plain(id, asked.call, plain))
     }
 }
 
@@ -475,7 +432,7 @@ fn offer(
 ) -> Result<Offer, Failure> {
     let item = |(server, tools): &(String, Vec<Value>)| json!({ "type": "mcp_list_tools", "server_label": server, "tools": tools });
     let listed: Vec<Value> = lists.iter().map(item).collect();
-    Offer::new(request, values(prefix).chain(&listed), servers)
+    Offer::new(request, &values(prefix).chain(&listed), servers)
 }
 
 /// The items of a chain of responses that have ended, oldest first.

@@ -5,18 +5,66 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use formats::openai_responses::EventWriter;
+use formats::openai_responses::{
+    EventWriter, OPENAI_RESPONSES, ResponseSkeleton, ids_of, items_to_messages,
+};
 use futures_util::StreamExt;
 use futures_util::stream;
 use pipeline::{Answer, Bill};
 use serde_json::Value;
+use types::call::{Credential, Door, ModelCall, ModelHead};
 use types::clock::SharedClock;
 use types::ids::{CallId, SessionId};
 use types::outcome::Finish;
-use types::{ErrorCode, Failure, OutcomeEvent, Stop};
+use types::{CallKind, ErrorCode, Failure, Incoming, OutcomeEvent, Stop};
 
+use crate::answer::Turn;
 use crate::live::{KEEPALIVE, keepalive, stream_event};
-use crate::{EventStream, StreamEvent};
+use crate::open::Asked;
+use crate::turn::{bytes_of, media_in};
+use crate::{EventStream, Inner, StreamEvent};
+
+impl Inner {
+    /// A response that is not stored: one plain Call.
+    pub(crate) async fn plain(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<Turn, Failure> {
+        let before = self.before(&asked).await?;
+        self.refuse_unfinished(&before).await?;
+        let input = self.input(&mut asked, &before).await?;
+        let mut items = before.items;
+        items.extend(input);
+        let conversation = asked.request.conversation(items_to_messages(&items)?);
+        let head = ModelHead {
+            model: asked.request.model.clone(),
+            stream: asked.request.stream,
+            output_cap: asked.request.max_output_tokens,
+            choices: 1,
+            include_usage: true,
+            body_bytes: bytes_of(&conversation)?,
+            media: media_in(&conversation),
+            ..ModelHead::default()
+        };
+        let incoming = Incoming {
+            credential: Credential::Known(Arc::clone(asked.principal)),
+            door: Door::OpenaiResponses,
+            headers: asked.post.headers,
+            step: None,
+            parent: None,
+            id: Some(asked.call.clone()),
+            kind: CallKind::Model(ModelCall::from_neutral(
+                &OPENAI_RESPONSES,
+                head,
+                Arc::new(conversation),
+            )),
+        };
+        let answer = self.parts.pipeline.run(incoming).await.map_err(|refused| refused.failure)?;
+        let id = self.response_id();
+        let now = self.parts.clock.now();
+        let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
+        let writer = EventWriter::new(skeleton, ids_of(Arc::clone(&self.parts.ids)), 0, 0);
+        let plain = Plain::new(answer, writer, Arc::clone(&self.parts.clock));
+        Ok(Turn::plain(id, asked.call, plain))
+    }
+}
 
 /// A Call that is not stored.
 #[derive(Debug)]

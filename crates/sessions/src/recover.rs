@@ -14,9 +14,10 @@ use formats::openai_responses::{
 use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
 use storage::responses::EVENTS_PAGE_MAX;
-use storage::{JournalQuery, Response, Session};
+use storage::{CallFilter, JournalQuery, Response, Session};
 use types::outcome::Delta;
-use types::{ErrorCode, Failure, Timestamp};
+use types::principal::Role;
+use types::{ErrorCode, Failure, Principal, Timestamp};
 
 use crate::journal::{Cursor, items_of, replay};
 use crate::live::{About, Live};
@@ -27,6 +28,8 @@ use crate::{Inner, Recovered, Sessions, storage_failure};
 
 /// Bodies of sessions that were not used for so long are removed.
 const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Ledger rows that are read to know what a turn has cost: the store's own limit.
+const LEDGER_ROWS_MAX: usize = 1_000;
 /// How often that is looked for.
 const SWEEP: Duration = Duration::from_secs(60 * 60);
 
@@ -73,10 +76,10 @@ impl Inner {
         request.input = read_items(items_of(row.input.as_deref().unwrap_or_default()))?;
         let prefix = self.prefix(&row, &request).await?;
         let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
-        let offer = Offer::new(&request, values(&prefix).chain(&own), &self.parts.tools)?;
+        let offer = Offer::new(&request, &values(&prefix).chain(&own), &self.parts.tools)?;
         let writer = self.writer(&row, &request, &turn, &events, &offer);
-        let runner =
-            self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
+        let mut runner = self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
+        self.bill_so_far(&mut runner).await?;
         let in_doubt = runner.turn.doubt().is_some();
         let actions = runner.turn.recover();
         runner.live.show(runner.shown(), runner.bill.clone());
@@ -95,11 +98,8 @@ impl Inner {
         writer: EventWriter,
         events: &[Value],
     ) -> Result<Runner, Failure> {
-        let principal = self
-            .parts
-            .pipeline
-            .principal(&row.key)
-            .ok_or_else(|| damaged("the key that it was asked for with is gone"))?;
+        let principal =
+            self.parts.pipeline.principal(&row.key).unwrap_or_else(|| former(&row));
         let call = turn.root_call().cloned().ok_or_else(|| damaged("it has no first Call"))?;
         let about = About {
             response: row.id.clone(),
@@ -134,6 +134,24 @@ impl Inner {
             },
             session_state: session.state,
         }))
+    }
+
+    /// What the turn has cost before this run.
+    async fn bill_so_far(&self, runner: &mut Runner) -> Result<(), Failure> {
+        let filter = CallFilter {
+            session: Some(runner.cursor.session.clone()),
+            task: Some(runner.turn.task().to_owned()),
+            limit: LEDGER_ROWS_MAX,
+            ..CallFilter::default()
+        };
+        let rows = self.parts.store.calls(filter).await.map_err(|e| storage_failure(&e))?;
+        let root = runner.turn.root_call().cloned();
+        for row in rows {
+            if Some(&row.call) == root.as_ref() || row.parent == root {
+                runner.add_to_bill(&row);
+            }
+        }
+        Ok(())
     }
 
     async fn replayed(&self, row: &Response) -> Result<Turn, Failure> {
@@ -278,6 +296,18 @@ fn type_of(event: &Value) -> &str {
 
 fn read_items(items: Vec<Value>) -> Result<Vec<InputItem>, Failure> {
     items.into_iter().map(|item| read_item(item, "input")).collect()
+}
+
+/// Whoever asked with a key that was deleted since: the next step is refused for want of it, which ends the turn.
+fn former(row: &Response) -> Arc<Principal> {
+    Arc::new(Principal {
+        account: row.account.as_str().into(),
+        key: row.key.clone(),
+        key_name: row.key.as_str().into(),
+        user: row.user.as_str().into(),
+        role: Role::Member,
+        output_cap_default: None,
+    })
 }
 
 fn damaged(what: &str) -> Failure {

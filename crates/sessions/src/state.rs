@@ -8,16 +8,23 @@
 //! Nothing here does I/O, asks the time or knows a budget, a client or a stream. Whether a client is there to go on
 //! for is the loop's business ([`crate::turn`]).
 
+mod action;
+mod event;
+mod read;
+mod step;
+
 use std::collections::VecDeque;
 
 use pipeline::StepIntent;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use storage::responses::Status;
 use types::ids::{AttemptId, CallId, StepId};
 use types::{ErrorCode, Money, Stop, Timestamp, Usage};
 
 use crate::mcp::Effect;
+
+pub use action::{Action, Misfit};
+pub use event::{Decision, Ending, ErrorRecord, Event, Place, ToolRequest};
+pub use step::{Step, StepState};
 
 /// Times that a read-only or idempotent tool call whose answer was lost is tried again.
 pub const TOOL_RERUNS_MAX: u32 = 3;
@@ -25,335 +32,6 @@ pub const TOOL_RERUNS_MAX: u32 = 3;
 pub const MODEL_STEPS_MAX: usize = 256;
 /// Times that a model step whose attempt was lost is asked again before the response fails.
 pub const MODEL_REASKS_MAX: u32 = 16;
-
-/// What happened, as it is journaled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
-    /// The turn began.
-    TurnOpened {
-        /// The Call of its first step, which is the root of its others.
-        call: CallId,
-        /// What is paid and timed together with it.
-        task: String,
-        /// The request class.
-        class: Option<String>,
-        /// A cap on the cost of each Call that the client set.
-        budget: Option<Money>,
-        /// The most calls of tools that the client allows.
-        max_tool_calls: Option<u64>,
-        /// Items that were finished before the first step, with their output indexes.
-        items: Vec<(u64, Value)>,
-    },
-    /// A model is about to be asked.
-    ModelIntent {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// This try of it.
-        attempt: AttemptId,
-        /// What it costs if its outcome is lost.
-        intent: Box<StepIntent>,
-        /// Where its events and items begin.
-        begins_at: Place,
-    },
-    /// The outcome of a try of a model is lost; it stays on the bill.
-    ModelLost {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// The try.
-        attempt: AttemptId,
-        /// Why, for people.
-        why: String,
-    },
-    /// A model answered.
-    ModelOutcome {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// Items that it finished, with their output indexes.
-        items: Vec<(u64, Value)>,
-        /// Tools that it calls on our servers, in order.
-        tools: Vec<ToolRequest>,
-        /// Whether it calls functions of the client.
-        calls_functions: bool,
-        /// Why it stopped.
-        stop: Stop,
-        /// What the provider counted.
-        usage: Option<Usage>,
-    },
-    /// A model did not answer, and is not asked again.
-    ModelFailed {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// Why.
-        error: ErrorRecord,
-    },
-    /// A tool is about to be called.
-    ToolIntent {
-        /// The step; it is the idempotency key of all its tries.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// This try of it.
-        attempt: AttemptId,
-        /// The item that it belongs to.
-        item_id: String,
-        /// What doing it twice would mean.
-        effect: Effect,
-        /// What it costs if its outcome is lost.
-        intent: Box<StepIntent>,
-    },
-    /// The outcome of a try of a tool is lost.
-    ToolLost {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// Why, for people.
-        why: String,
-        /// When.
-        at: Timestamp,
-    },
-    /// A tool call is settled: by the tool's answer, or by knowing that it never ran.
-    ToolOutcome {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// The finished item, with its output index.
-        item: (u64, Value),
-    },
-    /// A tool call that is not made at all.
-    ToolRefused {
-        /// The item.
-        item_id: String,
-        /// The finished item, with its output index.
-        item: (u64, Value),
-    },
-    /// A person decided what is true of a step in doubt.
-    Resolved {
-        /// The step.
-        step: StepId,
-        /// What they decided.
-        decision: Decision,
-        /// Who.
-        by: String,
-        /// The finished item, unless the step is to be tried again.
-        item: Option<(u64, Value)>,
-    },
-    /// Somebody asked for the end of the turn.
-    CancelAsked {
-        /// Who.
-        by: String,
-    },
-    /// A tool step was given up: whether it had its effect is not known.
-    Abandoned {
-        /// The step.
-        step: StepId,
-    },
-    /// The turn ended.
-    TurnClosed {
-        /// How.
-        ending: Ending,
-    },
-}
-
-impl Event {
-    /// Its name in the journal.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::TurnOpened { .. } => "turn_opened",
-            Self::ModelIntent { .. } => "model_intent",
-            Self::ModelLost { .. } => "model_lost",
-            Self::ModelOutcome { .. } => "model_outcome",
-            Self::ModelFailed { .. } => "model_failed",
-            Self::ToolIntent { .. } => "tool_intent",
-            Self::ToolLost { .. } => "tool_lost",
-            Self::ToolOutcome { .. } => "tool_outcome",
-            Self::ToolRefused { .. } => "tool_refused",
-            Self::Resolved { .. } => "resolved",
-            Self::CancelAsked { .. } => "cancel_asked",
-            Self::Abandoned { .. } => "abandoned",
-            Self::TurnClosed { .. } => "turn_closed",
-        }
-    }
-
-    /// The step that it is about.
-    pub const fn step(&self) -> Option<&StepId> {
-        match self {
-            Self::ModelIntent { step, .. }
-            | Self::ModelLost { step, .. }
-            | Self::ModelOutcome { step, .. }
-            | Self::ModelFailed { step, .. }
-            | Self::ToolIntent { step, .. }
-            | Self::ToolLost { step, .. }
-            | Self::ToolOutcome { step, .. }
-            | Self::Resolved { step, .. }
-            | Self::Abandoned { step } => Some(step),
-            Self::TurnOpened { .. }
-            | Self::ToolRefused { .. }
-            | Self::CancelAsked { .. }
-            | Self::TurnClosed { .. } => None,
-        }
-    }
-}
-
-/// A place in a response's stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// The number of the next event.
-    pub sequence: u64,
-    /// The output index of the next item.
-    pub output_index: u64,
-}
-
-/// A tool that the model calls on one of our servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToolRequest {
-    /// The item of the call.
-    pub item_id: String,
-    /// Its place in the response.
-    pub output_index: u64,
-    /// The item as it is while it waits.
-    pub item: Value,
-    /// The server.
-    pub server: String,
-    /// The tool.
-    pub tool: String,
-    /// The arguments as JSON text, as the model wrote them.
-    pub arguments: String,
-}
-
-/// A failure as it is journaled: what clients are told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorRecord {
-    /// The class.
-    pub code: ErrorCode,
-    /// What clients are told.
-    pub message: String,
-}
-
-/// What a person decided about a step in doubt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
-pub enum Decision {
-    /// It had its effect, and this is its answer.
-    Done {
-        /// What the model reads as the tool's answer.
-        output: String,
-    },
-    /// It failed, and this is why.
-    Failed {
-        /// What the model reads.
-        message: String,
-    },
-    /// It is to be tried again, with the same idempotency key.
-    Retry,
-}
-
-/// How a turn ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum Ending {
-    /// With an answer, or with calls of the client's functions.
-    Completed,
-    /// A limit ended it.
-    Incomplete {
-        /// Which, in the API's words.
-        reason: String,
-    },
-    /// It broke.
-    Failed {
-        /// Why.
-        error: ErrorRecord,
-    },
-    /// Somebody ended it, or nobody came back for it.
-    Cancelled,
-}
-
-impl Ending {
-    /// The status of the response.
-    pub const fn status(&self) -> Status {
-        match self {
-            Self::Completed => Status::Completed,
-            Self::Incomplete { .. } => Status::Incomplete,
-            Self::Failed { .. } => Status::Failed,
-            Self::Cancelled => Status::Cancelled,
-        }
-    }
-}
-
-/// What is to be done next.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Journal the intent of a new model step.
-    BeginModel,
-    /// Journal the intent of another try of this model step, under the same Call.
-    BeginModelAgain {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-    },
-    /// The intent is durable: ask.
-    RunModel,
-    /// Journal the intent of a new tool step for the first tool that waits.
-    BeginTool(ToolRequest),
-    /// Journal the intent of another try of this tool step, under the same Call.
-    BeginToolAgain {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// What to call.
-        request: ToolRequest,
-    },
-    /// The intent is durable: call.
-    RunTool,
-    /// Wait for a decision on this step.
-    AwaitDecision(StepId),
-    /// Journal that the outcome of the running model try is lost.
-    LoseModel {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// The try.
-        attempt: AttemptId,
-        /// What it costs.
-        intent: Box<StepIntent>,
-    },
-    /// Journal that the outcome of the running tool try is lost.
-    LoseTool {
-        /// The step.
-        step: StepId,
-        /// Its Call.
-        call: CallId,
-        /// What it costs.
-        intent: Box<StepIntent>,
-    },
-    /// Journal that this step is given up.
-    Abandon(StepId),
-    /// Journal the end of the turn.
-    Close(Ending),
-}
-
-/// An event that can't follow what was journaled before: a bug of ours or a damaged journal.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} does not follow {phase}")]
-pub struct Misfit {
-    /// The event.
-    pub kind: &'static str,
-    /// What the turn was doing.
-    pub phase: &'static str,
-}
 
 /// What a turn is doing.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -392,58 +70,6 @@ impl Phase {
             Self::Ending(_) => "the last step",
             Self::Closed(_) => "the end",
         }
-    }
-}
-
-/// A step as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Its id.
-    pub id: StepId,
-    /// Its Call.
-    pub call: CallId,
-    /// `model` or `tool`.
-    pub kind: String,
-    /// For a tool: its server.
-    pub server: Option<String>,
-    /// For a tool: its name.
-    pub tool: Option<String>,
-    /// For a tool: the arguments as JSON text.
-    pub arguments: Option<String>,
-    /// For a tool: what doing it twice would mean.
-    pub effect: Option<Effect>,
-    /// How it stands.
-    pub state: StepState,
-    /// Tries so far.
-    pub attempts: u32,
-    /// Why it is in doubt, failed or was given up.
-    pub why: Option<String>,
-    /// When it fell in doubt.
-    pub in_doubt_since: Option<Timestamp>,
-}
-
-/// How a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepState {
-    /// Its intent is durable and its outcome is not.
-    Running,
-    /// A try of it was lost, and it is to be tried again.
-    Lost,
-    /// Its outcome is unknown and waits for a decision.
-    InDoubt,
-    /// Its outcome is known.
-    Done,
-    /// It did not answer, and is not asked again.
-    Failed,
-    /// It was given up: whether it had its effect is not known.
-    Abandoned,
-}
-
-impl StepState {
-    /// Whether nothing may run it any more.
-    pub const fn is_finished(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Abandoned)
     }
 }
 
@@ -607,7 +233,7 @@ impl Turn {
     ) -> Option<Vec<Action>> {
         match &self.phase {
             Phase::Between if self.waiting.is_empty() && self.step(step).is_none() => {
-                self.steps.push(new_step(step, call, None, None));
+                self.steps.push(Step::new(step, call, None, None));
             }
             Phase::Reask { step: lost, call: same } if lost == step && same == call => {}
             _ => return None,
@@ -671,7 +297,7 @@ impl Turn {
         match &self.phase {
             Phase::Between if self.next_is(item_id) && self.step(step).is_none() => {
                 let request = self.waiting.front()?;
-                self.steps.push(new_step(step, call, Some(request), Some(effect)));
+                self.steps.push(Step::new(step, call, Some(request), Some(effect)));
                 self.tool_calls += 1;
             }
             Phase::Retry { step: lost, call: same } if lost == step && same == call => {}
@@ -830,109 +456,6 @@ impl Turn {
 
     fn model_steps(&self) -> usize {
         self.steps.iter().filter(|step| step.tool.is_none()).count()
-    }
-}
-
-/// What others read of a turn.
-impl Turn {
-    /// The Call of its first step.
-    pub const fn root_call(&self) -> Option<&CallId> {
-        self.root_call.as_ref()
-    }
-
-    /// What is paid and timed together with it.
-    pub fn task(&self) -> &str {
-        &self.task
-    }
-
-    /// The request class that its client asked for.
-    pub fn class(&self) -> Option<&str> {
-        self.class.as_deref()
-    }
-
-    /// A cap on the cost of each of its Calls.
-    pub const fn budget(&self) -> Option<Money> {
-        self.budget
-    }
-
-    /// Its steps in order.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
-    /// One of its steps.
-    pub fn step(&self, id: &StepId) -> Option<&Step> {
-        self.steps.iter().rev().find(|step| step.id == *id)
-    }
-
-    /// The step that waits for a decision.
-    pub fn doubt(&self) -> Option<&Step> {
-        match &self.phase {
-            Phase::Doubt { step, .. } => self.step(step),
-            _ => None,
-        }
-    }
-
-    /// The finished items with their output indexes, in order.
-    pub fn output(&self) -> &[(u64, Value)] {
-        &self.output
-    }
-
-    /// The tool calls that are not settled, in order; the first one is being worked on.
-    pub const fn waiting(&self) -> &VecDeque<ToolRequest> {
-        &self.waiting
-    }
-
-    /// What all its model steps used, as far as it is known.
-    pub const fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    /// The model step that runs, and where its events and items begin.
-    pub const fn running_model(&self) -> Option<(&StepId, Place)> {
-        match &self.phase {
-            Phase::Model { step, .. } => Some((step, self.begins_at)),
-            _ => None,
-        }
-    }
-
-    /// Whether the client's limit on tool calls is used up.
-    pub fn is_out_of_tool_calls(&self) -> bool {
-        self.max_tool_calls.is_some_and(|max| self.tool_calls >= max)
-    }
-
-    /// Whether somebody asked for its end.
-    pub const fn is_cancel_asked(&self) -> bool {
-        self.cancel_asked
-    }
-
-    /// How it ended, if it has.
-    pub const fn ending(&self) -> Option<&Ending> {
-        match &self.phase {
-            Phase::Closed(ending) => Some(ending),
-            _ => None,
-        }
-    }
-}
-
-fn new_step(
-    id: &StepId,
-    call: &CallId,
-    request: Option<&ToolRequest>,
-    effect: Option<Effect>,
-) -> Step {
-    Step {
-        id: id.clone(),
-        call: call.clone(),
-        kind: if request.is_some() { "tool" } else { "model" }.to_owned(),
-        server: request.map(|request| request.server.clone()),
-        tool: request.map(|request| request.tool.clone()),
-        arguments: request.map(|request| request.arguments.clone()),
-        effect,
-        state: StepState::Running,
-        attempts: 0,
-        why: None,
-        in_doubt_since: None,
     }
 }
 

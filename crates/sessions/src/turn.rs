@@ -202,8 +202,14 @@ impl Runner {
         }
     }
 
-    /// Takes the bill of an attempt that has ended.
+    /// Takes the row of an attempt that has ended.
     fn settle(&mut self, row: storage::LedgerRow) {
+        self.add_to_bill(&row);
+        self.batch.ledger.push(row);
+    }
+
+    /// Adds what an attempt cost.
+    pub(crate) fn add_to_bill(&mut self, row: &storage::LedgerRow) {
         if row.error.is_none() || row.cost != types::Money::default() {
             self.bill.cost = Some(self.bill.cost.unwrap_or_default().saturating_add(row.cost));
         }
@@ -215,7 +221,6 @@ impl Runner {
                 self.bill.dropped.push(name.clone());
             }
         }
-        self.batch.ledger.push(row);
     }
 
     /// The items that the model sees: all before this turn, and what it has so far.

@@ -227,7 +227,6 @@ pub(super) struct Node {
     pub(super) script: Arc<Script>,
     pub(super) store: Arc<dyn Store>,
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) directory: Arc<Directory>,
     pub(super) shutdown: CancellationToken,
     pub(super) folder: PathBuf,
 }
@@ -308,7 +307,7 @@ impl Node {
             tracker,
             shutdown: shutdown.clone(),
         });
-        Self { sessions, script, store, pipeline, directory, shutdown, folder: folder.to_owned() }
+        Self { sessions, script, store, pipeline, shutdown, folder: folder.to_owned() }
     }
 
     /// The principal of a key.

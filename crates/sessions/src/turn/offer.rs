@@ -23,7 +23,7 @@ impl Offer {
     /// A 400 that names the tool whose name is taken.
     pub(crate) fn new<'a>(
         request: &CreateResponse,
-        items: impl Iterator<Item = &'a Value> + Clone,
+        items: &(impl Iterator<Item = &'a Value> + Clone),
         servers: &ToolServers,
     ) -> Result<Self, Failure> {
         let mut offer = Self::default();
