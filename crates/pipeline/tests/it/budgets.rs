@@ -168,7 +168,7 @@ struct World {
     first_limits: [Money; 3],
     flights: Vec<Flight>,
     pending: Vec<Pending>,
-    /// Something ended while Calls were not waited for: what is free may have grown after they were refused.
+    /// Something ended, or a window, while Calls were not waited for: what is free may have grown after a refusal.
     freed: bool,
     books: HashMap<BudgetId, Book>,
     windows: BTreeSet<WindowKey>,
@@ -257,6 +257,7 @@ impl World {
             Action::Jump(days) => {
                 let micros = MORNING.0 + days * 86_400_000_000;
                 self.clock.jump_to(Timestamp(micros));
+                self.freed = !self.pending.is_empty();
                 self.windows.insert(WindowKind::Day.at(Timestamp(micros)));
             }
             Action::Raise(which, permille) => self.raise(*which, *permille),
@@ -293,6 +294,8 @@ impl World {
 
     fn burst(&mut self, asks: &[Ask]) {
         for ask in asks {
+            // Slices are claimed for it even if it is refused, or leaves.
+            self.largest_bound = self.largest_bound.max(most(ask));
             let pipeline = Arc::clone(&self.node().pipeline);
             let incoming = Self::incoming(*ask);
             let run = async move { pipeline.run(incoming).await };
@@ -328,10 +331,13 @@ impl World {
     }
 
     fn leave(&mut self) {
-        if let Some((_, task)) = self.pending.pop() {
+        if let Some((ask, task)) = self.pending.pop() {
             task.abort();
-            // If it was admitted before, it is dropped unsent.
+            // If it was admitted before, it is dropped unsent, and its end waits to be written.
             drop(self.runtime.block_on(task));
+            for budget in self.in_scope(ask) {
+                self.books.get_mut(&budget).unwrap().unwritten_bounds += most(&ask);
+            }
         }
     }
 
@@ -539,7 +545,6 @@ impl World {
         // Those that were not waited for may have been admitted, and their claims made.
         let mut perhaps = HashMap::<BudgetId, Money>::new();
         for (ask, _) in std::mem::take(&mut self.pending) {
-            self.largest_bound = self.largest_bound.max(most(&ask));
             for budget in self.in_scope(ask) {
                 *perhaps.entry(budget).or_default() += most(&ask);
             }
