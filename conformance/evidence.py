@@ -106,14 +106,26 @@ def texts(log):
 @test
 def notes_protocol(folder):
     with Notes(folder) as notes:
-        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        hello = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
         equal(notes.ask("initialize", hello)["result"]["protocolVersion"], "2025-06-18")
         notes.send("notifications/initialized", notify=True)
-        equal(notes.ask("initialize", {"protocolVersion": "1999"})["result"]["protocolVersion"], "2025-11-25")
+        equal(
+            notes.ask("initialize", {"protocolVersion": "1999"})["result"]["protocolVersion"],
+            "2025-11-25",
+        )
         equal(notes.ask("ping")["result"], {})
-        tools = {tool["name"]: tool["annotations"] for tool in notes.ask("tools/list")["result"]["tools"]}
+        tools = {
+            tool["name"]: tool["annotations"] for tool in notes.ask("tools/list")["result"]["tools"]
+        }
         equal(tools["find_note"]["readOnlyHint"], True)
-        equal((tools["add_note"]["idempotentHint"], tools["set_title"]["idempotentHint"]), (False, True))
+        equal(
+            (tools["add_note"]["idempotentHint"], tools["set_title"]["idempotentHint"]),
+            (False, True),
+        )
         equal(notes.call("find_note", {"query": "HARBOR"}), (False, "The harbor gate opens at 6."))
         equal(notes.ask("nothing")["error"]["code"], -32601)
         equal(notes.ask("tools/call", call("nothing", {}))["error"]["code"], -32602)
@@ -122,7 +134,15 @@ def notes_protocol(folder):
 
 @test
 def notes_garbage(folder):
-    garbage = [b"\n", b"garbage\n", b"\xff\xfe\x00\n", b"[1]\n", b"[" * 100_000 + b"\n", b"x" * 3_000_000 + b"\n", b"5\n"]
+    garbage = [
+        b"\n",
+        b"garbage\n",
+        b"\xff\xfe\x00\n",
+        b"[1]\n",
+        b"[" * 100_000 + b"\n",
+        b"x" * 3_000_000 + b"\n",
+        b"5\n",
+    ]
     with Notes(folder) as notes:
         for line in garbage:
             notes.write(line)
@@ -131,7 +151,14 @@ def notes_garbage(folder):
         codes = [notes.read()["error"]["code"] for _ in range(len(garbage) - 1 + 2)]
         equal(set(codes), {-32700, -32600, -32602})
         equal(notes.ask("ping")["result"], {})
-        for arguments in ({}, {"text": 5}, {"text": " "}, {"text": "\ud800"}, {"text": "x", "y": 1}, {"text": "x" * 9999}):
+        for arguments in (
+            {},
+            {"text": 5},
+            {"text": " "},
+            {"text": "\ud800"},
+            {"text": "x", "y": 1},
+            {"text": "x" * 9999},
+        ):
             equal(notes.call("add_note", arguments)[0], True, str(arguments)[:40])
     equal(effects(folder / "tool-effects.log"), [])
 
@@ -143,8 +170,14 @@ def notes_refuse_a_key_twice(folder):
         failed, text = notes.call("add_note", {"text": "once"}, "k1")
         assert failed and "has been used already" in text, text
         equal(notes.call("set_title", {"title": "Trip"}, "k2"), (False, "The title is now Trip."))
-        equal(notes.call("set_title", {"title": "Trip"}, "k2"), (False, "The title is now Trip."), "idempotent")
-        assert notes.call("set_title", {"title": "Else"}, "k2")[0], "another title under the same key"
+        equal(
+            notes.call("set_title", {"title": "Trip"}, "k2"),
+            (False, "The title is now Trip."),
+            "idempotent",
+        )
+        assert notes.call("set_title", {"title": "Else"}, "k2")[0], (
+            "another title under the same key"
+        )
     with Notes(folder) as notes:
         assert notes.call("add_note", {"text": "once"}, "k1")[0], "after a restart"
         equal(notes.notes()["title"], "Trip")
@@ -207,7 +240,9 @@ def notes_killed_at_random(folder):
         try:
             for index in range(200):
                 text = f"note {number} {index}"
-                answer = notes.ask("tools/call", call("add_note", {"text": text}, f"k{number}.{index}"))
+                answer = notes.ask(
+                    "tools/call", call("add_note", {"text": text}, f"k{number}.{index}")
+                )
                 if answer is None:
                     break
                 answered.append(text)
@@ -279,12 +314,14 @@ def check_provider(provider):
     equal(client.ask("x", "badkey", key="wrong")[0], 401)
     equal(client.ask("x", "badmodel", model="nothing")[0], 404)
     equal([line_of(provider, name)["finished"] for name in ("badkey", "badmodel")], [False, False])
-    client.connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {provider.key}"})
+    client.connection.request(
+        "GET", "/v1/models", headers={"authorization": f"Bearer {provider.key}"}
+    )
     equal([m["id"] for m in json.loads(client.connection.getresponse().read())["data"]], ["demo"])
 
 
 def check_cuts(provider):
-    """Cut by the provider, and left by the client: in the log as not finished, and never as whole."""
+    """Cut by the provider, or left by the client: logged as not finished, never as whole."""
     response = Client(provider).start("[[words:9]] [[fault:cut_after=3]]", "cut", stream=True)
     try:
         data = response.read()
@@ -316,7 +353,11 @@ def provider_relaying(folder):
         check_provider(provider)
         check_cuts(provider)
         equal({line["model"] for line in upstream.requests()}, {"inner"})
-        equal(upstream.requests()[-1]["finished"], False, "who leaves the relay leaves what is behind it")
+        equal(
+            upstream.requests()[-1]["finished"],
+            False,
+            "who leaves the relay leaves what is behind it",
+        )
 
 
 @test
@@ -327,7 +368,9 @@ def provider_is_deterministic(folder):
         tools = [{"type": "function", "function": {"name": "add"}}]
         for text in asks:
             for stream in (True, False):
-                first, second = (client.ask(text, "d", stream=stream, tools=tools) for _ in range(2))
+                first, second = (
+                    client.ask(text, "d", stream=stream, tools=tools) for _ in range(2)
+                )
                 equal(first, second, text)
 
 
@@ -368,7 +411,14 @@ class Relaying(Provider):
         self.upstream, self.key = upstream, "relay-key"
         self.log_path = folder / "relay-requests.jsonl"
         ready = folder / "relay.ready"
-        command = [sys.executable, DEMO / "provider.py", "--upstream", upstream.base_url, "--upstream-model", "inner"]
+        command = [
+            sys.executable,
+            DEMO / "provider.py",
+            "--upstream",
+            upstream.base_url,
+            "--upstream-model",
+            "inner",
+        ]
         command += ["--log", self.log_path, "--log-bodies", "--ready-file", ready, "--port", "0"]
         keys = {"HOLDFAST_DEMO_PROVIDER_KEY": self.key, "HOLDFAST_DEMO_UPSTREAM_KEY": upstream.key}
         Process.__init__(self, "relay", command, folder, keys)

@@ -22,7 +22,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "demo"
-# How long a process may take until it is ready, and to end after SIGTERM, before the suite gives up.
+# How long a process may take to be ready, and to end after SIGTERM, before the suite gives up.
 READY_SECONDS = 30
 STOP_SECONDS = 15
 # How long `eventually` waits for something that another process does on its own.
@@ -74,7 +74,9 @@ class Process:
                 raise SetupFailed(f"{self.name} ended with {self.child.returncode}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise SetupFailed(f"{self.name} was not ready after {READY_SECONDS} s:\n{self.tail()}")
+                raise SetupFailed(
+                    f"{self.name} was not ready after {READY_SECONDS} s:\n{self.tail()}"
+                )
             time.sleep(0.02)
         return json.loads(ready_file.read_text())
 
@@ -105,7 +107,14 @@ class Provider(Process):
         self.key = "pk-" + secrets.token_hex(12)
         self.log_path = folder / f"{name}-requests.jsonl"
         ready = folder / f"{name}.ready"
-        command = [sys.executable, DEMO / "provider.py", "--scripted", "--log-bodies", "--port", "0"]
+        command = [
+            sys.executable,
+            DEMO / "provider.py",
+            "--scripted",
+            "--log-bodies",
+            "--port",
+            "0",
+        ]
         command += ["--log", self.log_path, "--ready-file", ready, "--models", ",".join(models)]
         super().__init__(name, command, folder, {"HOLDFAST_DEMO_PROVIDER_KEY": self.key})
         self.base_url = self.wait_ready(ready)["base_url"]
@@ -132,11 +141,15 @@ class Server(Process):
         ready.unlink(missing_ok=True)
         command = [holdfast_binary(), "serve", "--config", self.config, "--data", self.data]
         command += ["--listen", "127.0.0.1:0", "--ready-file", ready]
-        super().__init__(name, command, folder, {"HOLDFAST_ADMIN_KEY": self.admin_key, **(env or {})})
+        super().__init__(
+            name, command, folder, {"HOLDFAST_ADMIN_KEY": self.admin_key, **(env or {})}
+        )
         self.ready = self.wait_ready(ready)
         self.url = self.ready["url"].rstrip("/")
         if self.ready.get("pid") != self.child.pid:
-            raise SetupFailed(f"the ready file names process {self.ready.get('pid')}, not {self.child.pid}")
+            raise SetupFailed(
+                f"the ready file names process {self.ready.get('pid')}, not {self.child.pid}"
+            )
 
     def api(self, method, path, body=None, key=None):
         """Holdfast's own API, as any HTTP client sees it: (status, JSON)."""
@@ -146,7 +159,9 @@ class Server(Process):
     def http(self, method, path, body=None, key=None, headers=None):
         """One plain request, for what an SDK would not send: (status, headers, bytes)."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method=method, headers=headers or {})
+        request = urllib.request.Request(
+            self.url + path, data, method=method, headers=headers or {}
+        )
         request.add_header("content-type", "application/json")
         if key:
             request.add_header("authorization", f"Bearer {key}")
@@ -157,12 +172,16 @@ class Server(Process):
             with error:
                 return error.code, error.headers, error.read()
 
-
     def announce(self, path, key, headers):
         """Sends the head of a POST and none of its body: the status that comes back to that."""
         host, port = self.url.removeprefix("http://").split(":")
         lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"authorization: Bearer {key}"]
-        lines += ["content-type: application/json", *(f"{n}: {v}" for n, v in headers.items()), "", ""]
+        lines += [
+            "content-type: application/json",
+            *(f"{n}: {v}" for n, v in headers.items()),
+            "",
+            "",
+        ]
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall("\r\n".join(lines).encode())
             return int(connection.makefile("rb").readline().split()[1])
@@ -202,7 +221,9 @@ def processes_in(folder):
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if pathlib.Path(os.readlink(entry / "cwd")).is_relative_to(folder):
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
                 found.append((int(entry.name), command.strip()))
         except OSError:
             pass  # it ended meanwhile, or is not ours to look at

@@ -23,7 +23,10 @@ import sys
 
 from harness import DEMO, Provider, Server, SetupFailed, World
 
-KEYS = {name: f"hf_suite_{name}_0123456789abcdef" for name in ("ci", "stranger", "poor", "capped", "squeezed")}
+KEYS = {
+    name: f"hf_suite_{name}_0123456789abcdef"
+    for name in ("ci", "stranger", "poor", "capped", "squeezed")
+}
 
 CONFIG = """
 [[providers]]
@@ -75,7 +78,7 @@ window = "day"
 name = "notes"
 command = ["{python}", "{demo}/notes_server.py"]
 keys = ["ci"]
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+tools = {tools}
 env = {{ HOLDFAST_DEMO_EFFECTS = "{notes}" }}
 
 [[mcp_servers]]
@@ -83,16 +86,19 @@ name = "slow"
 command = ["{python}", "{demo}/notes_server.py"]
 keys = ["ci"]
 timeout = "1s"
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+tools = {tools}
 env = {{ HOLDFAST_DEMO_EFFECTS = "{slow}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
 
 [[mcp_servers]]
 name = "patient"
 command = ["{python}", "{demo}/notes_server.py"]
 keys = ["ci"]
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
+tools = {tools}
 env = {{ HOLDFAST_DEMO_EFFECTS = "{slow}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "20000" }}
 """
+
+# What each tool of the notebook does to the world, as an operator says it.
+EFFECTS = {"add_note": "write", "find_note": "read", "set_title": "idempotent"}
 
 
 def effects_paths(folder):
@@ -103,8 +109,13 @@ def effects_paths(folder):
 def start(world):
     """Starts the provider and the server: (provider, server)."""
     provider = world.start(Provider, models=["demo", "unpriced"])
+    tools = ", ".join(f'{name} = {{ effect = "{effect}" }}' for name, effect in EFFECTS.items())
     config = CONFIG.format(
-        base_url=provider.base_url, python=sys.executable, demo=DEMO, **effects_paths(world.folder)
+        tools=f"{{ {tools} }}",
+        base_url=provider.base_url,
+        python=sys.executable,
+        demo=DEMO,
+        **effects_paths(world.folder),
     )
     return provider, world.start(Server, config, env=environment(provider))
 

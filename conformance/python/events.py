@@ -25,7 +25,9 @@ def read_sse(lines):
             else:
                 events.append(json.loads(text))
                 if name is not None:
-                    assert events[-1].get("type") == name, f"event: {name} but type {events[-1].get('type')}"
+                    assert events[-1].get("type") == name, (
+                        f"event: {name} but type {events[-1].get('type')}"
+                    )
             name, data = None, []
     assert not data, f"the stream ended inside an event: {data}"
     return events, comments
@@ -66,7 +68,9 @@ def check_items(events, whole):
         kind, index = event["type"], event.get("output_index")
         place = (index, event.get("content_index"))
         if kind == "response.output_item.added":
-            assert index == len(added) or not whole, f"output_index {index} after {len(added)} items"
+            assert index == len(added) or not whole, (
+                f"output_index {index} after {len(added)} items"
+            )
             added[index] = event["item"]
         elif kind == "response.output_item.done":
             done[index] = event["item"]
@@ -78,7 +82,9 @@ def check_items(events, whole):
             assert not whole or place in parts, f"text before its part: {event}"
             texts[place] = texts.get(place, "") + event["delta"]
         elif kind == "response.output_text.done" and whole:
-            assert texts.get(place, "") == event["text"], f"{texts.get(place)!r} != {event['text']!r}"
+            assert texts.get(place, "") == event["text"], (
+                f"{texts.get(place)!r} != {event['text']!r}"
+            )
         elif kind.endswith("arguments.delta"):
             arguments[index] = arguments.get(index, "") + event["delta"]
         elif kind.endswith("arguments.done") and whole:
@@ -87,7 +93,9 @@ def check_items(events, whole):
             assert event["item_id"] == added[index]["id"], f"foreign item id: {event}"
     if whole:
         ended = events[-1]["response"]["status"] in ("completed", "incomplete")
-        assert set(added) == set(done) or not ended, f"items {set(added) - set(done)} were never closed"
+        assert set(added) == set(done) or not ended, (
+            f"items {set(added) - set(done)} were never closed"
+        )
         check_final(events[-1], done)
 
 
@@ -96,9 +104,13 @@ def check_final(terminal, done):
     output = {item["id"]: item for item in terminal["response"]["output"]}
     for item in done.values():
         if item["id"] in output:
-            assert output[item["id"]] == item, f"item differs at the end: {output[item['id']]} != {item}"
+            assert output[item["id"]] == item, (
+                f"item differs at the end: {output[item['id']]} != {item}"
+            )
         else:
-            assert item.get("status") == "incomplete", f"finished item is missing at the end: {item}"
+            assert item.get("status") == "incomplete", (
+                f"finished item is missing at the end: {item}"
+            )
 
 
 def dumped(stream):

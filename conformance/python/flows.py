@@ -110,5 +110,7 @@ def refused_by_name(error, field, status=400):
     assert isinstance(error.body, dict), f"no error object: {error.body!r}"
     where = f"{error.body.get('param')} {error.body.get('message')}"
     assert field in where, f"the error does not name {field}: {error.body}"
-    assert error.response.headers.get("holdfast-call-id", "").startswith("hfc_"), "no holdfast-call-id"
+    assert error.response.headers.get("holdfast-call-id", "").startswith("hfc_"), (
+        "no holdfast-call-id"
+    )
     assert isinstance(error.body.get("code"), str) and error.body["code"], f"no code: {error.body}"

@@ -13,9 +13,10 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from flows import LOCAL, MODEL, equal, flow
 from flows_tools import FIND_HARBOR, HARBOR, NOTES, add, own_effects
 from pydantic import BaseModel
+
+from flows import LOCAL, MODEL, equal, flow
 
 set_tracing_disabled(True)
 
@@ -49,7 +50,13 @@ def run_agent(f, model, text, kind=OpenAIResponsesModel, runs=None, **options):
 @flow
 def agents_function_tool(f):
     calls = []
-    result = run_agent(f, MODEL, f"{FIND_HARBOR} {f.mark}", tools=[find_tool(calls)], instructions="Use your tools.")
+    result = run_agent(
+        f,
+        MODEL,
+        f"{FIND_HARBOR} {f.mark}",
+        tools=[find_tool(calls)],
+        instructions="Use your tools.",
+    )
     equal(calls, ["harbor"])
     equal(result.final_output, f"The tool said: {HARBOR}")
 
@@ -58,7 +65,11 @@ def agents_function_tool(f):
 def agents_function_tool_over_chat(f):
     calls = []
     result = run_agent(
-        f, MODEL, f"{FIND_HARBOR} {f.mark}", kind=OpenAIChatCompletionsModel, tools=[find_tool(calls)]
+        f,
+        MODEL,
+        f"{FIND_HARBOR} {f.mark}",
+        kind=OpenAIChatCompletionsModel,
+        tools=[find_tool(calls)],
     )
     equal((calls, result.final_output), (["harbor"], f"The tool said: {HARBOR}"))
 
@@ -80,7 +91,9 @@ def agents_streamed(f):
 @flow
 def agents_hosted_mcp(f):
     """The server runs the tool; the agent sees the finished items."""
-    result = run_agent(f, MODEL, f"{add(f.mark)} {f.mark}", tools=[HostedMCPTool(tool_config=dict(NOTES))])
+    result = run_agent(
+        f, MODEL, f"{add(f.mark)} {f.mark}", tools=[HostedMCPTool(tool_config=dict(NOTES))]
+    )
     assert result.final_output.startswith("The tool said: Note "), result.final_output
     equal(len(own_effects(f)), 1)
 

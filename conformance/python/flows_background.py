@@ -3,6 +3,7 @@
 import asyncio
 
 import openai
+
 from events import check_events, dumped
 from flows import equal, flow, raises
 from harness import eventually
@@ -109,7 +110,9 @@ def background_log_after_the_end(f):
     whole = dumped(f.client.responses.retrieve(response.id, stream=True))
     check_events(whole)
     cut = whole[3]["sequence_number"]
-    equal(dumped(f.client.responses.retrieve(response.id, stream=True, starting_after=cut)), whole[4:])
+    equal(
+        dumped(f.client.responses.retrieve(response.id, stream=True, starting_after=cut)), whole[4:]
+    )
     last = whole[-1]["sequence_number"]
     equal(dumped(f.client.responses.retrieve(response.id, stream=True, starting_after=last)), [])
 
@@ -205,6 +208,8 @@ def background_delete(f):
 def background_new_turn_meanwhile(f):
     """A turn on a response that is still open is refused by a 400, never by a 409."""
     response = f.respond("[[delay_ms=100]] [[words:20]]", background=True)
-    error = raises(openai.BadRequestError, lambda: f.respond("too early", previous_response_id=response.id))
+    error = raises(
+        openai.BadRequestError, lambda: f.respond("too early", previous_response_id=response.id)
+    )
     assert error.body["code"] and error.body["message"], error.body
     f.client.responses.cancel(response.id)

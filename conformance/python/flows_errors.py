@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 
 import openai
+
 from flows import MODEL, cost_of, equal, flow, raises, refused_by_name
 from harness import eventually
 
@@ -28,7 +29,14 @@ def error_bad_key(f):
 
 @flow
 def error_no_key(f):
-    for path in ("/v1/models", "/v1/responses/resp_x", "/api/calls", "/api/keys", "/api/sessions", "/api/config"):
+    for path in (
+        "/v1/models",
+        "/v1/responses/resp_x",
+        "/api/calls",
+        "/api/keys",
+        "/api/sessions",
+        "/api/config",
+    ):
         status, _, data = f.server.http("GET", path)
         equal(status, 401, path)
         assert json.loads(data)["error"]["message"], data
@@ -37,7 +45,13 @@ def error_no_key(f):
 @flow
 def error_client_key_is_not_an_admin(f):
     """A key that may spend may not make keys, move budgets or read the configuration."""
-    for method, path in (("GET", "keys"), ("POST", "keys"), ("POST", "budgets"), ("GET", "config"), ("POST", "models")):
+    for method, path in (
+        ("GET", "keys"),
+        ("POST", "keys"),
+        ("POST", "budgets"),
+        ("GET", "config"),
+        ("POST", "models"),
+    ):
         status, _ = f.server.api(method, path, {} if method == "POST" else None, key=f.keys["ci"])
         equal(status, 403, f"{method} /api/{path}")
 
@@ -48,13 +62,25 @@ def error_unknown_model(f):
         error = raises(openai.APIStatusError, lambda: f.ask("x", model=model))
         assert error.status_code in (400, 404), f"{model!r}: {error.status_code}"
         equal(error.body["param"], "model")
-    equal(raises(openai.NotFoundError, lambda: f.ask("x", model="mock/nothing")).body["code"], "model_not_found")
+    equal(
+        raises(openai.NotFoundError, lambda: f.ask("x", model="mock/nothing")).body["code"],
+        "model_not_found",
+    )
     equal(f.sent(), [])
 
 
 @flow
 def error_bad_json(f):
-    bodies = (b"", b"{", b"[]", b"null", b'"x"', b'{"model":"mock/demo","messages":[}', b"\xff\xfe", b"[" * 50_000)
+    bodies = (
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b'{"model":"mock/demo","messages":[}',
+        b"\xff\xfe",
+        b"[" * 50_000,
+    )
     for path in ("/v1/chat/completions", "/v1/responses"):
         for body in bodies:
             status, headers, data = f.server.http("POST", path, body, f.keys["ci"])
@@ -70,10 +96,16 @@ def error_field_types(f):
         ({"messages": f.user("x")}, "model"),
         ({"model": MODEL, "messages": f.user("x"), "stream": "yes"}, "stream"),
         ({"model": MODEL, "messages": f.user("x"), "max_tokens": "many"}, "max_tokens"),
-        ({"model": MODEL, "messages": f.user("x"), "max_completion_tokens": -1}, "max_completion_tokens"),
+        (
+            {"model": MODEL, "messages": f.user("x"), "max_completion_tokens": -1},
+            "max_completion_tokens",
+        ),
     ]
     for body, field in cases:
-        error = raises(openai.BadRequestError, lambda: f.client.post("/chat/completions", body=body, cast_to=object))
+        error = raises(
+            openai.BadRequestError,
+            lambda: f.client.post("/chat/completions", body=body, cast_to=object),
+        )
         refused_by_name(error, field)
     equal(f.sent(), [])
 
@@ -82,14 +114,24 @@ def error_field_types(f):
 def error_messages_missing(f):
     """Only the provider reads the messages of a pass-through; its 400 comes back as it said it."""
     for messages in ([], "hello", None):
-        error = raises(openai.BadRequestError, lambda: f.client.chat.completions.create(model=MODEL, messages=messages))
+        error = raises(
+            openai.BadRequestError,
+            lambda: f.client.chat.completions.create(model=MODEL, messages=messages),
+        )
         equal(error.body["param"], "messages")
 
 
 @flow
 def error_unknown_path(f):
-    for method, path in (("GET", "/v1/nothing"), ("POST", "/v1/chat"), ("GET", "/v2/models"), ("GET", "/v1/../api/keys")):
-        status, _, data = f.server.http(method, path, {} if method == "POST" else None, f.keys["ci"])
+    for method, path in (
+        ("GET", "/v1/nothing"),
+        ("POST", "/v1/chat"),
+        ("GET", "/v2/models"),
+        ("GET", "/v1/../api/keys"),
+    ):
+        status, _, data = f.server.http(
+            method, path, {} if method == "POST" else None, f.keys["ci"]
+        )
         assert status in (404, 405), f"{method} {path}: {status} {data[:200]!r}"
         assert json.loads(data)["error"]["message"]
 
@@ -150,7 +192,9 @@ def error_upstream_500(f):
     client = f.retrying()
     error = raises(
         openai.InternalServerError,
-        lambda: client.chat.completions.create(model=MODEL, messages=f.user("[[fault:status=500]]")),
+        lambda: client.chat.completions.create(
+            model=MODEL, messages=f.user("[[fault:status=500]]")
+        ),
     )
     assert error.body["message"], error.body
     forbidden = error.response.headers.get("x-should-retry") == "false"
@@ -183,7 +227,9 @@ def error_upstream_cuts_json(f):
     client = f.retrying()
     error = raises(
         openai.InternalServerError,
-        lambda: client.chat.completions.create(model=MODEL, messages=f.user("[[fault:cut_after=1]]")),
+        lambda: client.chat.completions.create(
+            model=MODEL, messages=f.user("[[fault:cut_after=1]]")
+        ),
     )
     equal(error.response.headers.get("x-should-retry"), "false")
     equal(len(f.sent()), 1, "requests at the provider")
@@ -192,7 +238,11 @@ def error_upstream_cuts_json(f):
 @flow
 def error_upstream_json_is_not_json(f):
     error = raises(openai.APIError, lambda: f.ask("[[fault:malformed]]"))
-    assert "holdfast-call-id" in error.response.headers if isinstance(error, openai.APIStatusError) else True
+    assert (
+        "holdfast-call-id" in error.response.headers
+        if isinstance(error, openai.APIStatusError)
+        else True
+    )
 
 
 @flow
@@ -246,7 +296,9 @@ def error_stream_malformed_chunk(f):
 def stream_without_done_is_whole(f):
     """`[DONE]` is optional: a stream with its finish reason and a clean end is an answer."""
     chunks = list(f.ask("[[words:3]] [[fault:no_done]]", stream=True))
-    equal("".join(c.choices[0].delta.content or "" for c in chunks if c.choices), "word1 word2 word3")
+    equal(
+        "".join(c.choices[0].delta.content or "" for c in chunks if c.choices), "word1 word2 word3"
+    )
     equal([c.choices[0].finish_reason for c in chunks if c.choices][-1], "stop")
 
 
@@ -267,7 +319,9 @@ def budget_refusal(f):
     client = f.retrying("poor")
     error = raises(
         openai.RateLimitError,
-        lambda: client.chat.completions.create(model=MODEL, messages=f.user("rich text"), max_tokens=4000),
+        lambda: client.chat.completions.create(
+            model=MODEL, messages=f.user("rich text"), max_tokens=4000
+        ),
     )
     equal(error.body["code"], "insufficient_quota")
     equal(error.response.headers["x-should-retry"], "false")
@@ -289,7 +343,9 @@ def budget_refusal_of_a_response(f):
     client = f.retrying("poor")
     error = raises(
         openai.RateLimitError,
-        lambda: client.responses.create(model=MODEL, input=f"{f.mark} rich", max_output_tokens=4000),
+        lambda: client.responses.create(
+            model=MODEL, input=f"{f.mark} rich", max_output_tokens=4000
+        ),
     )
     equal(error.body["code"], "insufficient_quota")
     equal(error.response.headers["x-should-retry"], "false")
@@ -298,7 +354,7 @@ def budget_refusal_of_a_response(f):
 
 @flow
 def budget_under_concurrency(f):
-    """64 at once over a budget that bears a dozen bounds: the provider never earns more than the limit."""
+    """64 at once over a budget of a dozen bounds: the provider never earns more than the limit."""
 
     async def run():
         async with f.async_client("squeezed") as client:
@@ -313,24 +369,36 @@ def budget_under_concurrency(f):
     results = asyncio.run(run())
     refused = [r for r in results if isinstance(r, openai.RateLimitError)]
     answered = [r for r in results if not isinstance(r, Exception)]
-    equal(len(refused) + len(answered), 64, f"other errors: {[r for r in results if isinstance(r, Exception)][:2]}")
-    assert len(refused) > 20 and len(answered) >= 4, f"{len(answered)} answered, {len(refused)} refused"
+    equal(
+        len(refused) + len(answered),
+        64,
+        f"other errors: {[r for r in results if isinstance(r, Exception)][:2]}",
+    )
+    assert len(refused) > 20 and len(answered) >= 4, (
+        f"{len(answered)} answered, {len(refused)} refused"
+    )
     equal({error.body["code"] for error in refused}, {"insufficient_quota"})
     equal(len(f.sent()), len(answered), "requests at the provider")
     assert sum(cost_of(line["usage"]) for line in f.sent()) <= Decimal("0.002")
-    late = f.with_key("squeezed").chat.completions.create(model=MODEL, messages=f.user("[[say:late]]"), max_tokens=20)
+    late = f.with_key("squeezed").chat.completions.create(
+        model=MODEL, messages=f.user("[[say:late]]"), max_tokens=20
+    )
     equal(late.choices[0].message.content, "late", "what was freed is there again")
 
 
 @flow
 def budget_sets_an_output_cap(f):
     """Under a budget a request without a cap gets one, and is told which."""
-    raw = f.with_key("capped").chat.completions.with_raw_response.create(model=MODEL, messages=f.user("uncapped"))
+    raw = f.with_key("capped").chat.completions.with_raw_response.create(
+        model=MODEL, messages=f.user("uncapped")
+    )
     cap = int(raw.headers["holdfast-output-cap"])
     assert 4096 <= cap <= 32768, cap
     body = json.loads(f.sent()[0]["body"])
     equal(body.get("max_completion_tokens") or body.get("max_tokens"), cap)
-    without = f.client.chat.completions.with_raw_response.create(model=MODEL, messages=f.user("free"))
+    without = f.client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=f.user("free")
+    )
     assert "holdfast-output-cap" not in without.headers, "a cap without a budget"
 
 

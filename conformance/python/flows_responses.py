@@ -2,23 +2,49 @@
 
 import asyncio
 import json
-import time
 from decimal import Decimal
 
 import openai
-from events import check_events, dumped, read_sse
-from flows import LOCAL, MODEL, cost_of, equal, flow, raises, refused_by_name, slow
 from flows_chat import Berth
-from harness import eventually
 
-ALWAYS = (
-    "id object created_at status model output tools tool_choice truncation parallel_tool_calls text top_p "
-    "presence_penalty frequency_penalty temperature top_logprobs store background service_tier metadata"
-).split()
-MAY_BE_NULL = (
-    "completed_at incomplete_details previous_response_id instructions error reasoning usage "
-    "max_output_tokens max_tool_calls safety_identifier prompt_cache_key"
-).split()
+from events import check_events, dumped, read_sse
+from flows import MODEL, cost_of, equal, flow, raises
+
+ALWAYS = [
+    "id",
+    "object",
+    "created_at",
+    "status",
+    "model",
+    "output",
+    "tools",
+    "tool_choice",
+    "truncation",
+    "parallel_tool_calls",
+    "text",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "temperature",
+    "top_logprobs",
+    "store",
+    "background",
+    "service_tier",
+    "metadata",
+]
+MAY_BE_NULL = [
+    "completed_at",
+    "incomplete_details",
+    "previous_response_id",
+    "instructions",
+    "error",
+    "reasoning",
+    "usage",
+    "max_output_tokens",
+    "max_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+]
 FIND_TOOL = {
     "type": "function",
     "name": "find_note",
@@ -34,7 +60,11 @@ FIND_TOOL = {
 ADD_TOOL = {
     "type": "function",
     "name": "add_note",
-    "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    "parameters": {
+        "type": "object",
+        "properties": {"text": {"type": "string"}},
+        "required": ["text"],
+    },
 }
 
 
@@ -90,7 +120,10 @@ def responses_retrieve_delete(f):
     again = f.client.responses.retrieve(response.id)
     equal(again.model_dump(exclude_unset=True), response.model_dump(exclude_unset=True))
     f.client.responses.delete(response.id)
-    equal(raises(openai.NotFoundError, lambda: f.client.responses.retrieve(response.id)).status_code, 404)
+    equal(
+        raises(openai.NotFoundError, lambda: f.client.responses.retrieve(response.id)).status_code,
+        404,
+    )
     raises(openai.NotFoundError, lambda: f.client.responses.delete(response.id))
     raises(openai.NotFoundError, lambda: f.client.responses.input_items.list(response.id))
 
@@ -117,7 +150,9 @@ def responses_input_items(f):
     items = [{"role": "user", "content": f"item {i} {f.mark}"} for i in range(5)]
     response = f.client.responses.create(model=MODEL, input=items)
     newest_first = list(f.client.responses.input_items.list(response.id))
-    equal([i.content[0].text for i in newest_first], [f"item {i} {f.mark}" for i in (4, 3, 2, 1, 0)])
+    equal(
+        [i.content[0].text for i in newest_first], [f"item {i} {f.mark}" for i in (4, 3, 2, 1, 0)]
+    )
     equal(len({i.id for i in newest_first}), 5)
     paged = list(f.client.responses.input_items.list(response.id, limit=2, order="asc"))
     equal([i.id for i in paged], [i.id for i in reversed(newest_first)], "two a page")
@@ -163,7 +198,9 @@ def responses_fork(f):
     texts = [text for _, text in history(right.parse())]
     equal(texts, [f"trunk {f.mark}", f"You said: trunk {f.mark}", f"[[echo:messages]] {f.mark}"])
     equal(left.headers["holdfast-session"], root.headers["holdfast-session"])
-    assert right.headers["holdfast-session"] != root.headers["holdfast-session"], "the fork has its own session"
+    assert right.headers["holdfast-session"] != root.headers["holdfast-session"], (
+        "the fork has its own session"
+    )
     more = f.respond("[[echo:messages]]", previous_response_id=left.parse().id)
     assert f"left {f.mark}" in [text for _, text in history(more)]
 
@@ -191,16 +228,25 @@ def responses_input_forms(f):
     """What SDKs really send: roles, parts, echoed output items with extra nulls, no ids."""
     items = [
         {"role": "system", "content": "sys"},
-        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "dev"}]},
+        {
+            "type": "message",
+            "role": "developer",
+            "content": [{"type": "input_text", "text": "dev"}],
+        },
         {"role": "user", "content": "hi"},
         {
             "type": "message",
             "role": "assistant",
             "status": "completed",
             "phase": None,
-            "content": [{"type": "output_text", "text": "hello", "annotations": [], "logprobs": []}],
+            "content": [
+                {"type": "output_text", "text": "hello", "annotations": [], "logprobs": []}
+            ],
         },
-        {"role": "user", "content": [{"type": "input_text", "text": f"[[echo:messages]] {f.mark}"}]},
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": f"[[echo:messages]] {f.mark}"}],
+        },
     ]
     seen = history(f.client.responses.create(model=MODEL, input=items))
     equal([text for _, text in seen], ["sys", "dev", "hi", "hello", f"[[echo:messages]] {f.mark}"])
@@ -235,7 +281,9 @@ def responses_unknown_item_reference(f):
     items = [{"type": "item_reference", "id": mine.output[0].id}, {"role": "user", "content": "x"}]
     other = f.with_key("stranger").responses
     error = raises(openai.APIStatusError, lambda: other.create(model=MODEL, input=items))
-    assert error.status_code in (400, 404) and mine.output[0].id in error.body["message"], error.body
+    assert error.status_code in (400, 404) and mine.output[0].id in error.body["message"], (
+        error.body
+    )
 
 
 @flow
@@ -279,7 +327,9 @@ def responses_store_false(f):
     error = raises(openai.APIStatusError, lambda: f.respond("x", previous_response_id=response.id))
     equal(error.body["code"], "previous_response_not_found")
     for path in f.server.data.rglob("holdfast.db*"):
-        assert f"forget me {f.mark}".encode() not in path.read_bytes(), f"its text is in {path.name}"
+        assert f"forget me {f.mark}".encode() not in path.read_bytes(), (
+            f"its text is in {path.name}"
+        )
 
 
 @flow
@@ -362,11 +412,17 @@ def responses_function_call_stream(f):
 @flow
 def responses_function_calls_parallel(f):
     text = '[[tool:add_note {"text":"one"}]] [[tool:find_note {"query":"two"}]]'
-    with f.client.responses.stream(model=MODEL, input=f"{text} {f.mark}", tools=[ADD_TOOL, FIND_TOOL]) as stream:
+    with f.client.responses.stream(
+        model=MODEL, input=f"{text} {f.mark}", tools=[ADD_TOOL, FIND_TOOL]
+    ) as stream:
         first = stream.get_final_response()
     equal([item.name for item in first.output], ["add_note", "find_note"])
     outputs = [
-        {"type": "function_call_output", "call_id": item.call_id, "output": f"result of {item.name}"}
+        {
+            "type": "function_call_output",
+            "call_id": item.call_id,
+            "output": f"result of {item.name}",
+        }
         for item in first.output
     ]
     second = f.client.responses.create(model=MODEL, input=outputs, previous_response_id=first.id)
@@ -379,7 +435,9 @@ def responses_function_call_without_state(f):
     items = [{"role": "user", "content": f'[[tool:find_note {{"query":"x"}}]] {f.mark}'}]
     first = f.client.responses.create(model=MODEL, input=items, tools=[FIND_TOOL], store=False)
     items += first.output
-    items.append({"type": "function_call_output", "call_id": first.output[0].call_id, "output": "found"})
+    items.append(
+        {"type": "function_call_output", "call_id": first.output[0].call_id, "output": "found"}
+    )
     second = f.client.responses.create(model=MODEL, input=items, tools=[FIND_TOOL], store=False)
     equal(second.output_text, "The tool said: found")
 
@@ -403,7 +461,9 @@ def responses_parse(f):
 
 @flow
 def responses_parse_stream(f):
-    with f.client.responses.stream(model=MODEL, input=f"berth 8 {f.mark}", text_format=Berth) as stream:
+    with f.client.responses.stream(
+        model=MODEL, input=f"berth 8 {f.mark}", text_format=Berth
+    ) as stream:
         equal(stream.get_final_response().output_parsed.number, 8)
 
 
@@ -412,167 +472,3 @@ def responses_json_object(f):
     response = f.respond("json", text={"format": {"type": "json_object"}})
     equal(json.loads(response.output_text), {"answer": f"json {f.mark}"})
     equal(response.text.format.type, "json_object")
-
-
-@flow
-def responses_upstream_failure_json(f):
-    """A foreground turn whose model fails is an error to the SDK, and is not run again by it."""
-    client = f.retrying()
-
-    def call():
-        response = client.responses.create(model=MODEL, input=f"[[fault:status=500]] {f.mark}")
-        assert response.status != "failed", f"failed: {response.error}"
-        return response
-
-    error = raises((openai.APIStatusError, AssertionError), call)
-    if isinstance(error, openai.APIStatusError):
-        assert error.body["code"] and error.body["message"], error.body
-        equal(error.response.headers.get("x-should-retry"), "false")
-    equal(len(f.sent()), 1, "requests at the provider")
-
-
-@flow
-def responses_upstream_failure_stream(f):
-    """After the first event a failure is `response.failed`, with the full response."""
-    events = dumped(f.respond("[[words:9]] [[fault:cut_after=3]]", stream=True))
-    equal(events[-1]["type"], "response.failed")
-    final = check_events(events)
-    equal(final["status"], "failed")
-    assert final["error"]["code"] and final["error"]["message"], final["error"]
-    stored = f.client.responses.retrieve(final["id"])
-    equal(stored.status, "failed")
-    equal(stored.error.code, final["error"]["code"])
-    equal(len(f.sent()), 1, "requests at the provider")
-
-
-@flow
-def responses_upstream_failure_helper(f):
-    with f.client.responses.stream(model=MODEL, input=f"[[fault:cut_after=2]] {f.mark}") as stream:
-        kinds = [event.type for event in stream]
-        raises(RuntimeError, stream.get_final_response)
-    equal(kinds[-1], "response.failed")
-
-
-@flow
-def responses_unsupported_fields(f):
-    """What is not done is refused by name, and nothing is sent or stored."""
-    mcp = {"type": "mcp", "server_label": "notes"}
-    cases = [
-        (dict(tools=[mcp | {"require_approval": "always"}]), "require_approval"),
-        (dict(tools=[mcp | {"require_approval": {"always": {"tool_names": ["add_note"]}}}]), "require_approval"),
-        (dict(tools=[mcp | {"server_url": "https://example.com/mcp"}]), "server_url"),
-        (dict(tools=[mcp], store=False), "store"),
-        (dict(background=True, store=False), "background"),
-        (dict(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), "tools[0].type"),
-        (dict(tools=[FIND_TOOL, {"type": "code_interpreter", "container": {"type": "auto"}}]), "tools[1].type"),
-        (dict(tools=[{"type": "function"}]), "tools[0].name"),
-        (dict(conversation="conv_1"), "conversation"),
-        (dict(prompt={"id": "pmpt_1"}), "prompt"),
-        (dict(context_management=[{"type": "compaction", "compact_threshold": 1000}]), "context_management"),
-    ]
-    for options, field in cases:
-        error = raises(openai.BadRequestError, lambda: f.respond("refused", **options))
-        refused_by_name(error, field)
-    equal(f.sent(), [])
-
-
-@flow
-def responses_field_types(f):
-    good = {"model": MODEL, "input": f"x {f.mark}"}
-    cases = [
-        ({"model": MODEL}, "input"),
-        ({"input": "x"}, "model"),
-        (good | {"input": 5}, "input"),
-        (good | {"input": [{"type": "nonsense"}]}, "input[0]"),
-        (good | {"input": [{"role": "pirate", "content": "x"}]}, "input[0]"),
-        (good | {"tools": "all"}, "tools"),
-        (good | {"stream": 1}, "stream"),
-        (good | {"metadata": {"a": 1}}, "metadata"),
-        (good | {"temperature": "hot"}, "temperature"),
-        (good | {"max_output_tokens": -4}, "max_output_tokens"),
-        (good | {"previous_response_id": 7}, "previous_response_id"),
-    ]
-    for body, field in cases:
-        error = raises(openai.BadRequestError, lambda: f.client.post("/responses", body=body, cast_to=object))
-        refused_by_name(error, field)
-    equal(f.sent(), [])
-
-
-@flow
-def responses_idempotency_key(f):
-    """The same POST under the same Idempotency-Key is one turn, however often it is sent."""
-    options = dict(extra_headers={"Idempotency-Key": f"idem-{f.mark}"})
-    first, second = f.respond("once", **options), f.respond("once", **options)
-    equal(second.id, first.id)
-    equal(len(f.sent()), 1, "requests at the provider")
-    events = dumped(f.respond("once", stream=True, extra_headers={"Idempotency-Key": f"idem-s-{f.mark}"}))
-    check_events(events)
-
-
-@flow
-def responses_retried_post_attaches(f):
-    """A POST that timed out and that the SDK sends again attaches to its turn: one response, one answer."""
-    client = f.with_key("ci", max_retries=2, timeout=1.0)
-    response = client.responses.create(model=MODEL, input=f"[[fault:stall=8,times=1]] patience {f.mark}")
-    equal(response.output_text, f"You said: patience {f.mark}")
-    equal(len([line for line in f.sent() if line["finished"]]), 1, "finished answers at the provider")
-    equal(len({line["call_id"] for line in f.sent()}), 1, "Calls: the step is the same")
-
-
-@slow
-def responses_keep_alive(f):
-    """A long silence of the model: `keepalive`, which every client's timer takes for an event."""
-    with f.client.responses.with_streaming_response.create(
-        model=MODEL, input=f"[[prefill_ms=17000]] patience {f.mark}", stream=True
-    ) as response:
-        events, _ = read_sse(response.iter_lines())
-    kinds = [event["type"] for event in events]
-    assert "keepalive" in kinds, kinds
-    equal(kinds[0], "response.created")
-    equal(check_events(events)["output"][0]["content"][0]["text"], f"You said: patience {f.mark}")
-
-
-@flow
-def responses_abort_mid_stream(f):
-    """Who leaves a foreground turn stops its model; nothing further is started for it."""
-    stream = f.respond("[[delay_ms=100]] [[words:200]]", stream=True)
-    seen = [event.type for _, event in zip(range(6), stream)]
-    stream.close()
-    assert "response.output_text.delta" in seen, seen
-    [line] = eventually("the provider sees the cut", f.sent)
-    assert line["finished"] is False
-    time.sleep(0.3)
-    equal(len(f.sent()), 1, "requests at the provider")
-
-
-@flow
-def local_responses_plain(f):
-    response = f.respond("Hello.", model=LOCAL, max_output_tokens=60)
-    assert response.status in ("completed", "incomplete"), response.status
-    assert response.output_text.strip()
-    assert response.usage.input_tokens > 0 and response.usage.output_tokens > 0
-
-
-@flow
-def local_responses_chain_stream(f):
-    first = f.respond("My name is Ada.", model=LOCAL, max_output_tokens=40)
-    events = dumped(
-        f.respond("What is my name?", model=LOCAL, max_output_tokens=40, previous_response_id=first.id, stream=True)
-    )
-    final = check_events(events)
-    assert final["output"][0]["content"][0]["text"].strip()
-    assert final["usage"]["input_tokens"] > first.usage.input_tokens, "the second turn has the first in it"
-
-
-@flow
-def local_responses_function_call(f):
-    first = f.client.responses.create(
-        model=LOCAL, input="Find my note about the harbor.", tools=[FIND_TOOL], tool_choice="required"
-    )
-    call = next(item for item in first.output if item.type == "function_call")
-    equal(set(json.loads(call.arguments)), {"query"})
-    output = {"type": "function_call_output", "call_id": call.call_id, "output": "The harbor gate opens at 6."}
-    second = f.client.responses.create(
-        model=LOCAL, input=[output], previous_response_id=first.id, tools=[FIND_TOOL], tool_choice="none"
-    )
-    assert second.output_text.strip(), second.output

@@ -3,6 +3,7 @@
 import contextlib
 
 import openai
+
 import standard
 from events import check_events, dumped
 from flows import MODEL, equal, flow
@@ -21,11 +22,15 @@ class Restartable:
 
     def connect(self):
         url = self.server.url + "/v1"
-        self.client = openai.OpenAI(base_url=url, api_key=standard.KEYS["ci"], max_retries=0, timeout=30)
+        self.client = openai.OpenAI(
+            base_url=url, api_key=standard.KEYS["ci"], max_retries=0, timeout=30
+        )
 
     def again(self):
         """Starts it anew with the same configuration; its port is another."""
-        self.server = self.world.start(Server, self.server.config.read_text(), env=standard.environment(self.provider))
+        self.server = self.world.start(
+            Server, self.server.config.read_text(), env=standard.environment(self.provider)
+        )
         self.connect()
 
     def respond(self, prompt, **options):
@@ -46,17 +51,24 @@ def restart_keeps_what_was_stored(_):
         log = dumped(background)
         assert r.server.stop(), "it did not end by itself"
         r.again()
-        equal(r.client.responses.retrieve(first.id).model_dump(exclude_unset=True), first.model_dump(exclude_unset=True))
+        equal(
+            r.client.responses.retrieve(first.id).model_dump(exclude_unset=True),
+            first.model_dump(exclude_unset=True),
+        )
         equal(dumped(r.client.responses.retrieve(log[0]["response"]["id"], stream=True)), log)
         second = r.respond("[[echo:messages]]", previous_response_id=first.id)
         assert "remember the tide" in second.output_text, second.output_text
         _, budgets = r.server.api("GET", "budgets")
-        equal({b["presumed_usd"] for b in budgets["data"]}, {"0.00"}, "presumed spent after a clean stop")
+        equal(
+            {b["presumed_usd"] for b in budgets["data"]},
+            {"0.00"},
+            "presumed spent after a clean stop",
+        )
 
 
 @flow
 def killed_in_a_background_stream(_):
-    """`kill -9` while a model streams: the work goes on by itself, and the client resumes its stream."""
+    """`kill -9` while a model streams: the work goes on by itself, the client resumes."""
     with restartable() as r:
         stream = r.respond("[[delay_ms=40]] [[words:60]]", background=True, stream=True)
         head = [next(stream).model_dump(exclude_unset=True) for _ in range(12)]
@@ -78,7 +90,7 @@ def killed_in_a_background_stream(_):
 
 @flow
 def killed_while_a_tool_writes(_):
-    """`kill -9` while the writing tool runs: in doubt after the restart, one effect, settled by a decision."""
+    """`kill -9` while a tool writes: in doubt after the restart, one effect, then decided."""
     with restartable() as r:
         raw = r.client.responses.with_raw_response.create(
             model=MODEL,
@@ -94,7 +106,11 @@ def killed_while_a_tool_writes(_):
 
         def doubt():
             calls = [item.model_dump() for item in r.client.responses.retrieve(response_id).output]
-            return [c["holdfast"]["step"] for c in calls if (c.get("holdfast") or {}).get("state") == "in_doubt"]
+            return [
+                c["holdfast"]["step"]
+                for c in calls
+                if (c.get("holdfast") or {}).get("state") == "in_doubt"
+            ]
 
         [step] = eventually("it is in doubt", doubt)
         equal([effect["idempotency_key"] for effect in effects(log)], [step])

@@ -4,9 +4,10 @@ import json
 import re
 
 import openai
-from events import check_events, dumped
-from flows import LOCAL, MODEL, equal, flow, raises
 from flows_background import finished
+
+from events import check_events, dumped
+from flows import MODEL, equal, flow, raises
 from harness import effects, eventually
 
 NOTES = {"type": "mcp", "server_label": "notes", "require_approval": "never"}
@@ -39,17 +40,28 @@ def mcp_find(f):
     find = next(tool for tool in listed.tools if tool.name == "find_note")
     equal(find.input_schema["required"], ["query"])
     equal((call.name, call.server_label, call.status), ("find_note", "notes", "completed"))
-    equal((json.loads(call.arguments), call.output, call.error), ({"query": "harbor"}, HARBOR, None))
+    equal(
+        (json.loads(call.arguments), call.output, call.error), ({"query": "harbor"}, HARBOR, None)
+    )
     equal(message.content[0].text, f"The tool said: {HARBOR}")
-    equal(response.usage.total_tokens, sum(line["usage"]["total_tokens"] for line in f.sent()), "usage of both calls")
+    equal(
+        response.usage.total_tokens,
+        sum(line["usage"]["total_tokens"] for line in f.sent()),
+        "usage of both calls",
+    )
 
 
 @flow
 def mcp_wire_shape(f):
     """What AI SDKs parse strictly: optional fields are absent, never null."""
-    raw = f.client.responses.with_raw_response.create(model=MODEL, input=f"{FIND_HARBOR} {f.mark}", tools=[NOTES])
+    raw = f.client.responses.with_raw_response.create(
+        model=MODEL, input=f"{FIND_HARBOR} {f.mark}", tools=[NOTES]
+    )
     listed, call, _ = json.loads(raw.content)["output"]
-    assert listed["id"].startswith("mcpl_") and call["id"].startswith("mcp_"), (listed["id"], call["id"])
+    assert listed["id"].startswith("mcpl_") and call["id"].startswith("mcp_"), (
+        listed["id"],
+        call["id"],
+    )
     for where in [listed, *listed["tools"]]:
         nulls = [name for name, value in where.items() if value is None]
         equal(nulls, [], "null fields")
@@ -71,12 +83,16 @@ def mcp_stream(f):
         "response.output_text.done",
     ]
     equal([kind for kind in wanted if kind not in kinds], [], "missing events")
-    assert kinds.index("response.mcp_list_tools.completed") < kinds.index("response.mcp_call.in_progress")
+    assert kinds.index("response.mcp_list_tools.completed") < kinds.index(
+        "response.mcp_call.in_progress"
+    )
 
 
 @flow
 def mcp_stream_helper(f):
-    with f.client.responses.stream(model=MODEL, input=f"{FIND_HARBOR} {f.mark}", tools=[NOTES]) as stream:
+    with f.client.responses.stream(
+        model=MODEL, input=f"{FIND_HARBOR} {f.mark}", tools=[NOTES]
+    ) as stream:
         for _ in stream:
             pass
         final = stream.get_final_response()
@@ -101,9 +117,19 @@ def mcp_write_has_one_effect(f):
 @flow
 def mcp_five_calls(f):
     """A task of several rounds: each tool result is in the next question."""
-    rounds = "[[next]]".join([FIND_HARBOR, add("a " + f.mark), '[[tool:find_note {"query":"garden"}]]', add("b " + f.mark)])
+    rounds = "[[next]]".join(
+        [
+            FIND_HARBOR,
+            add("a " + f.mark),
+            '[[tool:find_note {"query":"garden"}]]',
+            add("b " + f.mark),
+        ]
+    )
     response = f.respond(rounds, tools=[NOTES])
-    equal([c.name for c in items(response, "mcp_call")], ["find_note", "add_note", "find_note", "add_note"])
+    equal(
+        [c.name for c in items(response, "mcp_call")],
+        ["find_note", "add_note", "find_note", "add_note"],
+    )
     equal(len(f.sent()), 5, "model calls")
     equal([e["arguments"]["text"] for e in own_effects(f)], [f"a {f.mark}", f"b {f.mark}"])
     assert response.output_text.startswith("The tool said: Note "), response.output_text
@@ -141,7 +167,9 @@ def mcp_allowed_tools(f):
 
 @flow
 def mcp_allowed_tools_filter(f):
-    response = f.respond(add(f.mark), tools=[NOTES | {"allowed_tools": {"tool_names": ["set_title"]}}])
+    response = f.respond(
+        add(f.mark), tools=[NOTES | {"allowed_tools": {"tool_names": ["set_title"]}}]
+    )
     equal([tool.name for tool in items(response, "mcp_list_tools")[0].tools], ["set_title"])
     equal(own_effects(f), [])
 
@@ -152,7 +180,11 @@ def mcp_with_function_tool(f):
     function = {
         "type": "function",
         "name": "ask_captain",
-        "parameters": {"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"question": {"type": "string"}},
+            "required": ["question"],
+        },
     }
     text = FIND_HARBOR + '[[next]][[tool:ask_captain {"question":"go?"}]]'
     first = f.respond(text, tools=[NOTES, function])
@@ -261,7 +293,9 @@ def doubt_is_shown(f):
     [shown] = [entry for entry in f.steps(session) if entry["id"] == step]
     equal((shown["tool"], json.loads(shown["arguments"])), ("add_note", {"text": f.mark}))
     assert shown["state"] == "in_doubt" and shown["why"] and shown["in_doubt_since"], shown
-    error = raises(openai.BadRequestError, lambda: f.respond("meanwhile", previous_response_id=response_id))
+    error = raises(
+        openai.BadRequestError, lambda: f.respond("meanwhile", previous_response_id=response_id)
+    )
     equal(error.body["code"], "session_in_doubt")
     assert step in error.body["message"], error.body
     f.client.responses.cancel(response_id)
@@ -281,7 +315,9 @@ def doubt_resolved_as_done(f):
 @flow
 def doubt_resolved_as_failed(f):
     response_id, session, item = doubtful(f)
-    resolve(f, session, item["holdfast"]["step"], {"decision": "failed", "message": "The pen was dry."})
+    resolve(
+        f, session, item["holdfast"]["step"], {"decision": "failed", "message": "The pen was dry."}
+    )
     done = finished(f, response_id)
     equal(items(done, "mcp_call")[0].status, "failed")
     assert "The pen was dry." in done.output_text, done.output_text
@@ -319,7 +355,9 @@ def doubt_of_a_json_post(f):
     [response_id] = set(re.findall(r"resp_[0-9a-z]+", error.body["message"]))
     equal([e["idempotency_key"] for e in own_effects(f, "slow")], [step])
     equal(f.client.responses.retrieve(response_id).status, "in_progress")
-    resolve(f, error.response.headers["holdfast-session"], step, {"decision": "done", "output": "ok"})
+    resolve(
+        f, error.response.headers["holdfast-session"], step, {"decision": "done", "output": "ok"}
+    )
     equal(finished(f, response_id).output_text, "The tool said: ok")
 
 
@@ -344,23 +382,14 @@ def doubt_decision_is_checked(f):
     for decision in ({}, {"decision": "maybe"}, {"decision": "done", "output": 5}):
         status, _ = f.server.api("POST", f"sessions/{session}/steps/{step}/resolve", decision)
         equal(status, 400, str(decision))
-    status, _ = f.server.api("POST", f"sessions/{session}/steps/{step}/resolve", {"decision": "retry"}, f.keys["ci"])
+    status, _ = f.server.api(
+        "POST", f"sessions/{session}/steps/{step}/resolve", {"decision": "retry"}, f.keys["ci"]
+    )
     equal(status, 403, "a client's key decides")
     resolve(f, session, step, {"decision": "done", "output": "ok"})
-    status, _ = f.server.api("POST", f"sessions/{session}/steps/{step}/resolve", {"decision": "retry"})
+    status, _ = f.server.api(
+        "POST", f"sessions/{session}/steps/{step}/resolve", {"decision": "retry"}
+    )
     assert 400 <= status < 500 and status != 409, f"decided twice: {status}"
     finished(f, response_id)
     equal(len(own_effects(f, "slow")), 1)
-
-
-@flow
-def local_mcp(f):
-    """The demo model with the demo's tool server: a real task, whatever words it finds."""
-    response = f.client.responses.create(
-        model=LOCAL, input="Find my note about the harbor.", tools=[NOTES], max_output_tokens=200, temperature=0
-    )
-    calls = items(response, "mcp_call")
-    assert calls, f"no tool was called: {response.output}"
-    for call in calls:
-        json.loads(call.arguments)
-    assert response.output_text.strip(), response.output

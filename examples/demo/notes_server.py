@@ -236,7 +236,9 @@ class Server:
             whole = line.endswith(b"\n")
             if skipping or not whole:
                 if not skipping and len(line) >= MAX_LINE_BYTES:
-                    self.error(None, INVALID_REQUEST, f"a line is longer than {MAX_LINE_BYTES} bytes")
+                    self.error(
+                        None, INVALID_REQUEST, f"a line is longer than {MAX_LINE_BYTES} bytes"
+                    )
                 skipping = not whole
                 continue
             if line.strip():
@@ -305,16 +307,22 @@ class Server:
         tool = params.get("name")
         if not isinstance(tool, str) or tool not in ARGUMENT:
             names = ", ".join(ARGUMENT)
-            return self.error(request_id, INVALID_PARAMS, f"there is no such tool; there are {names}")
+            return self.error(
+                request_id, INVALID_PARAMS, f"there is no such tool; there are {names}"
+            )
         cancelled = threading.Event()
         with self.running_lock:
             if as_id(request_id) in self.running:
                 return self.error(request_id, INVALID_REQUEST, "a request with this id is running")
             if len(self.running) >= MAX_RUNNING_CALLS:
-                return self.error(request_id, INVALID_REQUEST, f"{MAX_RUNNING_CALLS} calls are running")
+                return self.error(
+                    request_id, INVALID_REQUEST, f"{MAX_RUNNING_CALLS} calls are running"
+                )
             self.running[as_id(request_id)] = cancelled
         self.threads = [thread for thread in self.threads if thread.is_alive()]
-        thread = threading.Thread(target=self.call, args=(request_id, tool, params, cancelled), daemon=True)
+        thread = threading.Thread(
+            target=self.call, args=(request_id, tool, params, cancelled), daemon=True
+        )
         self.threads.append(thread)
         thread.start()
         return None
@@ -331,7 +339,9 @@ class Server:
                 self.running.pop(as_id(request_id), None)
         # A cancelled request gets no answer; what it did before that stays done, and logged.
         if not cancelled.is_set():
-            self.result(request_id, {"content": [{"type": "text", "text": text}], "isError": failed})
+            self.result(
+                request_id, {"content": [{"type": "text", "text": text}], "isError": failed}
+            )
 
     def run(self, tool, params, cancelled):
         value = checked_argument(tool, params.get("arguments"))
@@ -399,7 +409,9 @@ def checked_argument(tool, arguments):
 
 def checked_key(meta):
     key = meta.get(IDEMPOTENCY_KEY) if isinstance(meta, dict) else None
-    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or not key.isascii()):
+    if key is not None and (
+        not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or not key.isascii()
+    ):
         raise Refused(f"{IDEMPOTENCY_KEY} must be 1 to {MAX_KEY_CHARS} ASCII characters")
     return key
 

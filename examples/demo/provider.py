@@ -14,7 +14,8 @@ Where the answers come from
 
 The log (`--log`, default provider-requests.jsonl)
     One line per request: {"call_id", "attempt_id", "finished", "usage", "model", "body_sha256",
-    "status", "stream"}. `call_id` is the header x-client-request-id, `attempt_id` is holdfast-attempt.
+    "status", "stream"}, `call_id` from the header x-client-request-id, `attempt_id` from
+    holdfast-attempt.
     "finished": true is flushed and fsynced before the last bytes of the answer leave (the closing
     `[DONE]`, or the end of a JSON body): who has a whole answer can rely on its line, after any
     kill. A request that was refused, or cut by either side, gets "finished": false, and `usage` is
@@ -54,7 +55,9 @@ class Cut(Exception):
 class Refusal(Exception):
     """An answer with an OpenAI error object."""
 
-    def __init__(self, status, message, kind="invalid_request_error", param=None, code=None, headers=()):
+    def __init__(
+        self, status, message, kind="invalid_request_error", param=None, code=None, headers=()
+    ):
         super().__init__(message)
         self.status, self.headers = status, list(headers)
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -165,7 +168,9 @@ class Relay:
                 raise ClientGone from error
             if exchange.handler.started:
                 raise Cut from error
-            raise Refusal(502, "the model behind this provider is not there", "server_error") from error
+            raise Refusal(
+                502, "the model behind this provider is not there", "server_error"
+            ) from error
         finally:
             watch.stop()
             connection.close()
@@ -224,7 +229,11 @@ class Relay:
                 return b""
         if isinstance(chunk, dict) and not wants_usage:
             chunk.pop("usage", None)
-        return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        return (
+            b"data: "
+            + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+            + b"\n\n"
+        )
 
 
 class Watch:
@@ -289,7 +298,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             raw = self.read_body()
             if urllib.parse.urlsplit(self.path).path != "/v1/chat/completions":
-                raise Refusal(404, "there is only /v1/chat/completions to post to", code="not_found")
+                raise Refusal(
+                    404, "there is only /v1/chat/completions to post to", code="not_found"
+                )
             exchange = Exchange(self, raw)
             self.check_key()
             exchange.body = parsed_body(raw, self.server.options.models)
@@ -378,7 +389,7 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def wait_for_close(self, seconds, until=None):
-        """Waits that long, or until `until` is closed; true as soon as the client has closed its side."""
+        """Waits that long, or until `until` is closed; true once the client has closed its side."""
         deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
@@ -409,8 +420,14 @@ def parsed_body(raw, models):
     if not isinstance(body, dict):
         raise Refusal(400, "the body must be a JSON object")
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise Refusal(400, "messages must be a list of messages that is not empty", param="messages")
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(m, dict) for m in messages)
+    ):
+        raise Refusal(
+            400, "messages must be a list of messages that is not empty", param="messages"
+        )
     if body.get("model") not in models:
         message = f"the model `{body.get('model')}` does not exist"
         raise Refusal(404, message, param="model", code="model_not_found")
@@ -446,15 +463,25 @@ def options():
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--ready-file", help="where the ready line is written too")
     parser.add_argument("--log", default="provider-requests.jsonl")
-    parser.add_argument("--log-bodies", action="store_true", help="put each body as received in its line")
-    parser.add_argument("--own-key", default=os.environ.get("HOLDFAST_DEMO_PROVIDER_KEY", ""),
-                        help="what clients must present (or HOLDFAST_DEMO_PROVIDER_KEY)")
+    parser.add_argument(
+        "--log-bodies", action="store_true", help="put each body as received in its line"
+    )
+    parser.add_argument(
+        "--own-key",
+        default=os.environ.get("HOLDFAST_DEMO_PROVIDER_KEY", ""),
+        help="what clients must present (or HOLDFAST_DEMO_PROVIDER_KEY)",
+    )
     parser.add_argument("--models", default="demo", help="names served here, separated by commas")
     parser.add_argument("--scripted", action="store_true", help="answer without a model")
     parser.add_argument("--upstream", help="the server that is asked, without /v1/chat/completions")
-    parser.add_argument("--key", default=os.environ.get("HOLDFAST_DEMO_UPSTREAM_KEY", ""),
-                        help="key for the upstream (or HOLDFAST_DEMO_UPSTREAM_KEY)")
-    parser.add_argument("--upstream-model", default="local/demo", help="model asked for at the upstream")
+    parser.add_argument(
+        "--key",
+        default=os.environ.get("HOLDFAST_DEMO_UPSTREAM_KEY", ""),
+        help="key for the upstream (or HOLDFAST_DEMO_UPSTREAM_KEY)",
+    )
+    parser.add_argument(
+        "--upstream-model", default="local/demo", help="model asked for at the upstream"
+    )
     chosen = parser.parse_args()
     chosen.models = [name for name in chosen.models.split(",") if name]
     if chosen.scripted == bool(chosen.upstream):

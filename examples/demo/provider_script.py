@@ -9,8 +9,8 @@ Directives are read from the system and developer messages and from the last use
     [[words:N]]                     answer `word1 word2 … wordN`
     [[echo:messages]]               answer the messages as received, as compact JSON
     [[echo:FIELD]]                  answer that field of the request, as compact JSON
-    [[tool:NAME {"json":"args"}]]   call that tool (several: parallel calls); NAME may leave out a prefix
-    [[next]]                        what follows is for the answer after the next tool result, and so on
+    [[tool:NAME {"json":"args"}]]   call that tool (several: parallel calls); NAME without its prefix
+    [[next]]                        what follows is for the answer after the next tool result …
     [[usage:prompt=9,completion=4,cached=2]]    report this usage instead of counting
     [[delay_ms=50]]                 pause before each piece of a stream, and before a JSON answer
     [[prefill_ms=900]]              pause of a stream between its role and its first piece
@@ -24,8 +24,8 @@ Directives are read from the system and developer messages and from the last use
     [[fault:no_usage]]              no usage, though it was asked for
     [[fault:…,times=2]]             only the first two times that these messages come
 
-Otherwise: after a tool result `The tool said: RESULT`, with a JSON schema a value that satisfies it,
-else `You said: ` and the last user message without its directives.
+Otherwise: after a tool result `The tool said: RESULT`, with a JSON schema a value that satisfies
+it, else `You said: ` and the last user message without its directives.
 """
 
 import hashlib
@@ -112,7 +112,9 @@ class Plan:
         self.body = body
         self.messages = body["messages"]
         directives, self.said = [], ""
-        last_user = max((i for i, m in enumerate(self.messages) if m.get("role") == "user"), default=-1)
+        last_user = max(
+            (i for i, m in enumerate(self.messages) if m.get("role") == "user"), default=-1
+        )
         for index, message in enumerate(self.messages):
             if message.get("role") in ("system", "developer"):
                 directives += parse_directives(text_of(message))[0]
@@ -218,7 +220,11 @@ def plain_text(plan):
 
 
 def tool_calls(plan):
-    offered = [tool["function"] for tool in plan.body.get("tools") or [] if isinstance(tool.get("function"), dict)]
+    offered = [
+        tool["function"]
+        for tool in plan.body.get("tools") or []
+        if isinstance(tool.get("function"), dict)
+    ]
     choice = plan.body.get("tool_choice")
     if not offered or choice == "none":
         return []
@@ -269,7 +275,9 @@ def satisfying(schema, root, said, depth):
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object" or "properties" in schema:
         properties = schema.get("properties") or {}
-        return {name: satisfying(inner, root, said, depth + 1) for name, inner in properties.items()}
+        return {
+            name: satisfying(inner, root, said, depth + 1) for name, inner in properties.items()
+        }
     if kind == "array":
         count = max(1, int(schema.get("minItems", 1)))
         return [satisfying(schema.get("items") or {}, root, said, depth + 1) for _ in range(count)]
@@ -381,16 +389,25 @@ def usage_of(plan, answers):
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": int(number(given.get("cached"))), "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": int(number(given.get("cached"))),
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
 
 
 def choice_of(plan, index, answer):
-    message = {"role": "assistant", "content": None if answer.calls else answer.text, "refusal": None}
+    message = {
+        "role": "assistant",
+        "content": None if answer.calls else answer.text,
+        "refusal": None,
+    }
     if answer.calls:
         message["tool_calls"] = answer.calls
-    logprobs = {"content": [logprob(p) for p in answer.pieces()]} if wants_logprobs(plan, answer) else None
+    logprobs = (
+        {"content": [logprob(p) for p in answer.pieces()]} if wants_logprobs(plan, answer) else None
+    )
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.stop}
 
 
@@ -415,10 +432,15 @@ class Stream:
     def run(self, answers):
         self.exchange.pause(self.plan.delay)
         # What a cut leaves behind: the prompt is read, and nothing is written yet.
-        self.exchange.usage = dict(self.usage, completion_tokens=0, total_tokens=self.usage["prompt_tokens"])
+        self.exchange.usage = dict(
+            self.usage, completion_tokens=0, total_tokens=self.usage["prompt_tokens"]
+        )
         self.exchange.start_stream()
         for index, answer in enumerate(answers):
-            self.delta(index, {"role": "assistant", "content": None if answer.calls else "", "refusal": None})
+            self.delta(
+                index,
+                {"role": "assistant", "content": None if answer.calls else "", "refusal": None},
+            )
         self.exchange.pause(self.plan.prefill)
         for index, answer in enumerate(answers):
             for delta, words in deltas(answer):
@@ -452,14 +474,21 @@ class Stream:
         if "cut_after" in faults and self.sent >= number(faults["cut_after"]):
             raise Cut
         if "error_after" in faults and self.sent >= number(faults["error_after"]):
-            error = {"message": "scripted failure in the stream", "type": "server_error", "param": None, "code": None}
+            error = {
+                "message": "scripted failure in the stream",
+                "type": "server_error",
+                "param": None,
+                "code": None,
+            }
             self.event({"error": error})
             self.exchange.log(finished=False)
             raise Cut
 
     def delta(self, index, delta, stop=None, logprobs=None):
         chunk = head(self.plan, "chat.completion.chunk")
-        chunk["choices"] = [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": stop}]
+        chunk["choices"] = [
+            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": stop}
+        ]
         if self.with_usage:
             chunk["usage"] = None
         self.event(chunk)
