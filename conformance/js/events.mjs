@@ -17,23 +17,35 @@ export function readSse(text) {
       assert(!/^(id|retry):/.test(line), `a line that breaks clients: ${line}`);
       if (line.startsWith(':')) comments.push([events.length, line.slice(1).trim()]);
     }
-    const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5).trim());
-    const name = lines.find((line) => line.startsWith('event:'))?.slice(6).trim();
+    const data = lines
+      .filter((line) => line.startsWith('data:'))
+      .map((line) => line.slice(5).trim());
+    const name = lines
+      .find((line) => line.startsWith('event:'))
+      ?.slice(6)
+      .trim();
     assert(data.length || !name, `event ${name} without data`);
     if (!data.length) continue;
     events.push(data[0] === '[DONE]' ? { type: '[DONE]' } : JSON.parse(data.join('\n')));
-    assert(name === undefined || events.at(-1).type === name, `event: ${name} with type ${events.at(-1).type}`);
+    assert(
+      name === undefined || events.at(-1).type === name,
+      `event: ${name} with type ${events.at(-1).type}`,
+    );
   }
   return { events, comments };
 }
 
 /**
- * Asserts the whole life of one response, from `created` (or the event numbered `first`) to its one terminal event.
- * Returns the terminal event's response.
+ * Asserts the whole life of one response, from `created` (or the event numbered `first`) to its one
+ * terminal event. Returns the terminal event's response.
  */
 export function checkEvents(events, first = 0) {
   const numbered = events.filter((event) => !['[DONE]', 'keepalive'].includes(event.type));
-  same(numbered.map((event) => event.sequence_number), numbered.map((_, index) => first + index), 'numbers');
+  same(
+    numbered.map((event) => event.sequence_number),
+    numbered.map((_, index) => first + index),
+    'numbers',
+  );
   const ends = numbered.filter((event) => TERMINAL.includes(event.type));
   assert.equal(ends.length, 1, 'one terminal event');
   assert.equal(ends[0], numbered.at(-1), 'the terminal event is the last');
@@ -62,7 +74,8 @@ function checkItems(events) {
   for (const event of events) {
     const item = items[event.output_index];
     const place = `${event.output_index}.${event.content_index}`;
-    if ('item_id' in event) assert.equal(event.item_id, item?.added.id, `foreign item id in ${event.type}`);
+    if ('item_id' in event)
+      assert.equal(event.item_id, item?.added.id, `foreign item id in ${event.type}`);
     if (event.type === 'response.output_item.added') {
       assert.equal(event.output_index, items.length, 'output_index without gaps');
       items.push({ added: event.item });

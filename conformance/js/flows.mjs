@@ -1,10 +1,11 @@
 /**
  * The registry of flows, and what every flow is given.
  *
- * A flow is one function that drives the server with the unmodified SDK and asserts what came back and what the
- * provider or the tool server wrote down. Flows run in parallel and share one server, so each marks its prompts with
- * a word of its own (`f.mark`) and looks only at what carries that mark. A flow never believes what the product says
- * of itself where somebody else wrote it down too.
+ * A flow is one function that drives the server with the unmodified SDK and asserts what came back
+ * and what the provider or the tool server wrote down. Flows run in parallel and share one server,
+ * so each marks its prompts with a word of its own (`f.mark`) and looks only at what carries that
+ * mark. A flow never believes what the product says of itself where somebody else wrote it down
+ * too.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -15,7 +16,8 @@ export const MODEL = 'mock/demo';
 export const LOCAL = 'local/demo';
 // A client that waits for longer than this is a failure, not a slow machine.
 const CLIENT_MS = 30_000;
-// How long `eventually` waits for something that another process does on its own, and how often it looks.
+// How long `eventually` waits for something that another process does on its own, and how often it
+// looks.
 const EVENTUALLY_MS = 10_000;
 const LOOK_EVERY_MS = 20;
 // The prices that the suite's configuration sets, in nanodollars per token.
@@ -45,7 +47,13 @@ export class Flow {
   /** A client of the shared server; unless told otherwise with the key `ci` and no retries. */
   with({ key = 'ci', ...options }) {
     const apiKey = this.env[`HOLDFAST_KEY_${key.toUpperCase()}`] ?? key;
-    const defaults = { apiKey, baseURL: `${this.url}/v1`, maxRetries: 0, timeout: CLIENT_MS, logLevel: 'off' };
+    const defaults = {
+      apiKey,
+      baseURL: `${this.url}/v1`,
+      maxRetries: 0,
+      timeout: CLIENT_MS,
+      logLevel: 'off',
+    };
     return new OpenAI({ ...defaults, ...options });
   }
 
@@ -57,12 +65,19 @@ export class Flow {
   /** The lines of the provider's log about this flow's requests, or about one Call. */
   sent({ call } = {}) {
     const lines = jsonLines(this.env.HOLDFAST_PROVIDER_LOG);
-    return lines.filter((line) => (call === undefined ? line.body.includes(this.mark) : line.call_id === call));
+    return lines.filter((line) =>
+      call === undefined ? line.body.includes(this.mark) : line.call_id === call,
+    );
   }
 
-  /** The effects that a tool server wrote down of this flow's calls: `HOLDFAST_EFFECTS` or `HOLDFAST_SLOW_EFFECTS`. */
+  /**
+   * The effects that a tool server wrote down of this flow's calls: `HOLDFAST_EFFECTS` or
+   * `HOLDFAST_SLOW_EFFECTS`.
+   */
   effects(log = 'HOLDFAST_EFFECTS') {
-    return jsonLines(this.env[log]).filter((entry) => JSON.stringify(entry.arguments).includes(this.mark));
+    return jsonLines(this.env[log]).filter((entry) =>
+      JSON.stringify(entry.arguments).includes(this.mark),
+    );
   }
 
   user(text) {
@@ -71,29 +86,45 @@ export class Flow {
 
   /** A plain chat completion about this flow's mark. */
   ask(text, body = {}, options = {}) {
-    return this.client.chat.completions.create({ model: MODEL, messages: this.user(text), ...body }, options);
+    return this.client.chat.completions.create(
+      { model: MODEL, messages: this.user(text), ...body },
+      options,
+    );
   }
 
   /** A response about this flow's mark. */
   respond(text, body = {}, options = {}) {
-    return this.client.responses.create({ model: MODEL, input: `${text} ${this.mark}`, ...body }, options);
+    return this.client.responses.create(
+      { model: MODEL, input: `${text} ${this.mark}`, ...body },
+      options,
+    );
   }
 
   /** The Responses helper about this flow's mark. */
   streamed(text, body = {}, options = {}) {
-    return this.client.responses.stream({ model: MODEL, input: `${text} ${this.mark}`, ...body }, options);
+    return this.client.responses.stream(
+      { model: MODEL, input: `${text} ${this.mark}`, ...body },
+      options,
+    );
   }
 
   /** One plain request with this key, for what an SDK would not send. */
   http(method, path, { body, key = 'ci' } = {}) {
     const secret = this.env[`HOLDFAST_KEY_${key.toUpperCase()}`] ?? key;
     const headers = { authorization: `Bearer ${secret}`, 'content-type': 'application/json' };
-    return fetch(this.url + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    return fetch(this.url + path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
   }
 
   /** Holdfast's own API with the admin key: the JSON of a good answer. */
   async api(method, path, body) {
-    const answer = await this.http(method, `/api/${path}`, { body, key: this.env.HOLDFAST_ADMIN_KEY });
+    const answer = await this.http(method, `/api/${path}`, {
+      body,
+      key: this.env.HOLDFAST_ADMIN_KEY,
+    });
     const text = await answer.text();
     assert(answer.ok, `${method} /api/${path}: ${answer.status} ${text.slice(0, 300)}`);
     return text ? JSON.parse(text) : undefined;
@@ -108,7 +139,9 @@ export class Flow {
   finished(id, client = this.client) {
     return eventually(`${id} ends`, async () => {
       const response = await client.responses.retrieve(id);
-      return response.status === 'queued' || response.status === 'in_progress' ? undefined : response;
+      return response.status === 'queued' || response.status === 'in_progress'
+        ? undefined
+        : response;
     });
   }
 }
@@ -123,10 +156,16 @@ export function jsonLines(path) {
     throw error;
   }
   const whole = data.slice(0, data.lastIndexOf('\n') + 1);
-  return whole.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  return whole
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
 }
 
-/** Asks again until `check` gives something truthy, and returns that; fails with `what` if it never does. */
+/**
+ * Asks again until `check` gives something truthy, and returns that; fails with `what` if it never
+ * does.
+ */
 export async function eventually(what, check) {
   const deadline = Date.now() + EVENTUALLY_MS;
   for (;;) {
@@ -151,12 +190,18 @@ export async function raises(kind, promise) {
     if (error instanceof kind) return error;
     throw error;
   }
-  throw new assert.AssertionError({ message: `expected ${kind.name}, got ${JSON.stringify(value)?.slice(0, 300)}` });
+  throw new assert.AssertionError({
+    message: `expected ${kind.name}, got ${JSON.stringify(value)?.slice(0, 300)}`,
+  });
 }
 
 /** Deep equality of what JSON can say: fields that are `undefined` do not count. */
 export function same(found, expected, what) {
-  assert.deepEqual(plain(found), plain(expected), what && `${what}: ${show(found)} is not ${show(expected)}`);
+  assert.deepEqual(
+    plain(found),
+    plain(expected),
+    what && `${what}: ${show(found)} is not ${show(expected)}`,
+  );
 }
 
 export function plain(value) {
@@ -207,7 +252,10 @@ export function commentFields(comment) {
 /** An OpenAI error object with that status that names the field, and says which Call it was. */
 export function refusedByName(error, field, status = 400) {
   assert.equal(error.status, status);
-  assert(`${error.param} ${error.message}`.includes(field), `the error does not name ${field}: ${error.message}`);
+  assert(
+    `${error.param} ${error.message}`.includes(field),
+    `the error does not name ${field}: ${error.message}`,
+  );
   assert.match(error.headers.get('holdfast-call-id') ?? '', /^hfc_[0-9a-hjkmnp-tv-z]{26}$/);
   assert(typeof error.code === 'string' && error.code, `no code: ${JSON.stringify(error.error)}`);
 }

@@ -1,4 +1,6 @@
-/** Background responses: polled, streamed, picked up again where the client lost them, cancelled. */
+/**
+ * Background responses: polled, streamed, picked up again where the client lost them, cancelled.
+ */
 import assert from 'node:assert/strict';
 import { BadRequestError, NotFoundError } from 'openai';
 import { checkEvents } from './events.mjs';
@@ -6,7 +8,9 @@ import { all, eventually, flow, plain, raises, same, some, take, words } from '.
 
 const OPEN = ['queued', 'in_progress'];
 
-/** A background response whose stream its client left after `count` events: [its id, the events]. */
+/**
+ * A background response whose stream its client left after `count` events: [its id, the events].
+ */
 async function left(stream, count) {
   const iterator = stream[Symbol.asyncIterator]();
   const events = await take(iterator, count);
@@ -25,10 +29,16 @@ flow('background_poll', async (f) => {
 });
 
 flow('background_survives_its_client', async (f) => {
-  const stream = await f.respond('[[delay_ms=30]] [[words:30]]', { background: true, stream: true });
+  const stream = await f.respond('[[delay_ms=30]] [[words:30]]', {
+    background: true,
+    stream: true,
+  });
   const [id] = await left(stream, 1);
   assert.equal((await f.finished(id)).output_text, words(30));
-  same(f.sent().map((line) => line.finished), [true]);
+  same(
+    f.sent().map((line) => line.finished),
+    [true],
+  );
 });
 
 flow('background_stream', async (f) => {
@@ -39,10 +49,14 @@ flow('background_stream', async (f) => {
 });
 
 flow('background_resume_raw', async (f) => {
-  const stream = await f.respond('[[delay_ms=30]] [[words:30]]', { background: true, stream: true });
+  const stream = await f.respond('[[delay_ms=30]] [[words:30]]', {
+    background: true,
+    stream: true,
+  });
   const [id, head] = await left(stream, 9);
   const starting_after = head.at(-1).sequence_number;
-  const resume = async () => all(await f.client.responses.retrieve(id, { stream: true, starting_after }));
+  const resume = async () =>
+    all(await f.client.responses.retrieve(id, { stream: true, starting_after }));
   const tail = await resume();
   assert.equal(tail[0].sequence_number, starting_after + 1, 'the first event after the cut');
   assert.equal(checkEvents([...head, ...tail]).output[0].content[0].text, words(30));
@@ -51,7 +65,10 @@ flow('background_resume_raw', async (f) => {
 });
 
 flow('background_resume_helper', async (f) => {
-  const [id, head] = await left(f.streamed('[[delay_ms=30]] [[words:20]]', { background: true }), 7);
+  const [id, head] = await left(
+    f.streamed('[[delay_ms=30]] [[words:20]]', { background: true }),
+    7,
+  );
   const starting_after = head.at(-1).sequence_number;
   const stream = f.client.responses.stream({ response_id: id, starting_after });
   const tail = await all(stream);
@@ -72,7 +89,8 @@ flow('background_helper_joins_late', async (f) => {
 flow('background_log_after_the_end', async (f) => {
   const { id } = await f.respond('kept', { background: true });
   await f.finished(id);
-  const read = async (query) => all(await f.client.responses.retrieve(id, { stream: true, ...query }));
+  const read = async (query) =>
+    all(await f.client.responses.retrieve(id, { stream: true, ...query }));
   const whole = await read({});
   checkEvents(whole);
   same(await read({ starting_after: whole[3].sequence_number }), whole.slice(4));
@@ -90,19 +108,26 @@ flow('background_two_readers', async (f) => {
 flow('background_chain', async (f) => {
   const first = await f.respond('start of a chain', { background: true });
   await f.finished(first.id);
-  const second = await f.respond('[[echo:messages]]', { previous_response_id: first.id, background: true });
+  const second = await f.respond('[[echo:messages]]', {
+    previous_response_id: first.id,
+    background: true,
+  });
   const seen = JSON.parse((await f.finished(second.id)).output_text);
   same(seen[1], ['assistant', `You said: start of a chain ${f.mark}`]);
 });
 
 flow('background_cancel', async (f) => {
-  const stream = await f.respond('[[delay_ms=100]] [[words:200]]', { background: true, stream: true });
+  const stream = await f.respond('[[delay_ms=100]] [[words:200]]', {
+    background: true,
+    stream: true,
+  });
   const iterator = stream[Symbol.asyncIterator]();
   const events = await take(iterator, 6);
   const { id } = events[0].response;
   assert.equal((await f.client.responses.cancel(id)).status, 'cancelled');
   assert.equal((await f.client.responses.cancel(id)).status, 'cancelled', 'cancelled again');
-  for (let next = await iterator.next(); !next.done; next = await iterator.next()) events.push(next.value);
+  for (let next = await iterator.next(); !next.done; next = await iterator.next())
+    events.push(next.value);
   const final = checkEvents(events);
   same([events.at(-1).type, final.status], ['response.incomplete', 'cancelled']);
   assert.equal((await f.client.responses.retrieve(id)).status, 'cancelled');

@@ -6,7 +6,19 @@ import { LengthFinishReasonError } from 'openai/error';
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 import { readSse } from './events.mjs';
-import { all, commentFields, costOf, eventually, flow, MODEL, nanodollars, raises, same, some, words } from './flows.mjs';
+import {
+  all,
+  commentFields,
+  costOf,
+  eventually,
+  flow,
+  MODEL,
+  nanodollars,
+  raises,
+  same,
+  some,
+  words,
+} from './flows.mjs';
 
 export const Berth = z.object({ harbor: z.string(), number: z.int(), free: z.boolean() });
 
@@ -38,7 +50,10 @@ flow('chat_plain', async (f) => {
   const [choice] = answer.choices;
   assert.equal(choice.message.content, `You said: hello there ${f.mark}`);
   same([choice.message.role, choice.finish_reason], ['assistant', 'stop']);
-  same([answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens], [3, 5, 8]);
+  same(
+    [answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens],
+    [3, 5, 8],
+  );
   assert.match(answer.id, /^chatcmpl-/);
   const [line, ...more] = f.sent();
   same([line.finished, line.status, more.length], [true, 200, 0]);
@@ -77,17 +92,29 @@ flow('chat_stream', async (f) => {
 });
 
 flow('chat_stream_with_usage', async (f) => {
-  const chunks = await all(await f.ask('count this', { stream: true, stream_options: { include_usage: true } }));
+  const chunks = await all(
+    await f.ask('count this', { stream: true, stream_options: { include_usage: true } }),
+  );
   const last = chunks.at(-1);
   same([last.choices, last.usage.prompt_tokens, last.usage.completion_tokens], [[], 3, 5]);
-  assert(chunks.slice(0, -1).every((chunk) => !chunk.usage), 'usage on an ordinary chunk');
+  assert(
+    chunks.slice(0, -1).every((chunk) => !chunk.usage),
+    'usage on an ordinary chunk',
+  );
 });
 
 flow('chat_stream_without_usage', async (f) => {
   const chunks = await all(await f.ask('do not count', { stream: true }));
-  assert(chunks.every((chunk) => chunk.choices.length && !chunk.usage), 'usage that nobody asked for');
+  assert(
+    chunks.every((chunk) => chunk.choices.length && !chunk.usage),
+    'usage that nobody asked for',
+  );
   const [line] = f.sent();
-  same(JSON.parse(line.body).stream_options, { include_usage: true }, 'what the provider was asked');
+  same(
+    JSON.parse(line.body).stream_options,
+    { include_usage: true },
+    'what the provider was asked',
+  );
   assert.equal(line.usage.completion_tokens, 6);
 });
 
@@ -113,10 +140,16 @@ flow('chat_stream_tee', async (f) => {
 
 flow('chat_stream_helper', async (f) => {
   const options = { stream_options: { include_usage: true } };
-  const stream = f.client.chat.completions.stream({ model: MODEL, messages: f.user('help me'), ...options });
+  const stream = f.client.chat.completions.stream({
+    model: MODEL,
+    messages: f.user('help me'),
+    ...options,
+  });
   const deltas = [];
   let done;
-  stream.on('content.delta', ({ delta }) => deltas.push(delta)).on('content.done', (event) => (done = event));
+  stream
+    .on('content.delta', ({ delta }) => deltas.push(delta))
+    .on('content.done', (event) => (done = event));
   const text = `You said: help me ${f.mark}`;
   assert.equal(await stream.finalContent(), text);
   same([deltas.join(''), done.content], [text, text]);
@@ -129,7 +162,9 @@ flow('chat_stream_helper', async (f) => {
 
 flow('chat_many_at_once', async (f) => {
   const numbers = Array.from({ length: 16 }, (_, index) => index);
-  const answers = await Promise.all(numbers.map((number) => f.ask(`[[delay_ms=20]] number ${number}`)));
+  const answers = await Promise.all(
+    numbers.map((number) => f.ask(`[[delay_ms=20]] number ${number}`)),
+  );
   same(
     answers.map((answer) => answer.choices[0].message.content),
     numbers.map((number) => `You said: number ${number} ${f.mark}`),
@@ -140,16 +175,25 @@ flow('chat_tool_call', async (f) => {
   const answer = await f.ask('[[tool:add_note {"text":"tide at 7"}]]', { tools: [ADD_TOOL] });
   const [choice] = answer.choices;
   const [call, ...more] = choice.message.tool_calls;
-  same([choice.finish_reason, call.type, call.function.name, more.length], ['tool_calls', 'function', 'add_note', 0]);
+  same(
+    [choice.finish_reason, call.type, call.function.name, more.length],
+    ['tool_calls', 'function', 'add_note', 0],
+  );
   same(JSON.parse(call.function.arguments), { text: 'tide at 7' });
   assert.match(call.id, /^call_/);
 });
 
 flow('chat_tool_call_stream', async (f) => {
-  const chunks = await all(await f.ask('[[tool:add_note {"text":"a b c"}]]', { tools: [ADD_TOOL], stream: true }));
+  const chunks = await all(
+    await f.ask('[[tool:add_note {"text":"a b c"}]]', { tools: [ADD_TOOL], stream: true }),
+  );
   const deltas = chunks.flatMap((chunk) => chunk.choices[0]?.delta.tool_calls ?? []);
   assert(deltas.every((delta) => delta.index === 0));
-  same(deltas.map((delta) => delta.function.name).filter(Boolean), ['add_note'], 'the name comes once');
+  same(
+    deltas.map((delta) => delta.function.name).filter(Boolean),
+    ['add_note'],
+    'the name comes once',
+  );
   assert.equal(deltas.map((delta) => delta.id).filter(Boolean).length, 1, 'the id comes once');
   const pieces = deltas.map((delta) => delta.function.arguments);
   assert(pieces.filter(Boolean).length > 1, 'the arguments came in one piece');
@@ -163,7 +207,13 @@ flow('chat_tools_parallel_stream_helper', async (f) => {
   const done = [];
   stream.on('tool_calls.function.arguments.done', (event) => done.push(event));
   const message = await stream.finalMessage();
-  same(done.map(({ index, name }) => [index, name]), [[0, 'add_note'], [1, 'find_note']]);
+  same(
+    done.map(({ index, name }) => [index, name]),
+    [
+      [0, 'add_note'],
+      [1, 'find_note'],
+    ],
+  );
   same(JSON.parse(done[1].arguments), { query: 'two' });
   assert.equal(new Set(message.tool_calls.map((call) => call.id)).size, 2);
 });
@@ -183,10 +233,22 @@ flow('chat_tool_choice', async (f) => {
 
 flow('chat_tool_result_round_trip', async (f) => {
   const messages = f.user('[[tool:find_note {"query":"harbor"}]] look');
-  const first = await f.client.chat.completions.create({ model: MODEL, messages, tools: [FIND_TOOL] });
+  const first = await f.client.chat.completions.create({
+    model: MODEL,
+    messages,
+    tools: [FIND_TOOL],
+  });
   const { message } = first.choices[0];
-  messages.push(message, { role: 'tool', tool_call_id: message.tool_calls[0].id, content: 'The gate opens at 6.' });
-  const second = await f.client.chat.completions.create({ model: MODEL, messages, tools: [FIND_TOOL] });
+  messages.push(message, {
+    role: 'tool',
+    tool_call_id: message.tool_calls[0].id,
+    content: 'The gate opens at 6.',
+  });
+  const second = await f.client.chat.completions.create({
+    model: MODEL,
+    messages,
+    tools: [FIND_TOOL],
+  });
   assert.equal(second.choices[0].message.content, 'The tool said: The gate opens at 6.');
   assert.equal(second.choices[0].finish_reason, 'stop');
 });
@@ -206,7 +268,8 @@ function notes() {
   return { asked, find };
 }
 
-const TWO_ROUNDS = '[[tool:find_note {"query":"harbor"}]][[next]][[tool:find_note {"query":"garden"}]]';
+const TWO_ROUNDS =
+  '[[tool:find_note {"query":"harbor"}]][[next]][[tool:find_note {"query":"garden"}]]';
 
 flow('chat_run_tools', async (f) => {
   const { asked, find } = notes();
@@ -229,31 +292,57 @@ flow('chat_run_tools_stream', async (f) => {
   const chunks = await all(runner);
   assert.equal(told(chunks).text, 'The tool said: Nothing about garden.');
   same(asked, ['harbor', 'garden']);
-  same(runner.messages.map((message) => message.role), ['user', 'assistant', 'tool', 'assistant', 'tool', 'assistant']);
+  same(
+    runner.messages.map((message) => message.role),
+    ['user', 'assistant', 'tool', 'assistant', 'tool', 'assistant'],
+  );
   assert.equal(f.sent().length, 3, 'requests at the provider');
 });
 
 flow('chat_parse_zod', async (f) => {
-  const body = { model: MODEL, messages: f.user('berth 14 please'), response_format: zodResponseFormat(Berth, 'berth') };
+  const body = {
+    model: MODEL,
+    messages: f.user('berth 14 please'),
+    response_format: zodResponseFormat(Berth, 'berth'),
+  };
   const answer = await f.client.chat.completions.parse(body);
-  same(answer.choices[0].message.parsed, { harbor: `berth 14 please ${f.mark}`, number: 14, free: true });
+  same(answer.choices[0].message.parsed, {
+    harbor: `berth 14 please ${f.mark}`,
+    number: 14,
+    free: true,
+  });
   const asked = JSON.parse(f.sent()[0].body).response_format.json_schema;
-  same([asked.name, asked.strict, asked.schema.required], ['berth', true, ['harbor', 'number', 'free']]);
+  same(
+    [asked.name, asked.strict, asked.schema.required],
+    ['berth', true, ['harbor', 'number', 'free']],
+  );
 });
 
 flow('chat_parse_zod_stream', async (f) => {
-  const body = { model: MODEL, messages: f.user('berth 9'), response_format: zodResponseFormat(Berth, 'berth') };
+  const body = {
+    model: MODEL,
+    messages: f.user('berth 9'),
+    response_format: zodResponseFormat(Berth, 'berth'),
+  };
   const stream = f.client.chat.completions.stream(body);
   const partial = [];
   stream.on('content.delta', ({ parsed }) => partial.push(parsed));
   const final = await stream.finalChatCompletion();
   same(final.choices[0].message.parsed, { harbor: `berth 9 ${f.mark}`, number: 9, free: true });
-  assert(partial.some((value) => value && !('number' in value)), 'nothing was parsed on the way');
+  assert(
+    partial.some((value) => value && !('number' in value)),
+    'nothing was parsed on the way',
+  );
 });
 
 flow('chat_parse_cut_short', async (f) => {
   const response_format = zodResponseFormat(Berth, 'berth');
-  const body = { model: MODEL, messages: f.user('a very long name of a harbor'), response_format, max_tokens: 3 };
+  const body = {
+    model: MODEL,
+    messages: f.user('a very long name of a harbor'),
+    response_format,
+    max_tokens: 3,
+  };
   await raises(LengthFinishReasonError, f.client.chat.completions.parse(body));
   assert.equal(f.sent()[0].usage.completion_tokens, 3);
 });
@@ -261,7 +350,10 @@ flow('chat_parse_cut_short', async (f) => {
 flow('chat_json_schema', async (f) => {
   const schema = {
     type: 'object',
-    properties: { level: { enum: ['low', 'high'] }, tags: { type: 'array', items: { type: 'string' } } },
+    properties: {
+      level: { enum: ['low', 'high'] },
+      tags: { type: 'array', items: { type: 'string' } },
+    },
     required: ['level', 'tags'],
     additionalProperties: false,
   };
@@ -272,7 +364,10 @@ flow('chat_json_schema', async (f) => {
 
 flow('chat_choices_and_limits', async (f) => {
   const chunks = await all(await f.ask('both', { n: 2, stream: true }));
-  same([told(chunks, 0).text, told(chunks, 1).text], [`You said: both ${f.mark}`, `Choice 1: You said: both ${f.mark}`]);
+  same(
+    [told(chunks, 0).text, told(chunks, 1).text],
+    [`You said: both ${f.mark}`, `Choice 1: You said: both ${f.mark}`],
+  );
   const short = await f.ask('[[words:50]]', { max_completion_tokens: 4 });
   same([short.choices[0].message.content, short.choices[0].finish_reason], [words(4), 'length']);
   const stopped = await f.ask('[[say:north east south]]', { stop: ['south'] });
@@ -285,7 +380,10 @@ flow('chat_bytes_pass_through', async (f) => {
     bytes = init.body;
     return fetch(url, init);
   };
-  const odd = { zebra: { nested: [1.5, 'ü 你好 🚢', null, { b: 1, a: 2 }], e: 1e-7 }, provider_quirk: 'keep me' };
+  const odd = {
+    zebra: { nested: [1.5, 'ü 你好 🚢', null, { b: 1, a: 2 }], e: 1e-7 },
+    provider_quirk: 'keep me',
+  };
   const body = { model: MODEL, messages: f.user('bytes'), max_tokens: 50, ...odd };
   const { response } = await f.with({ fetch: spying }).chat.completions.create(body).withResponse();
   const expected = bytes.replace('"mock/demo"', '"demo"');
@@ -296,10 +394,16 @@ flow('chat_bytes_pass_through', async (f) => {
 
 flow('chat_content_parts_and_roles', async (f) => {
   const parts = ['[[echo:messages]]', f.mark].map((text) => ({ type: 'text', text }));
-  const messages = [{ role: 'developer', content: 'Be brief.' }, { role: 'user', content: parts }];
+  const messages = [
+    { role: 'developer', content: 'Be brief.' },
+    { role: 'user', content: parts },
+  ];
   const answer = await f.client.chat.completions.create({ model: MODEL, messages });
   const seen = JSON.parse(answer.choices[0].message.content);
-  same(seen, [['developer', 'Be brief.'], ['user', `[[echo:messages]] ${f.mark}`]]);
+  same(seen, [
+    ['developer', 'Be brief.'],
+    ['user', `[[echo:messages]] ${f.mark}`],
+  ]);
 });
 
 flow('chat_long_stream', async (f) => {
@@ -308,7 +412,9 @@ flow('chat_long_stream', async (f) => {
 });
 
 flow('chat_abort_stream_by_break', async (f) => {
-  const { data: stream, response } = await f.ask('[[delay_ms=100]] [[words:200]]', { stream: true }).withResponse();
+  const { data: stream, response } = await f
+    .ask('[[delay_ms=100]] [[words:200]]', { stream: true })
+    .withResponse();
   let seen = 0;
   for await (const chunk of stream) {
     assert(chunk.id);

@@ -1,4 +1,7 @@
-/** What goes wrong, and how the SDK must see it: refusals, upstream failures, cuts, retries, budgets. */
+/**
+ * What goes wrong, and how the SDK must see it: refusals, upstream failures, cuts, retries,
+ * budgets.
+ */
 import assert from 'node:assert/strict';
 import OpenAI, {
   APIConnectionTimeoutError,
@@ -10,7 +13,17 @@ import OpenAI, {
   RateLimitError,
 } from 'openai';
 import { readSse } from './events.mjs';
-import { all, eventually, flow, MODEL, raises, refusedByName, same, some, words } from './flows.mjs';
+import {
+  all,
+  eventually,
+  flow,
+  MODEL,
+  raises,
+  refusedByName,
+  same,
+  some,
+  words,
+} from './flows.mjs';
 
 flow('error_401_bad_key', async (f) => {
   const client = f.with({ key: 'hf_not_a_key' });
@@ -51,13 +64,18 @@ flow('error_400_field_types', async (f) => {
     [{ model: MODEL, messages: f.user('x'), max_completion_tokens: -1 }, 'max_completion_tokens'],
   ];
   for (const [body, field] of cases) {
-    refusedByName(await raises(BadRequestError, f.client.post('/chat/completions', { body })), field);
+    refusedByName(
+      await raises(BadRequestError, f.client.post('/chat/completions', { body })),
+      field,
+    );
   }
   same(f.sent(), []);
 });
 
 flow('error_400_of_the_provider', async (f) => {
-  const asked = f.retrying().chat.completions.create({ model: MODEL, messages: f.user('[[fault:status=400]]') });
+  const asked = f
+    .retrying()
+    .chat.completions.create({ model: MODEL, messages: f.user('[[fault:status=400]]') });
   const error = await raises(BadRequestError, asked);
   same(error.error, {
     message: 'scripted failure with status 400',
@@ -73,13 +91,23 @@ flow('error_429_is_retried', async (f) => {
   const messages = f.user('[[fault:status=429,times=1]] second time lucky');
   const answer = await f.retrying().chat.completions.create({ model: MODEL, messages });
   assert.equal(answer.choices[0].message.content, `You said: second time lucky ${f.mark}`);
-  same(f.sent().map((line) => line.status), [429, 200]);
-  assert.equal(new Set(f.sent().map((line) => line.call_id)).size, 2, 'each POST is a Call of its own');
+  same(
+    f.sent().map((line) => line.status),
+    [429, 200],
+  );
+  assert.equal(
+    new Set(f.sent().map((line) => line.call_id)).size,
+    2,
+    'each POST is a Call of its own',
+  );
 });
 
 flow('error_429_says_when', async (f) => {
   const error = await raises(RateLimitError, f.ask('[[fault:status=429,retry_after=3]]'));
-  same([error.status, error.code, error.headers.get('retry-after')], [429, 'rate_limit_exceeded', '3']);
+  same(
+    [error.status, error.code, error.headers.get('retry-after')],
+    [429, 'rate_limit_exceeded', '3'],
+  );
   assert.equal(f.sent().length, 1);
 });
 
@@ -92,12 +120,18 @@ flow('error_5xx_retry_counts', async (f) => {
     // The SDK obeys `x-should-retry`; without it, it asks three times.
     const expected = error.headers.get('x-should-retry') === 'false' ? 1 : 3;
     const lines = f.sent().filter((line) => line.body.includes(`number${status}`));
-    same(lines.map((line) => line.status), Array(expected).fill(status), `requests after a ${status}`);
+    same(
+      lines.map((line) => line.status),
+      Array(expected).fill(status),
+      `requests after a ${status}`,
+    );
   }
 });
 
 flow('error_connection_dropped_is_not_retried', async (f) => {
-  const asked = f.retrying().chat.completions.create({ model: MODEL, messages: f.user('[[fault:drop]]') });
+  const asked = f
+    .retrying()
+    .chat.completions.create({ model: MODEL, messages: f.user('[[fault:drop]]') });
   const error = await raises(InternalServerError, asked);
   assert.equal(error.headers.get('x-should-retry'), 'false', 'it may have been billed');
   assert(error.code, 'no code');
@@ -105,7 +139,9 @@ flow('error_connection_dropped_is_not_retried', async (f) => {
 });
 
 flow('error_json_cut_is_not_retried', async (f) => {
-  const asked = f.retrying().chat.completions.create({ model: MODEL, messages: f.user('[[fault:cut_after=1]]') });
+  const asked = f
+    .retrying()
+    .chat.completions.create({ model: MODEL, messages: f.user('[[fault:cut_after=1]]') });
   const error = await raises(InternalServerError, asked);
   assert.equal(error.headers.get('x-should-retry'), 'false');
   assert.equal(f.sent().length, 1, 'requests at the provider');
@@ -113,7 +149,9 @@ flow('error_json_cut_is_not_retried', async (f) => {
 
 flow('error_stream_cut', async (f) => {
   const messages = f.user('[[words:20]] [[fault:cut_after=5]]');
-  const stream = await f.retrying().chat.completions.create({ model: MODEL, messages, stream: true });
+  const stream = await f
+    .retrying()
+    .chat.completions.create({ model: MODEL, messages, stream: true });
   const seen = [];
   const read = async () => {
     for await (const chunk of stream) seen.push(...chunk.choices);
@@ -122,7 +160,10 @@ flow('error_stream_cut', async (f) => {
   assert.equal(seen.map((choice) => choice.delta.content ?? '').join(''), words(5));
   assert(!seen.some((choice) => choice.finish_reason), 'a finish reason on a cut stream');
   assert(error.error.message && error.code, JSON.stringify(error.error));
-  same(f.sent().map((line) => line.finished), [false]);
+  same(
+    f.sent().map((line) => line.finished),
+    [false],
+  );
 });
 
 flow('error_stream_cut_in_the_helper', async (f) => {
@@ -151,7 +192,10 @@ flow('error_stream_malformed_chunk', async (f) => {
   const stream = await f.ask('[[words:9]] [[fault:malformed]]', { stream: true });
   let error;
   await all(stream).catch((problem) => (error = problem));
-  assert(error instanceof APIError || error instanceof SyntaxError, `a broken chunk went unnoticed: ${error}`);
+  assert(
+    error instanceof APIError || error instanceof SyntaxError,
+    `a broken chunk went unnoticed: ${error}`,
+  );
 });
 
 flow('stream_without_done_is_whole', async (f) => {
@@ -224,7 +268,11 @@ flow('models_list', async (f) => {
   const ids = models.map((model) => model.id);
   assert(ids.includes(MODEL), ids.join(' '));
   assert.equal(ids.length, new Set(ids).size);
-  assert(models.every((model) => model.object === 'model' && Number.isInteger(model.created) && model.owned_by));
+  assert(
+    models.every(
+      (model) => model.object === 'model' && Number.isInteger(model.created) && model.owned_by,
+    ),
+  );
 });
 
 flow('models_retrieve', async (f) => {

@@ -1,4 +1,7 @@
-/** The demo model on the local engine, through the same SDK: whatever words it finds, the shape holds. */
+/**
+ * The demo model on the local engine, through the same SDK: whatever words it finds, the shape
+ * holds.
+ */
 import assert from 'node:assert/strict';
 import { zodResponseFormat, zodResponsesFunction } from 'openai/helpers/zod';
 import { z } from 'zod';
@@ -33,13 +36,31 @@ flow('local_chat_schema', async (f) => {
 });
 
 flow('local_responses_function_call', async (f) => {
-  const find = zodResponsesFunction({ name: 'find_note', parameters: z.object({ query: z.string() }) });
+  const find = zodResponsesFunction({
+    name: 'find_note',
+    parameters: z.object({ query: z.string() }),
+  });
   const input = 'Find my note about the harbor.';
-  const first = await f.client.responses.parse({ model: LOCAL, input, tools: [find], tool_choice: 'required' });
+  const first = await f.client.responses.parse({
+    model: LOCAL,
+    input,
+    tools: [find],
+    tool_choice: 'required',
+  });
   const call = first.output.find((item) => item.type === 'function_call');
   same(Object.keys(call.parsed_arguments), ['query']);
-  const output = { type: 'function_call_output', call_id: call.call_id, output: 'The harbor gate opens at 6.' };
-  const body = { model: LOCAL, input: [output], previous_response_id: first.id, tools: [find], tool_choice: 'none' };
+  const output = {
+    type: 'function_call_output',
+    call_id: call.call_id,
+    output: 'The harbor gate opens at 6.',
+  };
+  const body = {
+    model: LOCAL,
+    input: [output],
+    previous_response_id: first.id,
+    tools: [find],
+    tool_choice: 'none',
+  };
   const second = await f.client.responses.create(body);
   assert(second.output_text.trim(), 'no answer');
 });

@@ -1,9 +1,7 @@
 /** The Responses API in the foreground: stored, chained, forked, streamed, structured, refused. */
 import assert from 'node:assert/strict';
 import { APIError, BadRequestError, NotFoundError } from 'openai';
-import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod';
-import { ResponsesToolRunner } from 'openai/helpers/responses-tool-runner';
-import { z } from 'zod';
+import { zodTextFormat } from 'openai/helpers/zod';
 import { checkEvents, readSse } from './events.mjs';
 import {
   all,
@@ -24,25 +22,13 @@ import {
 import { Berth } from './flows_chat.mjs';
 
 // The fields of a response that are always there, and never or sometimes null.
-const ALWAYS =
-  'id object created_at status model output tools tool_choice truncation parallel_tool_calls text top_p ' +
-  'presence_penalty frequency_penalty temperature top_logprobs store background service_tier metadata';
-const MAY_BE_NULL =
-  'completed_at incomplete_details previous_response_id instructions error reasoning usage max_output_tokens ' +
-  'max_tool_calls safety_identifier prompt_cache_key';
-
-function functionTool(name, field) {
-  const parameters = {
-    type: 'object',
-    properties: { [field]: { type: 'string' } },
-    required: [field],
-    additionalProperties: false,
-  };
-  return { type: 'function', name, description: `Does ${name}.`, parameters, strict: true };
-}
-
-const FIND_TOOL = functionTool('find_note', 'query');
-const ADD_TOOL = functionTool('add_note', 'text');
+const ALWAYS = `
+  id object created_at status model output tools tool_choice truncation parallel_tool_calls text
+  top_p presence_penalty frequency_penalty temperature top_logprobs store background service_tier
+  metadata`;
+const MAY_BE_NULL = `
+  completed_at incomplete_details previous_response_id instructions error reasoning usage
+  max_output_tokens max_tool_calls safety_identifier prompt_cache_key`;
 
 /** What the provider was given, from an answer to `[[echo:messages]]`: [role, text] each. */
 function history(response) {
@@ -53,28 +39,32 @@ function userItem(text) {
   return { role: 'user', content: text };
 }
 
-function outputOf(call, output) {
-  return { type: 'function_call_output', call_id: call.call_id, output };
-}
-
 flow('responses_create', async (f) => {
   const response = await f.respond('hello there');
   same([response.object, response.status], ['response', 'completed']);
   assert.equal(response.output_text, `You said: hello there ${f.mark}`);
   assert.match(response.id, /^resp_/);
   const [message, ...more] = response.output;
-  same([message.type, message.role, message.status, more.length], ['message', 'assistant', 'completed', 0]);
+  same(
+    [message.type, message.role, message.status, more.length],
+    ['message', 'assistant', 'completed', 0],
+  );
   assert.match(message.id, /^msg_/);
   same(message.content[0].annotations, []);
   const { usage } = response;
   same([usage.input_tokens, usage.output_tokens, usage.total_tokens], [3, 5, 8]);
-  same([usage.input_tokens_details.cached_tokens, usage.output_tokens_details.reasoning_tokens], [0, 0]);
+  same(
+    [usage.input_tokens_details.cached_tokens, usage.output_tokens_details.reasoning_tokens],
+    [0, 0],
+  );
 });
 
 flow('responses_object_is_whole', async (f) => {
   const response = await (await f.respond('shape').asResponse()).json();
-  for (const field of ALWAYS.split(' ')) assert(response[field] != null, `${field} is ${response[field]}`);
-  for (const field of MAY_BE_NULL.split(' ')) assert(field in response, `${field} is missing`);
+  for (const field of ALWAYS.trim().split(/\s+/))
+    assert(response[field] != null, `${field} is ${response[field]}`);
+  for (const field of MAY_BE_NULL.trim().split(/\s+/))
+    assert(field in response, `${field} is missing`);
   same([response.store, response.background, response.metadata], [true, false, {}]);
 });
 
@@ -125,15 +115,24 @@ flow('responses_input_items', async (f) => {
   const texts = [0, 1, 2, 3, 4].map((number) => `item ${number} ${f.mark}`);
   const { id } = await f.client.responses.create({ model: MODEL, input: texts.map(userItem) });
   const newestFirst = await all(f.client.responses.inputItems.list(id));
-  same(newestFirst.map((item) => item.content[0].text), texts.toReversed());
+  same(
+    newestFirst.map((item) => item.content[0].text),
+    texts.toReversed(),
+  );
   assert.equal(new Set(newestFirst.map((item) => item.id)).size, 5);
   const paged = await all(f.client.responses.inputItems.list(id, { limit: 2, order: 'asc' }));
-  same(paged.map((item) => item.id), newestFirst.map((item) => item.id).reverse(), 'two a page');
+  same(
+    paged.map((item) => item.id),
+    newestFirst.map((item) => item.id).reverse(),
+    'two a page',
+  );
 });
 
 flow('responses_chain', async (f) => {
   const first = await f.respond('My name is Ada.').withResponse();
-  const second = await f.respond('And my boat is Wren.', { previous_response_id: first.data.id }).withResponse();
+  const second = await f
+    .respond('And my boat is Wren.', { previous_response_id: first.data.id })
+    .withResponse();
   const third = await f.respond('[[echo:messages]]', { previous_response_id: second.data.id });
   assert.equal(third.previous_response_id, second.data.id);
   same(history(third), [
@@ -145,12 +144,16 @@ flow('responses_chain', async (f) => {
   ]);
   const session = first.response.headers.get('holdfast-session');
   assert.equal(second.response.headers.get('holdfast-session'), session, 'a chain is one session');
-  same((await f.steps(session)).map((step) => step.kind), ['model', 'model', 'model']);
+  same(
+    (await f.steps(session)).map((step) => step.kind),
+    ['model', 'model', 'model'],
+  );
 });
 
 flow('responses_fork', async (f) => {
   const root = await f.respond('trunk').withResponse();
-  const from = (previous_response_id, text) => f.respond(text, { previous_response_id }).withResponse();
+  const from = (previous_response_id, text) =>
+    f.respond(text, { previous_response_id }).withResponse();
   const left = await from(root.data.id, 'left');
   const right = await from(root.data.id, '[[echo:messages]]');
   same(
@@ -179,7 +182,10 @@ flow('responses_instructions_are_not_inherited', async (f) => {
   assert.equal(first.instructions, 'Speak like a sailor.');
   const second = await f.respond('[[echo:messages]]', { previous_response_id: first.id });
   assert.equal(second.instructions, null);
-  same(history(second).map(([role]) => role), ['user', 'assistant', 'user']);
+  same(
+    history(second).map(([role]) => role),
+    ['user', 'assistant', 'user'],
+  );
 });
 
 flow('responses_manual_history', async (f) => {
@@ -187,7 +193,10 @@ flow('responses_manual_history', async (f) => {
   const first = await f.client.responses.create({ model: MODEL, input, store: false });
   input.push(...first.output, userItem(`[[echo:messages]] ${f.mark}`));
   const second = await f.client.responses.create({ model: MODEL, input, store: false });
-  same(history(second).map(([role]) => role), ['user', 'assistant', 'user']);
+  same(
+    history(second).map(([role]) => role),
+    ['user', 'assistant', 'user'],
+  );
 });
 
 flow('responses_item_reference', async (f) => {
@@ -209,7 +218,10 @@ flow('responses_sampling_reaches_the_provider', async (f) => {
   const body = { temperature: 0.25, top_p: 0.5, max_output_tokens: 77 };
   const response = await f.respond('sampled', body);
   const sent = JSON.parse(f.sent()[0].body);
-  same([sent.temperature, sent.top_p, sent.max_completion_tokens ?? sent.max_tokens], [0.25, 0.5, 77]);
+  same(
+    [sent.temperature, sent.top_p, sent.max_completion_tokens ?? sent.max_tokens],
+    [0.25, 0.5, 77],
+  );
   same([response.temperature, response.top_p, response.max_output_tokens], [0.25, 0.5, 77]);
 });
 
@@ -236,7 +248,10 @@ flow('responses_store_false', async (f) => {
   same([response.status, response.store], ['completed', false]);
   assert.equal(response.output_text, `You said: forget me ${f.mark}`);
   await raises(NotFoundError, f.client.responses.retrieve(response.id));
-  const error = await raises(BadRequestError, f.respond('x', { previous_response_id: response.id }));
+  const error = await raises(
+    BadRequestError,
+    f.respond('x', { previous_response_id: response.id }),
+  );
   assert.equal(error.code, 'previous_response_not_found');
 });
 
@@ -257,7 +272,9 @@ flow('responses_stream_wire', async (f) => {
 flow('responses_stream_raw', async (f) => {
   const events = await all(await f.respond('typed events', { stream: true }));
   const final = checkEvents(events);
-  const text = events.filter((event) => event.type === 'response.output_text.delta').map((event) => event.delta);
+  const text = events
+    .filter((event) => event.type === 'response.output_text.delta')
+    .map((event) => event.delta);
   assert.equal(text.join(''), `You said: typed events ${f.mark}`);
   assert.equal(final.output[0].content[0].text, text.join(''));
   assert.equal(final.usage.total_tokens, 8);
@@ -285,7 +302,11 @@ flow('responses_stream_tee', async (f) => {
 });
 
 flow('responses_parse_zod', async (f) => {
-  const body = { model: MODEL, input: `berth 21 ${f.mark}`, text: { format: zodTextFormat(Berth, 'berth') } };
+  const body = {
+    model: MODEL,
+    input: `berth 21 ${f.mark}`,
+    text: { format: zodTextFormat(Berth, 'berth') },
+  };
   const response = await f.client.responses.parse(body);
   same(response.output_parsed, { harbor: `berth 21 ${f.mark}`, number: 21, free: true });
   same([response.text.format.type, response.text.format.name], ['json_schema', 'berth']);
@@ -293,7 +314,11 @@ flow('responses_parse_zod', async (f) => {
 
 flow('responses_parse_zod_stream', async (f) => {
   const stream = f.streamed('berth 8', { text: { format: zodTextFormat(Berth, 'berth') } });
-  same((await stream.finalResponse()).output_parsed, { harbor: `berth 8 ${f.mark}`, number: 8, free: true });
+  same((await stream.finalResponse()).output_parsed, {
+    harbor: `berth 8 ${f.mark}`,
+    number: 8,
+    free: true,
+  });
 });
 
 flow('responses_json_object', async (f) => {
@@ -301,88 +326,10 @@ flow('responses_json_object', async (f) => {
   same(JSON.parse(response.output_text), { answer: `json ${f.mark}` });
 });
 
-flow('responses_function_call', async (f) => {
-  const find = zodResponsesFunction({ name: 'find_note', parameters: z.object({ query: z.string() }) });
-  const input = `[[tool:find_note {"query":"harbor"}]] ${f.mark}`;
-  const first = await f.client.responses.parse({ model: MODEL, input, tools: [find] });
-  const [call, ...more] = first.output;
-  same([call.type, call.name, call.status, more.length], ['function_call', 'find_note', 'completed', 0]);
-  same(call.parsed_arguments, { query: 'harbor' });
-  assert.match(call.id, /^fc_/);
-  assert.match(call.call_id, /^call_/);
-  const input2 = [outputOf(call, 'It opens at 6.')];
-  const second = await f.client.responses.create({ model: MODEL, input: input2, previous_response_id: first.id });
-  assert.equal(second.output_text, 'The tool said: It opens at 6.');
-});
-
-flow('responses_function_call_stream', async (f) => {
-  const events = await all(await f.respond('[[tool:add_note {"text":"a b c"}]]', { tools: [ADD_TOOL], stream: true }));
-  const final = checkEvents(events);
-  const kind = 'response.function_call_arguments.delta';
-  const pieces = events.filter((event) => event.type === kind).map((event) => event.delta);
-  assert(pieces.length > 1, 'the arguments came in one piece');
-  same(JSON.parse(pieces.join('')), { text: 'a b c' });
-  same([final.output[0].name, final.output[0].arguments], ['add_note', pieces.join('')]);
-});
-
-flow('responses_function_calls_parallel', async (f) => {
-  const text = '[[tool:add_note {"text":"one"}]] [[tool:find_note {"query":"two"}]]';
-  const stream = f.streamed(text, { tools: [ADD_TOOL, FIND_TOOL] });
-  const snapshots = [];
-  stream.on('response.function_call_arguments.delta', ({ snapshot }) => snapshots.push(snapshot));
-  const first = await stream.finalResponse();
-  same(first.output.map((item) => item.name), ['add_note', 'find_note']);
-  same(JSON.parse(snapshots.at(-1)), { query: 'two' });
-  const input = first.output.map((call) => outputOf(call, `result of ${call.name}`));
-  const second = await f.client.responses.create({ model: MODEL, input, previous_response_id: first.id });
-  assert.equal(second.output_text, 'The tool said: result of find_note');
-});
-
-flow('responses_function_call_without_state', async (f) => {
-  const input = [userItem(`[[tool:find_note {"query":"x"}]] ${f.mark}`)];
-  const body = { model: MODEL, input, tools: [FIND_TOOL], store: false };
-  const first = await f.client.responses.create(body);
-  input.push(...first.output, outputOf(first.output[0], 'found'));
-  const second = await f.client.responses.create(body);
-  assert.equal(second.output_text, 'The tool said: found');
-});
-
-flow('responses_tool_choice', async (f) => {
-  const tools = [ADD_TOOL, FIND_TOOL];
-  const named = await f.respond('look', { tools, tool_choice: { type: 'function', name: 'find_note' } });
-  assert.equal(named.output[0].name, 'find_note');
-  const none = await f.respond('[[tool:find_note {"query":"x"}]] talk', { tools, tool_choice: 'none' });
-  assert.equal(none.output[0].type, 'message');
-  const required = await f.respond('save', { tools, tool_choice: 'required', parallel_tool_calls: false });
-  same(required.output.map((item) => item.name), ['add_note']);
-});
-
-/** The SDK's own loop of functions over the Responses API, streamed or not. */
-async function runnerFlow(f, options) {
-  const asked = [];
-  const execute = ({ query }) => {
-    asked.push(query);
-    return `Nothing about ${query}.`;
-  };
-  const runner = new ResponsesToolRunner({ functions: [{ tool: FIND_TOOL, execute }] });
-  const rounds = '[[tool:find_note {"query":"harbor"}]][[next]][[tool:find_note {"query":"garden"}]]';
-  const input = [userItem(`${rounds} ${f.mark}`)];
-  const final = await runner.run(f.client, { model: MODEL, input }, options);
-  assert.equal(final.output[0].content[0].text, 'The tool said: Nothing about garden.');
-  same(asked, ['harbor', 'garden']);
-  same(f.sent().map((line) => line.finished), [true, true, true]);
-}
-
-flow('responses_tool_runner', (f) => runnerFlow(f, {}));
-
-flow('responses_tool_runner_stream', async (f) => {
-  const kinds = new Set();
-  await runnerFlow(f, { stream: true, onEvent: (event) => void kinds.add(event.type) });
-  assert(kinds.has('response.function_call_arguments.delta') && kinds.has('response.completed'), [...kinds].join(' '));
-});
-
 flow('responses_upstream_failure', async (f) => {
-  const asked = f.retrying().responses.create({ model: MODEL, input: `[[fault:status=500]] ${f.mark}` });
+  const asked = f
+    .retrying()
+    .responses.create({ model: MODEL, input: `[[fault:status=500]] ${f.mark}` });
   const error = await raises(APIError, asked);
   assert(error.status >= 500 && error.code && error.error.message, JSON.stringify(error.error));
   assert.equal(error.headers.get('x-should-retry'), 'false');
@@ -410,20 +357,28 @@ flow('responses_upstream_failure_helper', async (f) => {
 
 flow('responses_unsupported_fields', async (f) => {
   const mcp = { type: 'mcp', server_label: 'notes' };
+  const ask = { type: 'function', name: 'ask', parameters: { type: 'object', properties: {} } };
   const cases = [
     [{ tools: [{ ...mcp, require_approval: 'always' }] }, 'require_approval'],
-    [{ tools: [{ ...mcp, require_approval: { always: { tool_names: ['add_note'] } } }] }, 'require_approval'],
+    [
+      { tools: [{ ...mcp, require_approval: { always: { tool_names: ['add_note'] } } }] },
+      'require_approval',
+    ],
     [{ tools: [{ ...mcp, server_url: 'https://example.com/mcp' }] }, 'server_url'],
     [{ tools: [mcp], store: false }, 'store'],
     [{ background: true, store: false }, 'background'],
     [{ tools: [{ type: 'file_search', vector_store_ids: ['vs_1'] }] }, 'tools[0].type'],
-    [{ tools: [FIND_TOOL, { type: 'code_interpreter', container: { type: 'auto' } }] }, 'tools[1].type'],
+    [{ tools: [ask, { type: 'code_interpreter', container: { type: 'auto' } }] }, 'tools[1].type'],
     [{ tools: [{ type: 'function' }] }, 'tools[0].name'],
     [{ conversation: 'conv_1' }, 'conversation'],
     [{ prompt: { id: 'pmpt_1' } }, 'prompt'],
-    [{ context_management: [{ type: 'compaction', compact_threshold: 1000 }] }, 'context_management'],
+    [
+      { context_management: [{ type: 'compaction', compact_threshold: 1000 }] },
+      'context_management',
+    ],
   ];
-  for (const [body, field] of cases) refusedByName(await raises(BadRequestError, f.respond('refused', body)), field);
+  for (const [body, field] of cases)
+    refusedByName(await raises(BadRequestError, f.respond('refused', body)), field);
   same(f.sent(), []);
 });
 
@@ -461,14 +416,19 @@ flow('responses_retried_post_attaches', async (f) => {
   const input = `[[fault:stall=8,times=1]] patience ${f.mark}`;
   const response = await client.responses.create({ model: MODEL, input });
   assert.equal(response.output_text, `You said: patience ${f.mark}`);
-  assert.equal(f.sent().filter((line) => line.finished).length, 1, 'finished answers at the provider');
+  assert.equal(
+    f.sent().filter((line) => line.finished).length,
+    1,
+    'finished answers at the provider',
+  );
   assert.equal(new Set(f.sent().map((line) => line.call_id)).size, 1, 'the step is the same');
 });
 
 flow('responses_broken_connection_attaches', async (f) => {
   let posts = 0;
   let hangUp;
-  // The first connection breaks after the request was taken, before any answer: the SDK sends it again.
+  // The first connection breaks after the request was taken, before any answer: the SDK sends it
+  // again.
   const breaking = async (url, init) => {
     posts += 1;
     if (posts > 1) return fetch(url, init);
@@ -483,7 +443,11 @@ flow('responses_broken_connection_attaches', async (f) => {
   const response = await client.responses.create({ model: MODEL, input });
   assert.equal(response.output_text, `You said: kept ${f.mark}`);
   assert.equal(posts, 2);
-  assert.equal(f.sent().filter((line) => line.finished).length, 1, 'finished answers at the provider');
+  assert.equal(
+    f.sent().filter((line) => line.finished).length,
+    1,
+    'finished answers at the provider',
+  );
 });
 
 flow('responses_abort_stream_by_break', async (f) => {
@@ -504,4 +468,3 @@ flow('responses_abort_helper', async (f) => {
   const [line] = await eventually('the provider sees the cut', () => some(f.sent()));
   assert.equal(line.finished, false);
 });
-

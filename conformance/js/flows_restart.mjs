@@ -1,8 +1,10 @@
 /**
- * What a client sees of `kill -9`: one server of its own is killed while it answers four of them, and starts again.
+ * What a client sees of `kill -9`: one server of its own is killed while it answers four of them,
+ * and starts again.
  *
- * A model call that the kill cut is asked again; what it had said before is closed as incomplete and stays in the
- * event log only; a finished tool call is not repeated; and a client that sends its POST again gets its own turn.
+ * A model call that the kill cut is asked again; what it had said before is closed as incomplete
+ * and stays in the event log only; a finished tool call is not repeated; and a client that sends
+ * its POST again gets its own turn.
  */
 import assert from 'node:assert/strict';
 import { checkEvents } from './events.mjs';
@@ -18,7 +20,10 @@ const SEEN = 4;
 const POST_WORDS = 60;
 const TURNS = 4;
 
-/** Reads a stream until it breaks: its events, when there are enough of them, and the error that it ended in. */
+/**
+ * Reads a stream until it breaks: its events, when there are enough of them, and the error that it
+ * ended in.
+ */
 function read(stream) {
   const events = [];
   const enough = Promise.withResolvers();
@@ -26,7 +31,8 @@ function read(stream) {
     try {
       for await (const event of stream) {
         events.push(event);
-        if (events.filter(({ type }) => type === 'response.output_text.delta').length >= SEEN) enough.resolve();
+        if (events.filter(({ type }) => type === 'response.output_text.delta').length >= SEEN)
+          enough.resolve();
       }
     } catch (error) {
       return error;
@@ -38,7 +44,10 @@ function read(stream) {
   return { events, broken, enough: enough.promise };
 }
 
-/** A POST in the foreground; its client, with the SDK's own retries, finds the server at its new address. */
+/**
+ * A POST in the foreground; its client, with the SDK's own retries, finds the server at its new
+ * address.
+ */
 function postAcrossTheKill(f, newUrl) {
   let posts = 0;
   const following = async (url, init) => {
@@ -64,7 +73,10 @@ async function incident() {
   const add = `[[tool:add_note {"text":"${before('tool').mark}"}]][[next]]`;
   turns.tool = read(await before('tool').respond(add + SLOWLY, { ...body, tools: [NOTES] }));
   await Promise.all([turns.raw.enough, turns.helper.enough, turns.tool.enough]);
-  await eventually('the POST is taken', async () => (await before('post').api('GET', 'sessions')).data.length >= TURNS);
+  await eventually(
+    'the POST is taken',
+    async () => (await before('post').api('GET', 'sessions')).data.length >= TURNS,
+  );
   await server.kill();
   const env = await server.start();
   newUrl.resolve(env.HOLDFAST_URL);
@@ -82,7 +94,10 @@ function restartFlow(name, run) {
   });
 }
 
-/** The provider's lines of a turn whose last model call was cut and asked again: same Call, another attempt. */
+/**
+ * The provider's lines of a turn whose last model call was cut and asked again: same Call, another
+ * attempt.
+ */
 function askedAgain(lines) {
   const [cut, whole] = lines.slice(-2);
   same([cut?.finished, whole?.finished], [false, true], 'the cut attempt and the whole one');
@@ -111,16 +126,25 @@ restartFlow('helper', async (f, { events: head, broken }) => {
   const final = await stream.finalResponse();
   same([final.status, final.output_text], ['completed', words(WORDS)]);
   checkEvents(plain([...head, ...tail]));
-  const closed = tail.filter(({ type, item }) => type === 'response.output_item.done' && item.status === 'incomplete');
+  const closed = tail.filter(
+    ({ type, item }) => type === 'response.output_item.done' && item.status === 'incomplete',
+  );
   assert.equal(closed.length, 1, 'what the cut call had said is closed as incomplete');
 });
 
 restartFlow('tool', async (f, { events: head }) => {
   const done = await f.finished(head[0].response.id);
-  same(done.output.map((item) => item.type), ['mcp_list_tools', 'mcp_call', 'message']);
+  same(
+    done.output.map((item) => item.type),
+    ['mcp_list_tools', 'mcp_call', 'message'],
+  );
   assert.equal(done.output_text, words(WORDS));
   assert.equal(f.effects().length, 1, 'the finished tool call is not repeated');
-  same(f.sent().map((line) => line.finished), [true, false, true], 'nor is the finished model call');
+  same(
+    f.sent().map((line) => line.finished),
+    [true, false, true],
+    'nor is the finished model call',
+  );
   askedAgain(f.sent());
 });
 

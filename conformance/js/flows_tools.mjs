@@ -50,8 +50,15 @@ flow('mcp_stream', async (f) => {
     'response.mcp_call.completed',
     'response.output_text.done',
   ];
-  same(order.filter((type) => !seen.includes(type)), [], 'missing events');
-  assert(seen.indexOf('response.mcp_list_tools.completed') < seen.indexOf('response.mcp_call.in_progress'));
+  same(
+    order.filter((type) => !seen.includes(type)),
+    [],
+    'missing events',
+  );
+  assert(
+    seen.indexOf('response.mcp_list_tools.completed') <
+      seen.indexOf('response.mcp_call.in_progress'),
+  );
 });
 
 flow('mcp_stream_helper', async (f) => {
@@ -60,7 +67,10 @@ flow('mcp_stream_helper', async (f) => {
   stream.on('response.mcp_call.completed', (event) => calls.push(event.item_id));
   const final = await stream.finalResponse();
   assert.equal(final.output_text, `The tool said: ${HARBOR}`);
-  same(items(final, 'mcp_call').map((item) => item.id), calls);
+  same(
+    items(final, 'mcp_call').map((item) => item.id),
+    calls,
+  );
 });
 
 flow('mcp_write_has_one_effect', async (f) => {
@@ -79,9 +89,15 @@ flow('mcp_five_calls', async (f) => {
   const rounds = [FIND_HARBOR, add(`a ${f.mark}`), garden, add(`b ${f.mark}`)].join('[[next]]');
   const stream = f.streamed(rounds, { tools: [NOTES] });
   const response = await stream.finalResponse();
-  same(items(response, 'mcp_call').map((item) => item.name), ['find_note', 'add_note', 'find_note', 'add_note']);
+  same(
+    items(response, 'mcp_call').map((item) => item.name),
+    ['find_note', 'add_note', 'find_note', 'add_note'],
+  );
   assert.equal(f.sent().length, 5, 'model calls');
-  same(f.effects().map((effect) => effect.arguments.text), [`a ${f.mark}`, `b ${f.mark}`]);
+  same(
+    f.effects().map((effect) => effect.arguments.text),
+    [`a ${f.mark}`, `b ${f.mark}`],
+  );
 });
 
 flow('mcp_tool_error', async (f) => {
@@ -98,36 +114,64 @@ flow('mcp_allowed_tools', async (f) => {
   const offered = JSON.parse(f.sent()[0].body).tools.map((tool) => tool.function.name);
   same([offered.length, offered[0].endsWith('find_note')], [1, true], 'what the model was offered');
   same(f.effects(), []);
-  same(items(response, 'mcp_list_tools')[0].tools.map((tool) => tool.name), ['find_note']);
+  same(
+    items(response, 'mcp_list_tools')[0].tools.map((tool) => tool.name),
+    ['find_note'],
+  );
 });
 
 flow('mcp_with_function_tool', async (f) => {
-  const parameters = { type: 'object', properties: { question: { type: 'string' } }, required: ['question'] };
+  const parameters = {
+    type: 'object',
+    properties: { question: { type: 'string' } },
+    required: ['question'],
+  };
   const tools = [NOTES, { type: 'function', name: 'ask_captain', parameters }];
-  const first = await f.respond(`${FIND_HARBOR}[[next]][[tool:ask_captain {"question":"go?"}]]`, { tools });
+  const first = await f.respond(`${FIND_HARBOR}[[next]][[tool:ask_captain {"question":"go?"}]]`, {
+    tools,
+  });
   same(kinds(first), ['mcp_list_tools', 'mcp_call', 'function_call']);
-  const input = [{ type: 'function_call_output', call_id: first.output[2].call_id, output: 'Aye.' }];
-  const second = await f.client.responses.create({ model: MODEL, input, previous_response_id: first.id, tools });
+  const input = [
+    { type: 'function_call_output', call_id: first.output[2].call_id, output: 'Aye.' },
+  ];
+  const second = await f.client.responses.create({
+    model: MODEL,
+    input,
+    previous_response_id: first.id,
+    tools,
+  });
   assert.equal(second.output_text, 'The tool said: Aye.');
 });
 
 flow('mcp_next_turn_knows', async (f) => {
   const first = await f.respond(FIND_HARBOR, { tools: [NOTES] });
-  const second = await f.respond('[[echo:messages]]', { previous_response_id: first.id, tools: [NOTES] });
+  const second = await f.respond('[[echo:messages]]', {
+    previous_response_id: first.id,
+    tools: [NOTES],
+  });
   const seen = JSON.parse(second.output_text);
-  assert(seen.some(([role, text]) => role === 'tool' && text === HARBOR), second.output_text);
+  assert(
+    seen.some(([role, text]) => role === 'tool' && text === HARBOR),
+    second.output_text,
+  );
 });
 
 flow('mcp_denied_to_other_keys', async (f) => {
   const { responses } = f.with({ key: 'stranger' });
-  const error = await raises(APIError, responses.create({ model: MODEL, input: add(f.mark), tools: [NOTES] }));
+  const error = await raises(
+    APIError,
+    responses.create({ model: MODEL, input: add(f.mark), tools: [NOTES] }),
+  );
   assert([400, 403].includes(error.status), `status ${error.status}`);
   assert(!JSON.stringify(error.error).includes('add_note'), 'it tells what the tools are');
   same([f.effects(), f.sent()], [[], []]);
 });
 
 flow('mcp_unknown_server', async (f) => {
-  const error = await raises(APIError, f.respond('x', { tools: [{ type: 'mcp', server_label: 'nobody' }] }));
+  const error = await raises(
+    APIError,
+    f.respond('x', { tools: [{ type: 'mcp', server_label: 'nobody' }] }),
+  );
   assert([400, 403].includes(error.status), `status ${error.status}`);
   assert(error.message.includes('nobody'), error.message);
   same(f.sent(), []);
@@ -157,7 +201,10 @@ flow('mcp_turn_is_taken_once', async (f) => {
   assert.equal(f.effects().length, 1, 'effects of two equal POSTs');
 });
 
-/** A background turn whose writing tool had its effect and never answered: [id, session, the open item]. */
+/**
+ * A background turn whose writing tool had its effect and never answered: [id, session, the open
+ * item].
+ */
 async function doubtful(f) {
   const body = { tools: [SLOW], background: true };
   const { data, response } = await f.respond(add(f.mark), body).withResponse();
@@ -178,7 +225,10 @@ flow('doubt_is_shown', async (f) => {
   const { step } = item.holdfast;
   same([item.name, item.status], ['add_note', 'in_progress']);
   assert.equal(f.effects('HOLDFAST_SLOW_EFFECTS')[0].idempotency_key, step);
-  assert(JSON.stringify(await f.api('GET', 'sessions?state=in_doubt')).includes(session), 'it is not listed');
+  assert(
+    JSON.stringify(await f.api('GET', 'sessions?state=in_doubt')).includes(session),
+    'it is not listed',
+  );
   const error = await raises(BadRequestError, f.respond('meanwhile', { previous_response_id: id }));
   assert.equal(error.code, 'session_in_doubt');
   assert(error.message.includes(step), error.message);
@@ -208,12 +258,17 @@ flow('doubt_resolved_by_retry', async (f) => {
 });
 
 flow('doubt_of_a_json_post', async (f) => {
-  const asked = f.retrying().responses.create({ model: MODEL, input: `${add(f.mark)} ${f.mark}`, tools: [SLOW] });
+  const asked = f
+    .retrying()
+    .responses.create({ model: MODEL, input: `${add(f.mark)} ${f.mark}`, tools: [SLOW] });
   const error = await raises(BadRequestError, asked);
   same([error.code, error.headers.get('x-should-retry')], ['session_in_doubt', 'false']);
   const [step] = error.message.match(STEP);
   const [id] = error.message.match(/resp_[0-9a-z]+/);
-  same(f.effects('HOLDFAST_SLOW_EFFECTS').map((effect) => effect.idempotency_key), [step]);
+  same(
+    f.effects('HOLDFAST_SLOW_EFFECTS').map((effect) => effect.idempotency_key),
+    [step],
+  );
   assert.equal((await f.client.responses.retrieve(id)).status, 'in_progress');
   const session = error.headers.get('holdfast-session');
   assert.match(session ?? '', /^sess_/, 'the error does not say which session waits');

@@ -5,7 +5,7 @@ import { costOf, jsonLines, MODEL, nanodollars } from './flows.mjs';
 /** All rows of the ledger by attempt. */
 async function rows(f) {
   const found = new Map();
-  for (let query = ''; ; ) {
+  for (let query = ''; ;) {
     const page = await f.api('GET', `calls?limit=1000${query}`);
     for (const row of page.data) {
       assert(!found.has(row.attempt), `two rows of one attempt: ${JSON.stringify(row)}`);
@@ -16,7 +16,10 @@ async function rows(f) {
   }
 }
 
-/** Every attempt that the provider saw is one row, and every one that it finished has its usage at its exact cost. */
+/**
+ * Every attempt that the provider saw is one row, and every one that it finished has its usage at
+ * its exact cost.
+ */
 export async function ledgerAgreesWithProvider(f) {
   const ledger = await rows(f);
   for (const line of jsonLines(f.env.HOLDFAST_PROVIDER_LOG)) {

@@ -1,4 +1,6 @@
-/** A server of one's own that can be killed and started again: the other end of `restartable.py`. */
+/**
+ * A server of one's own that can be killed and started again: the other end of `restartable.py`.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -8,7 +10,10 @@ const OPEN = new Set();
 
 /** Where a server is, as the environment that a `Flow` reads. */
 function environment({ url, admin_key, provider_log, effects, keys }) {
-  const secrets = Object.entries(keys).map(([name, key]) => [`HOLDFAST_KEY_${name.toUpperCase()}`, key]);
+  const secrets = Object.entries(keys).map(([name, key]) => [
+    `HOLDFAST_KEY_${name.toUpperCase()}`,
+    key,
+  ]);
   return {
     HOLDFAST_URL: url,
     HOLDFAST_ADMIN_KEY: admin_key,
@@ -18,7 +23,10 @@ function environment({ url, admin_key, provider_log, effects, keys }) {
   };
 }
 
-/** Starts one: `env` says where it is, `kill()` is SIGKILL, `start()` starts it anew and gives its new `env`. */
+/**
+ * Starts one: `env` says where it is, `kill()` is SIGKILL, `start()` starts it anew and gives its
+ * new `env`.
+ */
 export async function restartable() {
   const script = fileURLToPath(new URL('restartable.py', import.meta.url));
   const child = spawn('python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });

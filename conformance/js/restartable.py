@@ -1,8 +1,9 @@
-"""A server that a flow kills and starts again on the same data: for flows in a language other than Python.
+"""A server that a flow kills and starts again on the same data: for flows in any language.
 
-It speaks lines of JSON with the flow that started it: on its standard output where the server is, once it serves
-(`{"url": …, "provider_log": …, "effects": …, "keys": {…}}`); on its input `kill` (SIGKILL, answered by `{}`) and
-`start` (answered as at first, on another port). At the end of its input it stops everything. Standard library only.
+It speaks lines of JSON with the flow that started it. Its standard output says where the server
+is, once it serves (`{"url": …, "provider_log": …, "effects": …, "keys": {…}}`); its input takes
+`kill` (SIGKILL, answered by `{}`) and `start` (answered as at first; the port is another one). At
+the end of its input it stops everything. Standard library only.
 """
 
 import json
@@ -23,7 +24,8 @@ def main():
     with World() as world:
         provider, server = standard.start(world)
         config = server.config.read_text()
-        env = {f"{name.upper()}_KEY": key for name, key in standard.KEYS.items()} | {"MOCK_KEY": provider.key}
+        env = {f"{name.upper()}_KEY": key for name, key in standard.KEYS.items()}
+        env["MOCK_KEY"] = provider.key
         where = {
             "provider_log": str(provider.log_path),
             "effects": str(standard.effects_paths(world.folder)["notes"]),

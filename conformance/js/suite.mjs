@@ -3,7 +3,8 @@
  *
  *     node suite.mjs [NAME …]     only the flows whose name contains one of the NAMEs
  *
- * `run` starts it inside `../standard.py`, which starts the server and says in the environment where all is.
+ * `run` starts it inside `../standard.py`, which starts the server and says in the environment
+ * where all is.
  */
 import { Flow, FLOWS } from './flows.mjs';
 import { ledgerAgreesWithProvider } from './ledger.mjs';
@@ -12,6 +13,7 @@ import { closeAll } from './restartable.mjs';
 import './flows_chat.mjs';
 import './flows_errors.mjs';
 import './flows_responses.mjs';
+import './flows_functions.mjs';
 import './flows_background.mjs';
 import './flows_tools.mjs';
 import './flows_local.mjs';
@@ -24,7 +26,9 @@ const FLOW_MS = 40_000;
 /** The flow's own line, and what was wrong, in one line. */
 function where(error) {
   const frame = /(flows_\w+\.mjs:\d+)/.exec(error.stack ?? '')?.[1] ?? '?';
-  const text = String(error.message || '(no text)').replaceAll(/\s+/g, ' ').slice(0, 700);
+  const text = String(error.message || '(no text)')
+    .replaceAll(/\s+/g, ' ')
+    .slice(0, 700);
   return `${error.constructor?.name}: ${text}  [${frame}]`;
 }
 
@@ -56,7 +60,9 @@ async function judged({ name, run }) {
 }
 
 async function main(names) {
-  const chosen = FLOWS.filter(({ name }) => !names.length || names.some((part) => name.includes(part)));
+  const chosen = FLOWS.filter(
+    ({ name }) => !names.length || names.some((part) => name.includes(part)),
+  );
   const waiting = [...chosen];
   const began = performance.now();
   let passed = 0;
@@ -67,7 +73,8 @@ async function main(names) {
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
   await closeAll();
-  if (await judged({ name: 'ledger_agrees_with_provider', run: ledgerAgreesWithProvider })) passed += 1;
+  if (await judged({ name: 'ledger_agrees_with_provider', run: ledgerAgreesWithProvider }))
+    passed += 1;
   console.log(`${((performance.now() - began) / 1000).toFixed(1)} s`);
   const failed = chosen.length + 1 - passed;
   console.log(`${passed} passed, ${failed} failed`);
