@@ -129,9 +129,7 @@ impl Constraint {
     /// Binds a generation.
     pub(crate) fn new(bound: Bound) -> Self {
         let active = match &bound {
-            Bound::Whole { all, .. } => {
-                Some(Active::new(all.clone(), true))
-            }
+            Bound::Whole { all, .. } => Some(Active::new(all.clone(), true)),
             Bound::Free { .. } | Bound::Calls { .. } => None,
         };
         Self { bound, active, calls_closed: 0 }

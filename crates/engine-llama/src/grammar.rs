@@ -7,8 +7,6 @@
 
 mod schema;
 
-
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -153,7 +151,8 @@ impl Grammars {
         }
         let normal = schema::normalise(schema);
         let Err(reason) = self.try_json(&normal) else { return Ok(normal) };
-        let (inner, reason) = schema::find_fault(&normal, reason, &|part| self.try_json(part).err());
+        let (inner, reason) =
+            schema::find_fault(&normal, reason, &|part| self.try_json(part).err());
         let message = format!("this JSON schema can't be held: {reason}");
         let param = format!("{path}{inner}");
         Err(EngineFailure::new(FailureCode::UnsupportedSchema, message).param(param))
@@ -164,11 +163,12 @@ impl Grammars {
     }
 
     fn json(&self, schema: &Value) -> Result<Matcher, EngineFailure> {
-        self.try_json(schema).map_err(unsupported)
+        self.try_json(schema).map_err(|reason| unsupported(&reason))
     }
 
     fn lark(&self, grammar: &str) -> Result<Matcher, EngineFailure> {
-        self.compile(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(unsupported)
+        self.compile(TopLevelGrammar::from_lark(grammar.to_owned()))
+            .map_err(|reason| unsupported(&reason))
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
@@ -176,7 +176,8 @@ impl Grammars {
         let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.factory.create_parser(grammar).map_err(|error| format!("{error:#}"))
         }));
-        let parser = compiled.unwrap_or_else(|_panic| Err("the grammar compiler failed".to_owned()))?;
+        let parser =
+            compiled.unwrap_or_else(|_panic| Err("the grammar compiler failed".to_owned()))?;
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(error) => Err(error),
@@ -185,7 +186,7 @@ impl Grammars {
     }
 }
 
-fn unsupported(reason: String) -> EngineFailure {
+fn unsupported(reason: &str) -> EngineFailure {
     let message = format!("the tools' and the answer's schemas can't be held together: {reason}");
     EngineFailure::new(FailureCode::UnsupportedSchema, message)
 }

@@ -8,9 +8,9 @@
 //! It must not know tokens' meaning, sequences or requests. All of it blocks: it runs on a thread of its own.
 #![expect(clippy::disallowed_methods, reason = "blocking files are this thread's whole work")]
 
-mod thread;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -6,7 +6,10 @@
 //! the engine is a process of its own.
 //!
 //! It must not know sessions, requests or files other than the model's.
-#![expect(unsafe_code, reason = "this is the layer over the C API; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "this is the layer over the C API; each block says why it is sound"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;

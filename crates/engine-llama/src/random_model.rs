@@ -72,7 +72,10 @@ const OUTPUT_SCALE: f64 = 0.05;
 pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
     let Options { width, feed_forward, heads, kv_heads, .. } = *options;
     ensure!(heads > 0 && kv_heads > 0 && heads % kv_heads == 0, "heads are a multiple of kv-heads");
-    ensure!(width % heads == 0 && (width / heads) % 2 == 0, "the width is heads times an even number");
+    ensure!(
+        width % heads == 0 && (width / heads) % 2 == 0,
+        "the width is heads times an even number"
+    );
     ensure!(width % 32 == 0 && feed_forward % 32 == 0, "widths are multiples of 32");
     let vocabulary = Vocabulary::new(options.vocab)?;
     let mut gguf = Gguf::default();
@@ -90,7 +93,9 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
     gguf.write(&options.out, |name, kind, row, bytes| {
         let scale = if name == "output.weight" { OUTPUT_SCALE } else { LAYER_SCALE };
         match kind {
-            Kind::F32 => bytes.chunks_exact_mut(4).for_each(|one| one.copy_from_slice(&1f32.to_le_bytes())),
+            Kind::F32 => {
+                bytes.chunks_exact_mut(4).for_each(|one| one.copy_from_slice(&1f32.to_le_bytes()))
+            }
             Kind::Q4_0 | Kind::Q8_0 => {
                 fill(name, row, bytes, &mut random);
                 kind.set_scales(bytes, scale);
@@ -169,7 +174,7 @@ impl Vocabulary {
             tokens.push(name.to_owned());
             kinds.push(kind);
         }
-        ensure!(size >= tokens.len() + 1, "a vocabulary has more than {} tokens", tokens.len());
+        ensure!(size > tokens.len(), "a vocabulary has more than {} tokens", tokens.len());
         let mut merges = vec!["Ġ w".to_owned()];
         tokens.push("Ġw".to_owned());
         // All numbers of so many digits, or none: a number's tokens must not depend on its value.
@@ -195,7 +200,10 @@ impl Vocabulary {
 
     /// Tokens of one letter, and the space: what the model says.
     fn letters(&self) -> Vec<u64> {
-        (0u8..=127).filter(|byte| byte.is_ascii_lowercase() || *byte == b' ').map(u64::from).collect()
+        (0u8..=127)
+            .filter(|byte| byte.is_ascii_lowercase() || *byte == b' ')
+            .map(u64::from)
+            .collect()
     }
 }
 

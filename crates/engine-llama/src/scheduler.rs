@@ -208,7 +208,8 @@ impl Scheduler {
         let waiting = self.waiting.iter().map(|job| (job.id, job.deadline));
         let runs = self.runs.iter().map(|run| (run.job.id, run.job.deadline));
         let draining = self.draining.iter().map(|draining| (draining.id, draining.deadline));
-        let overdue = |(_, deadline): &(u64, Option<Duration>)| deadline.is_some_and(|at| at <= now);
+        let overdue =
+            |(_, deadline): &(u64, Option<Duration>)| deadline.is_some_and(|at| at <= now);
         let overdue: Vec<_> = waiting.chain(runs).chain(draining).filter(overdue).collect();
         for (id, _) in overdue {
             let message = "the deadline passed before the answer was whole";
@@ -284,7 +285,8 @@ impl Scheduler {
     /// A state was looked for on disk: the generation that waits for it goes on, with it or without.
     fn restored(&mut self, ticket: u64, found: Found) {
         self.stats.discarded_states += u64::from(found == Found::Discarded);
-        let is_it = |run: &Run| matches!(run.phase, Phase::Restoring { ticket: it } if it == ticket);
+        let is_it =
+            |run: &Run| matches!(run.phase, Phase::Restoring { ticket: it } if it == ticket);
         let Some(at) = self.runs.iter().position(is_it) else { return };
         if let Found::State(state) = found {
             let slot = self.runs[at].slot;

@@ -152,10 +152,8 @@ fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
 }
 
 /// `tojson` of Transformers: `json.dumps(x, ensure_ascii=False, indent=indent)`.
-fn to_json(
-    value: &Value,
-    options: Kwargs,
-) -> Result<Value, minijinja::Error> {
+#[expect(clippy::needless_pass_by_value, reason = "the signature that filters have")]
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let value = serde_json::to_value(value)
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     let indent: Option<usize> = options.get("indent")?;

@@ -11,5 +11,5 @@ pub mod session_file;
 pub mod supervisor;
 
 pub use execute::LocalModels;
-pub use supervisor::{Engine, Engines, Options};
 pub use model_file::{ModelFile, inspect};
+pub use supervisor::{Engine, Engines, Options};

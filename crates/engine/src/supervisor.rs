@@ -25,10 +25,10 @@ use types::clock::{Monotonic, SharedClock};
 use types::launch::Launch;
 
 use crate::model_file::ModelFile;
-use crate::session_file;
 use crate::protocol::{EngineFailure, FailureCode, Generate, LoadedModel, Stats};
-pub use connection::{Event, Generation};
+use crate::session_file;
 use connection::Connection;
+pub use connection::{Event, Generation};
 
 /// How engines are run.
 #[derive(Clone, Debug)]
@@ -96,7 +96,9 @@ pub enum Error {
         reason: Arc<str>,
     },
     /// The child speaks another protocol: the two programs are not of one build.
-    #[error("holdfast-engine speaks protocol {theirs}, this holdfast speaks {ours}: build both again")]
+    #[error(
+        "holdfast-engine speaks protocol {theirs}, this holdfast speaks {ours}: build both again"
+    )]
     Protocol {
         /// The child's number.
         theirs: u32,

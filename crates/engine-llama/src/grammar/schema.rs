@@ -17,7 +17,12 @@ const DEPTH_MAX: usize = 100;
 
 /// Keywords whose value is a schema.
 const ONE: [&str; 7] = [
-    "items", "additionalProperties", "additionalItems", "contains", "not", "propertyNames",
+    "items",
+    "additionalProperties",
+    "additionalItems",
+    "contains",
+    "not",
+    "propertyNames",
     "unevaluatedProperties",
 ];
 /// Keywords whose value is a list of schemas.
@@ -27,7 +32,14 @@ const MAPS: [&str; 5] =
     ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 /// Keywords that say nothing about the value.
 const ANNOTATIONS: [&str; 9] = [
-    "title", "description", "default", "examples", "$comment", "$schema", "$id", "deprecated",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "$comment",
+    "$schema",
+    "$id",
+    "deprecated",
     "readOnly",
 ];
 
@@ -48,9 +60,11 @@ pub(super) fn as_object(schema: &Value, path: &str) -> Result<Value, EngineFailu
             None | Some(_) => Ok(schema.clone()),
         },
         Value::Bool(true) => Ok(json!({"type": "object"})),
-        Value::Null | Value::Bool(false) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(not_an_object(path))
-        }
+        Value::Null
+        | Value::Bool(false)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_) => Err(not_an_object(path)),
     }
 }
 
@@ -75,7 +89,8 @@ pub(super) fn normalise(schema: &Value) -> Value {
         definitions.insert(ANY.to_owned(), any_value());
     }
     // How the compiler is told; a client's own setting must not reach it.
-    let style = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+    let style =
+        json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     fields.insert("x-guidance".to_owned(), style);
     Value::Object(fields)
 }
@@ -102,7 +117,11 @@ fn normal(schema: &Value, depth: usize) -> Value {
         Value::Bool(true) => return any(),
         Value::Object(fields) if is_any(fields) => return any(),
         Value::Object(fields) => fields,
-        Value::Null | Value::Bool(false) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+        Value::Null
+        | Value::Bool(false)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_) => {
             return schema.clone();
         }
     };

@@ -53,7 +53,8 @@ impl Kind {
             Self::Q8_0 => 73.9,
         };
         let scale = half_bits(deviation / spread).to_le_bytes();
-        row.chunks_exact_mut(self.block_bytes()).for_each(|block| block[..2].copy_from_slice(&scale));
+        row.chunks_exact_mut(self.block_bytes())
+            .for_each(|block| block[..2].copy_from_slice(&scale));
     }
 }
 

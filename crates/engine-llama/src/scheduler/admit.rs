@@ -2,9 +2,9 @@
 
 use engine::protocol::{EngineFailure, FailureCode, FromEngine, ReusedFrom};
 
+use super::Scheduler;
 use super::run::{Phase, Run};
 use super::slots::{self, Place};
-use super::Scheduler;
 use crate::job::{Job, context_exceeded};
 use crate::kv_store::{Owner, Request, State};
 use crate::prompt;
@@ -90,9 +90,9 @@ impl Scheduler {
         spelled.append(&mut slot.tail);
         let plain = &run.job.tokens;
         let tokens = prompt::extend(self.vocab.as_ref(), &spelled, &run.job.prompt, plain);
-        let room = tokens.as_ref().map_or(0, |tokens| {
-            (self.context_tokens as usize).saturating_sub(tokens.len())
-        });
+        let room = tokens
+            .as_ref()
+            .map_or(0, |tokens| (self.context_tokens as usize).saturating_sub(tokens.len()));
         let Ok(tokens) = tokens else {
             return self.refuse(at, &too_long());
         };

@@ -146,9 +146,8 @@ impl Slots {
 
     /// Sessions whose state is held.
     pub(super) fn sessions(&self) -> usize {
-        let is_session = |slot: &&Slot| {
-            slot.owner.as_ref().is_some_and(|owner| owner.session.is_some())
-        };
+        let is_session =
+            |slot: &&Slot| slot.owner.as_ref().is_some_and(|owner| owner.session.is_some());
         self.slots.iter().filter(is_session).count()
     }
 }

@@ -12,11 +12,7 @@ fn template(source: Option<&str>) -> Template {
 }
 
 fn user(content: &str) -> ChatMessage {
-    ChatMessage {
-        role: "user".to_owned(),
-        content: content.to_owned(),
-        ..ChatMessage::default()
-    }
+    ChatMessage { role: "user".to_owned(), content: content.to_owned(), ..ChatMessage::default() }
 }
 
 fn render(source: &str, messages: &[ChatMessage]) -> String {
@@ -65,11 +61,8 @@ fn dates_are_pythons() {
 #[test]
 fn without_a_template_chatml_is_used_and_grows_by_appending() {
     let template = template(None);
-    let tool = Tool {
-        name: "f".to_owned(),
-        description: Some("does f".to_owned()),
-        parameters: None,
-    };
+    let tool =
+        Tool { name: "f".to_owned(), description: Some("does f".to_owned()), parameters: None };
     let first = template.render(&[user("hi")], std::slice::from_ref(&tool)).unwrap();
     let answer = ChatMessage { role: "assistant".to_owned(), ..user("hello") };
     let second = template.render(&[user("hi"), answer, user("again")], &[tool]).unwrap();

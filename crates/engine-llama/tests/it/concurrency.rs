@@ -7,12 +7,11 @@ use crate::engine_process::{World, greedy, seeded};
 #[test]
 fn eight_at_once_say_what_each_says_alone() {
     let world = World::new();
-    let prompts: Vec<_> = (0..8).map(|number| format!("story {number} ").repeat(5 + number)).collect();
+    let prompts: Vec<_> =
+        (0..8).map(|number| format!("story {number} ").repeat(5 + number)).collect();
     let request = |prompt: &String| Generate { max_tokens: Some(40), ..greedy(prompt) };
-    let alone: Vec<_> = prompts
-        .iter()
-        .map(|prompt| world.start(&[]).run(request(prompt)).text)
-        .collect();
+    let alone: Vec<_> =
+        prompts.iter().map(|prompt| world.start(&[]).run(request(prompt)).text).collect();
     let mut engine = world.start(&[]);
     assert_eq!(engine.hello.as_ref().unwrap().model.sequences, 8);
     let ids: Vec<_> = prompts.iter().map(|prompt| engine.begin(request(prompt))).collect();

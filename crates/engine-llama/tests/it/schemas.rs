@@ -50,7 +50,7 @@ fn schemas() -> Vec<Value> {
 }
 
 /// Runs all requests, as many at once as the engine takes.
-fn run_all(engine: &mut Engine, requests: Vec<Generate>) -> Vec<Answer> {
+fn run_all(engine: &mut Engine, requests: &[Generate]) -> Vec<Answer> {
     let mut answers = Vec::new();
     for batch in requests.chunks(32) {
         let ids: Vec<_> = batch.iter().map(|request| engine.begin(request.clone())).collect();
@@ -69,11 +69,21 @@ fn whatever_is_drawn_satisfies_the_schema() {
             // With few tokens what is open must be closed in time. Letters are tokens here, so the shortest form of
             // the schema of thirty fields needs more than 500, of all others less than 150.
             let wide = schema.pointer("/properties/field_0").is_some();
-            let max_tokens = Some(if wide { 700 } else if seed < 3 { 200 } else { 150 });
-            requests.push(Generate { schema: Some(schema.clone()), max_tokens, ..seeded("x", seed) });
+            let max_tokens = Some(if wide {
+                700
+            } else if seed < 3 {
+                200
+            } else {
+                150
+            });
+            requests.push(Generate {
+                schema: Some(schema.clone()),
+                max_tokens,
+                ..seeded("x", seed)
+            });
         }
     }
-    let answers = run_all(&mut engine, requests.clone());
+    let answers = run_all(&mut engine, &requests);
     for (request, answer) in requests.iter().zip(answers) {
         let schema = request.schema.as_ref().unwrap();
         assert!(answer.done.is_some(), "{schema}: {:?}", answer.failed);
@@ -91,7 +101,12 @@ fn tools() -> Vec<Tool> {
         parameters,
     };
     vec![
-        tool("get_weather", Some(json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["city", "days"]}))),
+        tool(
+            "get_weather",
+            Some(
+                json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["city", "days"]}),
+            ),
+        ),
         tool("get", None),
         tool("note.add-1", Some(json!({"type": "object", "properties": {}}))),
     ]
@@ -120,10 +135,15 @@ fn forced_tool_calls_always_parse_and_name_a_tool_of_the_request() {
         for seed in 0..8 {
             let parallel_tool_calls = seed % 2 == 0;
             let tool_choice = choice.clone();
-            requests.push(Generate { tools: tools(), tool_choice, parallel_tool_calls, ..seeded("x", seed) });
+            requests.push(Generate {
+                tools: tools(),
+                tool_choice,
+                parallel_tool_calls,
+                ..seeded("x", seed)
+            });
         }
     }
-    let answers = run_all(&mut engine, requests.clone());
+    let answers = run_all(&mut engine, &requests);
     for (request, answer) in requests.iter().zip(answers) {
         assert_eq!(answer.text, "", "{request:?}");
         assert!(!answer.calls.is_empty(), "{answer:?}");
@@ -143,7 +163,8 @@ fn arguments_stream_while_they_are_drawn() {
     let mut engine = world.start(&[]);
     let parameters = json!({"type": "object", "properties": {"text": {"type": "string", "minLength": 40}}, "required": ["text"]});
     let tool = Tool { name: "write".to_owned(), parameters: Some(parameters), ..Tool::default() };
-    let request = Generate { tools: vec![tool], tool_choice: ToolChoice::Required, ..seeded("x", 3) };
+    let request =
+        Generate { tools: vec![tool], tool_choice: ToolChoice::Required, ..seeded("x", 3) };
     let answer = engine.run(request);
     assert!(answer.deltas > 20, "{} deltas", answer.deltas);
 }
@@ -152,9 +173,11 @@ fn arguments_stream_while_they_are_drawn() {
 fn with_tools_and_a_schema_the_answer_is_one_or_the_other() {
     let world = World::new();
     let mut engine = world.start(&[]);
-    let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]});
-    let request = |seed| Generate { tools: tools(), schema: Some(schema.clone()), ..seeded("x", seed) };
-    let answers = run_all(&mut engine, (0..24).map(request).collect());
+    let schema =
+        json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]});
+    let request =
+        |seed| Generate { tools: tools(), schema: Some(schema.clone()), ..seeded("x", seed) };
+    let answers = run_all(&mut engine, &(0..24).map(request).collect::<Vec<_>>());
     for answer in &answers {
         if answer.calls.is_empty() {
             validate(&schema, &schema, &serde_json::from_str(&answer.text).unwrap()).unwrap();
@@ -172,6 +195,6 @@ fn where_no_tool_may_be_called_none_is() {
     let mut engine = world.start(&[]);
     let request =
         |seed| Generate { tools: tools(), tool_choice: ToolChoice::None, ..seeded("x", seed) };
-    let answers = run_all(&mut engine, (0..8).map(request).collect());
+    let answers = run_all(&mut engine, &(0..8).map(request).collect::<Vec<_>>());
     assert!(answers.iter().all(|answer| answer.calls.is_empty()));
 }

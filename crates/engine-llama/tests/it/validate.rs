@@ -30,11 +30,14 @@ pub(crate) fn validate(root: &Value, schema: &Value, value: &Value) -> Result<()
             "maxItems" => value.as_array().is_none_or(|items| items.len() <= size(rule)),
             "pattern" => value.as_str().is_none_or(three_letters_and_two_digits),
             "required" => value.as_object().is_none_or(|object| {
-                rule.as_array().unwrap().iter().all(|name| object.contains_key(name.as_str().unwrap()))
+                rule.as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|name| object.contains_key(name.as_str().unwrap()))
             }),
-            "items" => value.as_array().is_none_or(|items| {
-                items.iter().all(|item| validate(root, rule, item).is_ok())
-            }),
+            "items" => value
+                .as_array()
+                .is_none_or(|items| items.iter().all(|item| validate(root, rule, item).is_ok())),
             "properties" => value.as_object().is_none_or(|object| {
                 let of = |name: &String| rule.get(name);
                 object.iter().all(|(name, part)| {
@@ -42,7 +45,8 @@ pub(crate) fn validate(root: &Value, schema: &Value, value: &Value) -> Result<()
                 })
             }),
             "additionalProperties" => value.as_object().is_none_or(|object| {
-                let listed = |name: &String| fields.get("properties").and_then(|it| it.get(name)).is_some();
+                let listed =
+                    |name: &String| fields.get("properties").and_then(|it| it.get(name)).is_some();
                 object.iter().all(|(name, part)| listed(name) || validate(root, rule, part).is_ok())
             }),
             "$defs" | "title" | "description" => true,

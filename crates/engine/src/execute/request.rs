@@ -113,7 +113,8 @@ fn push_message(
             }
         }
     }
-    let has_own = !(own.content.is_empty() && own.reasoning.is_empty() && own.tool_calls.is_empty());
+    let has_own =
+        !(own.content.is_empty() && own.reasoning.is_empty() && own.tool_calls.is_empty());
     if has_own || results.is_empty() {
         messages.push(own);
     }

@@ -1,6 +1,7 @@
 use super::*;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test's own files")]
 fn what_is_no_model_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gguf");

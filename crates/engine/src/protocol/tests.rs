@@ -63,7 +63,9 @@ fn messages_have_the_words_of_the_contract() {
 #[test]
 fn a_generate_needs_only_id_account_messages_and_window() {
     let text = r#"{"type":"generate","id":1,"account":"default","messages":[{"role":"user","content":"hi"}],"window":8}"#;
-    let ToEngine::Generate(generate) = serde_json::from_str(text).unwrap() else { panic!("not it") };
+    let ToEngine::Generate(generate) = serde_json::from_str(text).unwrap() else {
+        panic!("not it")
+    };
     assert_eq!(generate.tool_choice, ToolChoice::Auto);
     assert!(generate.parallel_tool_calls);
     assert_eq!(generate.sampling, Sampling::default());
@@ -86,11 +88,9 @@ fn hostile_frames_are_refused_and_never_allocated_for() {
 
 #[test]
 fn unknown_fields_are_ignored_and_ends_between_frames_are_clean() {
-    let bytes = [
-        frame(r#"{"type":"flushed","id":1,"news":true}"#),
-        frame(r#"{"type":"dropped","id":2}"#),
-    ]
-    .concat();
+    let bytes =
+        [frame(r#"{"type":"flushed","id":1,"news":true}"#), frame(r#"{"type":"dropped","id":2}"#)]
+            .concat();
     let expected = vec![FromEngine::Flushed { id: 1 }, FromEngine::Dropped { id: 2 }];
     assert_eq!(read_all(&bytes).unwrap(), expected);
 }

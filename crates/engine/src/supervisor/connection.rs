@@ -245,7 +245,9 @@ async fn write_all(
     while let Some(message) = to_write.recv().await {
         match write_async(writer, &message).await {
             // It was refused before a byte of it was written.
-            Err(error @ FrameError::Size { .. }) => tracing::warn!(%error, "a request is too large"),
+            Err(error @ FrameError::Size { .. }) => {
+                tracing::warn!(%error, "a request is too large")
+            }
             written => written?,
         }
         if to_write.is_empty() {

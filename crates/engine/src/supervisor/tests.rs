@@ -130,6 +130,13 @@ async fn next_generate(stream: &mut UnixStream) -> Generate {
     }
 }
 
+async fn next_ack(stream: &mut UnixStream) -> u32 {
+    match next(stream).await {
+        Some(ToEngine::Ack { deltas, .. }) => deltas,
+        other => panic!("not an ack: {other:?}"),
+    }
+}
+
 async fn text(stream: &mut UnixStream, id: u64, text: &str) {
     let piece = Piece::Text(text.to_owned());
     write_async(stream, &FromEngine::Delta { id, piece, tokens: 1 }).await.unwrap();
@@ -311,10 +318,7 @@ async fn deltas_are_acknowledged_as_they_are_taken() {
         let mut room = request.window;
         for _ in 0..1_000 {
             while room == 0 {
-                let Some(ToEngine::Ack { deltas, .. }) = next(&mut stream).await else {
-                    panic!("no ack")
-                };
-                room += deltas;
+                room += next_ack(&mut stream).await;
             }
             text(&mut stream, request.id, "x").await;
             room -= 1;
@@ -366,8 +370,8 @@ async fn a_dropped_session_of_an_engine_that_is_down_loses_its_file() {
     let engines = Engines::new(options, launch, clock);
     engines.drop_session("acc", "s").await.unwrap();
     let file = session_file::path(&kv_folder.join(model().sha256), "acc", "s");
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    std::fs::write(&file, b"state").unwrap();
+    tokio::fs::create_dir_all(file.parent().unwrap()).await.unwrap();
+    tokio::fs::write(&file, b"state").await.unwrap();
     engines.drop_session("other", "s").await.unwrap();
     assert!(file.exists());
     engines.drop_session("acc", "s").await.unwrap();
