@@ -50,28 +50,31 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     let (rounds, length) =
         if common.quick { (2, Duration::from_millis(700)) } else { (5, Duration::from_secs(2)) };
     let mut figures = json!({ "bench": "overhead", "quick": common.quick, "results": {} });
-    for stream in [false, true] {
-        for connections in CONNECTIONS {
-            let kind = if stream { "stream" } else { "plain" };
-            let label = format!("{kind}_c{connections}");
-            let mut measured = vec![Rounds::default(); systems.len()];
-            // The first round warms up connections, code and caches, and is thrown away.
-            for round in 0..=rounds {
-                for (system, rounds) in systems.iter().zip(&mut measured) {
-                    let length = if round == 0 { length / 3 } else { length };
-                    let one = runtime.block_on(measure(system, stream, connections, length))?;
-                    if round > 0 {
-                        rounds.add(one);
-                    }
-                }
+    for (stream, connections) in situations() {
+        let kind = if stream { "stream" } else { "plain" };
+        let label = format!("{kind}_c{connections}");
+        let mut measured = vec![Rounds::default(); systems.len()];
+        // The first round warms up connections, code and caches, and is thrown away.
+        for round in 0..=rounds {
+            let length = if round == 0 { length / 3 } else { length };
+            for (system, rounds) in systems.iter().zip(&mut measured) {
+                let one = runtime.block_on(measure(system, stream, connections, length))?;
+                rounds.add(one, round > 0);
             }
-            figures["results"][&label] = table(&label, &systems, &measured);
         }
+        figures["results"][&label] = table(&label, &systems, &measured);
     }
     figures["peak_rss_bytes"] = json!(holdfast.process.peak_rss_bytes());
     drop((holdfast, processes, upstream));
     finish(common, figures);
     Ok(())
+}
+
+/// Streamed or not, with how many connections.
+fn situations() -> impl Iterator<Item = (bool, usize)> {
+    [false, true]
+        .into_iter()
+        .flat_map(|stream| CONNECTIONS.map(|connections| (stream, connections)))
 }
 
 /// The systems, and the processes that live as long as they are measured.
@@ -138,7 +141,10 @@ fn cpu(system: &System) -> Duration {
 
 impl Rounds {
     #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
-    fn add(&mut self, mut measured: Measured) {
+    fn add(&mut self, mut measured: Measured, counts: bool) {
+        if !counts {
+            return;
+        }
         let requests = measured.latencies_ms.len().max(1) as f64;
         self.cpu_us.push(measured.cpu.as_secs_f64() * 1e6 / requests);
         self.p50_ms.push(report::quantile(&mut measured.latencies_ms, 0.5));

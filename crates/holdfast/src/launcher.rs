@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -75,9 +77,27 @@ impl Launcher {
             guard_pid,
             stdin: stdin.map(|stdin| Box::pin(stdin) as _),
             stdout: stdout.map(|stdout| Box::pin(stdout) as _),
-            exited: Box::pin(async move { exited.await.unwrap_or_else(|_| "unknown".to_owned()) }),
+            exited: Box::pin(Exited { waiting: exited, how: None }),
             alive: Box::new(ours),
         })
+    }
+}
+
+/// How a child ended. Ready as often as it is asked: a supervisor looks again while it stops.
+struct Exited {
+    waiting: oneshot::Receiver<String>,
+    how: Option<String>,
+}
+
+impl Future for Exited {
+    type Output = String;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<String> {
+        if self.how.is_none() {
+            let ended = std::task::ready!(Pin::new(&mut self.waiting).poll(context));
+            self.how = Some(ended.unwrap_or_else(|_| "unknown".to_owned()));
+        }
+        Poll::Ready(self.how.clone().unwrap_or_default())
     }
 }
 

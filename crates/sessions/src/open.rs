@@ -19,7 +19,7 @@ use crate::journal::{Cursor, items_of, sha256};
 use crate::live::{About, Live, in_doubt};
 use crate::mcp::ToolServers;
 use crate::state::Event;
-use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, listed, values};
+use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, is_allowed, listed, values};
 use crate::{Inner, PostIdentity, Sessions, storage_failure};
 
 /// An `Idempotency-Key` names the same turn for so long.
@@ -357,11 +357,15 @@ impl Inner {
                 ..failure
             };
             self.parts.tools.allowed(label, asked.principal).map_err(named)?;
-            let known = lists.iter().any(|(listed, _)| listed == label);
-            if known || listed(values(items), label).is_some() {
+            if lists.iter().any(|(listed, _)| listed == label) {
                 continue;
             }
-            let tools = self.parts.tools.list(label, asked.principal).await.map_err(named)?;
+            let mut tools = self.parts.tools.list(label, asked.principal).await.map_err(named)?;
+            tools.retain(|offered| is_allowed(tool, offered, &self.parts.tools));
+            // What the history lists already is not listed again, unless other tools are allowed now.
+            if listed(values(items), label).is_some_and(|before| before == tools) {
+                continue;
+            }
             let tools = tools.iter().filter_map(|tool| serde_json::to_value(tool).ok()).collect();
             lists.push((label.clone(), tools));
         }

@@ -33,7 +33,7 @@ use crate::stop::{self, Point};
 
 pub(crate) use batch::{Batch, Opening, Refusal};
 pub(crate) use model::{bytes_of, media_in};
-pub(crate) use offer::{Offer, listed, values};
+pub(crate) use offer::{Offer, is_allowed, listed, values};
 
 /// What was asked, and for whom.
 #[derive(Debug)]

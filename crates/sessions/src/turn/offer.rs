@@ -71,7 +71,8 @@ pub(crate) fn values(items: &[InputItem]) -> impl Iterator<Item = &Value> + Clon
     items.iter().map(|item| &item.value)
 }
 
-fn is_allowed(asked: &McpTool, tool: &Tool, servers: &ToolServers) -> bool {
+/// Whether a request allows a tool of the server that it names.
+pub(crate) fn is_allowed(asked: &McpTool, tool: &Tool, servers: &ToolServers) -> bool {
     let Some(filter) = &asked.allowed_tools else { return true };
     let named = filter.names.as_ref().is_none_or(|names| names.contains(&tool.name));
     let declared = servers.server(&asked.server_label).map(|server| server.effect(&tool.name));

@@ -10,9 +10,12 @@ use super::platform::Stage;
 /// The task's name on the bill.
 const TASK: &str = "demo-local";
 /// What the user says first: a look-up and a note.
-pub(super) const FIRST: &str = "Find the note about the harbor and save a note: call Mira at 9";
+pub(super) const FIRST: &str = "Find the note about the harbor and save a note: call Nina at 14.";
 /// What the user says next.
-pub(super) const SECOND: &str = "Save a note: bring the keys to Tom";
+pub(super) const SECOND: &str = "Write this down: bring the blanket to Salma.";
+
+/// Said before anything is measured.
+const WARM_UP: &str = "Hello!";
 
 /// Where the time of the loop went, in milliseconds.
 #[derive(Debug)]
@@ -35,6 +38,11 @@ struct Step {
 /// Runs the task and shows where its time went.
 pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<LoopTimes> {
     let client = stage.client();
+    let warmed = client.turn("local/demo", WARM_UP, None, "demo-warm-up").await?;
+    narrator.say(&format!(
+        "  once: loading the model and starting the tool server took {:.0} ms with the first turn\n",
+        warmed.total.as_secs_f64() * 1e3
+    ));
     let first = turn(&client, narrator, FIRST, None).await?;
     let second = turn(&client, narrator, SECOND, Some(&first.id)).await?;
     let steps = steps(stage).await?;

@@ -13,7 +13,7 @@ use super::platform::{Process, Stage};
 /// Sentences of the first turn's history: enough tokens that computing them again can be felt.
 const HISTORY_SENTENCES: usize = 60;
 /// The second turn.
-const QUESTION: &str = "What is my name?";
+const QUESTION: &str = "What was my name again?";
 
 /// Milliseconds to the first token.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -68,7 +68,7 @@ fn history(opening: &str) -> String {
 async fn first_turn(client: &Client) -> anyhow::Result<Value> {
     let input = json!([
         { "role": "developer", "content": history("You keep notes.") },
-        { "role": "user", "content": "My name is Nora." },
+        { "role": "user", "content": "My name is Salma." },
     ]);
     let turn = client
         .plain_turn(&json!({ "model": "local/demo", "input": input, "stream": true }))
@@ -91,7 +91,7 @@ async fn second_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed>
 async fn cold_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed> {
     let input = json!([
         { "role": "developer", "content": history("Here you keep notes.") },
-        { "role": "user", "content": "My name is Nora." },
+        { "role": "user", "content": "My name is Salma." },
         { "role": "assistant", "content": first["output"][0]["content"][0]["text"] },
         { "role": "user", "content": QUESTION },
     ]);
