@@ -11,10 +11,13 @@ use crate::store::{Pending, Store};
 pub mod budgets;
 pub mod commits;
 pub mod fixtures;
+pub mod journal;
 pub mod keys;
 pub mod ledger;
 pub mod models;
 pub mod money;
+pub mod responses;
+pub mod sessions;
 
 /// Where a store lives.
 pub trait Place: Send + Sync {
@@ -50,6 +53,11 @@ macro_rules! suite {
                 refused_commits_fail_alone,
                 sequences_grow_over_openings,
             }
+            journal {
+                a_former_epoch_writes_nothing,
+                numbers_have_no_gaps_and_no_doubles,
+                rows_are_read_as_they_were_written,
+            }
             keys {
                 keys_are_kept_changed_and_deleted,
                 neither_name_nor_secret_is_given_twice,
@@ -68,6 +76,18 @@ macro_rules! suite {
             }
             money {
                 amounts_are_conserved,
+            }
+            responses {
+                an_equal_post_finds_its_turn,
+                deleting_takes_every_body_and_leaves_the_rest,
+                events_are_appended_and_never_replaced,
+                responses_are_kept_end_once_and_are_chained,
+            }
+            sessions {
+                a_lease_that_changes_hands_fences_its_former_owner,
+                a_name_stands_for_one_session,
+                sessions_are_kept_changed_and_found,
+                unused_families_expire_as_a_whole,
             }
         }
     };

@@ -5,10 +5,13 @@ fn no_forgotten_test() {
     let families = [
         ("budgets", include_str!("budgets.rs")),
         ("commits", include_str!("commits.rs")),
+        ("journal", include_str!("journal.rs")),
         ("keys", include_str!("keys.rs")),
         ("ledger", include_str!("ledger.rs")),
         ("models", include_str!("models.rs")),
         ("money", include_str!("money.rs")),
+        ("responses", include_str!("responses.rs")),
+        ("sessions", include_str!("sessions.rs")),
     ];
     let mut modules: Vec<&str> = families.iter().map(|(family, _)| *family).collect();
     modules.push("fixtures");

@@ -1,0 +1,200 @@
+//! Stored responses, their events and items.
+
+use std::time::Duration;
+
+use types::Timestamp;
+use types::ids::{KeyId, NodeId, ResponseId};
+
+use super::Place;
+use super::fixtures::{ACCOUNT, Make, NOON};
+use super::sessions::{opened, session};
+use crate::commit::Commit;
+use crate::error::Error;
+use crate::journal::{JournalQuery, JournalRow};
+use crate::responses::{ItemRow, Post, PostQuery, Response, ResponseEvent, ResponseWrite, Status};
+use crate::sessions::Session;
+use crate::store::Store;
+
+/// An open response of a session.
+pub(super) fn response(make: &Make, session: &Session) -> Response {
+    Response {
+        id: ResponseId::new(&make.ids),
+        session: session.id.clone(),
+        account: ACCOUNT.to_owned(),
+        user: "ada".to_owned(),
+        key: KeyId::new(&make.ids),
+        previous: None,
+        position: 0,
+        status: Status::InProgress,
+        background: true,
+        stream: false,
+        post: Post {
+            idempotency_key: Some("k".to_owned()),
+            path: "/v1/responses".to_owned(),
+            body_sha256: "a".repeat(64),
+        },
+        request: Some("{}".to_owned()),
+        input: Some("[]".to_owned()),
+        response: None,
+        created_at: NOON,
+        finished_at: None,
+        delivered_at: None,
+        deleted_at: None,
+    }
+}
+
+async fn put(store: &dyn Store, rows: &[&Response]) {
+    let writes = rows.iter().map(|row| ResponseWrite::Open(Box::new((*row).clone())));
+    let commit = Commit { responses: writes.collect(), ..Commit::default() };
+    store.commit(commit).await.unwrap();
+}
+
+async fn close(store: &dyn Store, row: &Response, at: Timestamp) -> Result<(), Error> {
+    let write = ResponseWrite::Close {
+        id: row.id.clone(),
+        status: Status::Completed,
+        response: "{\"status\":\"completed\"}".to_owned(),
+        finished_at: at,
+    };
+    let commit = Commit { responses: vec![write], ..Commit::default() };
+    store.commit(commit).await.map(|_| ())
+}
+
+fn event(row: &Response, sequence: u64) -> ResponseEvent {
+    ResponseEvent { response: row.id.clone(), sequence, body: format!("{{\"n\":{sequence}}}") }
+}
+
+/// A response is kept as it was made, ends once, and its chain is read oldest first.
+pub async fn responses_are_kept_end_once_and_are_chained(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let first = response(&make, &made);
+    let second = Response {
+        previous: Some(first.id.clone()),
+        position: 1,
+        created_at: NOON.plus(Duration::from_secs(1)),
+        ..response(&make, &made)
+    };
+    put(&*store, &[&first, &second]).await;
+    assert_eq!(store.response(&first.id).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(store.chain(&second.id).await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.responses_of(&made.id).await.unwrap().len(), 2);
+    assert_eq!(store.open_responses().await.unwrap(), [first.clone(), second.clone()]);
+
+    close(&*store, &first, NOON).await.unwrap();
+    let ended = store.response(&first.id).await.unwrap().unwrap();
+    assert_eq!((ended.status, ended.finished_at), (Status::Completed, Some(NOON)));
+    assert_eq!(store.open_responses().await.unwrap(), [second]);
+    let twice = close(&*store, &first, NOON).await.unwrap_err();
+    assert!(matches!(twice, Error::NotFound { .. }), "{twice:?}");
+}
+
+/// Events are read in pages; one that is there is never replaced.
+pub async fn events_are_appended_and_never_replaced(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    let row = response(&make, &made);
+    let events: Vec<ResponseEvent> = (0..5).map(|sequence| event(&row, sequence)).collect();
+    let commit =
+        |events: &[ResponseEvent]| Commit { response_events: events.to_vec(), ..Commit::default() };
+    store.commit(commit(&events[..3])).await.unwrap();
+    store.commit(commit(&events[3..])).await.unwrap();
+    let refused = store.commit(commit(&events[4..])).await.unwrap_err();
+    assert!(matches!(refused, Error::Exists { .. }), "{refused:?}");
+    assert_eq!(store.response_events(&row.id, 0, 3).await.unwrap(), events[..3]);
+    assert_eq!(store.response_events(&row.id, 3, 100).await.unwrap(), events[3..]);
+}
+
+/// A POST that comes again finds the newest turn that it may mean, and only that.
+pub async fn an_equal_post_finds_its_turn(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let row = response(&make, &made);
+    put(&*store, &[&row]).await;
+    let by_key = |key: &str, since: Timestamp| PostQuery {
+        key: row.key.clone(),
+        idempotency_key: Some((key.to_owned(), since)),
+        retried: None,
+    };
+    let by_body = |post: Post, since: Timestamp| PostQuery {
+        key: row.key.clone(),
+        idempotency_key: None,
+        retried: Some((post, since)),
+    };
+    let later = NOON.plus(Duration::from_secs(1));
+    let finds = |query: PostQuery| {
+        let found = store.find_post(query);
+        async move { found.await.unwrap().is_some() }
+    };
+    assert!(finds(by_key("k", NOON)).await);
+    assert!(!finds(by_key("k", later)).await, "too old");
+    assert!(!finds(by_key("other", NOON)).await);
+    let other_key = PostQuery { key: KeyId::new(&make.ids), ..by_key("k", NOON) };
+    assert!(!finds(other_key).await, "another key's");
+    assert!(finds(by_body(row.post.clone(), later)).await, "open");
+    let other_path = Post { path: "/v1/other".to_owned(), ..row.post.clone() };
+    assert!(!finds(by_body(other_path, NOON)).await);
+
+    close(&*store, &row, NOON).await.unwrap();
+    assert!(finds(by_body(row.post.clone(), NOON)).await, "undelivered");
+    assert!(!finds(by_body(row.post.clone(), later)).await, "ended too long ago");
+    store.mark_delivered(&row.id, later).await.unwrap();
+    assert!(!finds(by_body(row.post.clone(), NOON)).await, "delivered");
+    assert!(finds(by_key("k", NOON)).await, "a key names its turn, delivered or not");
+}
+
+/// Deleting takes every body of a response that has ended, and leaves ids, hashes and times.
+pub async fn deleting_takes_every_body_and_leaves_the_rest(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let row = response(&make, &made);
+    put(&*store, &[&row]).await;
+    let journal = JournalRow {
+        session: made.id.clone(),
+        seq: 1,
+        epoch: 1,
+        kind: "turn_opened".to_owned(),
+        response: row.id.clone(),
+        step: None,
+        call: None,
+        at: NOON,
+        body: Some("private".to_owned()),
+        body_sha256: "b".repeat(64),
+    };
+    let item = ItemRow {
+        item: "msg_1".to_owned(),
+        response: row.id.clone(),
+        account: ACCOUNT.to_owned(),
+        user: "ada".to_owned(),
+        body: "{}".to_owned(),
+    };
+    let commit = Commit {
+        journal: vec![journal.clone()],
+        response_events: vec![event(&row, 0)],
+        items: vec![item.clone()],
+        ..Commit::default()
+    };
+    store.commit(commit).await.unwrap();
+    assert_eq!(store.item(ACCOUNT, "ada", "msg_1").await.unwrap(), Some(item));
+    assert_eq!(store.item(ACCOUNT, "bob", "msg_1").await.unwrap(), None);
+    assert!(!store.delete_response(&row.id, NOON).await.unwrap(), "its turn is open");
+    close(&*store, &row, NOON).await.unwrap();
+    assert!(store.delete_response(&row.id, NOON).await.unwrap());
+    assert!(!store.delete_response(&row.id, NOON).await.unwrap());
+
+    let left = store.response(&row.id).await.unwrap().unwrap();
+    assert_eq!((left.request, left.input, left.response), (None, None, None));
+    assert_eq!((left.post, left.deleted_at), (row.post, Some(NOON)));
+    assert!(store.response_events(&row.id, 0, 10).await.unwrap().is_empty());
+    assert_eq!(store.item(ACCOUNT, "ada", "msg_1").await.unwrap(), None);
+    let query = JournalQuery { session: made.id, response: None, after: 0, limit: 10 };
+    let left = store.journal(query).await.unwrap();
+    assert_eq!(left, [JournalRow { body: None, ..journal }]);
+}
