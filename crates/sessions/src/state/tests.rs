@@ -327,7 +327,7 @@ fn follows(action: &Action, choice: u8, turn: &Turn, steps: &mut usize) -> Event
             begins_at: Place::default(),
         },
         Action::RunModel => model_ends(turn, choice, cancelled, fresh()),
-        Action::BeginTool(request) if choice % 8 == 0 => Event::ToolRefused {
+        Action::BeginTool(request) if choice.is_multiple_of(8) => Event::ToolRefused {
             item_id: request.item_id.clone(),
             item: (request.output_index, json!({})),
         },
@@ -377,7 +377,7 @@ fn model_ends(turn: &Turn, choice: u8, cancelled: bool, n: usize) -> Event {
             call,
             items: vec![(n as u64 * 10 + 5, json!({}))],
             tools,
-            calls_functions: choice % 7 == 0,
+            calls_functions: choice.is_multiple_of(7),
             stop: Stop::End,
             usage: None,
         },
