@@ -120,6 +120,17 @@ flow('mcp_allowed_tools', async (f) => {
   );
 });
 
+flow('mcp_allowed_tools_of_each_turn', async (f) => {
+  const narrow = { ...NOTES, allowed_tools: ['find_note'] };
+  const first = await f.respond(FIND_HARBOR, { tools: [narrow] });
+  const wide = { tools: [NOTES], previous_response_id: first.id };
+  const second = await f.respond(add(`wider ${f.mark}`), wide);
+  same([items(second, 'mcp_call')[0]?.name, f.effects().length], ['add_note', 1]);
+  const again = { tools: [narrow], previous_response_id: second.id };
+  const third = await f.respond(add(`no more ${f.mark}`), again);
+  same([items(third, 'mcp_call').length, f.effects().length], [0, 1], 'it is not allowed any more');
+});
+
 flow('mcp_with_function_tool', async (f) => {
   const parameters = {
     type: 'object',
