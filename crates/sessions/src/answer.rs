@@ -12,7 +12,8 @@ use crate::live::{Attachment, Ended, Live, stored_stream};
 use crate::plain::Plain;
 use crate::{EventStream, Parts};
 
-/// A POST's hold on its turn. A foreground turn goes on while one of these, or a stream of one, lives.
+/// A POST's hold on its turn. A foreground turn goes on while one of these, or a stream of one,
+/// lives.
 #[derive(Debug)]
 pub struct Turn {
     response: ResponseId,
@@ -79,8 +80,8 @@ impl Turn {
         }
     }
 
-    /// What it has cost so far; final once its terminal event was seen. Of a turn that had ended before the POST came
-    /// again, nothing is said.
+    /// What it has cost so far; final once its terminal event was seen. Of a turn that had ended
+    /// before the POST came again, nothing is said.
     pub fn bill(&self) -> Bill {
         match &self.kind {
             Kind::Live { live, .. } => live.bill(),
@@ -118,11 +119,13 @@ impl Turn {
 
     /// The response object at its end.
     ///
-    /// Dropping this future leaves the turn as it is; dropping the [`Turn`] says that the client is gone.
+    /// Dropping this future leaves the turn as it is; dropping the [`Turn`] says that the client is
+    /// gone.
     ///
     /// # Errors
-    /// Why the response failed; `session_in_doubt`, at once, when a step of it is or falls in doubt; `unavailable` if
-    /// this node stops. Must be answered with `x-should-retry: false` unless it is `unavailable`.
+    /// Why the response failed; `session_in_doubt`, at once, when a step of it is or falls in
+    /// doubt; `unavailable` if this node stops. Must be answered with `x-should-retry: false`
+    /// unless it is `unavailable`.
     pub async fn wait(&self) -> Result<Value, Box<Failure>> {
         match &self.kind {
             Kind::Live { live, .. } => {
@@ -140,7 +143,8 @@ impl Turn {
         }
     }
 
-    /// To be called when the last byte of the answer was taken by the socket of a connection not seen broken.
+    /// To be called when the last byte of the answer was taken by the socket of a connection not
+    /// seen broken.
     pub fn delivered(&self) {
         let parts = match &self.kind {
             Kind::Live { parts, .. } | Kind::Ended { parts, .. } => Arc::clone(parts),

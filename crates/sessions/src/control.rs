@@ -12,8 +12,8 @@ use crate::state::{Decision, Step};
 use crate::{Inner, Sessions, storage_failure};
 
 impl Sessions {
-    /// Ends a response: a running tool is told and given five seconds. The response object at its end; of one that
-    /// has ended already, as it is.
+    /// Ends a response: a running tool is told and given five seconds. The response object at its
+    /// end; of one that has ended already, as it is.
     ///
     /// # Errors
     /// `not_found`.

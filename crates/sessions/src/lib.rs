@@ -1,11 +1,12 @@
 //! Sessions: the loop that makes stored responses, durable step by step.
 //!
-//! [`Sessions`] is what the server calls; read it first. [`state`] says what follows from what was journaled, without
-//! I/O; `turn` does it; [`mcp`] runs tools; [`stop`] are the places at which kills are tested.
+//! [`Sessions`] is what the server calls; read it first. [`state`] says what follows from what was
+//! journaled, without I/O; `turn` does it; [`mcp`] runs tools; [`stop`] are the places at which
+//! kills are tested.
 //!
-//! Invariants: a step whose outcome is in the journal is never run again; one whose outcome nobody knows is shown and
-//! waits, unless doing it twice is harmless; what a client is sent was durable before. This crate must not know HTTP:
-//! it takes a parsed request and gives events and failures.
+//! Invariants: a step whose outcome is in the journal is never run again; one whose outcome nobody
+//! knows is shown and waits, unless doing it twice is harmless; what a client is sent was durable
+//! before. This crate must not know HTTP: it takes a parsed request and gives events and failures.
 
 mod answer;
 mod control;
@@ -60,8 +61,8 @@ pub struct Parts {
     pub node: NodeId,
     /// Where turns are spawned, so that a clean stop waits for them.
     pub tracker: TaskTracker,
-    /// When it is cancelled, turns stop where they stand and go on at the next start. Cancel it before the tool
-    /// servers' own token, so that running tools can end.
+    /// When it is cancelled, turns stop where they stand and go on at the next start. Cancel it
+    /// before the tool servers' own token, so that running tools can end.
     pub shutdown: CancellationToken,
 }
 
@@ -153,7 +154,8 @@ struct Inner {
     live: Mutex<HashMap<ResponseId, Arc<Live>>>,
     /// One POST at a time of those that could be the same one.
     posts: Stripes,
-    /// One beginning turn at a time per session: whether it continues or forks depends on the one before.
+    /// One beginning turn at a time per session: whether it continues or forks depends on the one
+    /// before.
     beginnings: Stripes,
     /// Sessions of stateless Calls whose rows are there.
     named: Mutex<HashSet<SessionId>>,
@@ -198,8 +200,9 @@ impl Sessions {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Notes that a stateless Call named its session (`holdfast-session: NAME`), so that it is listed. Waits for
-    /// nothing: the Call and its bill do not need the row, and the next Call makes one that was lost.
+    /// Notes that a stateless Call named its session (`holdfast-session: NAME`), so that it is
+    /// listed. Waits for nothing: the Call and its bill do not need the row, and the next Call
+    /// makes one that was lost.
     pub fn note_named(&self, principal: &Principal, name: &str) {
         let parts = &self.inner.parts;
         let id = pipeline::named_session(&principal.account, &principal.user, name);
@@ -298,8 +301,8 @@ impl StreamEvent {
     }
 }
 
-/// Events of a response in order, with a `keepalive` when 15 seconds pass without one. Ends after the terminal event,
-/// or without one if this node stops.
+/// Events of a response in order, with a `keepalive` when 15 seconds pass without one. Ends after
+/// the terminal event, or without one if this node stops.
 pub type EventStream = futures_util::stream::BoxStream<'static, StreamEvent>;
 
 #[cfg(test)]

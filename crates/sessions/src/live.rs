@@ -1,7 +1,9 @@
-//! An open turn as the rest of the process sees it: its events so far, who listens, and how to tell it something.
+//! An open turn as the rest of the process sees it: its events so far, who listens, and how to tell
+//! it something.
 //!
-//! Only events that are durable get here. The newest are kept in memory, older ones are read from the store, so a
-//! slow reader costs no memory and stops nobody. Readers each have their own place and see every event once.
+//! Only events that are durable get here. The newest are kept in memory, older ones are read from
+//! the store, so a slow reader costs no memory and stops nobody. Readers each have their own place
+//! and see every event once.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

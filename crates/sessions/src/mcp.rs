@@ -1,11 +1,14 @@
-//! Tool servers: MCP over the standard input and output of child processes, as an [`types::Execute`].
+//! Tool servers: MCP over the standard input and output of child processes, as an
+//! [`types::Execute`].
 //!
-//! [`ToolServers`] knows which servers are configured and who may use them, keeps one process per (server, account,
-//! user), started at first use and ended after [`IDLE_MAX`], and turns a [`types::call::ToolInvocation`] into
-//! `tools/call`. What it answers says what is known: a `ToolResult` is the server's own answer; a failure that is
-//! `billed: No` never reached the server; one that is `billed: Unknown` may have had its effect.
+//! [`ToolServers`] knows which servers are configured and who may use them, keeps one process per
+//! (server, account, user), started at first use and ended after [`IDLE_MAX`], and turns a
+//! [`types::call::ToolInvocation`] into `tools/call`. What it answers says what is known: a
+//! `ToolResult` is the server's own answer; a failure that is `billed: No` never reached the
+//! server; one that is `billed: Unknown` may have had its effect.
 //!
-//! It must not know sessions, the journal or responses: whoever asks decides what a lost answer means.
+//! It must not know sessions, the journal or responses: whoever asks decides what a lost answer
+//! means.
 
 mod process;
 mod run;
@@ -30,7 +33,8 @@ use process::Process;
 pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 /// Time for a server to answer `initialize` or `tools/list`.
 pub const START_MAX: Duration = Duration::from_secs(30);
-/// Time for a server to react to a cancelled call before its step is closed, and to a ping after a lost call.
+/// Time for a server to react to a cancelled call before its step is closed, and to a ping after a
+/// lost call.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Time for one call unless the configuration says otherwise.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
@@ -60,7 +64,8 @@ pub struct ToolServer {
 }
 
 impl ToolServer {
-    /// What a tool does, as the operator declared it: the server's own annotations are never trusted.
+    /// What a tool does, as the operator declared it: the server's own annotations are never
+    /// trusted.
     pub fn effect(&self, tool: &str) -> Effect {
         self.tools.get(tool).copied().unwrap_or_default()
     }
@@ -184,18 +189,21 @@ impl ToolServers {
         })
     }
 
-    /// The tools of a server, as it lists them to `principal`'s own process, which is started if it isn't running.
+    /// The tools of a server, as it lists them to `principal`'s own process, which is started if it
+    /// isn't running.
     ///
     /// # Errors
-    /// `permission_denied`; `tool_failed` if the server can't be started or does not answer in [`START_MAX`].
+    /// `permission_denied`; `tool_failed` if the server can't be started or does not answer in
+    /// [`START_MAX`].
     pub async fn list(&self, server: &str, principal: &Principal) -> Result<Vec<Tool>, Failure> {
         let server = Arc::clone(self.allowed(server, principal)?);
         let process = self.shared.process(&server, &principal.account, &principal.user).await?;
         process.tools(&*self.shared.clock).await
     }
 
-    /// Tells the server of the running call with this idempotency key that it is cancelled. The call ends by itself,
-    /// with what the server answers or after [`CANCEL_GRACE`]. False if none is running.
+    /// Tells the server of the running call with this idempotency key that it is cancelled. The
+    /// call ends by itself, with what the server answers or after [`CANCEL_GRACE`]. False if none
+    /// is running.
     pub fn cancel(&self, idempotency_key: &str) -> bool {
         let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(idempotency_key).inspect(|token| token.cancel()).is_some()

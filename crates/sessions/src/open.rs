@@ -52,14 +52,16 @@ pub(crate) struct Before {
 }
 
 impl Sessions {
-    /// Starts the turn of a POST, or attaches to the one that an equal POST started. `request` is `post.body` parsed.
+    /// Starts the turn of a POST, or attaches to the one that an equal POST started. `request` is
+    /// `post.body` parsed.
     ///
-    /// When it is ready, the turn's beginning is durable. With `store: false` nothing is stored, and the answer's
-    /// stream is the Call itself: dropping it cancels it.
+    /// When it is ready, the turn's beginning is durable. With `store: false` nothing is stored,
+    /// and the answer's stream is the Call itself: dropping it cancels it.
     ///
     /// # Errors
-    /// Why the turn was not started, with the Call's id for the answer. `previous_response_not_found`,
-    /// `session_in_doubt`, `permission_denied` for a tool server, and what admission says.
+    /// Why the turn was not started, with the Call's id for the answer.
+    /// `previous_response_not_found`, `session_in_doubt`, `permission_denied` for a tool server,
+    /// and what admission says.
     pub async fn create(
         &self,
         principal: &Arc<Principal>,
@@ -362,7 +364,8 @@ impl Inner {
             }
             let mut tools = self.parts.tools.list(label, asked.principal).await.map_err(named)?;
             tools.retain(|offered| is_allowed(tool, offered, &self.parts.tools));
-            // What the history lists already is not listed again, unless other tools are allowed now.
+            // What the history lists already is not listed again, unless other tools are allowed
+            // now.
             if listed(values(items), label).is_some_and(|before| before == tools) {
                 continue;
             }
@@ -398,7 +401,8 @@ impl Inner {
         (session.clone(), SessionWrite::Open(session))
     }
 
-    /// The session of a turn that continues `previous`: its own, or a fork of it if there is a newer turn.
+    /// The session of a turn that continues `previous`: its own, or a fork of it if there is a
+    /// newer turn.
     async fn continued(
         &self,
         asked: &Asked<'_>,
@@ -427,7 +431,8 @@ impl Inner {
     }
 }
 
-/// What is offered of the servers' tools, of which `lists` are the ones that the history does not have.
+/// What is offered of the servers' tools, of which `lists` are the ones that the history does not
+/// have.
 fn offer(
     request: &CreateResponse,
     prefix: &[InputItem],

@@ -1,6 +1,7 @@
 //! A response that is not stored: one plain Call through the pipeline, rendered as it comes.
 //!
-//! There is no session, no journal and no task: the answer's stream *is* the Call, so a client that goes cancels it.
+//! There is no session, no journal and no task: the answer's stream *is* the Call, so a client that
+//! goes cancels it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

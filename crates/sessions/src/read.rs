@@ -40,7 +40,8 @@ impl Sessions {
         Ok(object(&row))
     }
 
-    /// The events of a response behind number `starting_after` (from 0 if `None`), stored ones first, then live.
+    /// The events of a response behind number `starting_after` (from 0 if `None`), stored ones
+    /// first, then live.
     ///
     /// # Errors
     /// `not_found`.

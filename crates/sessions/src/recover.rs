@@ -1,7 +1,8 @@
 //! The first thing that a node does: takes over the turns that the last run left open.
 //!
-//! Each is told anew from its journal; what its stream had sent is read from its events, so that it goes on with the
-//! next number, and items that a cut model call had begun are closed before it is asked again.
+//! Each is told anew from its journal; what its stream had sent is read from its events, so that it
+//! goes on with the next number, and items that a cut model call had begun are closed before it is
+//! asked again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,8 +35,9 @@ const LEDGER_ROWS_MAX: usize = 1_000;
 const SWEEP: Duration = Duration::from_secs(60 * 60);
 
 impl Sessions {
-    /// Takes over every open turn of the last run: goes on with background ones, parks foreground ones, shows what is
-    /// in doubt. Also starts the sweep of expired sessions. Once, before the first request.
+    /// Takes over every open turn of the last run: goes on with background ones, parks foreground
+    /// ones, shows what is in doubt. Also starts the sweep of expired sessions. Once, before the
+    /// first request.
     ///
     /// # Errors
     /// `storage_unavailable`, `internal`.
@@ -50,7 +52,8 @@ impl Sessions {
                     recovered.open += usize::from(!in_doubt);
                     recovered.in_doubt += usize::from(in_doubt);
                 }
-                // One turn that can't be read must not keep the others, or the server, from going on.
+                // One turn that can't be read must not keep the others, or the server, from going
+                // on.
                 Err(failure) => {
                     tracing::error!(response = id.as_str(), %failure, "a turn was not taken over");
                 }
@@ -78,7 +81,8 @@ impl Inner {
         let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
         let offer = Offer::new(&request, &values(&prefix).chain(&own), &self.parts.tools)?;
         let writer = self.writer(&row, &request, &turn, &events, &offer);
-        let mut runner = self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
+        let mut runner =
+            self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
         self.bill_so_far(&mut runner).await?;
         let in_doubt = runner.turn.doubt().is_some();
         let actions = runner.turn.recover();
@@ -98,8 +102,7 @@ impl Inner {
         writer: EventWriter,
         events: &[Value],
     ) -> Result<Runner, Failure> {
-        let principal =
-            self.parts.pipeline.principal(&row.key).unwrap_or_else(|| former(&row));
+        let principal = self.parts.pipeline.principal(&row.key).unwrap_or_else(|| former(&row));
         let call = turn.root_call().cloned().ok_or_else(|| damaged("it has no first Call"))?;
         let about = About {
             response: row.id.clone(),
@@ -298,7 +301,8 @@ fn read_items(items: Vec<Value>) -> Result<Vec<InputItem>, Failure> {
     items.into_iter().map(|item| read_item(item, "input")).collect()
 }
 
-/// Whoever asked with a key that was deleted since: the next step is refused for want of it, which ends the turn.
+/// Whoever asked with a key that was deleted since: the next step is refused for want of it, which
+/// ends the turn.
 fn former(row: &Response) -> Arc<Principal> {
     Arc::new(Principal {
         account: row.account.as_str().into(),

@@ -1,12 +1,13 @@
 //! The state of a turn, as a pure function of what was journaled: `apply(state, event) → actions`.
 //!
-//! A turn is the loop that makes one response: model step, tool steps, model step … until an answer. [`Turn::apply`]
-//! takes one journaled [`Event`] and says what is to be done next; [`Turn::recover`] says what is to be done when the
-//! process that did the last action is gone. Replaying a journal gives the same state and never repeats an action
-//! of a finished step: an event that would is a [`Misfit`].
+//! A turn is the loop that makes one response: model step, tool steps, model step … until an
+//! answer. [`Turn::apply`] takes one journaled [`Event`] and says what is to be done next;
+//! [`Turn::recover`] says what is to be done when the process that did the last action is gone.
+//! Replaying a journal gives the same state and never repeats an action of a finished step: an
+//! event that would is a [`Misfit`].
 //!
-//! Nothing here does I/O, asks the time or knows a budget, a client or a stream. Whether a client is there to go on
-//! for is the loop's business ([`crate::turn`]).
+//! Nothing here does I/O, asks the time or knows a budget, a client or a stream. Whether a client
+//! is there to go on for is the loop's business ([`crate::turn`]).
 
 mod action;
 mod event;

@@ -1,8 +1,10 @@
-//! Named places at which the process can be made to stop, so that kills can be tested at exact places.
+//! Named places at which the process can be made to stop, so that kills can be tested at exact
+//! places.
 //!
-//! `HOLDFAST_STOP_AT=journal.after_tool_outcome` stops the process there with SIGSTOP the first time that it gets
-//! there; `journal.after_tool_outcome:3` the third time. The list is closed: [`Point::ALL`]. Off unless set. A stopped
-//! process does nothing until it gets SIGCONT, so whoever set it can kill it knowing exactly what it has done.
+//! `HOLDFAST_STOP_AT=journal.after_tool_outcome` stops the process there with SIGSTOP the first
+//! time that it gets there; `journal.after_tool_outcome:3` the third time. The list is closed:
+//! [`Point::ALL`]. Off unless set. A stopped process does nothing until it gets SIGCONT, so whoever
+//! set it can kill it knowing exactly what it has done.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,8 +106,8 @@ impl StopPoints {
     }
 }
 
-/// What the environment of this process says; nothing if it says something that is no point (the binary checks that
-/// at its start by [`check`]).
+/// What the environment of this process says; nothing if it says something that is no point (the
+/// binary checks that at its start by [`check`]).
 fn configured() -> &'static StopPoints {
     static POINTS: OnceLock<StopPoints> = OnceLock::new();
     POINTS.get_or_init(|| match std::env::var(VARIABLE) {

@@ -1,4 +1,5 @@
-//! Whole turns on the real store, the real pipeline and a real tool server; only the model is scripted.
+//! Whole turns on the real store, the real pipeline and a real tool server; only the model is
+//! scripted.
 
 mod crash;
 mod node;

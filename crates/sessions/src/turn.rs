@@ -1,10 +1,12 @@
 //! The loop that makes one response: what `state` says, done.
 //!
-//! A [`Runner`] owns one open turn. It takes an [`Action`], does it, and gets the next ones from the event that says
-//! what happened. What happened waits in a [`Batch`] and becomes durable together with the intent of what follows, so
-//! that a step costs about one commit; nothing is sent, called or asked before the commit that says so.
+//! A [`Runner`] owns one open turn. It takes an [`Action`], does it, and gets the next ones from
+//! the event that says what happened. What happened waits in a [`Batch`] and becomes durable
+//! together with the intent of what follows, so that a step costs about one commit; nothing is
+//! sent, called or asked before the commit that says so.
 //!
-//! It must not decide what follows a step ([`crate::state`] does) or what events look like (the format's writer does).
+//! It must not decide what follows a step ([`crate::state`] does) or what events look like (the
+//! format's writer does).
 
 mod batch;
 mod model;

@@ -1,8 +1,8 @@
 //! The journal: what happened in a session, in order, one row per event.
 //!
-//! Rows are appended by [`crate::Commit`] only, numbered from 1 without gaps within a session, and fenced by the
-//! session's epoch in the same transaction. A row's body may be removed (a deleted response, an expired session);
-//! the row itself, with the hash of the body, stays.
+//! Rows are appended by [`crate::Commit`] only, numbered from 1 without gaps within a session, and
+//! fenced by the session's epoch in the same transaction. A row's body may be removed (a deleted
+//! response, an expired session); the row itself, with the hash of the body, stays.
 
 use serde::{Deserialize, Serialize};
 use types::Timestamp;

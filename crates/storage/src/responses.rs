@@ -1,8 +1,9 @@
-//! Stored responses: the turns of sessions, their items, and the event log that their streams are served from.
+//! Stored responses: the turns of sessions, their items, and the event log that their streams are
+//! served from.
 //!
-//! A response is also the row by which a retried POST finds the turn that it started. Events are numbered from 0
-//! without gaps and kept whole as long as the response. Deleting a response removes its bodies (request, items,
-//! events, journal); its id, hashes, status and times stay.
+//! A response is also the row by which a retried POST finds the turn that it started. Events are
+//! numbered from 0 without gaps and kept whole as long as the response. Deleting a response removes
+//! its bodies (request, items, events, journal); its id, hashes, status and times stay.
 
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
@@ -170,16 +171,19 @@ pub struct PostQuery {
     pub key: KeyId,
     /// The same `Idempotency-Key`, of a turn that began at or after this time.
     pub idempotency_key: Option<(String, Timestamp)>,
-    /// The same path and body hash, of a turn that is open, or ended undelivered at or after this time.
+    /// The same path and body hash, of a turn that is open, or ended undelivered at or after this
+    /// time.
     pub retried: Option<(Post, Timestamp)>,
 }
 
-/// Stored responses, read, and what stands alone of them. Turns write them by [`crate::Commit`] only.
+/// Stored responses, read, and what stands alone of them. Turns write them by [`crate::Commit`]
+/// only.
 pub trait Responses {
     /// One response.
     fn response(&self, id: &ResponseId) -> Pending<Option<Response>>;
 
-    /// The response and all its predecessors, oldest first; at most [`CHAIN_MAX`], of which the newest.
+    /// The response and all its predecessors, oldest first; at most [`CHAIN_MAX`], of which the
+    /// newest.
     fn chain(&self, id: &ResponseId) -> Pending<Vec<Response>>;
 
     /// Responses of a session, oldest first.

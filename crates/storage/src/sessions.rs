@@ -1,8 +1,9 @@
 //! Sessions: one agent's durable state each, with the lease that says which node may work on it.
 //!
-//! A session's items are in its responses, its steps in its journal; this row ties them together. Its epoch is raised
-//! whenever another node takes the lease, and every [`crate::Commit`] that works on a session names the epoch that
-//! it believes in, so that a node which was replaced can write nothing any more.
+//! A session's items are in its responses, its steps in its journal; this row ties them together.
+//! Its epoch is raised whenever another node takes the lease, and every [`crate::Commit`] that
+//! works on a session names the epoch that it believes in, so that a node which was replaced can
+//! write nothing any more.
 
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
@@ -123,16 +124,17 @@ pub trait Sessions {
     /// Sessions, newest first.
     fn sessions(&self, filter: SessionFilter) -> Pending<Vec<Session>>;
 
-    /// The session that `new.account`'s `new.user` calls `new.name`: `new` itself, stored, if there was none.
-    /// Raises its `last_used_at` to `new`'s.
+    /// The session that `new.account`'s `new.user` calls `new.name`: `new` itself, stored, if there
+    /// was none. Raises its `last_used_at` to `new`'s.
     fn name_session(&self, new: Session) -> Pending<Session>;
 
-    /// Takes the lease for `node`: the epoch stays if it holds it already, else it is raised and every commit of the
-    /// former holder is [`crate::Error::Fenced`] from then on. `None` if there is no such session.
+    /// Takes the lease for `node`: the epoch stays if it holds it already, else it is raised and
+    /// every commit of the former holder is [`crate::Error::Fenced`] from then on. `None` if there
+    /// is no such session.
     fn acquire(&self, session: &SessionId, node: &NodeId) -> Pending<Option<Session>>;
 
-    /// Removes the bodies of all responses, events and journal entries of those families of sessions (a root and its
-    /// forks) of which none was used since `unused_since` and none has an open turn. Ids, hashes and money stay.
-    /// Says how many responses lost their bodies.
+    /// Removes the bodies of all responses, events and journal entries of those families of
+    /// sessions (a root and its forks) of which none was used since `unused_since` and none has an
+    /// open turn. Ids, hashes and money stay. Says how many responses lost their bodies.
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64>;
 }

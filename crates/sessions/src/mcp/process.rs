@@ -136,8 +136,8 @@ impl Process {
 type Connection = RunningService<RoleClient, ClientConfig>;
 type Transport = (Pin<Box<dyn AsyncRead + Send + Sync>>, Counted);
 
-/// A boxed future, because the compiler does not see that the library's own can be sent between threads when it is a
-/// part of another.
+/// A boxed future, because the compiler does not see that the library's own can be sent between
+/// threads when it is a part of another.
 fn shake_hands(
     client: ClientConfig,
     transport: Transport,
@@ -197,7 +197,8 @@ async fn watch_over(process: Arc<Process>, mut child: Child, clock: Arc<dyn Cloc
         }
     }
     process.ended.cancel();
-    // Calls that still wait learn that the connection is gone; the child and its descendants die with `child`.
+    // Calls that still wait learn that the connection is gone; the child and its descendants die
+    // with `child`.
     process.service.cancellation_token().cancel();
     drop(child);
 }

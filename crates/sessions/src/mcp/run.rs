@@ -23,8 +23,8 @@ use crate::stop;
 /// Where the idempotency key stands in a request's `_meta`.
 const IDEMPOTENCY_KEY: &str = "dev.holdfast/idempotency-key";
 
-/// The answer of one call as the pipeline reads it. Dropping it before its end tells the server that the call is
-/// cancelled, and whether it had an effect is not known.
+/// The answer of one call as the pipeline reads it. Dropping it before its end tells the server
+/// that the call is cancelled, and whether it had an effect is not known.
 pub(super) fn stream(
     shared: Arc<Shared>,
     server: Arc<ToolServer>,
@@ -158,8 +158,8 @@ impl Drop for Flight {
 
 /// Tells a server that a call is cancelled.
 ///
-/// As a notification of no known kind: on its own one the library would forget the request, and with it what the server
-/// still says about what became of the call.
+/// As a notification of no known kind: on its own one the library would forget the request, and
+/// with it what the server still says about what became of the call.
 async fn notify_cancelled(handle: &RequestHandle<RoleClient>) {
     let params = serde_json::json!({
         "requestId": handle.id,
@@ -192,7 +192,8 @@ fn known(
             let raw = serde_json::to_value(&result).unwrap_or(Value::Null);
             Ok((Delta::ToolResult { text, is_error, raw }, Finish::default()))
         }
-        // The server refused the call in the protocol's own words: that is an answer, not a lost one.
+        // The server refused the call in the protocol's own words: that is an answer, not a lost
+        // one.
         Err(ServiceError::McpError(error)) => {
             let raw = serde_json::json!({ "code": error.code.0, "message": error.message });
             let text = error.message.into_owned();

@@ -62,23 +62,23 @@ impl StepState {
 impl Step {
     /// A step whose intent is about to be taken in.
     pub(super) fn new(
-    id: &StepId,
-    call: &CallId,
-    request: Option<&ToolRequest>,
-    effect: Option<Effect>,
-) -> Self {
-    Self {
-        id: id.clone(),
-        call: call.clone(),
-        kind: if request.is_some() { "tool" } else { "model" }.to_owned(),
-        server: request.map(|request| request.server.clone()),
-        tool: request.map(|request| request.tool.clone()),
-        arguments: request.map(|request| request.arguments.clone()),
-        effect,
-        state: StepState::Running,
-        attempts: 0,
-        why: None,
-        in_doubt_since: None,
+        id: &StepId,
+        call: &CallId,
+        request: Option<&ToolRequest>,
+        effect: Option<Effect>,
+    ) -> Self {
+        Self {
+            id: id.clone(),
+            call: call.clone(),
+            kind: if request.is_some() { "tool" } else { "model" }.to_owned(),
+            server: request.map(|request| request.server.clone()),
+            tool: request.map(|request| request.tool.clone()),
+            arguments: request.map(|request| request.arguments.clone()),
+            effect,
+            state: StepState::Running,
+            attempts: 0,
+            why: None,
+            in_doubt_since: None,
+        }
     }
-}
 }

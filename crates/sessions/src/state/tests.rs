@@ -1,4 +1,5 @@
-//! What follows from each event, that replaying changes nothing, and that nothing finished is ever run again.
+//! What follows from each event, that replaying changes nothing, and that nothing finished is ever
+//! run again.
 
 use pipeline::StepIntent;
 use proptest::prelude::*;
@@ -63,7 +64,13 @@ fn opened() -> Event {
 
 fn model_intent(n: usize) -> Event {
     let begins_at = Place { sequence: 2, output_index: 0 };
-    Event::ModelIntent { step: step(n), call: call(n), attempt: attempt(n), intent: intent(n), begins_at }
+    Event::ModelIntent {
+        step: step(n),
+        call: call(n),
+        attempt: attempt(n),
+        intent: intent(n),
+        begins_at,
+    }
 }
 
 fn model_outcome(n: usize, tools: Vec<ToolRequest>, stop: Stop) -> Event {
@@ -184,7 +191,8 @@ fn function_calls_end_the_turn_after_our_own_tools() {
 #[test]
 fn limits_and_failures_end_the_turn() {
     let ended = |event: Event| actions(&[opened(), model_intent(0), event]);
-    let incomplete = |reason: &str| [Action::Close(Ending::Incomplete { reason: reason.to_owned() })];
+    let incomplete =
+        |reason: &str| [Action::Close(Ending::Incomplete { reason: reason.to_owned() })];
     assert_eq!(ended(model_outcome(0, Vec::new(), Stop::Length)), incomplete("max_output_tokens"));
     let filtered = model_outcome(0, Vec::new(), Stop::ContentFilter);
     assert_eq!(ended(filtered), incomplete("content_filter"));
@@ -212,7 +220,8 @@ fn a_lost_write_waits_and_a_lost_read_runs_three_times_more() {
         let mut events = running_tool(effect);
         for _ in 0..TOOL_RERUNS_MAX {
             events.push(tool_lost(1));
-            let again = Action::BeginToolAgain { step: step(1), call: call(1), request: request(0) };
+            let again =
+                Action::BeginToolAgain { step: step(1), call: call(1), request: request(0) };
             assert_eq!(actions(&events), [again]);
             events.push(tool_intent(1, 0, effect));
             assert_eq!(actions(&events), [Action::RunTool]);
@@ -266,7 +275,8 @@ fn cancelling_ends_whatever_runs() {
 fn a_new_process_goes_on_where_the_last_one_stopped() {
     let recover = |events: &[Event]| after(events).0.recover();
     assert_eq!(recover(&[opened()]), [Action::BeginModel]);
-    let lose = Action::LoseModel { step: step(0), call: call(0), attempt: attempt(0), intent: intent(0) };
+    let lose =
+        Action::LoseModel { step: step(0), call: call(0), attempt: attempt(0), intent: intent(0) };
     assert_eq!(recover(&[opened(), model_intent(0)]), [lose]);
     let tool = running_tool(Effect::Write);
     let lose = Action::LoseTool { step: step(1), call: call(1), intent: intent(1) };
@@ -291,7 +301,8 @@ fn the_clients_limit_on_tool_calls_is_counted_once_per_step() {
     assert!(!after(&events[..3]).0.is_out_of_tool_calls());
 }
 
-/// Takes a random walk through what can happen: each choice picks one of the things that may follow an action.
+/// Takes a random walk through what can happen: each choice picks one of the things that may follow
+/// an action.
 fn walk(choices: &[u8]) -> Vec<Event> {
     let mut events = vec![opened()];
     let (mut turn, mut next) = after(&events);
@@ -304,7 +315,11 @@ fn walk(choices: &[u8]) -> Vec<Event> {
         next = turn.apply(&event).unwrap();
         if next.is_empty() && turn.ending().is_none() {
             // A cancelled step still runs: what became of it comes next.
-            next = if turn.running_model().is_some() { vec![Action::RunModel] } else { vec![Action::RunTool] };
+            next = if turn.running_model().is_some() {
+                vec![Action::RunModel]
+            } else {
+                vec![Action::RunTool]
+            };
         }
         events.push(event);
     }
@@ -334,10 +349,18 @@ fn follows(action: &Action, choice: u8, turn: &Turn, steps: &mut usize) -> Event
         Action::BeginTool(request) => {
             let effect = [Effect::Write, Effect::Read, Effect::Idempotent][usize::from(choice) % 3];
             let n = fresh();
-            let Event::ToolIntent { step, call, attempt, intent, .. } = tool_intent(n, 0, effect) else {
+            let Event::ToolIntent { step, call, attempt, intent, .. } = tool_intent(n, 0, effect)
+            else {
                 unreachable!()
             };
-            Event::ToolIntent { step, call, attempt, item_id: request.item_id.clone(), effect, intent }
+            Event::ToolIntent {
+                step,
+                call,
+                attempt,
+                item_id: request.item_id.clone(),
+                effect,
+                intent,
+            }
         }
         Action::BeginToolAgain { step, call, request } => Event::ToolIntent {
             step: step.clone(),
@@ -361,12 +384,9 @@ fn model_ends(turn: &Turn, choice: u8, cancelled: bool, n: usize) -> Event {
     let tools = (0..usize::from(choice % 3)).map(|tool| request(n * 10 + tool)).collect();
     match choice % 5 {
         0 if !cancelled => cancel(),
-        1 => Event::ModelLost {
-            step: step.clone(),
-            call,
-            attempt: attempt(n),
-            why: "x".to_owned(),
-        },
+        1 => {
+            Event::ModelLost { step: step.clone(), call, attempt: attempt(n), why: "x".to_owned() }
+        }
         2 => Event::ModelFailed {
             step: step.clone(),
             call,

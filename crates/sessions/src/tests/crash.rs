@@ -1,7 +1,7 @@
 //! Nodes that end at the worst moment, and the next one that takes over.
 //!
-//! A crash is a runtime that is dropped: whatever awaited something never goes on. The store's own thread may still
-//! write what it was handed, as a disk may after a kill.
+//! A crash is a runtime that is dropped: whatever awaited something never goes on. The store's own
+//! thread may still write what it was handed, as a disk may after a kill.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use storage::{JournalQuery, SessionState};
 
-use super::node::{Asked, Node, Say, Setup, assert_numbered, events, names, open, patient, with_notes};
+use super::node::{
+    Asked, Node, Say, Setup, assert_numbered, events, names, open, patient, with_notes,
+};
 use super::store::{Fault, Faulty};
 use crate::{Decision, PostIdentity, StepState};
 
@@ -151,7 +153,11 @@ fn a_crash_at_any_commit_repeats_nothing_that_is_known() {
 fn a_crash_while_a_writing_tool_runs_leaves_its_step_in_doubt() {
     for effect in [true, false] {
         let folder = tempfile::tempdir().unwrap();
-        let delay = if effect { "HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS" } else { "HOLDFAST_DEMO_TOOL_DELAY_MS" };
+        let delay = if effect {
+            "HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS"
+        } else {
+            "HOLDFAST_DEMO_TOOL_DELAY_MS"
+        };
         process(async {
             let setup = Setup { env: vec![(delay, "60000".to_owned())], ..Setup::default() };
             let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
@@ -175,7 +181,8 @@ fn a_crash_while_a_writing_tool_runs_leaves_its_step_in_doubt() {
             let sent = events(node.sessions.events(&key, &id, None).await.unwrap()).await;
             assert_eq!(names(&sent).last(), Some(&"response.completed"));
             assert_eq!(node.effects().len(), 1);
-            // The model's first step was finished before the crash: only the one after the tool was asked.
+            // The model's first step was finished before the crash: only the one after the tool was
+            // asked.
             assert_eq!(node.script.asked().len(), 1);
         });
     }
@@ -201,12 +208,15 @@ fn a_cut_answer_is_asked_again_and_its_item_is_closed() {
         assert_numbered(&sent, 0);
         let bodies: Vec<Value> =
             sent.iter().map(|event| serde_json::from_str(&event.body).unwrap()).collect();
-        let done = bodies[sent_before..].iter().find(|event| event["type"] == "response.output_item.done");
+        let done =
+            bodies[sent_before..].iter().find(|event| event["type"] == "response.output_item.done");
         let done = done.unwrap();
         assert_eq!(done["item"]["status"], "incomplete");
         assert_eq!(done["item"]["content"][0]["text"], "Once ");
         assert_eq!(done["output_index"], 0);
-        let added = bodies[sent_before..].iter().find(|event| event["type"] == "response.output_item.added");
+        let added = bodies[sent_before..]
+            .iter()
+            .find(|event| event["type"] == "response.output_item.added");
         assert_eq!(added.unwrap()["output_index"], 1);
         let last = &bodies.last().unwrap()["response"];
         assert_eq!(last["output"].as_array().unwrap().len(), 1);

@@ -117,9 +117,14 @@ impl Execute for Script {
         });
         self.was_asked.notify_waiters();
         let answer = self.answers.lock().unwrap().pop_front();
-        let answer = answer.or_else(|| self.auto.load(Ordering::SeqCst).then(|| improvised(&neutral)));
+        let answer =
+            answer.or_else(|| self.auto.load(Ordering::SeqCst).then(|| improvised(&neutral)));
         let number = self.asked.lock().unwrap().len();
-        events_of(answer.expect("the model was asked more often than it has answers"), number, &self.gate)
+        events_of(
+            answer.expect("the model was asked more often than it has answers"),
+            number,
+            &self.gate,
+        )
     }
 }
 
@@ -199,7 +204,8 @@ impl Launch for Direct {
         command.args(&spec.args).env_clear().envs(spec.env).kill_on_drop(true);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         command.current_dir(spec.cwd.unwrap());
-        let mut child = command.spawn().map_err(|source| LaunchError { name: spec.name, source })?;
+        let mut child =
+            command.spawn().map_err(|source| LaunchError { name: spec.name, source })?;
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let alive = CancellationToken::new();
         let (killed, (ended, exited)) = (alive.clone(), tokio::sync::oneshot::channel());
@@ -279,7 +285,8 @@ impl Node {
             }],
         });
         let directory = Arc::new(directory.await.unwrap());
-        for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)] {
+        for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)]
+        {
             put_key(&directory, name, role).await;
         }
         let executors: HashMap<String, Arc<dyn Execute>> = HashMap::from([
@@ -361,7 +368,8 @@ impl Node {
         self.store.calls(CallFilter { limit: 1_000, ..CallFilter::default() }).await.unwrap()
     }
 
-    /// The effects of writing tools, as the tool server itself logged them: (tool, idempotency key).
+    /// The effects of writing tools, as the tool server itself logged them: (tool, idempotency
+    /// key).
     pub(super) fn effects(&self) -> Vec<(String, String)> {
         lines(&self.folder.join("tool-effects.log"))
     }
@@ -404,10 +412,16 @@ impl Node {
     /// Waits until an entry of this kind is in the journal of the newest session.
     pub(super) async fn has_journaled(&self, kind: &str) {
         let session = self.sessions.list(all()).await.unwrap()[0].session.id.clone();
-        let query =
-            storage::JournalQuery { session, response: None, after: 0, limit: 1_000 };
+        let query = storage::JournalQuery { session, response: None, after: 0, limit: 1_000 };
         patient(async {
-            while !self.store.journal(query.clone()).await.unwrap().iter().any(|row| row.kind == kind) {
+            while !self
+                .store
+                .journal(query.clone())
+                .await
+                .unwrap()
+                .iter()
+                .any(|row| row.kind == kind)
+            {
                 look_again().await;
             }
         })
@@ -441,8 +455,7 @@ fn lines(path: &Path) -> Vec<(String, String)> {
 }
 
 fn notes(folder: &Path, setup: &Setup) -> ToolServer {
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo/notes_server.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo/notes_server.py");
     let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let mut env = std::collections::BTreeMap::from([
         ("HOLDFAST_DEMO_EFFECTS".to_owned(), file("tool-effects.log")),
@@ -494,7 +507,10 @@ async fn put_model(store: &Arc<dyn Store>, clock: &SharedClock, provider: &str) 
 }
 
 /// What another process writes is only seen by looking.
-#[expect(clippy::disallowed_methods, reason = "leaves the processor to the process that is waited for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "leaves the processor to the process that is waited for"
+)]
 async fn look_again() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }

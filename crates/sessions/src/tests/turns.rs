@@ -94,14 +94,19 @@ async fn a_second_turn_continues_and_an_older_response_is_forked() {
 async fn a_function_call_goes_to_the_client() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path()).await;
-    let tools = json!([{ "type": "function", "name": "weather", "parameters": { "type": "object" } }]);
+    let tools =
+        json!([{ "type": "function", "name": "weather", "parameters": { "type": "object" } }]);
     node.script.say([Say::Tool("weather", json!({ "city": "Riga" })), Say::Text("Rain.")]);
     let turn = node.post(json!({ "input": "Weather?", "tools": tools })).await;
     let response = patient(turn.wait()).await.unwrap();
     assert_eq!(response["status"], "completed");
     let item = &response["output"][0];
-    assert_eq!((item["type"].as_str(), item["name"].as_str()), (Some("function_call"), Some("weather")));
-    let answer = json!([{ "type": "function_call_output", "call_id": item["call_id"], "output": "rain" }]);
+    assert_eq!(
+        (item["type"].as_str(), item["name"].as_str()),
+        (Some("function_call"), Some("weather"))
+    );
+    let answer =
+        json!([{ "type": "function_call_output", "call_id": item["call_id"], "output": "rain" }]);
     let next = json!({ "input": answer, "previous_response_id": response["id"], "tools": tools });
     let response = patient(node.post(next).await.wait()).await.unwrap();
     assert_eq!(response["output"][0]["content"][0]["text"], "Rain.");
@@ -219,7 +224,10 @@ async fn a_background_turn_goes_on_alone_and_its_stream_is_resumed() {
     let key = node.key("ci").await;
     let mut stream = turn.subscribe();
     let mut first = Vec::new();
-    while first.last().is_none_or(|event: &crate::StreamEvent| event.name != "response.output_text.delta") {
+    while first
+        .last()
+        .is_none_or(|event: &crate::StreamEvent| event.name != "response.output_text.delta")
+    {
         first.push(patient(futures_util::StreamExt::next(&mut stream)).await.unwrap());
     }
     // What was sent is durable.
@@ -306,7 +314,8 @@ async fn a_write_whose_answer_is_lost_waits_for_a_decision() {
     let account = node.key("ci").await.account.clone();
     let resolve = |step: String| {
         let decision = Decision::Done { output: "Note 6 is saved".to_owned() };
-        let (sessions, session, account) = (node.sessions.clone(), session.clone(), account.clone());
+        let (sessions, session, account) =
+            (node.sessions.clone(), session.clone(), account.clone());
         async move { sessions.resolve(&account, &session, &step, decision, "ada").await }
     };
     let wrong = resolve("step_x".to_owned()).await.unwrap_err();

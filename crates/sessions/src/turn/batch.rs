@@ -96,7 +96,8 @@ impl Runner {
     pub(crate) async fn commit_batch(&mut self) -> Result<(), Stopped> {
         match self.commit(None).await {
             Ok(()) => Ok(()),
-            // Without a reservation no limit can refuse, and only a beginning turn is told of a full disk.
+            // Without a reservation no limit can refuse, and only a beginning turn is told of a
+            // full disk.
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
                 tracing::error!(%failure, "a commit without a reservation was refused");
                 Err(Stopped)
@@ -206,7 +207,8 @@ impl Runner {
         Ok(Commit {
             ledger: self.batch.ledger.clone(),
             reservations: reservation.into_iter().collect(),
-            // A session that this very commit makes has no row to check yet; its journal rows are checked after it.
+            // A session that this very commit makes has no row to check yet; its journal rows are
+            // checked after it.
             fences: if is_new { Vec::new() } else { vec![self.fence()] },
             sessions: vec![session],
             responses,

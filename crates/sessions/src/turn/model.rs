@@ -206,8 +206,8 @@ impl Runner {
         }
         let (boundary, needs_client) = (self.batch.boundary, self.needs_client());
         tokio::select! {
-            // In this order: what is at hand of the answer is taken before any of it is written, so that an answer
-            // that comes at once costs no commit of its own.
+            // In this order: what is at hand of the answer is taken before any of it is written, so
+            // that an answer that comes at once costs no commit of its own.
             biased;
             answer = landed(flight), if flight.is_some() => Wake::Flushed(answer),
             command = self.commands.recv() => Wake::Told(command),
@@ -332,7 +332,8 @@ impl Runner {
         self.note(Event::ModelLost { step, call, attempt, why })
     }
 
-    /// A try that ran when the process before this one ended: it stays on the bill, and its items are closed.
+    /// A try that ran when the process before this one ended: it stays on the bill, and its items
+    /// are closed.
     pub(super) fn lose_model(
         &mut self,
         step: StepId,

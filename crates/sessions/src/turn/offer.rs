@@ -17,7 +17,8 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// What `request` asks for, of the lists that stand in `items` (an `mcp_list_tools` item each; the last counts).
+    /// What `request` asks for, of the lists that stand in `items` (an `mcp_list_tools` item each;
+    /// the last counts).
     ///
     /// # Errors
     /// A 400 that names the tool whose name is taken.

@@ -15,7 +15,8 @@ impl Journal for SqliteStore {
     }
 }
 
-/// Appends rows of one commit. Each must be in its session's epoch and have the session's next number.
+/// Appends rows of one commit. Each must be in its session's epoch and have the session's next
+/// number.
 pub(super) fn append(conn: &Connection, rows: &[JournalRow]) -> Result<(), Error> {
     for row in rows {
         sessions::check_fence(conn, &Fence { session: row.session.clone(), epoch: row.epoch })?;

@@ -52,7 +52,8 @@ pub async fn rows_are_read_as_they_were_written(place: &dyn Place) {
     assert_eq!(store.session(&made.id).await.unwrap().unwrap().next_seq, 4);
 }
 
-/// A row whose number is not the next one is refused with its whole commit: there is neither a gap nor a second truth.
+/// A row whose number is not the next one is refused with its whole commit: there is neither a gap
+/// nor a second truth.
 pub async fn numbers_have_no_gaps_and_no_doubles(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
