@@ -1,8 +1,8 @@
 //! The socket to the parent: one thread reads, one writes, one makes requests ready in between.
 //!
-//! Reading never waits for the model: a full queue is answered at once with `overloaded`. Writing keeps the order in
-//! which the scheduler spoke. What the parent may have in flight bounds the writer's queue (see the protocol's
-//! window), so it never holds much.
+//! Reading never waits for the model: a full queue is answered at once with `overloaded`. Writing
+//! keeps the order in which the scheduler spoke. What the parent may have in flight bounds the
+//! writer's queue (see the protocol's window), so it never holds much.
 
 use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::net::UnixStream;
@@ -29,7 +29,8 @@ const PREPARE_STACK_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) struct Outbox(SyncSender<Option<FromEngine>>);
 
 impl Outbox {
-    /// Sends a message, waiting for room. A parent that is gone takes nothing, and nothing is lost by that.
+    /// Sends a message, waiting for room. A parent that is gone takes nothing, and nothing is lost
+    /// by that.
     pub(crate) fn send(&self, message: FromEngine) {
         if self.0.send(Some(message)).is_err() {
             tracing::debug!("the parent is gone");
@@ -94,7 +95,8 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Starts reading, and a thread that makes requests ready. At the parent's end the scheduler is told to stop.
+    /// Starts reading, and a thread that makes requests ready. At the parent's end the scheduler is
+    /// told to stop.
     ///
     /// # Errors
     /// The system has no threads to give.
@@ -198,7 +200,8 @@ fn prepare_one(
     taken: Monotonic,
     place: Place,
 ) -> Result<Event, EngineFailure> {
-    // Templates and schemas come from outside; a bug that one of them finds must fail its own request only.
+    // Templates and schemas come from outside; a bug that one of them finds must fail its own
+    // request only.
     let prepared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         preparer.prepare(request, taken, place)
     }));

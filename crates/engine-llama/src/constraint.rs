@@ -1,9 +1,11 @@
-//! Holds one generation to its grammar, token by token, and closes what is open before the tokens run out.
+//! Holds one generation to its grammar, token by token, and closes what is open before the tokens
+//! run out.
 //!
-//! Free text is not masked: it costs nothing until the marker of a tool call is complete, from where on the call's
-//! grammar binds. Before a bound token is taken, it is made sure that what it opens can still be closed within the
-//! tokens that are left; if not, the shortest way to the end is taken instead. So whatever `max_tokens` is, a tool
-//! call and a schema's answer parse, unless it is too small for even the shortest.
+//! Free text is not masked: it costs nothing until the marker of a tool call is complete, from
+//! where on the call's grammar binds. Before a bound token is taken, it is made sure that what it
+//! opens can still be closed within the tokens that are left; if not, the shortest way to the end
+//! is taken instead. So whatever `max_tokens` is, a tool call and a schema's answer parse, unless
+//! it is too small for even the shortest.
 
 use llguidance::Matcher;
 use toktrie::SimpleVob;
@@ -140,8 +142,8 @@ impl Constraint {
         matches!(self.bound, Bound::Calls { .. } | Bound::Whole { calls: true, .. })
     }
 
-    /// Draws the next token. `marker_part`: bytes of the opening marker that the text ends with. `left`: tokens that
-    /// may follow this one.
+    /// Draws the next token. `marker_part`: bytes of the opening marker that the text ends with.
+    /// `left`: tokens that may follow this one.
     ///
     /// # Errors
     /// No token is possible.
@@ -172,7 +174,8 @@ impl Constraint {
         if let Bound::Calls { call, .. } = &self.bound
             && let Some(over) = completes_marker(vocab.output_text(token), marker_part)
         {
-            // A token that reaches beyond the marker would begin the call's text before the grammar binds.
+            // A token that reaches beyond the marker would begin the call's text before the grammar
+            // binds.
             if over > 0 {
                 let missing = &CALL_OPEN.as_bytes()[marker_part..];
                 token = vocab.longest_prefix(missing).unwrap_or(token);
@@ -246,7 +249,8 @@ fn needs_check(vocab: &Vocab, token: Token, left: usize) -> bool {
         || (left <= CLOSE_IGNORE_TOKENS && vocab.output_text(token).iter().any(opens))
 }
 
-/// The allowed token that leads to the end soonest: what closes first, what is required next, numbers last.
+/// The allowed token that leads to the end soonest: what closes first, what is required next,
+/// numbers last.
 fn shortest(mask: &SimpleVob, place: Place, vocab: &Vocab) -> Option<Token> {
     let mut best: Option<(Closing, usize, usize)> = None;
     mask.iter_set_entries(|index| {
@@ -258,8 +262,8 @@ fn shortest(mask: &SimpleVob, place: Place, vocab: &Vocab) -> Option<Token> {
             class => class,
         };
         let text = vocab.output_text(token);
-        // Of what closes and of what is spelled out anyway the longest; of numbers and of commas the shortest, and no
-        // zero: zeros may go on for ever behind a point.
+        // Of what closes and of what is spelled out anyway the longest; of numbers and of commas
+        // the shortest, and no zero: zeros may go on for ever behind a point.
         let order = match class {
             Closing::Bracket | Closing::Quote | Closing::Other => usize::MAX - text.len(),
             Closing::Comma => text.len(),

@@ -1,9 +1,11 @@
-//! Grammars: what the model may say where a tool call or a JSON schema binds it, compiled by `llguidance`.
+//! Grammars: what the model may say where a tool call or a JSON schema binds it, compiled by
+//! `llguidance`.
 //!
-//! A tool call has the Hermes form, arguments follow the tool's schema, keys stand in the schema's order, and nothing
-//! but `", "` and `": "` stands between (as in `json.dumps`), so that the template renders the same text again. What
-//! the compiler does not take is refused with the path in the schema; nothing is ever ignored silently. Schemas come
-//! from clients and are hostile: their size, the compiler's work and the matcher's work per token are bounded.
+//! A tool call has the Hermes form, arguments follow the tool's schema, keys stand in the schema's
+//! order, and nothing but `", "` and `": "` stands between (as in `json.dumps`), so that the
+//! template renders the same text again. What the compiler does not take is refused with the path
+//! in the schema; nothing is ever ignored silently. Schemas come from clients and are hostile:
+//! their size, the compiler's work and the matcher's work per token are bounded.
 
 mod schema;
 
@@ -172,7 +174,8 @@ impl Grammars {
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
-        // The compiler is fed with clients' schemas; a bug in it must fail this request and no other.
+        // The compiler is fed with clients' schemas; a bug in it must fail this request and no
+        // other.
         let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.factory.create_parser(grammar).map_err(|error| format!("{error:#}"))
         }));

@@ -1,5 +1,6 @@
-//! A request made ready to run: rendered, tokenized, its grammar compiled. All that does not need the model's state
-//! happens here, on a thread of its own, so that one hostile template or schema delays no running generation.
+//! A request made ready to run: rendered, tokenized, its grammar compiled. All that does not need
+//! the model's state happens here, on a thread of its own, so that one hostile template or schema
+//! delays no running generation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,7 +100,8 @@ impl Preparer {
     /// Makes a request ready.
     ///
     /// # Errors
-    /// The request is invalid, its schema unsupported, the template refuses it, or it does not fit the context.
+    /// The request is invalid, its schema unsupported, the template refuses it, or it does not fit
+    /// the context.
     pub(crate) fn prepare(
         &self,
         request: Generate,

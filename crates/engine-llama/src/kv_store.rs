@@ -1,11 +1,14 @@
-//! Session state on disk: `<folder>/<account>/<hash of the session>.kv`, written whole and renamed into place.
+//! Session state on disk: `<folder>/<account>/<hash of the session>.kv`, written whole and renamed
+//! into place.
 //!
-//! A file is trusted only if everything in it matches: magic, version, fingerprint of model and state format, owner,
-//! and a BLAKE3 checksum over all of it. Anything else is deleted and counted, and the prompt is computed again. The
-//! folder belongs to one model; nobody else writes it (its lock is held for the life of this process). A quota in
-//! bytes is kept by deleting what was unused longest.
+//! A file is trusted only if everything in it matches: magic, version, fingerprint of model and
+//! state format, owner, and a BLAKE3 checksum over all of it. Anything else is deleted and counted,
+//! and the prompt is computed again. The folder belongs to one model; nobody else writes it (its
+//! lock is held for the life of this process). A quota in bytes is kept by deleting what was unused
+//! longest.
 //!
-//! It must not know tokens' meaning, sequences or requests. All of it blocks: it runs on a thread of its own.
+//! It must not know tokens' meaning, sequences or requests. All of it blocks: it runs on a thread
+//! of its own.
 #![expect(clippy::disallowed_methods, reason = "blocking files are this thread's whole work")]
 
 #[cfg(test)]
@@ -81,7 +84,8 @@ pub(crate) struct KvStore {
 }
 
 impl KvStore {
-    /// Opens the folder of one model, making it if needed. `fingerprint`: of the model and of how state is laid out.
+    /// Opens the folder of one model, making it if needed. `fingerprint`: of the model and of how
+    /// state is laid out.
     ///
     /// # Errors
     /// The folder can't be made or read.
@@ -169,7 +173,8 @@ impl KvStore {
         };
         match self.read(owner, &file) {
             Ok(state) => {
-                // The time of last use is what the quota goes by. A failure only costs the file's place in it.
+                // The time of last use is what the quota goes by. A failure only costs the file's
+                // place in it.
                 drop(file.set_modified(SystemTime::now()));
                 Found::State(state)
             }

@@ -1,8 +1,9 @@
 //! `holdfast-engine`: one loaded model as a process of its own.
 //!
-//! `serve` loads a GGUF file, connects to its parent's unix socket and speaks `engine::protocol` until the parent
-//! hangs up or SIGTERM comes; then it saves every session and ends. `make-random-model` writes a model of random
-//! weights for benches and tests. It is started by `holdfast`, never by hand.
+//! `serve` loads a GGUF file, connects to its parent's unix socket and speaks `engine::protocol`
+//! until the parent hangs up or SIGTERM comes; then it saves every session and ends.
+//! `make-random-model` writes a model of random weights for benches and tests. It is started by
+//! `holdfast`, never by hand.
 
 mod connection;
 mod constraint;

@@ -1,9 +1,9 @@
 //! From bytes to pieces of an answer: whole code points, stop sequences, tool calls.
 //!
-//! Bytes come token by token and may end anywhere. What could still become a stop sequence or open a tool call is
-//! held back; all else leaves at once. A tool call's name leaves when it is whole, its arguments as they come. The
-//! grammar guarantees the form of what is between the markers (see `grammar.rs`); what can't be read is shown as
-//! text rather than lost.
+//! Bytes come token by token and may end anywhere. What could still become a stop sequence or open
+//! a tool call is held back; all else leaves at once. A tool call's name leaves when it is whole,
+//! its arguments as they come. The grammar guarantees the form of what is between the markers (see
+//! `grammar.rs`); what can't be read is shown as text rather than lost.
 
 #[cfg(test)]
 mod tests;
@@ -155,7 +155,8 @@ impl Output {
         false
     }
 
-    /// Bytes at the end that may become a marker or a stop sequence, or white space before a marker.
+    /// Bytes at the end that may become a marker or a stop sequence, or white space before a
+    /// marker.
     fn held_back(&self) -> usize {
         let stops = self.stops.iter().map(|stop| partial_suffix(&self.pending, stop.as_bytes()));
         let held = stops.max().unwrap_or(0);
@@ -211,7 +212,8 @@ impl Output {
     }
 }
 
-/// Emits text up to the last whole code point (all of it if `last`) and says how many bytes that is.
+/// Emits text up to the last whole code point (all of it if `last`) and says how many bytes that
+/// is.
 fn push_text(bytes: &[u8], last: bool, pieces: &mut Vec<Piece>) -> usize {
     let length = if last { bytes.len() } else { whole_code_points(bytes) };
     if length > 0 {

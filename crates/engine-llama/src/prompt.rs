@@ -1,9 +1,10 @@
 //! Turns a rendered prompt into tokens so that as much held state as possible can be reused.
 //!
-//! A conversation that goes on renders to the old text plus new text. Its old part is held as tokens: the prompt's,
-//! and the ones that were generated, which need not be what the tokenizer would make of the same text. So the held
-//! tokens are followed along the new text for as long as they spell it, and only the rest is tokenized. The cut is
-//! made where the tokenizer would also have cut: behind a token that it always takes as a whole, or before one.
+//! A conversation that goes on renders to the old text plus new text. Its old part is held as
+//! tokens: the prompt's, and the ones that were generated, which need not be what the tokenizer
+//! would make of the same text. So the held tokens are followed along the new text for as long as
+//! they spell it, and only the rest is tokenized. The cut is made where the tokenizer would also
+//! have cut: behind a token that it always takes as a whole, or before one.
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,8 @@ pub(crate) fn common_prefix(a: &[Token], b: &[Token]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The tokens of `prompt`: `held` as far as it spells it, or `plain`, its usual tokens, if they reuse more.
+/// The tokens of `prompt`: `held` as far as it spells it, or `plain`, its usual tokens, if they
+/// reuse more.
 pub(crate) fn extend(
     vocab: &impl Tokens,
     held: &[Token],
@@ -60,7 +62,8 @@ pub(crate) fn extend(
     Ok(tokens)
 }
 
-/// The last place where `held` may be cut: tokens before it, and bytes of the prompt that they spell.
+/// The last place where `held` may be cut: tokens before it, and bytes of the prompt that they
+/// spell.
 fn last_cut(
     vocab: &impl Tokens,
     held: &[Token],

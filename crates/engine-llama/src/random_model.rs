@@ -1,9 +1,11 @@
-//! Writes a model of random weights: a Llama-shaped GGUF file for benches and tests that need no sense, only work.
+//! Writes a model of random weights: a Llama-shaped GGUF file for benches and tests that need no
+//! sense, only work.
 //!
 //! The same options give the same bytes on every machine. What is not random is on purpose:
-//! - The tokenizer is made so that everything the model says greedily tokenizes back to the same tokens: only tokens
-//!   of one letter have output weights, all others are equally unlikely. So a held history and the same history sent
-//!   as text are the same tokens, and their answers can be compared.
+//! - The tokenizer is made so that everything the model says greedily tokenizes back to the same
+//!   tokens: only tokens of one letter have output weights, all others are equally unlikely. So a
+//!   held history and the same history sent as text are the same tokens, and their answers can be
+//!   compared.
 //! - Numbers of up to four digits are one token each if the vocabulary is large enough.
 //!
 //! Weights are random quantised bytes; nothing is computed in floating point.
@@ -207,7 +209,8 @@ impl Vocabulary {
     }
 }
 
-/// The letter that stands for a byte in GPT-2's vocabularies: itself if it can be seen, else one above U+0100.
+/// The letter that stands for a byte in GPT-2's vocabularies: itself if it can be seen, else one
+/// above U+0100.
 fn byte_letter(byte: u8) -> char {
     let seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if seen(byte) {

@@ -1,7 +1,9 @@
-//! Draws the next token from logits: penalties, the grammar's mask, temperature, top-k, min-p, top-p, and a seeded
-//! generator. Pure: the same logits, mask and seed give the same token on every machine.
+//! Draws the next token from logits: penalties, the grammar's mask, temperature, top-k, min-p,
+//! top-p, and a seeded generator. Pure: the same logits, mask and seed give the same token on every
+//! machine.
 //!
-//! What is not a number never wins: it counts as impossible, and a row without any possible token is an error.
+//! What is not a number never wins: it counts as impossible, and a row without any possible token
+//! is an error.
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,8 @@ pub(crate) struct Sampler {
 pub(crate) struct NothingPossible;
 
 impl Sampler {
-    /// A sampler for one generation; `seed` is used if the request names none, `defaults` for what else is absent.
+    /// A sampler for one generation; `seed` is used if the request names none, `defaults` for what
+    /// else is absent.
     #[expect(clippy::cast_possible_truncation, reason = "penalties are within ±2 or meaningless")]
     pub(crate) fn new(sampling: &Sampling, defaults: Defaults, seed: u64) -> Self {
         let penalty = |value: f64| if value.is_finite() { value as f32 } else { 0.0 };
@@ -76,7 +79,8 @@ impl Sampler {
         }
     }
 
-    /// Draws a token. `mask`: the tokens that the grammar allows; `banned`: one that is never drawn.
+    /// Draws a token. `mask`: the tokens that the grammar allows; `banned`: one that is never
+    /// drawn.
     ///
     /// # Errors
     /// No token is possible.

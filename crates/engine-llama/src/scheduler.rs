@@ -1,11 +1,13 @@
 //! The one thread that owns the model's state: continuous batching over all sequences.
 //!
-//! Each turn of the loop: take what came in, admit what waits, put one batch together (the next token of every
-//! generation first, then at most [`PREFILL_TOKENS_MAX`] tokens of prompts, in turns), compute it, draw a token for
-//! each sequence that has logits. So a cancel takes effect within one batch, a long prompt delays others by one
-//! chunk, and a reader that does not acknowledge stops only its own sequence.
+//! Each turn of the loop: take what came in, admit what waits, put one batch together (the next
+//! token of every generation first, then at most [`PREFILL_TOKENS_MAX`] tokens of prompts, in
+//! turns), compute it, draw a token for each sequence that has logits. So a cancel takes effect
+//! within one batch, a long prompt delays others by one chunk, and a reader that does not
+//! acknowledge stops only its own sequence.
 //!
-//! It must not render, compile or touch files: that is done before (`job.rs`) and elsewhere (`kv_store/thread.rs`).
+//! It must not render, compile or touch files: that is done before (`job.rs`) and elsewhere
+//! (`kv_store/thread.rs`).
 
 mod admit;
 mod run;
@@ -34,8 +36,8 @@ pub(crate) const PREFILL_TOKENS_MAX: usize = 256;
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 /// Events that are handled before the next batch.
 const EVENTS_PER_TURN: usize = 512;
-/// Replies of the store that may wait: more than a turn of the loop can cause, so that the store never waits for the
-/// scheduler while the scheduler waits for the store.
+/// Replies of the store that may wait: more than a turn of the loop can cause, so that the store
+/// never waits for the scheduler while the scheduler waits for the store.
 pub(crate) const REPLIES_MAX: usize = 4 * EVENTS_PER_TURN;
 
 /// What comes in.
@@ -117,7 +119,8 @@ impl Scheduler {
         }
     }
 
-    /// Runs until it is told to stop or nobody can tell it anything any more; then saves every session.
+    /// Runs until it is told to stop or nobody can tell it anything any more; then saves every
+    /// session.
     pub(crate) fn run(mut self, mailbox: &Receiver<Event>) {
         loop {
             if !self.receive(mailbox) {
@@ -282,7 +285,8 @@ impl Scheduler {
         }
     }
 
-    /// A state was looked for on disk: the generation that waits for it goes on, with it or without.
+    /// A state was looked for on disk: the generation that waits for it goes on, with it or
+    /// without.
     fn restored(&mut self, ticket: u64, found: Found) {
         self.stats.discarded_states += u64::from(found == Found::Discarded);
         let is_it =
@@ -305,7 +309,8 @@ impl Scheduler {
         self.begin(at, true);
     }
 
-    /// Hands one session's state to the store, if one is unsaved and there is room: never more than one per batch.
+    /// Hands one session's state to the store, if one is unsaved and there is room: never more than
+    /// one per batch.
     fn save_one(&mut self) {
         let Some(slot) = self.slots.oldest_dirty() else { return };
         let Some((owner, state)) = self.state_of(slot) else { return };

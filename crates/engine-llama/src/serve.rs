@@ -181,7 +181,7 @@ impl Loaded {
         let Some(folder) = &options.kv_dir else { return Ok(None) };
         // What decides whether state computed by one process means the same to another.
         let mut hasher = blake3::Hasher::new();
-        for part in ["holdfast-kv-1", &self.sha256, &llama::version(), "k=f16 v=f16"] {
+        for part in ["holdfast-kv-1", &self.sha256, &llama::version(), "k=f16 v=f16 flash=off"] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
@@ -190,7 +190,8 @@ impl Loaded {
         let store = KvStore::open(folder, fingerprint, options.kv_disk_bytes)
             .context("opening the folder of session state")?;
         let reply = move |reply| {
-            // An error means that the scheduler has ended and wants no reply; a full mailbox, that it is awake.
+            // An error means that the scheduler has ended and wants no reply; a full mailbox, that
+            // it is awake.
             drop(replies.send(reply));
             drop(events.try_send(Event::Wake));
         };

@@ -1,8 +1,9 @@
-//! The model's own chat template, rendered as Hugging Face Transformers does, so that prompts are what it was trained
-//! on: Jinja with Python's methods, `tojson` with Python's separators, `raise_exception` and `strftime_now`.
+//! The model's own chat template, rendered as Hugging Face Transformers does, so that prompts are
+//! what it was trained on: Jinja with Python's methods, `tojson` with Python's separators,
+//! `raise_exception` and `strftime_now`.
 //!
-//! A template comes with a model file and is hostile: it gets no files, its work and its output are bounded, and what
-//! it raises fails one request. It must not know tokens or sessions.
+//! A template comes with a model file and is hostile: it gets no files, its work and its output are
+//! bounded, and what it raises fails one request. It must not know tokens or sessions.
 
 mod python;
 #[cfg(test)]
@@ -157,7 +158,8 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let value = serde_json::to_value(value)
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     let indent: Option<usize> = options.get("indent")?;
-    // Accepted as Transformers does; both are what is done anyway, or never asked for by templates in use.
+    // Accepted as Transformers does; both are what is done anyway, or never asked for by templates
+    // in use.
     let _: Option<bool> = options.get("ensure_ascii")?;
     let _: Option<bool> = options.get("sort_keys")?;
     options.assert_all_used()?;

@@ -1,8 +1,10 @@
-//! The vocabulary as bytes: what each token adds to the output, and the trie that grammars are matched against.
+//! The vocabulary as bytes: what each token adds to the output, and the trie that grammars are
+//! matched against.
 //!
-//! Three views of a token differ and are kept apart here: what a client sees (control tokens are silent), what a
-//! rendered prompt holds (control tokens are their names), and what a grammar may spell (control tokens are outside
-//! of it). The markers of a tool call are text in all three, whatever type the model file gives them.
+//! Three views of a token differ and are kept apart here: what a client sees (control tokens are
+//! silent), what a rendered prompt holds (control tokens are their names), and what a grammar may
+//! spell (control tokens are outside of it). The markers of a tool call are text in all three,
+//! whatever type the model file gives them.
 
 use std::fmt;
 use std::sync::Arc;

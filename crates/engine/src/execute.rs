@@ -1,7 +1,8 @@
 //! Does the Calls of local models: a neutral conversation in, deltas out.
 //!
-//! Bytes never pass through here: every client format is read into its neutral form and the door renders the answer.
-//! What a local model can't be told (images, `n`) is refused by name. Tool-call ids are made here.
+//! Bytes never pass through here: every client format is read into its neutral form and the door
+//! renders the answer. What a local model can't be told (images, `n`) is refused by name. Tool-call
+//! ids are made here.
 
 mod request;
 #[cfg(test)]
@@ -54,7 +55,8 @@ impl LocalModels {
         Self { shared: Arc::new(Shared { engines, clock, ids, models: RwLock::default() }) }
     }
 
-    /// Makes a model known under the name that targets use (`upstream_model`), replacing one of that name.
+    /// Makes a model known under the name that targets use (`upstream_model`), replacing one of
+    /// that name.
     pub fn register(&self, name: impl Into<String>, model: ModelFile) {
         let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         models.insert(name.into(), Arc::new(model));

@@ -1,8 +1,9 @@
 //! Reads the header of a GGUF model file: what it is, not its weights.
 //!
-//! The file comes from outside and is hostile: every length is checked against the limits here and against what is
-//! left of the file before anything is allocated, strings that nobody asks for are skipped, and nothing recurses.
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
+//! The file comes from outside and is hostile: every length is checked against the limits here and
+//! against what is left of the file before anything is allocated, strings that nobody asks for are
+//! skipped, and nothing recurses. Format:
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
 #[cfg(test)]
 mod tests;
@@ -211,7 +212,8 @@ impl<R: Read> Reader<R> {
         let kind = self.u32()?;
         let count = self.u64()?;
         if kind == TEXT {
-            // Each text has a length of its own, so a count that lies ends at the limit or the file's end.
+            // Each text has a length of its own, so a count that lies ends at the limit or the
+            // file's end.
             for _ in 0..count {
                 let length = self.u64()?;
                 self.skip(length)?;

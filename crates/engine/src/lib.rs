@@ -1,4 +1,5 @@
-//! Our side of local inference: the protocol of `holdfast-engine`, its supervisor, and what we read of model files.
+//! Our side of local inference: the protocol of `holdfast-engine`, its supervisor, and what we read
+//! of model files.
 //!
 //! Start at [`protocol`].
 #![warn(missing_docs)]

@@ -34,7 +34,8 @@ pub struct ModelFile {
     pub template_sha256: Option<String>,
 }
 
-/// Reads a model file's header and hashes all of it. Blocks for as long as the disk needs: use `spawn_blocking`.
+/// Reads a model file's header and hashes all of it. Blocks for as long as the disk needs: use
+/// `spawn_blocking`.
 ///
 /// # Errors
 /// The file can't be read, or is no GGUF model; see [`gguf::Error`].

@@ -1,15 +1,19 @@
-//! The protocol between Holdfast and `holdfast-engine`: messages over one unix socket, multiplexed by id.
+//! The protocol between Holdfast and `holdfast-engine`: messages over one unix socket, multiplexed
+//! by id.
 //!
-//! A frame is a `u32` length (big-endian, at most [`codec::FRAME_BYTES_MAX`]) and that many bytes of JSON: one
-//! [`FromEngine`] or [`ToEngine`]. The child speaks first, with [`Hello`]; a parent that does not know its protocol
-//! number refuses it by name. Every request has an id that the parent chose and ends in exactly one of `done`,
-//! `failed`, `flushed`, `dropped`, `stats`; a `cancel` ends its request in `failed` with code `cancelled`.
+//! A frame is a `u32` length (big-endian, at most [`codec::FRAME_BYTES_MAX`]) and that many bytes
+//! of JSON: one [`FromEngine`] or [`ToEngine`]. The child speaks first, with [`Hello`]; a parent
+//! that does not know its protocol number refuses it by name. Every request has an id that the
+//! parent chose and ends in exactly one of `done`, `failed`, `flushed`, `dropped`, `stats`; a
+//! `cancel` ends its request in `failed` with code `cancelled`.
 //!
-//! Flow control: a request names its [`Generate::window`]; the child sends at most that many deltas that were not
-//! acknowledged, then stops that sequence alone. So one slow reader neither stops the batch nor fills memory.
+//! Flow control: a request names its [`Generate::window`]; the child sends at most that many deltas
+//! that were not acknowledged, then stops that sequence alone. So one slow reader neither stops the
+//! batch nor fills memory.
 //!
-//! Both sides take the other's bytes as hostile: frames are bounded, unknown messages are errors, unknown fields are
-//! ignored (so that either side may be a little newer). This module knows no socket, model or session store.
+//! Both sides take the other's bytes as hostile: frames are bounded, unknown messages are errors,
+//! unknown fields are ignored (so that either side may be a little newer). This module knows no
+//! socket, model or session store.
 
 pub mod codec;
 #[cfg(test)]
@@ -18,7 +22,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The protocol that this build speaks. Another number is another protocol: there is no negotiation.
+/// The protocol that this build speaks. Another number is another protocol: there is no
+/// negotiation.
 pub const PROTOCOL: u32 = 1;
 
 /// The most deltas of one request that may be on their way, whatever it asks for.
@@ -157,7 +162,8 @@ pub struct ToolCallPiece {
 pub enum StopReason {
     /// The model ended its turn, a stop sequence was met, or the schema is satisfied.
     End,
-    /// `max_tokens` or the context is used up. What is under a grammar was closed in time: it still parses.
+    /// `max_tokens` or the context is used up. What is under a grammar was closed in time: it still
+    /// parses.
     Length,
     /// It calls tools.
     ToolCalls,
@@ -172,7 +178,8 @@ pub struct TokenUsage {
     pub reused_tokens: u64,
     /// Tokens sampled.
     pub completion_tokens: u64,
-    /// Microseconds between taking the request from the socket and the first sampled token; 0 if there was none.
+    /// Microseconds between taking the request from the socket and the first sampled token; 0 if
+    /// there was none.
     pub first_token_us: u64,
 }
 

@@ -1,7 +1,8 @@
 //! Where a session's state lies: `<folder>/<model sha256>/<account>/<hash of the session>.kv`.
 //!
-//! The child writes and reads these files; the parent only deletes them, and only while no child is up that may write
-//! them. Names from outside never become a path: an account that is no plain id and every session is hashed.
+//! The child writes and reads these files; the parent only deletes them, and only while no child is
+//! up that may write them. Names from outside never become a path: an account that is no plain id
+//! and every session is hashed.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,11 @@
 //! Keeps one `holdfast-engine` per loaded model, started when it is first asked for.
 //!
-//! The parent listens on a socket in a folder that only it can read, starts the child through [`Launch`], and takes
-//! exactly one connection. When a child ends, everything in flight on it fails at once and says so, and the next is
-//! started: at once the first time, then after 100 ms, doubling up to 30 s; a minute of life makes it the first time
-//! again. Meanwhile callers get [`Error::Unavailable`] with the time that is left. A child that speaks another
-//! protocol is refused by name and not started again and again.
+//! The parent listens on a socket in a folder that only it can read, starts the child through
+//! [`Launch`], and takes exactly one connection. When a child ends, everything in flight on it
+//! fails at once and says so, and the next is started: at once the first time, then after 100 ms,
+//! doubling up to 30 s; a minute of life makes it the first time again. Meanwhile callers get
+//! [`Error::Unavailable`] with the time that is left. A child that speaks another protocol is
+//! refused by name and not started again and again.
 //!
 //! It must not know Calls, accounts' rights or formats: that is [`crate::execute`].
 
@@ -35,9 +36,11 @@ pub use connection::{Event, Generation};
 pub struct Options {
     /// The engine's program.
     pub program: PathBuf,
-    /// Folder in which sockets are made: short, as a socket's whole path has at most 107 bytes, and on a local disk.
+    /// Folder in which sockets are made: short, as a socket's whole path has at most 107 bytes, and
+    /// on a local disk.
     pub socket_folder: PathBuf,
-    /// Folder of session state; a folder per model is made in it. `None`: state is kept in memory only.
+    /// Folder of session state; a folder per model is made in it. `None`: state is kept in memory
+    /// only.
     pub kv_folder: Option<PathBuf>,
     /// Bytes of session state on disk, per model.
     pub kv_disk_bytes: u64,
@@ -141,7 +144,8 @@ impl Engines {
         Self { shared, engines: Mutex::default() }
     }
 
-    /// The engine of a model; it is started when it is first asked something. Must be called within a Tokio runtime.
+    /// The engine of a model; it is started when it is first asked something. Must be called within
+    /// a Tokio runtime.
     pub fn engine(&self, model: &ModelFile) -> Arc<Engine> {
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Engine::new(Arc::clone(&self.shared), model.clone());
@@ -153,7 +157,8 @@ impl Engines {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner).get(sha256).cloned()
     }
 
-    /// Forgets a session everywhere: on the engines that are up, and in the files of those that are not.
+    /// Forgets a session everywhere: on the engines that are up, and in the files of those that are
+    /// not.
     ///
     /// # Errors
     /// An engine ended meanwhile, or a file can't be deleted; asking again is safe.
@@ -231,7 +236,8 @@ impl Engine {
         Ok(self.connection().await?.hello().model.clone())
     }
 
-    /// Starts a generation. The request's id and window are set here. Dropping the [`Generation`] cancels it.
+    /// Starts a generation. The request's id and window are set here. Dropping the [`Generation`]
+    /// cancels it.
     ///
     /// # Errors
     /// The engine is not up and can't be started now.
@@ -263,7 +269,8 @@ impl Engine {
         self.connection().await?.stats().await
     }
 
-    /// Process id of the child's guard, while there is a child; for operators and for suites that kill it.
+    /// Process id of the child's guard, while there is a child; for operators and for suites that
+    /// kill it.
     pub fn guard_pid(&self) -> Option<u32> {
         match &*self.state.borrow() {
             State::Up(connection) => Some(connection.guard_pid()),
@@ -391,7 +398,8 @@ impl Error {
     }
 }
 
-/// A failure that the child reports when it stops in good order counts as a lost child, not as the request's fault.
+/// A failure that the child reports when it stops in good order counts as a lost child, not as the
+/// request's fault.
 fn is_stopping(failure: &EngineFailure) -> bool {
     failure.code == FailureCode::ShuttingDown
 }

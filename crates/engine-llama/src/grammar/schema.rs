@@ -1,9 +1,10 @@
-//! JSON schemas, made ready for the compiler without changing what they accept beyond what is said here.
+//! JSON schemas, made ready for the compiler without changing what they accept beyond what is said
+//! here.
 //!
-//! Three things are made explicit, because a model must choose one of the many texts that a loose schema accepts:
-//! no white space is free; an object that lists properties has no others; and numbers stay within what every JSON
-//! reader holds exactly (±2^53) instead of running on for thousands of digits. Everything generated satisfies the
-//! client's own schema too.
+//! Three things are made explicit, because a model must choose one of the many texts that a loose
+//! schema accepts: no white space is free; an object that lists properties has no others; and
+//! numbers stay within what every JSON reader holds exactly (±2^53) instead of running on for
+//! thousands of digits. Everything generated satisfies the client's own schema too.
 
 use engine::protocol::{EngineFailure, FailureCode};
 use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 //! The thread that reads and writes state files, so that no decode waits for a disk.
 //!
-//! Requests are done in order: a load that follows a save of the same session sees it. Few saves may wait, as each
-//! holds a whole state in memory; who finds no room tries again later.
+//! Requests are done in order: a load that follows a save of the same session sees it. Few saves
+//! may wait, as each holds a whole state in memory; who finds no room tries again later.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;

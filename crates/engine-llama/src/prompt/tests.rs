@@ -1,6 +1,7 @@
 use super::*;
 
-/// Letters are tokens, `ab` is one too (and what the tokenizer prefers), `|` is atomic, 0 begins every text.
+/// Letters are tokens, `ab` is one too (and what the tokenizer prefers), `|` is atomic, 0 begins
+/// every text.
 struct Letters;
 
 const PAIR: Token = 1_000;
@@ -52,7 +53,8 @@ fn generated_tokens_are_kept_though_the_tokenizer_would_make_others() {
 #[test]
 fn an_answer_that_was_cut_off_is_kept_if_a_whole_token_follows() {
     check(&[0, 124, 97, 98], "|ab|c", &[0, 124, 97, 98, 124, 99]);
-    // Here the tokenizer might have joined `b` with what follows: only what stands before the last cut is kept.
+    // Here the tokenizer might have joined `b` with what follows: only what stands before the last
+    // cut is kept.
     check(&[0, 124, 97], "|abc", &[0, 124, PAIR, 99]);
 }
 

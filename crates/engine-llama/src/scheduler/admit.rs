@@ -1,4 +1,5 @@
-//! From the queue into a slot: where a generation runs, and how much of its prompt is held there already.
+//! From the queue into a slot: where a generation runs, and how much of its prompt is held there
+//! already.
 
 use engine::protocol::{EngineFailure, FailureCode, FromEngine, ReusedFrom};
 
@@ -49,7 +50,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Asks for the session's state on disk, if it can have one. `None`: there is no room for the question.
+    /// Asks for the session's state on disk, if it can have one. `None`: there is no room for the
+    /// question.
     fn ask_store(&mut self, job: &Job) -> Option<Phase> {
         let (Some(store), Some(session)) = (&self.store, &job.owner.session) else {
             return Some(Phase::Prefill);

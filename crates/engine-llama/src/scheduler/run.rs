@@ -69,7 +69,8 @@ impl Run {
         }
     }
 
-    /// Whether it belongs into the next batch: it is not reading from disk, and its reader keeps up.
+    /// Whether it belongs into the next batch: it is not reading from disk, and its reader keeps
+    /// up.
     pub(super) fn can_compute(&self) -> bool {
         match self.phase {
             Phase::Restoring { .. } => false,

@@ -1,13 +1,15 @@
 //! Which sequence of the context holds whose state.
 //!
-//! A slot is busy while a generation runs in it, else idle with what the last one left. State is only ever found by
-//! its exact owner, so nothing is shared between accounts. `held` says exactly what the context's sequence holds.
+//! A slot is busy while a generation runs in it, else idle with what the last one left. State is
+//! only ever found by its exact owner, so nothing is shared between accounts. `held` says exactly
+//! what the context's sequence holds.
 
 use crate::job::JobOwner;
 use crate::llama::Token;
 use crate::prompt::common_prefix;
 
-/// A shared prefix shorter than this is not worth taking a slot that another account's prompt could use.
+/// A shared prefix shorter than this is not worth taking a slot that another account's prompt could
+/// use.
 const SHARED_PREFIX_MIN: usize = 16;
 
 /// One sequence.
@@ -73,7 +75,8 @@ impl Slots {
             return Some(Place::Held(slot));
         }
         let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.busy);
-        // Empty ones first, then those that hold no session, then the session that was unused longest.
+        // Empty ones first, then those that hold no session, then the session that was unused
+        // longest.
         let order = |slot: &Slot| match &slot.owner {
             None => (0, 0),
             Some(owner) => (1 + u8::from(owner.session.is_some()), slot.used),

@@ -85,7 +85,8 @@ impl Scheduler {
         }
     }
 
-    /// What is held is unknown after a failed batch: its sequences are emptied, its generations fail.
+    /// What is held is unknown after a failed batch: its sequences are emptied, its generations
+    /// fail.
     fn fail_batch(&mut self, parts: &[Part]) {
         for part in parts {
             self.fail(part.id, part.slot, "the model could not be computed");

@@ -1,4 +1,5 @@
-//! What templates expect of Python: `json.dumps` and `strftime`, byte for byte where models saw it in training.
+//! What templates expect of Python: `json.dumps` and `strftime`, byte for byte where models saw it
+//! in training.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,8 @@ use types::Timestamp;
 /// Length of a text made by `strftime`, in bytes.
 const TIME_BYTES_MAX: usize = 1024;
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`: `", "` and `": "` between, or lines if indented.
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`: `", "` and `": "` between, or lines if
+/// indented.
 pub(super) fn json_dumps(value: &Value, indent: Option<usize>) -> String {
     let mut out = String::new();
     dump(value, indent.map(|width| (width.min(16), 0)), &mut out);
@@ -58,11 +60,13 @@ fn new_line(lines: Option<(usize, usize)>, out: &mut String) {
 }
 
 fn text(string: &str) -> String {
-    // serde_json escapes exactly what Python escapes with ensure_ascii=False, U+007F aside, which neither does.
+    // serde_json escapes exactly what Python escapes with ensure_ascii=False, U+007F aside, which
+    // neither does.
     Value::from(string).to_string()
 }
 
-/// `datetime.now(UTC).strftime(format)` for the directives that templates use; others stay as they are.
+/// `datetime.now(UTC).strftime(format)` for the directives that templates use; others stay as they
+/// are.
 pub(super) fn strftime(format: &str, now: Timestamp) -> String {
     let time = Civil::from(now);
     let mut out = String::new();

@@ -60,8 +60,9 @@ fn requests_that_make_no_sense_name_their_field() {
 
 #[test]
 fn a_client_cant_write_the_templates_own_tokens_into_nothing() {
-    // Control tokens in a message become control tokens (as with every engine that renders templates); what matters
-    // here is that nothing breaks: marks, zero bytes and half a tool call are only text.
+    // Control tokens in a message become control tokens (as with every engine that renders
+    // templates); what matters here is that nothing breaks: marks, zero bytes and half a tool call
+    // are only text.
     let world = World::new();
     let mut engine = world.start(&[]);
     let contents =

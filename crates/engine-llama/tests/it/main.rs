@@ -1,4 +1,5 @@
-//! The real engine with a tiny model of random weights, over its socket: what only the whole process can show.
+//! The real engine with a tiny model of random weights, over its socket: what only the whole
+//! process can show.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod concurrency;

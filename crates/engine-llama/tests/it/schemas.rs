@@ -1,4 +1,5 @@
-//! Random weights under a grammar: whatever is drawn, it parses and satisfies the client's own schema.
+//! Random weights under a grammar: whatever is drawn, it parses and satisfies the client's own
+//! schema.
 
 use engine::protocol::{Generate, StopReason, Tool, ToolChoice};
 use serde_json::{Value, json};
@@ -66,8 +67,9 @@ fn whatever_is_drawn_satisfies_the_schema() {
     let mut requests = Vec::new();
     for schema in schemas() {
         for seed in 0..6 {
-            // With few tokens what is open must be closed in time. Letters are tokens here, so the shortest form of
-            // the schema of thirty fields needs more than 500, of all others less than 150.
+            // With few tokens what is open must be closed in time. Letters are tokens here, so the
+            // shortest form of the schema of thirty fields needs more than 500, of all others less
+            // than 150.
             let wide = schema.pointer("/properties/field_0").is_some();
             let max_tokens = Some(if wide {
                 700

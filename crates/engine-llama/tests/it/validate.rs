@@ -1,4 +1,5 @@
-//! A small JSON Schema validator for the keywords that the tests use: independent of what is tested.
+//! A small JSON Schema validator for the keywords that the tests use: independent of what is
+//! tested.
 
 use serde_json::Value;
 

@@ -1,8 +1,9 @@
 //! Frames: a `u32` length in big-endian order, then that many bytes of JSON.
 //!
-//! The same rules for the parent's asynchronous socket and the child's blocking one: a length of zero or above
-//! [`FRAME_BYTES_MAX`] is refused before anything is allocated, memory grows with the bytes that really arrive, an
-//! end between two frames is a clean end, and one inside a frame is an error.
+//! The same rules for the parent's asynchronous socket and the child's blocking one: a length of
+//! zero or above [`FRAME_BYTES_MAX`] is refused before anything is allocated, memory grows with the
+//! bytes that really arrive, an end between two frames is a clean end, and one inside a frame is an
+//! error.
 
 use std::io::{self, Read, Write};
 
@@ -76,7 +77,8 @@ pub fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>, Fram
     decode(&body).map(Some)
 }
 
-/// Writes one frame; it is not flushed. Dropping this future may leave half a frame: close the socket then.
+/// Writes one frame; it is not flushed. Dropping this future may leave half a frame: close the
+/// socket then.
 ///
 /// # Errors
 /// The message is too large, or the socket failed.
@@ -87,7 +89,8 @@ pub async fn write_async<T: Serialize>(
     Ok(to.write_all(&encode(message)?).await?)
 }
 
-/// Reads one frame; `None` at a clean end. Dropping this future may lose half a frame: close the socket then.
+/// Reads one frame; `None` at a clean end. Dropping this future may lose half a frame: close the
+/// socket then.
 ///
 /// # Errors
 /// The frame is malformed, or the socket failed.

@@ -76,7 +76,8 @@ fn hostile_frames_are_refused_and_never_allocated_for() {
     let too_long = (FRAME_BYTES_MAX + 1).to_be_bytes();
     assert!(matches!(read_all(&too_long), Err(FrameError::Size { .. })));
     assert!(matches!(read_all(&[0, 0, 0, 0]), Err(FrameError::Size { bytes: 0 })));
-    // The largest length that is allowed, and then nothing: an error of the socket, not 32 MiB of memory.
+    // The largest length that is allowed, and then nothing: an error of the socket, not 32 MiB of
+    // memory.
     assert!(matches!(read_all(&FRAME_BYTES_MAX.to_be_bytes()), Err(FrameError::Io(_))));
     assert!(matches!(read_all(&[0, 0]), Err(FrameError::Io(_))));
     assert!(matches!(read_all(&frame("{")), Err(FrameError::Message(_))));

@@ -32,7 +32,8 @@ impl Child {
         Arc::clone(&self.connection)
     }
 
-    /// Ends when the child has ended or its connection broke, or, once the node stops, when it has saved everything.
+    /// Ends when the child has ended or its connection broke, or, once the node stops, when it has
+    /// saved everything.
     pub(super) async fn live(mut self, shared: &Shared) {
         let mut ended = false;
         tokio::select! {
@@ -123,7 +124,8 @@ async fn spec(options: &Options, model: &ModelFile, socket: &Path) -> Result<Chi
     Ok(ChildSpec { name, program, args, env, cwd: None, lock, piped: false })
 }
 
-/// A socket that is listened on, in a folder of its own that nobody else can enter; gone when dropped.
+/// A socket that is listened on, in a folder of its own that nobody else can enter; gone when
+/// dropped.
 struct Socket {
     listener: UnixListener,
     path: PathBuf,

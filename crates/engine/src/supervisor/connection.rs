@@ -1,8 +1,9 @@
-//! A connection to a child: requests go out one after another, what comes back is sorted by request.
+//! A connection to a child: requests go out one after another, what comes back is sorted by
+//! request.
 //!
-//! Each request has a channel of its own that has room for everything its window lets the child send, so sorting
-//! never waits for a slow reader. A child that sends more than that, or what is no message, is broken: its
-//! connection is closed.
+//! Each request has a channel of its own that has room for everything its window lets the child
+//! send, so sorting never waits for a slow reader. A child that sends more than that, or what is no
+//! message, is broken: its connection is closed.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -199,7 +200,8 @@ impl Connection {
         self.close();
     }
 
-    /// Gives a message to whom it is for; `false` if there was no room, which the protocol rules out.
+    /// Gives a message to whom it is for; `false` if there was no room, which the protocol rules
+    /// out.
     fn sort(&self, message: FromEngine) -> bool {
         let (id, last) = match &message {
             FromEngine::Hello(_) => return false,
@@ -257,7 +259,8 @@ async fn write_all(
     Ok(())
 }
 
-/// A generation in progress: a stream of events that ends with `Done` or an error. Dropping it cancels it.
+/// A generation in progress: a stream of events that ends with `Done` or an error. Dropping it
+/// cancels it.
 #[derive(Debug)]
 pub struct Generation {
     connection: Arc<Connection>,
