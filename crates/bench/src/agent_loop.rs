@@ -1,9 +1,10 @@
 //! `agent-loop`: the platform's own time per durable step, beside one fsync on the same disk.
 //!
-//! Model and tool answer at once. Both write down when they were asked and when they had answered, so that a step's time
-//! is seen from outside: from the model's last byte to the tool's call, and from the tool's answer to the model's next
-//! request. Each holds one durable commit (outcome of one step, intent of the next). A median below one fsync would mean
-//! that something is not durable, and fails.
+//! Model and tool answer at once. Both write down when they were asked and when they had answered,
+//! so that a step's time is seen from outside: from the model's last byte to the tool's call, and
+//! from the tool's answer to the model's next request. Each holds one durable commit (outcome of
+//! one step, intent of the next). A median below one fsync would mean that something is not
+//! durable, and fails.
 
 use std::fs::File;
 use std::io::Write;
@@ -48,7 +49,8 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     // One turn to start the tool server and warm everything up.
     runtime.block_on(turn(&holdfast))?;
     let began = micros(SystemTime::now());
-    // In turns with the loop: a disk's own pace changes within seconds, so that only neighbours can be compared.
+    // In turns with the loop: a disk's own pace changes within seconds, so that only neighbours can
+    // be compared.
     let mut fsyncs = Vec::new();
     let mut file = SyncedFile::create(holdfast.folder())?;
     for _ in 0..turns {
@@ -111,8 +113,8 @@ fn tool_times(path: &Path) -> anyhow::Result<Vec<Asked>> {
     Ok(text.lines().filter_map(line).collect())
 }
 
-/// From each answer of the model to the next call of the tool, and from each answer of the tool to the next request to
-/// the model, in milliseconds.
+/// From each answer of the model to the next call of the tool, and from each answer of the tool to
+/// the next request to the model, in milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "microseconds of a benchmark")]
 fn step_times(model: &[Asked], tool: &[Asked], since: u64) -> Vec<f64> {
     let mut gaps = Vec::new();

@@ -1,7 +1,8 @@
 //! `held-state`: time to the first token of a new turn after a long history.
 //!
-//! On the random model of about 0.4 billion weights that `make build` makes: with the state held in memory, restored from
-//! disk after `kill -9` of the engine, and cold. Greedy sampling must give the same text in all three.
+//! On the random model of about 0.4 billion weights that `make build` makes: with the state held in
+//! memory, restored from disk after `kill -9` of the engine, and cold. Greedy sampling must give
+//! the same text in all three.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,8 +33,9 @@ struct Turn {
 
 /// Runs the benchmark.
 ///
-/// The turn before is the history and a greeting; the new turn adds an answer of fixed words and a question of a few
-/// tokens. Its prompt is the same to the token in all three situations, so that the texts can be compared.
+/// The turn before is the history and a greeting; the new turn adds an answer of fixed words and a
+/// question of a few tokens. Its prompt is the same to the token in all three situations, so that
+/// the texts can be compared.
 pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     let model = model_file()?;
     let holdfast = Holdfast::start(&format!(
@@ -113,8 +115,8 @@ fn new_turn() -> Vec<Value> {
     messages
 }
 
-/// The engine is started by a request that nobody measures, in a session of its own. Right after a kill the answer may
-/// be a 503 until it is back.
+/// The engine is started by a request that nobody measures, in a session of its own. Right after a
+/// kill the answer may be a 503 until it is back.
 async fn load_engine(holdfast: &Holdfast) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {

@@ -1,8 +1,8 @@
 //! `holdfast-bench`: us and the named peers in one run, printed as ratios.
 //!
-//! Each benchmark starts what it measures as processes of their own, drives them over the wire, and reads processor
-//! time from `/proc`. The last line (or the one JSON object) has the figures that the project's aims name. Nothing here
-//! runs in tests: a timed test would only be flaky.
+//! Each benchmark starts what it measures as processes of their own, drives them over the wire, and
+//! reads processor time from `/proc`. The last line (or the one JSON object) has the figures that
+//! the project's aims name. Nothing here runs in tests: a timed test would only be flaky.
 #![expect(
     clippy::disallowed_methods,
     reason = "a benchmark measures real time and starts real processes"

@@ -1,7 +1,8 @@
 //! `overhead`: what a proxied chat completion costs, beside nginx and a bare proxy.
 //!
-//! Every system is driven in turn within each round, so that a busy moment of the machine hits all of them; figures are
-//! medians over the rounds. Processor time is the proxy's alone. Bodies are about 1 kB; a stream has 53 events.
+//! Every system is driven in turn within each round, so that a busy moment of the machine hits all
+//! of them; figures are medians over the rounds. Processor time is the proxy's alone. Bodies are
+//! about 1 kB; a stream has 53 events.
 
 use std::net::SocketAddr;
 use std::time::Duration;

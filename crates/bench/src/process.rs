@@ -73,7 +73,8 @@ pub(crate) fn cpu_of_tree(pid: u32) -> Duration {
     descendants(pid).into_iter().chain([pid]).map(cpu_of).sum()
 }
 
-/// Nanoseconds on a processor, summed over the process's threads (`schedstat`: finer than the 10 ms ticks of `stat`).
+/// Nanoseconds on a processor, summed over the process's threads (`schedstat`: finer than the 10 ms
+/// ticks of `stat`).
 fn cpu_of(pid: u32) -> Duration {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
     let of = |path: std::path::PathBuf| -> Option<u64> {

@@ -1,4 +1,5 @@
-//! A provider that costs as little as possible: fixed answers, plain or as a stream of which every event is a write.
+//! A provider that costs as little as possible: fixed answers, plain or as a stream of which every
+//! event is a write.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -78,7 +79,8 @@ impl hyper::body::Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        // Every second poll yields, so that hyper writes each event by itself, as a model that thinks would.
+        // Every second poll yields, so that hyper writes each event by itself, as a model that
+        // thinks would.
         let turn = this.next;
         this.next += 1;
         if turn % 2 == 1 {

@@ -1,8 +1,8 @@
 //! The top level of a request, in one pass and without a tree.
 //!
-//! [`TopLevel`] borrows each field's bytes, so that the few that matter can be typed and their places are known for
-//! byte-exact edits. A field that comes twice is refused: readers would disagree about which one counts. Values are
-//! skipped without recursion, so depth costs nothing.
+//! [`TopLevel`] borrows each field's bytes, so that the few that matter can be typed and their
+//! places are known for byte-exact edits. A field that comes twice is refused: readers would
+//! disagree about which one counts. Values are skipped without recursion, so depth costs nothing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -106,7 +106,8 @@ pub(crate) fn typed<T: DeserializeOwned>(
     serde_json::from_str::<Option<T>>(raw.get()).map_err(wrong)
 }
 
-/// Images, sounds and documents in a list of messages or items: everything that is not known to be text.
+/// Images, sounds and documents in a list of messages or items: everything that is not known to be
+/// text.
 pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
     let text = list.get();
     if !may_hold_media(text.as_bytes()) {
@@ -128,7 +129,8 @@ pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
     Ok(media)
 }
 
-/// Only content that is a list can hold media, and an answer in sound that is named again; an escape can hide its name.
+/// Only content that is a list can hold media, and an answer in sound that is named again; an
+/// escape can hide its name.
 fn may_hold_media(list: &[u8]) -> bool {
     memchr::memchr(b'[', list.get(1..).unwrap_or_default()).is_some()
         || [&b"audio"[..], br"\u"].iter().any(|text| memchr::memmem::find(list, text).is_some())

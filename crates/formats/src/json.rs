@@ -1,7 +1,7 @@
 //! Reading fields of a JSON object with errors that name the field, and editing bytes in place.
 //!
-//! [`Fields`] takes known fields out of an object one by one; what is left is the unknown rest. `null` reads as
-//! absent everywhere, as the vendors' own SDKs send it so.
+//! [`Fields`] takes known fields out of an object one by one; what is left is the unknown rest.
+//! `null` reads as absent everywhere, as the vendors' own SDKs send it so.
 
 use serde_json::{Map, Value};
 use types::Failure;

@@ -1,10 +1,12 @@
 //! Wire formats, both ways: bytes of a vendor's API ↔ the neutral words of `types`.
 //!
-//! Each format is a folder with the same files: `types` (its own shapes), `request`, `response`, `stream` and
-//! `errors`, each with parsing and rendering side by side. [`sse`] is the framing that streams share.
+//! Each format is a folder with the same files: `types` (its own shapes), `request`, `response`,
+//! `stream` and `errors`, each with parsing and rendering side by side. [`sse`] is the framing that
+//! streams share.
 //!
-//! Invariant: no I/O, no clock, no randomness. Everything here is a function of its input, so rendering a growing
-//! history is append-only and every answer can be replayed. It must not know a provider, a price or an HTTP route.
+//! Invariant: no I/O, no clock, no randomness. Everything here is a function of its input, so
+//! rendering a growing history is append-only and every answer can be replayed. It must not know a
+//! provider, a price or an HTTP route.
 #![warn(missing_docs)]
 
 mod head;

@@ -1,7 +1,7 @@
 //! The words that both of OpenAI's formats use for errors.
 //!
-//! One table, so that the same failure has the same `type` and `code` at every OpenAI door. Codes that SDKs
-//! and agent frameworks act on keep OpenAI's spelling; the others are our stable names.
+//! One table, so that the same failure has the same `type` and `code` at every OpenAI door. Codes
+//! that SDKs and agent frameworks act on keep OpenAI's spelling; the others are our stable names.
 
 use serde_json::{Map, Value, json};
 use types::ids::CallId;

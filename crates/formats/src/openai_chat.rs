@@ -1,10 +1,12 @@
 //! OpenAI's chat completions (`/v1/chat/completions`), which most servers speak.
 //!
-//! [`request`] reads and renders requests and edits them byte-exactly, [`response`] reads and writes whole answers,
-//! [`stream`] does so piece by piece, [`errors`] both ways too; [`types`] has the shapes of the wire.
+//! [`request`] reads and renders requests and edits them byte-exactly, [`response`] reads and
+//! writes whole answers, [`stream`] does so piece by piece, [`errors`] both ways too; [`types`] has
+//! the shapes of the wire.
 //!
-//! Invariant: where bytes can pass through they do. A passed-through stream loses only the usage chunk that we asked
-//! for ourselves; a stream counts as whole only if some chunk gave a finish reason. Must not know which vendor speaks.
+//! Invariant: where bytes can pass through they do. A passed-through stream loses only the usage
+//! chunk that we asked for ourselves; a stream counts as whole only if some chunk gave a finish
+//! reason. Must not know which vendor speaks.
 
 pub mod errors;
 pub mod request;

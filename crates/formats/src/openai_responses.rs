@@ -1,12 +1,14 @@
 //! OpenAI's Responses API (`/v1/responses`), as Open Responses specifies it.
 //!
 //! Read [`types`] first: what a create request says ([`CreateResponse`]) and what a response is
-//! ([`ResponseSkeleton`]). [`request`] reads the body, [`response`] turns items into neutral messages and renders the
-//! response object, [`stream`] turns neutral deltas into the exact events that SDKs insist on.
+//! ([`ResponseSkeleton`]). [`request`] reads the body, [`response`] turns items into neutral
+//! messages and renders the response object, [`stream`] turns neutral deltas into the exact events
+//! that SDKs insist on.
 //!
-//! Invariant: whoever drives [`EventWriter`] decides when; what the events look like, how they are numbered and in
-//! which order they come is decided here alone. State (stored responses, sessions, tools) is the caller's: this
-//! module never resolves an id. As the format of an upstream it is not offered: such a target is refused with a typed failure.
+//! Invariant: whoever drives [`EventWriter`] decides when; what the events look like, how they are
+//! numbered and in which order they come is decided here alone. State (stored responses, sessions,
+//! tools) is the caller's: this module never resolves an id. As the format of an upstream it is not
+//! offered: such a target is refused with a typed failure.
 
 pub mod errors;
 pub mod request;

@@ -1,8 +1,9 @@
 //! Server-sent events: cutting a byte stream into events, and writing events.
 //!
-//! [`Splitter`] takes the chunks of a body as they come and gives back whole events, as slices of the chunk
-//! wherever an event lies within one. Lines end in LF or CRLF; an event ends with an empty line. What it gives back, put
-//! together, is what went in, byte for byte. It keeps at most [`EVENT_BYTES_MAX`] bytes of an unfinished event.
+//! [`Splitter`] takes the chunks of a body as they come and gives back whole events, as slices of
+//! the chunk wherever an event lies within one. Lines end in LF or CRLF; an event ends with an
+//! empty line. What it gives back, put together, is what went in, byte for byte. It keeps at most
+//! [`EVENT_BYTES_MAX`] bytes of an unfinished event.
 //!
 //! It must not know what an event says: that is each format's `stream`.
 

@@ -1,4 +1,5 @@
-//! What the command line offers. All but `serve`, `demo`, `check` and `guard` talk to a running server over `/api`.
+//! What the command line offers. All but `serve`, `demo`, `check` and `guard` talk to a running
+//! server over `/api`.
 #![expect(clippy::print_stdout, reason = "commands answer on standard output")]
 
 use std::process::ExitCode;

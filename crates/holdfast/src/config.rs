@@ -1,8 +1,9 @@
 //! The configuration: one TOML file with environment substitution, all problems reported at once.
 //!
-//! Order of precedence: defaults, file, `HOLDFAST_SECTION__KEY`, flags. A file is read table by table, so that one
-//! wrong object does not hide the others' problems; each problem has a key path such as `providers[1].base_url`.
-//! How named objects get from here into the store is `wire`'s business, not this module's.
+//! Order of precedence: defaults, file, `HOLDFAST_SECTION__KEY`, flags. A file is read table by
+//! table, so that one wrong object does not hide the others' problems; each problem has a key path
+//! such as `providers[1].base_url`. How named objects get from here into the store is `wire`'s
+//! business, not this module's.
 
 use std::path::{Path, PathBuf};
 
@@ -74,7 +75,8 @@ fn parse(
     Ok((config, problems.0))
 }
 
-/// `HOLDFAST_SERVER__LISTEN=…` sets `[server] listen`. Values are strings; numbers and booleans are read as TOML.
+/// `HOLDFAST_SERVER__LISTEN=…` sets `[server] listen`. Values are strings; numbers and booleans are
+/// read as TOML.
 fn override_from_environment(table: &mut Table, environment: &dyn Fn(&str) -> Option<String>) {
     for (section, keys) in file::SETTINGS {
         for key in *keys {
@@ -100,7 +102,8 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
     for model in &mut config.models {
         model.path.as_mut().map(resolve);
     }
-    // A tool server runs in a folder of its own, so that a program or script beside the file must be named in full.
+    // A tool server runs in a folder of its own, so that a program or script beside the file must
+    // be named in full.
     for part in config.mcp_servers.iter_mut().flat_map(|server| &mut server.command) {
         let beside = folder.join(&*part);
         if beside.is_file()

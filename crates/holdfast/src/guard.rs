@@ -1,13 +1,13 @@
 //! `holdfast guard`: the process between the server and each of its children.
 //!
-//! It is our own binary re-executed, single-threaded, in its own process group, and a subreaper. It holds the read
-//! end of a pipe whose only writer is the server: at its end-of-file (the server is gone, however it went), or when
-//! the child ends, it kills every descendant, reaps them and exits. So `kill -9` of the server leaves nothing behind,
-//! not even grandchildren of `npx` or `sh -c`. A child that writes a folder inherits an `flock` on the folder's
-//! `.lock`; see [`lock`].
+//! It is our own binary re-executed, single-threaded, in its own process group, and a subreaper. It
+//! holds the read end of a pipe whose only writer is the server: at its end-of-file (the server is
+//! gone, however it went), or when the child ends, it kills every descendant, reaps them and exits.
+//! So `kill -9` of the server leaves nothing behind, not even grandchildren of `npx` or `sh -c`. A
+//! child that writes a folder inherits an `flock` on the folder's `.lock`; see [`lock`].
 //!
-//! Why a process of its own: the parent-death signal follows the forking *thread*, and threads of a pool come and go.
-//! Nothing here may start a thread or an async runtime.
+//! Why a process of its own: the parent-death signal follows the forking *thread*, and threads of a
+//! pool come and go. Nothing here may start a thread or an async runtime.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &GuardArgs) -> anyhow::Result<u8> {
 
 #[expect(unsafe_code, reason = "an inherited descriptor is known by its number alone")]
 fn take_inherited(number: RawFd) -> OwnedFd {
-    // SAFETY: the server opened this descriptor for us and told us its number; nothing else in this process, which has
-    // just begun and has one thread, knows it, so that we are its only owner.
+    // SAFETY: the server opened this descriptor for us and told us its number; nothing else in this
+    // process, which has just begun and has one thread, knows it, so that we are its only owner.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
@@ -96,7 +96,8 @@ fn take_inherited(number: RawFd) -> OwnedFd {
 fn start(command: &[OsString], locked: Option<&File>) -> anyhow::Result<Pid> {
     let (program, arguments) = command.split_first().context("no program")?;
     if let Some(file) = locked {
-        // The child inherits the lock, so that it lasts as long as the child does, whatever becomes of us.
+        // The child inherits the lock, so that it lasts as long as the child does, whatever becomes
+        // of us.
         rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
     }
     let mut command = Command::new(program);
@@ -122,8 +123,8 @@ fn die_with_guard(command: &mut Command) {
             Err(rustix::io::Errno::SRCH.into())
         }
     };
-    // SAFETY: the closure runs in the forked child of a single-threaded process and makes two system calls; it neither
-    // allocates nor locks.
+    // SAFETY: the closure runs in the forked child of a single-threaded process and makes two
+    // system calls; it neither allocates nor locks.
     unsafe {
         command.pre_exec(set);
     }

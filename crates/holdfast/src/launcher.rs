@@ -28,7 +28,8 @@ impl Launcher {
     /// # Errors
     /// The system does not say where our own binary is.
     pub(crate) fn new(tracker: TaskTracker) -> std::io::Result<Self> {
-        // Not `current_exe`: a rebuilt binary leaves a path that ends in " (deleted)"; this link still runs the old one.
+        // Not `current_exe`: a rebuilt binary leaves a path that ends in " (deleted)"; this link
+        // still runs the old one.
         let holdfast = PathBuf::from("/proc/self/exe");
         holdfast.metadata()?;
         Ok(Self { holdfast, tracker })
@@ -54,8 +55,9 @@ impl Launcher {
 
     fn start(&self, spec: &ChildSpec) -> std::io::Result<Child> {
         let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // The guard inherits the read end. A child that is started at the same moment may inherit it too, which is
-        // harmless: only the write end, which none inherits, decides when the pipe ends.
+        // The guard inherits the read end. A child that is started at the same moment may inherit
+        // it too, which is harmless: only the write end, which none inherits, decides when the pipe
+        // ends.
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
         let mut guard = self.command(spec, &theirs).spawn()?;
         drop(theirs);
@@ -107,7 +109,8 @@ impl Launch for Launcher {
     }
 }
 
-/// Logs what a child writes to its standard error, line by line, never more than a bounded part of a line at once.
+/// Logs what a child writes to its standard error, line by line, never more than a bounded part of
+/// a line at once.
 async fn log_lines(child: String, stderr: impl AsyncRead + Unpin) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();

@@ -32,8 +32,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The server logs information, commands only what went wrong; `HOLDFAST_LOG` (such as `debug` or `pipeline=trace`)
-/// overrides both.
+/// The server logs information, commands only what went wrong; `HOLDFAST_LOG` (such as `debug` or
+/// `pipeline=trace`) overrides both.
 fn log_to_stderr(command: &Command) {
     let usual = if command.is_server() { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")

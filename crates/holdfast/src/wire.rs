@@ -1,7 +1,7 @@
 //! The composition root: the only place that knows every crate by name.
 //!
-//! [`start`] reads top to bottom as what the platform consists of; [`Platform::stop`] takes it apart in the opposite
-//! order. Nothing is decided here that a crate could decide itself.
+//! [`start`] reads top to bottom as what the platform consists of; [`Platform::stop`] takes it
+//! apart in the opposite order. Nothing is decided here that a crate could decide itself.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -175,7 +175,8 @@ async fn open_store(path: PathBuf) -> anyhow::Result<SqliteStore> {
     opened.with_context(|| format!("opening {shown}"))
 }
 
-/// An executor for each configured provider, and for each vendor whose usual key is in the environment.
+/// An executor for each configured provider, and for each vendor whose usual key is in the
+/// environment.
 fn providers(
     settings: &Config,
     common: &Common,
@@ -274,7 +275,8 @@ impl Platform {
         host::all_models(&self.directory).iter().map(|model| model.name.clone()).collect()
     }
 
-    /// A clean stop: no new requests, turns stop where they stand, tools end, rows are written, slices go back.
+    /// A clean stop: no new requests, turns stop where they stand, tools end, rows are written,
+    /// slices go back.
     pub(crate) async fn stop(self) {
         self.listener.stop();
         self.turns.cancel();

@@ -1,8 +1,9 @@
 //! The second stage: may they, and with which money.
 //!
-//! Its product is an [`Admission`], which owns what was reserved and a place in the recorder's queue: whatever happens
-//! to it, the Call ends in `record`. Policy and rate limits join here. Invariants: nothing is executed that some budget
-//! cannot pay at its bound; a price that nobody knows is not zero. It must not know how targets are reached.
+//! Its product is an [`Admission`], which owns what was reserved and a place in the recorder's
+//! queue: whatever happens to it, the Call ends in `record`. Policy and rate limits join here.
+//! Invariants: nothing is executed that some budget cannot pay at its bound; a price that nobody
+//! knows is not zero. It must not know how targets are reached.
 
 mod bound;
 mod claims;
@@ -25,7 +26,8 @@ pub(crate) use refusal::exceeded;
 use crate::identify::Identified;
 use crate::record::Place;
 
-/// How often a Call whose cap is ours is tried with a lower one, while others spend the same budget.
+/// How often a Call whose cap is ours is tried with a lower one, while others spend the same
+/// budget.
 const CAP_TRIES_MAX: u32 = 4;
 
 /// A Call that may go on, with its money.
@@ -70,8 +72,8 @@ pub(crate) async fn admit(
             Ok(holds) => return Ok(Admission { call, terms, holds, place }),
             Err(short) => short,
         };
-        // The cap that we chose rested on what memory knew of the budget. Now the store was asked: if a lower cap
-        // follows from that, the Call gets it instead of a refusal.
+        // The cap that we chose rested on what memory knew of the budget. Now the store was asked:
+        // if a lower cap follows from that, the Call gets it instead of a refusal.
         let lower = match (&short.refusal, terms.output_cap) {
             (Refusal::Exceeded { free }, Some(_)) => {
                 bound::terms(&call, target, price, Some(*free))
@@ -116,7 +118,8 @@ fn dearest_target(call: &Call) -> Result<&Arc<Target>, Failure> {
     call.plan.targets.first().ok_or_else(missing)
 }
 
-/// The price to reserve at; `None` = nothing limits this Call's cost, so that nothing is reserved and no cap is set.
+/// The price to reserve at; `None` = nothing limits this Call's cost, so that nothing is reserved
+/// and no cap is set.
 fn known_price<'a>(
     call: &Call,
     target: &'a Target,

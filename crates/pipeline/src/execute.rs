@@ -1,7 +1,7 @@
 //! The fourth stage: do it. One attempt at one target; retries, hedges and fallbacks join here.
 //!
-//! The stream that it answers does the work as it is polled, and dropping it cancels. It must not know who reaches a
-//! target, nor what the answer costs.
+//! The stream that it answers does the work as it is polled, and dropping it cancels. It must not
+//! know who reaches a target, nor what the answer costs.
 
 use std::sync::Arc;
 

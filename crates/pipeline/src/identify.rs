@@ -1,8 +1,9 @@
 //! The first stage: who asks, and what the name that they ask for stands for.
 //!
-//! It turns an [`Incoming`] into a [`Call`], with the budgets that it falls under, from one snapshot of the directory:
-//! a Call never sees half of a change. Nothing is decided here beyond "who is this" and "what does that name mean";
-//! whether they may is for `admit`. It must not know money amounts, targets' health or the store.
+//! It turns an [`Incoming`] into a [`Call`], with the budgets that it falls under, from one
+//! snapshot of the directory: a Call never sees half of a change. Nothing is decided here beyond
+//! "who is this" and "what does that name mean"; whether they may is for `admit`. It must not know
+//! money amounts, targets' health or the store.
 
 pub mod directory;
 mod snapshot;
@@ -104,12 +105,14 @@ fn unauthenticated(what: &str) -> Failure {
     Failure::new(ErrorCode::Unauthenticated, message)
 }
 
-/// SHA-256 of a key's secret, by which keys are found: a look-up by hash leaks no prefix by its timing.
+/// SHA-256 of a key's secret, by which keys are found: a look-up by hash leaks no prefix by its
+/// timing.
 pub(crate) fn secret_hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// The session of a client's own name for it (`holdfast-session: NAME`): the same for the same account, user and name.
+/// The session of a client's own name for it (`holdfast-session: NAME`): the same for the same
+/// account, user and name.
 pub fn named_session(account: &str, user: &str, name: &str) -> SessionId {
     static CROCKFORD: OnceLock<Option<Encoding>> = OnceLock::new();
     let mut hash = Sha256::new();

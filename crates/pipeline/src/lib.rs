@@ -1,12 +1,13 @@
 //! The pipeline, written once: identify → admit → route → execute → record. Read [`run`] first.
 //!
-//! Doors hand an [`types::Incoming`] to [`Pipeline::run`] and read an [`Answer`]; a session's loop uses the same stages in
-//! [`steps`], where money is held and settled by rows of the session's own commits. [`Directory`] is what `identify`
-//! looks names up in, and where administration writes.
+//! Doors hand an [`types::Incoming`] to [`Pipeline::run`] and read an [`Answer`]; a session's loop
+//! uses the same stages in [`steps`], where money is held and settled by rows of the session's own
+//! commits. [`Directory`] is what `identify` looks names up in, and where administration writes.
 //!
-//! Invariants: every admitted Call ends in the ledger, abandoned ones too; no hard budget is ever passed; a plain Call
-//! waits for no disk unless a budget's slice is used up. This crate must not know a provider, an engine, a wire format
-//! or an HTTP route by name: whoever does Calls is registered under a provider's name as [`types::Execute`].
+//! Invariants: every admitted Call ends in the ledger, abandoned ones too; no hard budget is ever
+//! passed; a plain Call waits for no disk unless a budget's slice is used up. This crate must not
+//! know a provider, an engine, a wire format or an HTTP route by name: whoever does Calls is
+//! registered under a provider's name as [`types::Execute`].
 #![warn(missing_docs)]
 
 pub mod admit;

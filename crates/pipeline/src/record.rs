@@ -1,9 +1,10 @@
 //! The last stage: what happened. Every admitted Call ends here, settled, in the ledger.
 //!
-//! [`Recorder`] is the handle: a place in its queue is reserved at admission, so that ending a Call can neither fail nor
-//! wait. [`answer`] settles as the last event passes, [`writer`] writes rows in group commits. Invariants: money that
-//! was spent is settled before the place is given back; rows that can't be written are kept, and new Calls that cost a
-//! budget's money are refused meanwhile. It must not know how a Call was done.
+//! [`Recorder`] is the handle: a place in its queue is reserved at admission, so that ending a Call
+//! can neither fail nor wait. [`answer`] settles as the last event passes, [`writer`] writes rows
+//! in group commits. Invariants: money that was spent is settled before the place is given back;
+//! rows that can't be written are kept, and new Calls that cost a budget's money are refused
+//! meanwhile. It must not know how a Call was done.
 
 pub mod answer;
 pub(crate) mod meter;
@@ -22,7 +23,8 @@ use crate::admit::Hold;
 use meter::Meter;
 pub(crate) use writer::Writer;
 
-/// Calls that run or wait to be written, at most: 64 Ki. Each place costs a few hundred bytes once used.
+/// Calls that run or wait to be written, at most: 64 Ki. Each place costs a few hundred bytes once
+/// used.
 const PLACES_MAX: usize = 65_536;
 /// Flushes that wait for the writer at most; more wait in line.
 const CONTROLS_MAX: usize = 64;
@@ -93,7 +95,8 @@ impl Recorder {
         permit.map(Place).map_err(|_| self.check_writing().err().unwrap_or_else(overloaded))
     }
 
-    /// Refuses while rows cannot be written: a budget's money is not spent on what may never be recorded.
+    /// Refuses while rows cannot be written: a budget's money is not spent on what may never be
+    /// recorded.
     pub(crate) fn check_writing(&self) -> Result<(), Failure> {
         if self.state.failing.load(Ordering::Acquire) {
             return Err(unavailable());

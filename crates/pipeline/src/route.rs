@@ -1,6 +1,7 @@
 //! The third stage: where to. The plan's first target that somebody can reach.
 //!
-//! Order, weights, health and caches join here; a plan has one target until they do. It must not know money.
+//! Order, weights, health and caches join here; a plan has one target until they do. It must not
+//! know money.
 
 use std::collections::HashMap;
 use std::sync::Arc;

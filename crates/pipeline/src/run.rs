@@ -1,8 +1,9 @@
 //! The journey of a Call, top to bottom. Read [`Pipeline::run`] first.
 //!
-//! Each stage hands the next one what it needs, so that code that forgets a stage does not compile: `identify` makes a
-//! `Call`, `admit` an `Admission` that owns its money, `route` a `Route`, `execute` a stream, and `record` takes them all
-//! into an [`Answer`]. This file knows the order and nothing else.
+//! Each stage hands the next one what it needs, so that code that forgets a stage does not compile:
+//! `identify` makes a `Call`, `admit` an `Admission` that owns its money, `route` a `Route`,
+//! `execute` a stream, and `record` takes them all into an [`Answer`]. This file knows the order
+//! and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +24,8 @@ use crate::record::answer::Answer;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::route;
 
-/// How long a clean stop waits for Calls that still run. Their money is presumed spent if they don't end by then.
+/// How long a clean stop waits for Calls that still run. Their money is presumed spent if they
+/// don't end by then.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// What a pipeline is made of.
@@ -115,7 +117,8 @@ impl Pipeline {
         self.parts.directory.principal(key)
     }
 
-    /// Charges what a crashed process left open as presumed, and starts the recorder. Once, before the first Call.
+    /// Charges what a crashed process left open as presumed, and starts the recorder. Once, before
+    /// the first Call.
     ///
     /// # Errors
     /// `storage_unavailable`; `internal` if it was started before.
@@ -132,11 +135,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The clean stop: refuses new Calls, waits at most ten seconds for running ones, flushes the ledger, returns all
-    /// slices.
+    /// The clean stop: refuses new Calls, waits at most ten seconds for running ones, flushes the
+    /// ledger, returns all slices.
     ///
     /// # Errors
-    /// `storage_unavailable` if rows or slices could not be written; they are presumed spent at the next start.
+    /// `storage_unavailable` if rows or slices could not be written; they are presumed spent at the
+    /// next start.
     pub async fn shutdown(&self) -> Result<(), Failure> {
         self.recorder.close().await;
         if within(&*self.parts.clock, STOP_GRACE, self.recorder.all_ended()).await.is_none() {

@@ -1,7 +1,8 @@
 //! What budgets hold, as shown to operators, and their reconciliation.
 //!
-//! The durable amounts know nothing of idle money: to the store a claimed slice is gone. What of it is idle is asked of
-//! memory, so that `reserved` is what Calls in flight really hold. Invariant: the amounts shown sum up to the limit.
+//! The durable amounts know nothing of idle money: to the store a claimed slice is gone. What of it
+//! is idle is asked of memory, so that `reserved` is what Calls in flight really hold. Invariant:
+//! the amounts shown sum up to the limit.
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use types::{ErrorCode, Failure, Money, Timestamp};
 use crate::record::storage_failure;
 use crate::run::Pipeline;
 
-/// A budget with the amounts of one window. `settled + unreconciled + presumed + reserved + free = limit`,
-/// unless a limit was lowered below what is taken (`free` is then zero).
+/// A budget with the amounts of one window.
+/// `settled + unreconciled + presumed + reserved + free = limit`, unless a limit was lowered below
+/// what is taken (`free` is then zero).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BudgetStatus {
     /// The budget.
@@ -40,7 +42,8 @@ pub struct BudgetStatus {
 
 impl BudgetStatus {
     fn new(budget: Arc<Budget>, totals: &WindowTotals, idle: Money) -> Self {
-        // A slice may have been claimed between the two looks: what is idle never exceeds what the store saw.
+        // A slice may have been claimed between the two looks: what is idle never exceeds what the
+        // store saw.
         let idle = idle.min(totals.claimed);
         let unclaimed = budget.limit.minus_or_zero(totals.taken());
         Self {
@@ -58,7 +61,8 @@ impl BudgetStatus {
 }
 
 impl Pipeline {
-    /// All budgets of an account with their amounts, by id. Flushes the ledger first, so that ended Calls are in them.
+    /// All budgets of an account with their amounts, by id. Flushes the ledger first, so that ended
+    /// Calls are in them.
     ///
     /// # Errors
     /// `storage_unavailable`.
@@ -87,8 +91,8 @@ impl Pipeline {
     /// Takes what the provider really charged, and answers the budget's amounts of that window.
     ///
     /// # Errors
-    /// `not_found` for a budget that the account does not have, `invalid_request` for amounts above what is to be
-    /// reconciled, `storage_unavailable`.
+    /// `not_found` for a budget that the account does not have, `invalid_request` for amounts above
+    /// what is to be reconciled, `storage_unavailable`.
     pub async fn reconcile(
         &self,
         account: &str,

@@ -1,9 +1,11 @@
-//! A session's steps through the same stages: money is held and settled by rows of the session's own commits.
+//! A session's steps through the same stages: money is held and settled by rows of the session's
+//! own commits.
 //!
-//! A step pays a commit anyway, so it takes nothing from memory: [`StepAdmission::reservation`] goes into the commit
-//! that journals its intent and is checked against the budgets there, and the row of [`StepRun::into_row`] goes into the
-//! commit that journals its outcome. Invariant: each reservation that was committed is settled by exactly one row; after
-//! a crash the journal's [`StepIntent`] makes that row.
+//! A step pays a commit anyway, so it takes nothing from memory: [`StepAdmission::reservation`]
+//! goes into the commit that journals its intent and is checked against the budgets there, and the
+//! row of [`StepRun::into_row`] goes into the commit that journals its outcome. Invariant: each
+//! reservation that was committed is settled by exactly one row; after a crash the journal's
+//! [`StepIntent`] makes that row.
 
 use std::fmt;
 use std::pin::Pin;
@@ -29,7 +31,8 @@ use crate::record::storage_failure;
 use crate::route::{Route, route};
 use crate::run::{Pipeline, Refused};
 
-/// An admitted step: put `reservation` into the commit that journals the intent, then [`Pipeline::run_step`].
+/// An admitted step: put `reservation` into the commit that journals the intent, then
+/// [`Pipeline::run_step`].
 #[derive(Debug)]
 pub struct StepAdmission {
     /// The step's Call.
@@ -101,7 +104,8 @@ pub struct StepIntent {
     budgets: Vec<(BudgetId, WindowKey)>,
 }
 
-/// A running step. Dropping it cancels the attempt at once and bills nothing: give it up by [`StepRun::into_row`].
+/// A running step. Dropping it cancels the attempt at once and bills nothing: give it up by
+/// [`StepRun::into_row`].
 pub struct StepRun {
     outcome: Option<OutcomeStream>,
     meter: Meter,
@@ -133,7 +137,8 @@ impl StepRun {
         self.meter.bill().clone()
     }
 
-    /// Ends the step, cancelling what still runs, and gives the ledger row for the commit that journals the outcome.
+    /// Ends the step, cancelling what still runs, and gives the ledger row for the commit that
+    /// journals the outcome.
     pub fn into_row(mut self) -> LedgerRow {
         if !self.meter.has_ended() {
             let billed = if self.polled { Billed::Unknown } else { Billed::No };
@@ -187,8 +192,8 @@ impl Pipeline {
         Some(StepReservation { id, budgets: windows.collect(), amount: terms.amount })
     }
 
-    /// After a commit was refused as over a limit: writes what has ended, and returns the idle part of every slice of the
-    /// step's budgets, so that one retry of the commit is fair.
+    /// After a commit was refused as over a limit: writes what has ended, and returns the idle part
+    /// of every slice of the step's budgets, so that one retry of the commit is fair.
     ///
     /// # Errors
     /// `storage_unavailable`.
@@ -219,7 +224,8 @@ impl Pipeline {
         StepRun { outcome: Some(outcome), meter, reservation, polled: false }
     }
 
-    /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for it.
+    /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for
+    /// it.
     pub fn lost_row(&self, intent: &StepIntent, at: Timestamp) -> LedgerRow {
         let intent = intent.clone();
         let held = intent.reservation.map(|id| (id, intent.budgets));

@@ -1,11 +1,12 @@
 //! A model Call as one HTTP exchange.
 //!
-//! The request is the client's own bytes with a few edits where its format is the provider's, else rendered from the
-//! neutral form. The answer's bytes go through the format's reader, which finds its end, its usage and what went
-//! wrong. One attempt is one request: redirects are not followed and nothing is tried twice.
+//! The request is the client's own bytes with a few edits where its format is the provider's, else
+//! rendered from the neutral form. The answer's bytes go through the format's reader, which finds
+//! its end, its usage and what went wrong. One attempt is one request: redirects are not followed
+//! and nothing is tried twice.
 //!
-//! What a failure may have cost: nothing if no request was sent or the provider refused it (4xx); what the format
-//! judges for a 5xx; unknown for everything after an answer began or did not come.
+//! What a failure may have cost: nothing if no request was sent or the provider refused it (4xx);
+//! what the format judges for a 5xx; unknown for everything after an answer began or did not come.
 
 mod answer;
 mod request;

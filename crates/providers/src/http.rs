@@ -1,10 +1,12 @@
 //! HTTP/1.1 connections to one provider.
 //!
-//! A connection is driven by whoever uses it: no task runs beside an exchange, so a stream costs no wake-up of a
-//! second task per chunk, what is not read is not fetched (backpressure), and dropping an exchange closes its socket at
-//! once. An idle connection is looked at when it is taken out again; one that the peer has closed is thrown away.
+//! A connection is driven by whoever uses it: no task runs beside an exchange, so a stream costs no
+//! wake-up of a second task per chunk, what is not read is not fetched (backpressure), and dropping
+//! an exchange closes its socket at once. An idle connection is looked at when it is taken out
+//! again; one that the peer has closed is thrown away.
 //!
-//! Must not know what is sent. Nothing is retried, but a request that no byte of was written goes out on another connection.
+//! Must not know what is sent. Nothing is retried, but a request that no byte of was written goes
+//! out on another connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -44,7 +46,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub struct Timeouts {
     /// For a connection, TLS included. 10 s unless set.
     pub connect: Duration,
-    /// From the request to the response's head; a whole answer is computed in it where nothing is streamed. 600 s unless set.
+    /// From the request to the response's head; a whole answer is computed in it where nothing is
+    /// streamed. 600 s unless set.
     pub first_byte: Duration,
     /// Between two pieces of a body. 300 s unless set.
     pub stall: Duration,
@@ -279,7 +282,8 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
-        // The body asks, the connection fetches, the body has it: one round each, without a wake-up.
+        // The body asks, the connection fetches, the body has it: one round each, without a
+        // wake-up.
         if let Poll::Ready(data) = self.poll_frame(cx) {
             return Poll::Ready(data);
         }

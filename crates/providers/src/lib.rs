@@ -1,11 +1,12 @@
 //! Providers: upstreams that do model Calls over HTTP.
 //!
-//! Read [`provider`] first (what is configured), then [`executor`] (a Call as one HTTP exchange) and [`http`] (connections).
-//! A vendor is a row of data in `vendors/`; code exists here only where a vendor really differs.
+//! Read [`provider`] first (what is configured), then [`executor`] (a Call as one HTTP exchange)
+//! and [`http`] (connections). A vendor is a row of data in `vendors/`; code exists here only where
+//! a vendor really differs.
 //!
-//! Invariant: one attempt is one HTTP request, never retried here, and ends in exactly one `Finish` or `Failed` that
-//! says whether money may have been spent. Bytes are passed through when the client's format is the provider's own.
-//! Must not know budgets, prices, stores or routes.
+//! Invariant: one attempt is one HTTP request, never retried here, and ends in exactly one `Finish`
+//! or `Failed` that says whether money may have been spent. Bytes are passed through when the
+//! client's format is the provider's own. Must not know budgets, prices, stores or routes.
 #![warn(missing_docs)]
 
 pub mod executor;

@@ -1,7 +1,7 @@
 //! The vendor catalogue: a vendor is a row, not code.
 //!
-//! Rows hold endpoints, authentication and formats, never prices. They are compiled in; a row that can't be read is
-//! left out at start and fails a test here.
+//! Rows hold endpoints, authentication and formats, never prices. They are compiled in; a row that
+//! can't be read is left out at start and fails a test here.
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,8 @@
-//! `/api`: Holdfast's own questions and changes, described by an OpenAPI document at `/api/openapi.json`.
+//! `/api`: Holdfast's own questions and changes, described by an OpenAPI document at
+//! `/api/openapi.json`.
 //!
-//! Every endpoint needs a key with the admin role and answers for that key's account only. Errors have one shape,
-//! [`ApiError`]. Lists are newest first and bounded.
+//! Every endpoint needs a key with the admin role and answers for that key's account only. Errors
+//! have one shape, [`ApiError`]. Lists are newest first and bounded.
 
 use std::sync::Arc;
 

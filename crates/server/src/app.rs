@@ -50,7 +50,8 @@ pub struct Limits {
 /// What the host answers, later.
 pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What only the binary can do, as a handle: the server knows neither the engine nor the configuration file.
+/// What only the binary can do, as a handle: the server knows neither the engine nor the
+/// configuration file.
 pub trait Host: Send + Sync + fmt::Debug {
     /// Reads a model file and makes a catalogue row of it, named `local/<name>`.
     fn inspect_model(&self, name: String, path: PathBuf) -> HostFuture<Result<Model, Failure>>;

@@ -1,8 +1,8 @@
 //! Knowing when the last byte of an answer was taken by the client's socket.
 //!
-//! A body that wants to know leaves a note when it has given its last piece; hyper then writes what it holds and flushes
-//! the connection, and the first flush that succeeds after that carries the notes out. A connection that breaks before
-//! drops them.
+//! A body that wants to know leaves a note when it has given its last piece; hyper then writes what
+//! it holds and flushes the connection, and the first flush that succeeds after that carries the
+//! notes out. A connection that breaks before drops them.
 
 use std::fmt;
 use std::io;

@@ -59,7 +59,8 @@ pub(crate) fn name_call(headers: &mut http::HeaderMap, call: &CallId) {
     }
 }
 
-/// The client's mistakes are information, an upstream's failures warnings, ours errors. Logged here, once.
+/// The client's mistakes are information, an upstream's failures warnings, ours errors. Logged
+/// here, once.
 fn log(refused: &Refused) {
     let (call, failure) = (&refused.call, &refused.failure);
     match failure.code {
@@ -79,7 +80,8 @@ fn log(refused: &Refused) {
     }
 }
 
-/// A failure before a Call was identified, under an id of its own so that it can be found in the log.
+/// A failure before a Call was identified, under an id of its own so that it can be found in the
+/// log.
 pub(crate) fn refused(ids: &types::Ids, failure: Failure) -> Box<Refused> {
     Box::new(Refused { call: CallId::new(ids), failure })
 }

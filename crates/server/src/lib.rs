@@ -1,11 +1,13 @@
-//! HTTP only: what a client sends becomes a Call or a question to a crate below, and the answer becomes HTTP.
+//! HTTP only: what a client sends becomes a Call or a question to a crate below, and the answer
+//! becomes HTTP.
 //!
-//! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai` holds the doors of
-//! OpenAI's API, [`api`] Holdfast's own. [`errors`] picks a format's rendering of a failure by door. The data path is
-//! hyper with nothing between it and the pipeline; `/api` is axum.
+//! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`
+//! holds the doors of OpenAI's API, [`api`] Holdfast's own. [`errors`] picks a format's rendering
+//! of a failure by door. The data path is hyper with nothing between it and the pipeline; `/api` is
+//! axum.
 //!
-//! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider; nothing here touches the
-//! store except through `/api`'s questions.
+//! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider;
+//! nothing here touches the store except through `/api`'s questions.
 #![warn(missing_docs)]
 
 mod api;

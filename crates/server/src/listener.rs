@@ -1,8 +1,8 @@
 //! Accepts connections and speaks HTTP/1.1 on them.
 //!
-//! Slow and many clients are bounded here: a limit on connections, a time to send a request's head, `TCP_NODELAY` (a
-//! stream's small frames must not wait for an acknowledgement). Shutting down stops accepting, lets running requests
-//! end within a time, then closes.
+//! Slow and many clients are bounded here: a limit on connections, a time to send a request's head,
+//! `TCP_NODELAY` (a stream's small frames must not wait for an acknowledgement). Shutting down
+//! stops accepting, lets running requests end within a time, then closes.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,7 +27,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 128;
 /// Largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Pause after an accept failed for lack of descriptors or memory: trying at once would only burn the processor.
+/// Pause after an accept failed for lack of descriptors or memory: trying at once would only burn
+/// the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests that run when the server is told to stop have this long.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -45,7 +46,8 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Stops accepting; [`Listener::serve`] ends when running requests have ended or their time is up.
+    /// Stops accepting; [`Listener::serve`] ends when running requests have ended or their time is
+    /// up.
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -82,7 +84,8 @@ impl Listener {
                 Ok((stream, _)) => {
                     let connection = graceful.watch(connection(&app, stream));
                     app.tracker.spawn(async move {
-                        // A client that breaks its connection is its own affair; what it started is told by drops.
+                        // A client that breaks its connection is its own affair; what it started is
+                        // told by drops.
                         connection.await.unwrap_or(());
                         drop(slot);
                     });

@@ -22,7 +22,6 @@ pub mod stop;
 mod turn;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -152,38 +151,33 @@ struct Inner {
     parts: Arc<Parts>,
     /// Every open turn.
     live: Mutex<HashMap<ResponseId, Arc<Live>>>,
-    /// One POST at a time of those that could be the same one.
-    posts: Stripes,
+    /// A POST that may be another one come again waits for those that it may be.
+    posts: Locks,
     /// One beginning turn at a time per session: whether it continues or forks depends on the one
     /// before.
-    beginnings: Stripes,
+    beginnings: Locks,
     /// Sessions of stateless Calls whose rows are there.
     named: Mutex<HashSet<SessionId>>,
 }
 
-/// Locks by name: unequal names may share one, which only makes them wait.
-#[derive(Debug)]
-struct Stripes(Vec<tokio::sync::Mutex<()>>);
+/// Locks by name, made as they are needed.
+#[derive(Debug, Default)]
+struct Locks(Mutex<HashMap<String, Arc<tokio::sync::RwLock<()>>>>);
 
 /// Named sessions that are remembered to have a row; when there are more, rows are written again.
 const NAMED_MAX: usize = 10_000;
 
-/// Locks of one kind.
-const STRIPES: usize = 64;
+/// Locks that are kept before those that nobody holds are dropped.
+const LOCKS_KEPT: usize = 1_024;
 
-impl Stripes {
-    fn new() -> Self {
-        Self(std::iter::repeat_with(tokio::sync::Mutex::default).take(STRIPES).collect())
-    }
-
-    async fn lock(&self, name: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let index = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
-        match self.0.get(index) {
-            Some(stripe) => Some(stripe.lock().await),
-            None => None,
+impl Locks {
+    /// The lock of this name.
+    fn of(&self, name: &str) -> Arc<tokio::sync::RwLock<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.len() >= LOCKS_KEPT {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         }
+        Arc::clone(locks.entry(name.to_owned()).or_default())
     }
 }
 
@@ -193,8 +187,8 @@ impl Sessions {
         let inner = Inner {
             parts: Arc::new(parts),
             live: Mutex::default(),
-            posts: Stripes::new(),
-            beginnings: Stripes::new(),
+            posts: Locks::default(),
+            beginnings: Locks::default(),
             named: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -258,11 +252,25 @@ impl Inner {
 
     /// Lets a runner work on its turn, which is among the open ones until it has ended.
     fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>) {
-        let (inner, id) = (Arc::clone(self), runner.live.about.response.clone());
+        let leaving = Leaving { inner: Arc::clone(self), live: Arc::clone(&runner.live) };
         self.parts.tracker.spawn(async move {
             runner.run(actions).await;
-            inner.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            drop(leaving);
         });
+    }
+}
+
+/// Takes a turn from the open ones when its runner ends, in whatever way: nobody must wait for one that is gone.
+struct Leaving {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.live.stop_unless_ended();
+        let mut all = self.inner.live.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&self.live.about.response);
     }
 }
 

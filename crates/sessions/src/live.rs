@@ -163,9 +163,9 @@ impl Live {
         });
     }
 
-    /// Says that this node does not work on it any more.
-    pub(crate) fn stop(&self) {
-        self.progress.send_modify(|progress| progress.stopped = true);
+    /// Says that this node does not work on it any more, unless it has ended.
+    pub(crate) fn stop_unless_ended(&self) {
+        self.progress.send_modify(|progress| progress.stopped = progress.ended.is_none());
     }
 
     /// Sets what is shown of a turn that has not ended.
@@ -386,8 +386,8 @@ fn gone() -> Failure {
 pub(crate) fn in_doubt(session: &SessionId, response: &ResponseId, step: &Step) -> Failure {
     let tool = step.tool.as_deref().unwrap_or("?");
     let message = format!(
-        "step {step} of response {response} in session {session} is in doubt: it called the tool {tool:?} and nobody \
-         knows whether that had its effect. Settle it with POST /api/sessions/{session}/steps/{step}/resolve or \
+        "step {step} of response {response} in session {session} is in doubt: it called the tool \
+         {tool:?} and nobody knows whether that had its effect. Settle it with POST /api/sessions/{session}/steps/{step}/resolve or \
          `holdfast sessions resolve`, or cancel the response",
         step = step.id
     );

@@ -183,7 +183,8 @@ impl ToolServers {
         server.ok_or_else(|| {
             let key = &principal.key_name;
             let message = format!(
-                "the tool server {name:?} is not configured for the key {key:?}: name the key in its `keys`"
+                "the tool server {name:?} is not configured for the key {key:?}: name the key in its \
+                 `keys`"
             );
             Failure::new(ErrorCode::PermissionDenied, message)
         })

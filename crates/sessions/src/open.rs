@@ -34,8 +34,8 @@ const RESPONSE_ID_BYTES: usize = 24;
 const ITEM_ID_BYTES: usize = 24;
 
 /// Who asks for what.
-pub(crate) struct Asked<'a> {
-    pub(crate) principal: &'a Arc<Principal>,
+pub(crate) struct Asked {
+    pub(crate) principal: Arc<Principal>,
     pub(crate) request: CreateResponse,
     pub(crate) post: PostIdentity,
     /// The Call of its first step.
@@ -69,33 +69,39 @@ impl Sessions {
         post: PostIdentity,
     ) -> Result<Turn, Box<Refused>> {
         let call = CallId::new(&self.inner.parts.ids);
+        let principal = Arc::clone(principal);
         let asked = Asked { principal, request, post, call: call.clone() };
+        let inner = Arc::clone(&self.inner);
         let created = if asked.request.store {
-            Box::pin(self.inner.create(asked)).await
+            // On its own task: a client that goes while its turn becomes durable must not leave one behind that
+            // nobody works on.
+            let begun = self.inner.parts.tracker.spawn(async move { inner.create(asked).await });
+            begun.await.unwrap_or_else(|_| Err(not_begun()))
         } else {
-            Box::pin(self.inner.plain(asked)).await
+            Box::pin(inner.plain(asked)).await
         };
         created.map_err(|failure| Box::new(Refused { call, failure }))
     }
 }
 
 impl Inner {
-    async fn create(self: &Arc<Self>, asked: Asked<'_>) -> Result<Turn, Failure> {
+    async fn create(self: &Arc<Self>, asked: Asked) -> Result<Turn, Failure> {
         let post = identity(&asked.post)?;
-        let name = post.idempotency_key.as_deref().unwrap_or(&post.body_sha256);
-        let _one_at_a_time = self.posts.lock(name).await;
-        if let Some(turn) = self.attach(&asked, &post).await? {
-            return Ok(turn);
+        let lock = self.posts.of(post.idempotency_key.as_deref().unwrap_or(&post.body_sha256));
+        if post.idempotency_key.is_none() && asked.post.retry_count == 0 {
+            // It is no other's retry, and need not wait for others; its own retries wait for it.
+            let _first = lock.read().await;
+            return self.begin(asked, post).await;
         }
-        self.begin(asked, post).await
+        let _retry = lock.write().await;
+        match self.attach(&asked, &post).await? {
+            Some(turn) => Ok(turn),
+            None => self.begin(asked, post).await,
+        }
     }
 
     /// The turn that an equal POST started.
-    async fn attach(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        post: &Post,
-    ) -> Result<Option<Turn>, Failure> {
+    async fn attach(self: &Arc<Self>, asked: &Asked, post: &Post) -> Result<Option<Turn>, Failure> {
         let now = self.parts.clock.now();
         let key = post.idempotency_key.clone();
         let query = PostQuery {
@@ -128,7 +134,7 @@ impl Inner {
         }
     }
 
-    async fn begin(self: &Arc<Self>, mut asked: Asked<'_>, post: Post) -> Result<Turn, Failure> {
+    async fn begin(self: &Arc<Self>, mut asked: Asked, post: Post) -> Result<Turn, Failure> {
         let before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
         let input = self.input(&mut asked, &before).await?;
@@ -138,8 +144,12 @@ impl Inner {
         let offer = offer(&asked.request, &prefix, &lists, &self.parts.tools)?;
 
         // From here to the commit no other turn of the session may begin.
-        let lock = before.previous.as_ref().map_or("", |previous| previous.session.as_str());
-        let _one_at_a_time = self.beginnings.lock(lock).await;
+        let lock = before.previous.as_ref();
+        let lock = lock.map(|previous| self.beginnings.of(previous.session.as_str()));
+        let _one_at_a_time = match &lock {
+            Some(lock) => Some(lock.write().await),
+            None => None,
+        };
         let now = self.parts.clock.now();
         let id = self.response_id();
         let (session, write) = match &before.previous {
@@ -178,7 +188,7 @@ impl Inner {
         self: &Arc<Self>,
         mut runner: Runner,
         opening: Opening,
-        asked: Asked<'_>,
+        asked: Asked,
         lists: &[(String, Vec<Value>)],
     ) -> Result<Turn, Failure> {
         let mut events = match asked.request.background {
@@ -206,13 +216,13 @@ impl Inner {
             items,
         });
         if opened.is_err() {
-            return Err(Failure::new(ErrorCode::Internal, "the turn could not begin"));
+            return Err(not_begun());
         }
         let actions = match runner.try_begin_model(None).await {
             Ok(actions) => actions,
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => return Err(failure),
             Err(Refusal::Stopped) => {
-                return Err(Failure::new(ErrorCode::Internal, "the turn could not begin"));
+                return Err(not_begun());
             }
         };
         let live = Arc::clone(&runner.live);
@@ -224,7 +234,7 @@ impl Inner {
 
     fn runner(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked,
         id: &ResponseId,
         session: Session,
         (prefix, offer): (Vec<InputItem>, Offer),
@@ -255,7 +265,7 @@ impl Inner {
                 next_seq: session.next_seq,
             },
             ask: Ask {
-                principal: Arc::clone(asked.principal),
+                principal: Arc::clone(&asked.principal),
                 root: session.root,
                 prefix,
                 offer,
@@ -268,12 +278,12 @@ impl Inner {
     }
 
     /// What `previous_response_id` names, with the items of its whole chain.
-    pub(crate) async fn before(&self, asked: &Asked<'_>) -> Result<Before, Failure> {
+    pub(crate) async fn before(&self, asked: &Asked) -> Result<Before, Failure> {
         let Some(id) = &asked.request.previous_response_id else { return Ok(Before::default()) };
         let missing = || previous_not_found(id);
         let parsed = ResponseId::parse(id).ok_or_else(missing)?;
         let chain = self.parts.store.chain(&parsed).await.map_err(|e| storage_failure(&e))?;
-        let principal = asked.principal;
+        let principal = &asked.principal;
         let owned =
             |row: &Response| *row.account == *principal.account && *row.user == *principal.user;
         let previous = chain.last().filter(|row| owned(row) && row.deleted_at.is_none());
@@ -298,7 +308,8 @@ impl Inner {
             return Ok(());
         }
         let message = format!(
-            "response {} is still in progress: wait for its end, or cancel it, before you continue it",
+            "response {} is still in progress: wait for its end, or cancel it, before you \
+             continue it",
             previous.id
         );
         Err(Failure {
@@ -310,13 +321,13 @@ impl Inner {
     /// The new input, every item with an id, references replaced by what they name.
     pub(crate) async fn input(
         &self,
-        asked: &mut Asked<'_>,
+        asked: &mut Asked,
         before: &Before,
     ) -> Result<Vec<InputItem>, Failure> {
         let mut input = Vec::with_capacity(asked.request.input.len());
         for (index, item) in asked.request.input.iter().enumerate() {
             let item = match item.reference() {
-                Some(id) => self.referenced(asked.principal, before, id, index).await?,
+                Some(id) => self.referenced(&asked.principal, before, id, index).await?,
                 None => item.clone(),
             };
             input.push(item.with_id(|prefix| self.parts.ids.hex(prefix, ITEM_ID_BYTES)));
@@ -348,7 +359,7 @@ impl Inner {
     /// The tools of each server that is asked for and that the history has no list of.
     async fn lists(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked,
         items: &[InputItem],
     ) -> Result<Vec<(String, Vec<Value>)>, Failure> {
         let mut lists: Vec<(String, Vec<Value>)> = Vec::new();
@@ -358,11 +369,11 @@ impl Inner {
                 param: Some(format!("tools[{}].server_label", tool.index).into()),
                 ..failure
             };
-            self.parts.tools.allowed(label, asked.principal).map_err(named)?;
+            self.parts.tools.allowed(label, &asked.principal).map_err(named)?;
             if lists.iter().any(|(listed, _)| listed == label) {
                 continue;
             }
-            let mut tools = self.parts.tools.list(label, asked.principal).await.map_err(named)?;
+            let mut tools = self.parts.tools.list(label, &asked.principal).await.map_err(named)?;
             tools.retain(|offered| is_allowed(tool, offered, &self.parts.tools));
             // What the history lists already is not listed again, unless other tools are allowed
             // now.
@@ -377,7 +388,7 @@ impl Inner {
 
     fn new_session(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked,
         newest: &ResponseId,
         forked_from: Option<&Session>,
         now: Timestamp,
@@ -405,7 +416,7 @@ impl Inner {
     /// newer turn.
     async fn continued(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked,
         previous: &Response,
         newest: &ResponseId,
         now: Timestamp,
@@ -468,6 +479,10 @@ fn identity(post: &PostIdentity) -> Result<Post, Failure> {
         return Err(Failure::invalid("Idempotency-Key", message));
     }
     Ok(Post { idempotency_key: key, path: post.path.clone(), body_sha256: sha256(&post.body) })
+}
+
+fn not_begun() -> Failure {
+    Failure::new(ErrorCode::Internal, "the turn could not begin; the error was logged")
 }
 
 fn previous_not_found(id: &str) -> Failure {

@@ -27,7 +27,7 @@ use crate::{EventStream, Inner, StreamEvent};
 
 impl Inner {
     /// A response that is not stored: one plain Call.
-    pub(crate) async fn plain(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<Turn, Failure> {
+    pub(crate) async fn plain(self: &Arc<Self>, mut asked: Asked) -> Result<Turn, Failure> {
         let before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
         let input = self.input(&mut asked, &before).await?;
@@ -45,7 +45,7 @@ impl Inner {
             ..ModelHead::default()
         };
         let incoming = Incoming {
-            credential: Credential::Known(Arc::clone(asked.principal)),
+            credential: Credential::Known(Arc::clone(&asked.principal)),
             door: Door::OpenaiResponses,
             headers: asked.post.headers,
             step: None,

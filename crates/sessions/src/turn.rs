@@ -128,10 +128,6 @@ impl Runner {
                 Err(Stopped) => break,
             }
         }
-        // Not asked of the state, which takes the end in before the commit that may be refused.
-        if self.live.progress().borrow().ended.is_none() {
-            self.live.stop();
-        }
     }
 
     async fn act(&mut self, action: Action) -> Result<Vec<Action>, Stopped> {

@@ -1,5 +1,6 @@
-//! What the embedded store costs on this machine: `cargo run --release -p storage --features suite --example store_cost
-//! -- DIR` prints, for a database in DIR, one idle commit beside one fdatasync of 4 KiB, and ledger rows per second and
+//! What the embedded store costs on this machine:
+//! `cargo run --release -p storage --features suite --example store_cost -- DIR` prints, for a
+//! database in DIR, one idle commit beside one fdatasync of 4 KiB, and ledger rows per second and
 //! their CPU. A tool to look at by hand; nothing is asserted.
 #![expect(
     clippy::unwrap_used,
@@ -56,7 +57,8 @@ fn plain(make: &Make) -> LedgerRow {
     }
 }
 
-/// One commit at a time, in turns with one 4 KiB write and fdatasync into a file that has its size already.
+/// One commit at a time, in turns with one 4 KiB write and fdatasync into a file that has its size
+/// already.
 async fn idle(store: &SqliteStore, folder: &Path) {
     let make = Make::new();
     let path = folder.join("store_cost.raw");

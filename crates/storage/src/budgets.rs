@@ -1,8 +1,8 @@
 //! Budgets: limits, their windows' amounts, and the slices that nodes claim of them.
 //!
-//! For each window: `settled + unreconciled + presumed + reserved + claimed <= limit`, where `reserved` is what steps
-//! hold and `claimed` is what open slices hold (idle, or reserved from memory by plain Calls). Every change below keeps
-//! it, inside its own transaction.
+//! For each window: `settled + unreconciled + presumed + reserved + claimed <= limit`, where
+//! `reserved` is what steps hold and `claimed` is what open slices hold (idle, or reserved from
+//! memory by plain Calls). Every change below keeps it, inside its own transaction.
 
 use serde::{Deserialize, Serialize};
 use types::ids::{BudgetId, NodeId, SliceId};
@@ -165,7 +165,8 @@ pub trait Budgets {
     /// All of an account, in order of id.
     fn budgets(&self, account: &str) -> Pending<Vec<Budget>>;
 
-    /// Makes or changes one. A lowered limit is kept even if more is taken already; it then refuses all.
+    /// Makes or changes one. A lowered limit is kept even if more is taken already; it then refuses
+    /// all.
     fn put_budget(&self, budget: Budget) -> Pending<()>;
 
     /// Removes one; its windows stay readable in the ledger's charges.
@@ -174,14 +175,17 @@ pub trait Budgets {
     /// The amounts of a window, zero if it was never opened. `window` = `None`: the latest.
     fn window(&self, id: &BudgetId, window: Option<WindowKey>) -> Pending<WindowTotals>;
 
-    /// Claims a slice of what is unclaimed: possibly less than wanted, possibly nothing (amount zero, no row).
+    /// Claims a slice of what is unclaimed: possibly less than wanted, possibly nothing (amount
+    /// zero, no row).
     fn claim(&self, claim: Claim) -> Pending<Slice>;
 
-    /// Gives idle parts of slices back. A slice from which all is returned or accounted for is closed.
+    /// Gives idle parts of slices back. A slice from which all is returned or accounted for is
+    /// closed.
     fn return_slices(&self, parts: Vec<(SliceId, Money)>) -> Pending<()>;
 
-    /// Closes every slice that a node other than `node` left open: `presumed += amount - accounted - returned`.
-    /// Called once at start, under the data folder's lock. Answers how many there were.
+    /// Closes every slice that a node other than `node` left open:
+    /// `presumed += amount - accounted - returned`. Called once at start, under the data folder's
+    /// lock. Answers how many there were.
     fn presume_open_slices(&self, node: &NodeId) -> Pending<u64>;
 
     /// Takes what the provider really charged.

@@ -9,8 +9,9 @@ use crate::ledger::LedgerRow;
 use crate::responses::{ItemRow, ResponseEvent, ResponseWrite};
 use crate::sessions::{Fence, SessionWrite};
 
-/// One transaction's worth of typed rows. `fences` are checked first, then all is applied in the order of the fields: a
-/// settlement (in `ledger`) frees money before a reservation of the same commit asks for it.
+/// One transaction's worth of typed rows. `fences` are checked first, then all is applied in the
+/// order of the fields: a settlement (in `ledger`) frees money before a reservation of the same
+/// commit asks for it.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
     /// Calls that ended; their charges move the budgets' amounts.
@@ -31,8 +32,8 @@ pub struct Commit {
     pub items: Vec<ItemRow>,
 }
 
-/// Money held, without escrow, for one step of a session: a row of the commit that journals its intent.
-/// It is settled by the [`LedgerRow`] whose charges name it.
+/// Money held, without escrow, for one step of a session: a row of the commit that journals its
+/// intent. It is settled by the [`LedgerRow`] whose charges name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepReservation {
     /// Its id.

@@ -46,8 +46,9 @@ pub enum Error {
         /// The newest that this program knows.
         known: u32,
     },
-    /// The disk is full, read-only or failing, or the store is closed: nothing was done, try again later. (After a
-    /// power cut in the same moment the write may turn out to be there: the disk, asked to make it durable, said no.)
+    /// The disk is full, read-only or failing, or the store is closed: nothing was done, try again
+    /// later. (After a power cut in the same moment the write may turn out to be there: the disk,
+    /// asked to make it durable, said no.)
     #[error("the store cannot write")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// A bug of ours or a damaged file.

@@ -12,7 +12,8 @@ use crate::store::Pending;
 /// Ledger rows in one answer at most.
 pub const CALLS_PAGE_MAX: usize = 1_000;
 
-/// A finished Call, or a finished attempt of a Call that is asked again (`attempt` tells them apart).
+/// A finished Call, or a finished attempt of a Call that is asked again (`attempt` tells them
+/// apart).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerRow {
     /// The Call.
@@ -100,8 +101,8 @@ pub struct Charge {
 pub enum Held {
     /// By a step: the whole reservation is released.
     Reservation(ReservationId),
-    /// In slices. The charge is taken from them in this order; anything above their sum (a bill over the bound)
-    /// is recorded in the window all the same.
+    /// In slices. The charge is taken from them in this order; anything above their sum (a bill
+    /// over the bound) is recorded in the window all the same.
     Slices(Vec<SlicePart>),
 }
 

@@ -1,4 +1,5 @@
-//! Models that an operator added or priced at run time, and which file texts were taken into the store.
+//! Models that an operator added or priced at run time, and which file texts were taken into the
+//! store.
 
 use serde::{Deserialize, Serialize};
 use types::{Price, Timestamp};
@@ -53,7 +54,8 @@ pub trait Models {
     /// Removes one.
     fn delete_model(&self, name: &str) -> Pending<bool>;
 
-    /// The hash of each configuration object's text as it was last taken from the file, by kind and name.
+    /// The hash of each configuration object's text as it was last taken from the file, by kind and
+    /// name.
     fn taken(&self) -> Pending<Vec<Taken>>;
 
     /// Remembers what was taken; replaces the whole list.

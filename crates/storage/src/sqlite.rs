@@ -1,13 +1,14 @@
 //! The embedded implementation: one SQLite database in WAL mode, `synchronous=FULL`.
 //!
-//! All writes go through one thread ([`writer`]), which takes whatever waits into one transaction, each write under
-//! its own savepoint, and answers all of them after the one fsync. Reads run on a small pool of threads with
-//! connections of their own ([`readers`]) and see what is committed. Each table family has a file of plain functions
-//! over a connection (`ledger`, `budgets` …) and the `impl` of its trait; [`apply`] calls those that make up a
-//! [`Commit`].
+//! All writes go through one thread ([`writer`]), which takes whatever waits into one transaction,
+//! each write under its own savepoint, and answers all of them after the one fsync. Reads run on a
+//! small pool of threads with connections of their own ([`readers`]) and see what is committed.
+//! Each table family has a file of plain functions over a connection (`ledger`, `budgets` …) and
+//! the `impl` of its trait; [`apply`] calls those that make up a [`Commit`].
 //!
-//! Invariant: no other code opens the database for writing, and no statement of a write runs outside the writer's
-//! transaction. This module must not ask the time: what is stored about it comes with the rows.
+//! Invariant: no other code opens the database for writing, and no statement of a write runs
+//! outside the writer's transaction. This module must not ask the time: what is stored about it
+//! comes with the rows.
 
 use std::path::Path;
 
@@ -34,7 +35,8 @@ mod writer;
 
 /// Everything durable of one node, in one SQLite database.
 ///
-/// Dropping it lets what was handed over end in the background; [`SqliteStore::close`] waits for that.
+/// Dropping it lets what was handed over end in the background; [`SqliteStore::close`] waits for
+/// that.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     writes: mpsc::Sender<writer::Message>,
@@ -44,12 +46,12 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the database at `path`, makes it if it isn't there, and brings its tables up to date.
     ///
-    /// Blocks, so call it at start. The caller holds the data folder's lock: two processes on one database would
-    /// each believe that they alone move its budgets.
+    /// Blocks, so call it at start. The caller holds the data folder's lock: two processes on one
+    /// database would each believe that they alone move its budgets.
     ///
     /// # Errors
-    /// [`Error::NewerVersion`]; [`Error::Unavailable`] if it can't be opened or written; [`Error::Internal`] if it
-    /// is no database of ours.
+    /// [`Error::NewerVersion`]; [`Error::Unavailable`] if it can't be opened or written;
+    /// [`Error::Internal`] if it is no database of ours.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut conn = connection::open_writer(path)?;
         migrate::run(&mut conn)?;
@@ -58,8 +60,8 @@ impl SqliteStore {
         Ok(Self { writes, reads })
     }
 
-    /// Waits for all writes that were handed over, moves the log into the database and closes it. What comes
-    /// afterwards is answered with [`Error::Unavailable`].
+    /// Waits for all writes that were handed over, moves the log into the database and closes it.
+    /// What comes afterwards is answered with [`Error::Unavailable`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it was closed before.
@@ -72,10 +74,12 @@ impl SqliteStore {
         })
     }
 
-    /// Runs `work` in the writer's next transaction, under a savepoint of its own: on an error nothing of it is
-    /// done, and the others in that transaction are. The answer comes when it is on disk.
+    /// Runs `work` in the writer's next transaction, under a savepoint of its own: on an error
+    /// nothing of it is done, and the others in that transaction are. The answer comes when it is
+    /// on disk.
     ///
-    /// It is handed over when the future is first polled. If the disk fails, `work` was undone whatever it answered.
+    /// It is handed over when the future is first polled. If the disk fails, `work` was undone
+    /// whatever it answered.
     pub(crate) fn write<T, F>(&self, work: F) -> Pending<T>
     where
         T: Send + 'static,

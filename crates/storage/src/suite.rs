@@ -1,8 +1,9 @@
 //! The tests that every implementation of [`Store`] passes.
 //!
-//! Each is a function over a [`Place`], a fresh one per test, and asks for nothing but what the traits promise. The
-//! macro [`suite!`](crate::suite!) makes a test of each; a new function is added to its list, which a test here holds.
-//! What only one implementation can show (a full disk, a copy of its files) is tested beside it.
+//! Each is a function over a [`Place`], a fresh one per test, and asks for nothing but what the
+//! traits promise. The macro [`suite!`](crate::suite!) makes a test of each; a new function is
+//! added to its list, which a test here holds. What only one implementation can show (a full disk,
+//! a copy of its files) is tested beside it.
 
 use std::sync::Arc;
 
@@ -21,12 +22,13 @@ pub mod sessions;
 
 /// Where a store lives.
 pub trait Place: Send + Sync {
-    /// Opens the store that lives here, new and empty at first. Opening it again, after the former handle was dropped,
-    /// gives the same content; the handle may be dropped without a clean end.
+    /// Opens the store that lives here, new and empty at first. Opening it again, after the former
+    /// handle was dropped, gives the same content; the handle may be dropped without a clean end.
     fn open(&self) -> Pending<Arc<dyn Store>>;
 }
 
-/// Makes a test of each function of the suite. `$place` is an expression that makes a fresh [`Place`].
+/// Makes a test of each function of the suite. `$place` is an expression that makes a fresh
+/// [`Place`].
 #[macro_export]
 macro_rules! suite {
     ($place:expr) => {

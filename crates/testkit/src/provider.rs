@@ -1,8 +1,9 @@
 //! A scripted HTTP/1.1 server that plays a provider, faults included.
 //!
-//! It speaks raw bytes over TCP on purpose: a server library would refuse to cut a body, to break a chunk or to reset a
-//! connection. Each request takes the next [`Reply`], is recorded, and can be asserted on afterwards. Nothing here waits for
-//! time: a reply that stalls waits until [`ScriptedProvider::release`], or for ever.
+//! It speaks raw bytes over TCP on purpose: a server library would refuse to cut a body, to break a
+//! chunk or to reset a connection. Each request takes the next [`Reply`], is recorded, and can be
+//! asserted on afterwards. Nothing here waits for time: a reply that stalls waits until
+//! [`ScriptedProvider::release`], or for ever.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,7 +1,7 @@
 //! A Call: everything an agent does, as one value that goes through one pipeline.
 //!
-//! A door builds an [`Incoming`]; `identify` turns it into a [`Call`], which from then on is read only. The plan of
-//! a Call is data: which targets its model name stands for, and what they cost.
+//! A door builds an [`Incoming`]; `identify` turns it into a [`Call`], which from then on is read
+//! only. The plan of a Call is data: which targets its model name stands for, and what they cost.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -56,7 +56,8 @@ pub enum Credential {
 /// Holdfast's own request headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommonHeaders {
-    /// `holdfast-session`: a name that groups stateless Calls, at most [`NAME_CHARS_MAX`] characters.
+    /// `holdfast-session`: a name that groups stateless Calls, at most [`NAME_CHARS_MAX`]
+    /// characters.
     pub session_name: Option<String>,
     /// `holdfast-task`: what is paid and timed together.
     pub task: Option<String>,

@@ -1,8 +1,8 @@
 //! Time, as one seam: production code asks a [`Clock`], tests hand it a [`FakeClock`].
 //!
-//! Two kinds of time are kept apart. [`Timestamp`] is the wall clock, may jump, and is only for what is
-//! shown, stored or compared with a window's edges. [`Clock::monotonic`] never goes back and is for
-//! measuring and for deadlines.
+//! Two kinds of time are kept apart. [`Timestamp`] is the wall clock, may jump, and is only for
+//! what is shown, stored or compared with a window's edges. [`Clock::monotonic`] never goes back
+//! and is for measuring and for deadlines.
 
 use std::fmt;
 use std::future::Future;

@@ -1,9 +1,9 @@
 //! The neutral conversation: what a model request says, in no vendor's words.
 //!
-//! Every wire format parses into it and renders from it, so that formats add up (N + M) and never multiply.
-//! What a format says that has no place here travels in [`Conversation::rest`], by name, so that a crossing that
-//! loses it can report it. Rendering a growing history must be append-only: nothing here is reordered or
-//! trimmed by a later turn.
+//! Every wire format parses into it and renders from it, so that formats add up (N + M) and never
+//! multiply. What a format says that has no place here travels in [`Conversation::rest`], by name,
+//! so that a crossing that loses it can report it. Rendering a growing history must be append-only:
+//! nothing here is reordered or trimmed by a later turn.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -1,8 +1,10 @@
-//! The closed list of what can go wrong, and a [`Failure`]: one of them with what a client needs to act.
+//! The closed list of what can go wrong, and a [`Failure`]: one of them with what a client needs to
+//! act.
 //!
-//! A code says what the *caller* can do. Each has a stable name, an HTTP status and a retry class; formats render
-//! it once each, and `docs/errors/<name>.md` explains it. A failure's message is shown to clients: it names the
-//! field, the limit and the fix, and never holds a secret, a path, a statement or another tenant's data.
+//! A code says what the *caller* can do. Each has a stable name, an HTTP status and a retry class;
+//! formats render it once each, and `docs/errors/<name>.md` explains it. A failure's message is
+//! shown to clients: it names the field, the limit and the fix, and never holds a secret, a path, a
+//! statement or another tenant's data.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Who does a Call: providers, the local engine, tool servers. The pipeline knows them by this trait only.
+//! Who does a Call: providers, the local engine, tool servers. The pipeline knows them by this
+//! trait only.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ pub struct Attempt {
     pub call: Arc<Call>,
     /// Where it is sent.
     pub target: Arc<Target>,
-    /// The output cap to set in tokens where the client set none or a higher one; `None` = leave it alone.
+    /// The output cap to set in tokens where the client set none or a higher one; `None` = leave it
+    /// alone.
     pub output_cap: Option<u64>,
     /// Whether deltas are needed even where bytes could be passed through (a session's own steps).
     pub decode: bool,
@@ -26,7 +28,7 @@ pub struct Attempt {
 pub trait Execute: Send + Sync + fmt::Debug {
     /// Starts the attempt; the work happens as the stream is polled.
     ///
-    /// The stream ends with exactly one `Finish` or `Failed`. Dropping it cancels the attempt at once: an upstream
-    /// connection is closed, a generation stops within one step.
+    /// The stream ends with exactly one `Finish` or `Failed`. Dropping it cancels the attempt at
+    /// once: an upstream connection is closed, a generation stops within one step.
     fn execute(&self, attempt: Attempt) -> OutcomeStream;
 }

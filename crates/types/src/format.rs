@@ -1,7 +1,7 @@
 //! What a wire format can do, without naming one. Implementations live in `formats`.
 //!
-//! Both directions of each part stand together: requests are parsed and rendered, responses read and written.
-//! Nothing here does I/O: bytes in, events out, and back.
+//! Both directions of each part stand together: requests are parsed and rendered, responses read
+//! and written. Nothing here does I/O: bytes in, events out, and back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -123,13 +123,16 @@ pub trait WriteResponse: Send {
     fn start(&mut self, start: &Start, out: &mut BytesMut);
     /// A piece of it.
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
-    /// The stream has been silent for long: what this format's clients take as a sign of life. Comments do not reset
-    /// every client's timer, so that a format without such a frame writes nothing.
+    /// The stream has been silent for long: what this format's clients take as a sign of life.
+    /// Comments do not reset every client's timer, so that a format without such a frame writes
+    /// nothing.
     fn keep_alive(&mut self, out: &mut BytesMut) {
         out.reserve(0);
     }
-    /// It is whole. `comment` is the SSE comment line to put directly before the terminal frame, without `: `.
+    /// It is whole. `comment` is the SSE comment line to put directly before the terminal frame,
+    /// without `: `.
     fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut);
-    /// It broke after bytes were sent: an error in the format's own words, never a terminal frame that looks whole.
+    /// It broke after bytes were sent: an error in the format's own words, never a terminal frame
+    /// that looks whole.
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut);
 }

@@ -1,7 +1,8 @@
 //! Ids: a visible prefix and a UUIDv7 in lower-case Crockford base32 (26 characters).
 //!
-//! All are made by [`Ids`], the one seam for randomness, so that tests can fix them. They sort by the time
-//! at which they were made. An id read from outside is only ever compared, never trusted to be well formed.
+//! All are made by [`Ids`], the one seam for randomness, so that tests can fix them. They sort by
+//! the time at which they were made. An id read from outside is only ever compared, never trusted
+//! to be well formed.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -30,7 +31,8 @@ macro_rules! ids {
                 Self(ids.text($prefix))
             }
 
-            /// Takes a text that came from outside or from the store as an id, if it has the prefix.
+            /// Takes a text that came from outside or from the store as an id, if it has the
+            /// prefix.
             pub fn parse(text: &str) -> Option<Self> {
                 text.starts_with($prefix).then(|| Self(text.to_owned()))
             }
@@ -115,7 +117,8 @@ impl Ids {
         text
     }
 
-    /// `prefix` followed by `bytes` random bytes in hexadecimal, for ids whose form a client's API fixes.
+    /// `prefix` followed by `bytes` random bytes in hexadecimal, for ids whose form a client's API
+    /// fixes.
     pub fn hex(&self, prefix: &str, bytes: usize) -> String {
         let mut random = vec![0u8; bytes];
         self.fill(&mut random);

@@ -1,7 +1,8 @@
-//! How a child process is started, as a handle: the implementation (`holdfast guard`) lives in the binary.
+//! How a child process is started, as a handle: the implementation (`holdfast guard`) lives in the
+//! binary.
 //!
-//! Every child of Holdfast is started through [`Launch`], so that none survives its parent, none outlives the
-//! lock of a folder that it writes, and its descendants die with it.
+//! Every child of Holdfast is started through [`Launch`], so that none survives its parent, none
+//! outlives the lock of a folder that it writes, and its descendants die with it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -25,7 +26,8 @@ pub struct ChildSpec {
     pub cwd: Option<PathBuf>,
     /// A lock file to hold for the child's life; for children that write a folder.
     pub lock: Option<PathBuf>,
-    /// Whether stdin and stdout are wanted as pipes; else both are null. Stderr always goes to our log.
+    /// Whether stdin and stdout are wanted as pipes; else both are null. Stderr always goes to our
+    /// log.
     pub piped: bool,
 }
 

@@ -1,9 +1,10 @@
 //! What every crate shares: the words of the design as types, and no I/O.
 //!
-//! Read [`call`] first (what is asked), then [`outcome`] (what comes back), [`execute`] (who does it)
-//! and [`format`] (how a wire format is read and written). [`money`] and [`usage`] are the bill,
-//! [`error`] the closed list of what can go wrong, [`ids`], [`clock`] the seams through which time,
-//! randomness and ids come so that tests can fix them, and [`launch`] how a child process is started.
+//! Read [`call`] first (what is asked), then [`outcome`] (what comes back), [`execute`] (who does
+//! it) and [`format`] (how a wire format is read and written). [`money`] and [`usage`] are the
+//! bill, [`error`] the closed list of what can go wrong, [`ids`], [`clock`] the seams through which
+//! time, randomness and ids come so that tests can fix them, and [`launch`] how a child process is
+//! started.
 //!
 //! Invariant: this crate depends on no other crate of the workspace and touches no file, socket or
 //! process. It must not know a vendor, a wire format, a table or an HTTP route.

@@ -1,7 +1,9 @@
-//! Money in integers: [`Money`] counts nanodollars, a [`Rate`] picodollars per unit. No float touches either.
+//! Money in integers: [`Money`] counts nanodollars, a [`Rate`] picodollars per unit. No float
+//! touches either.
 //!
-//! A Call's cost is summed exactly (in 128 bits) and rounded up once, at the end. In files and in the API
-//! money is a decimal string of dollars; [`Money::parse`] and `Display` are the two directions.
+//! A Call's cost is summed exactly (in 128 bits) and rounded up once, at the end. In files and in
+//! the API money is a decimal string of dollars; [`Money::parse`] and `Display` are the two
+//! directions.
 
 use std::fmt;
 use std::iter::Sum;
@@ -17,7 +19,8 @@ pub const NANODOLLARS_PER_DOLLAR: i64 = 1_000_000_000;
 const PICODOLLARS_PER_NANODOLLAR: u128 = 1_000;
 /// Decimal places of a dollar that [`Money`] holds.
 const MONEY_PLACES: u32 = 9;
-/// Decimal places of "dollars per million units" that a [`Rate`] holds: 10⁻⁶ dollars per million is one picodollar each.
+/// Decimal places of "dollars per million units" that a [`Rate`] holds: 10⁻⁶ dollars per million is
+/// one picodollar each.
 const RATE_PER_MILLION_PLACES: u32 = 6;
 
 /// An amount in nanodollars.
@@ -219,11 +222,13 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// What one model costs from a day on. In files and in the API each rate is dollars per million tokens.
+/// What one model costs from a day on. In files and in the API each rate is dollars per million
+/// tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Names this price in the ledger: where it came from and the day from which it holds, e.g. `config@2026-11-21`.
+    /// Names this price in the ledger: where it came from and the day from which it holds, e.g.
+    /// `config@2026-11-21`.
     pub version: String,
     /// An input token that came from no cache.
     pub input: Rate,
@@ -253,8 +258,8 @@ impl Price {
         }
     }
 
-    /// What `usage` costs, rounded up once. Parts beyond their total are ignored (a provider's mistake
-    /// in the details never bills a token twice).
+    /// What `usage` costs, rounded up once. Parts beyond their total are ignored (a provider's
+    /// mistake in the details never bills a token twice).
     pub fn cost(&self, usage: &Usage) -> Money {
         let cached = usage.cached_tokens.min(usage.input_tokens);
         let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
@@ -266,8 +271,8 @@ impl Price {
         self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
     }
 
-    /// An upper bound on the cost of a Call: every input token at the dearest input rate, every output token
-    /// that it may produce.
+    /// An upper bound on the cost of a Call: every input token at the dearest input rate, every
+    /// output token that it may produce.
     pub fn bound(&self, input_tokens_max: u64, output_tokens_max: u64) -> Money {
         let dearest = [Some(self.input), self.cached_input, self.cache_write];
         let dearest = dearest.into_iter().flatten().max().unwrap_or(self.input);
@@ -275,7 +280,8 @@ impl Price {
         self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
     }
 
-    /// How many output tokens `amount` affords after `input_tokens_max` input tokens; `None` = any number.
+    /// How many output tokens `amount` affords after `input_tokens_max` input tokens; `None` = any
+    /// number.
     pub fn output_tokens_for(&self, amount: Money, input_tokens_max: u64) -> Option<u64> {
         if self.output == Rate::FREE {
             return None;

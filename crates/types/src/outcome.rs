@@ -1,7 +1,8 @@
 //! What comes back from an attempt: a stream of events with exactly one end.
 //!
-//! `Start` · `Frame`* · one of `Finish` | `Failed`. `Failed` may also come alone. A JSON answer is one frame. A
-//! pass-through sends `raw` and never re-encodes; the local engine has only deltas, which the door renders.
+//! `Start` · `Frame`* · one of `Finish` | `Failed`. `Failed` may also come alone. A JSON answer is
+//! one frame. A pass-through sends `raw` and never re-encodes; the local engine has only deltas,
+//! which the door renders.
 
 use std::pin::Pin;
 
@@ -45,7 +46,8 @@ pub struct Start {
     pub headers: Vec<(String, String)>,
     /// Names of the request's fields that the target could not be told.
     pub dropped: Vec<String>,
-    /// Prompt tokens whose state was held and did not have to be computed, where known (the local engine).
+    /// Prompt tokens whose state was held and did not have to be computed, where known (the local
+    /// engine).
     pub reused_tokens: Option<u64>,
 }
 
@@ -60,7 +62,8 @@ pub struct Finish {
     pub model_version: Option<String>,
     /// The target's own terminal bytes (such as `data: [DONE]`), which the door sends last.
     pub raw: Option<Bytes>,
-    /// The target's stream carried SSE `id:` lines: then no comment may be added (the Python SDK trips over both).
+    /// The target's stream carried SSE `id:` lines: then no comment may be added (the Python SDK
+    /// trips over both).
     pub carried_ids: bool,
 }
 

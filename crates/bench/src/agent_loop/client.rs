@@ -22,7 +22,8 @@ pub(crate) async fn post(url: &str, key: &str, path: &str, body: &Value) -> anyh
     if status.is_success() { Ok(value) } else { bail!("{path} answered {status}: {value}") }
 }
 
-/// Posts a JSON body and reads a stream of events: those with content, with the milliseconds after which they came.
+/// Posts a JSON body and reads a stream of events: those with content, with the milliseconds after
+/// which they came.
 pub(crate) async fn stream(
     url: &str,
     key: &str,

@@ -1,4 +1,5 @@
-//! A model that answers at once: calls of the tool, then a sentence; streamed or not, as it is asked.
+//! A model that answers at once: calls of the tool, then a sentence; streamed or not, as it is
+//! asked.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

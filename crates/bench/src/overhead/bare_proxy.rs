@@ -1,4 +1,5 @@
-//! A proxy with nothing in it: hyper on both sides, bytes passed on. What any gateway of this kind costs at least.
+//! A proxy with nothing in it: hyper on both sides, bytes passed on. What any gateway of this kind
+//! costs at least.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
 //! Errors of chat completions, both ways.
 //!
-//! [`parse`] reads what an upstream answered and says what a caller can do about it; [`render`] writes ours. The class
-//! follows the error's `code` first and its status second: OpenAI-like servers use one status for
-//! several causes. Whether money may have been spent is judged here too: a refusal (4xx) and a server's own error
-//! object are not billed; a bare 5xx may come from a proxy in front of a provider that went on, so nobody knows.
+//! [`parse`] reads what an upstream answered and says what a caller can do about it; [`render`]
+//! writes ours. The class follows the error's `code` first and its status second: OpenAI-like
+//! servers use one status for several causes. Whether money may have been spent is judged here too:
+//! a refusal (4xx) and a server's own error object are not billed; a bare 5xx may come from a proxy
+//! in front of a provider that went on, so nobody knows.
 
 use ::types::error::Billed;
 use ::types::ids::CallId;

@@ -1,8 +1,8 @@
 //! Requests: the head in one pass, byte-exact edits, and the way to and from the neutral form.
 //!
-//! [`read_head`] and [`patch`] are the hot path of a pass-through and build no tree: the head remembers where the few
-//! editable values stand, and an edit copies every other byte as it came. [`parse`] and [`render`] are for
-//! crossings, where formats differ.
+//! [`read_head`] and [`patch`] are the hot path of a pass-through and build no tree: the head
+//! remembers where the few editable values stand, and an edit copies every other byte as it came.
+//! [`parse`] and [`render`] are for crossings, where formats differ.
 
 mod parse;
 mod render;
@@ -59,7 +59,8 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     })
 }
 
-/// The cap, and the place of the field that an edit replaces: the one that counts, else one that is `null`.
+/// The cap, and the place of the field that an edit replaces: the one that counts, else one that is
+/// `null`.
 fn read_cap(top: &TopLevel<'_>) -> Result<(Option<u64>, Option<Range<usize>>), Failure> {
     let new: Option<u64> = top.get(OUTPUT_CAP, CAP_TYPE)?;
     let old: Option<u64> = top.get(OUTPUT_CAP_OLD, CAP_TYPE)?;

@@ -1,8 +1,8 @@
 //! Whole answers: one JSON body, read from an upstream or written for a client.
 //!
-//! The reader passes the body on as it came, in one frame, and reads the usage, the stop reason and the model out
-//! of it; where deltas are wanted it takes the first choice apart. A body that is no answer is a failure that may
-//! have been billed. Both sides hold at most [`BODY_BYTES_MAX`] bytes.
+//! The reader passes the body on as it came, in one frame, and reads the usage, the stop reason and
+//! the model out of it; where deltas are wanted it takes the first choice apart. A body that is no
+//! answer is a failure that may have been billed. Both sides hold at most [`BODY_BYTES_MAX`] bytes.
 
 use std::collections::VecDeque;
 

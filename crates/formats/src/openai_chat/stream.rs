@@ -1,10 +1,12 @@
 //! Streamed answers: chunks read from an upstream or written for a client.
 //!
-//! Passing through, the reader looks at each event once and reads only those that can matter: a chunk with a finish reason, a
-//! usage or an error. Quotes inside JSON strings are escaped, so a search for `"finish_reason"` with its quotes can't be
-//! fooled by text. Everything else goes on as a slice of the chunk it came in. `[DONE]` is kept for the end.
+//! Passing through, the reader looks at each event once and reads only those that can matter: a
+//! chunk with a finish reason, a usage or an error. Quotes inside JSON strings are escaped, so a
+//! search for `"finish_reason"` with its quotes can't be fooled by text. Everything else goes on as
+//! a slice of the chunk it came in. `[DONE]` is kept for the end.
 //!
-//! A stream is whole only if some choice got a finish reason; `[DONE]` alone, or a silent end, is a cut.
+//! A stream is whole only if some choice got a finish reason; `[DONE]` alone, or a silent end, is a
+//! cut.
 
 mod decode;
 
@@ -132,7 +134,8 @@ impl Reader {
                 self.fail(failure.billed(Billed::Unknown), events);
                 Seen::End
             }
-            // What it is, is between the provider and the client; without a finish reason it ends as a cut.
+            // What it is, is between the provider and the client; without a finish reason it ends
+            // as a cut.
             Err(_) => Seen::Pass,
         }
     }

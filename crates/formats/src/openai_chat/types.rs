@@ -1,7 +1,7 @@
 //! The shapes of answers on the wire, as far as Holdfast reads them.
 //!
-//! Reading is lenient where servers differ and nothing depends on it: unknown fields are skipped, a usage that can't
-//! be read is no usage. Text is borrowed where JSON needs no unescaping.
+//! Reading is lenient where servers differ and nothing depends on it: unknown fields are skipped, a
+//! usage that can't be read is no usage. Text is borrowed where JSON needs no unescaping.
 
 use std::borrow::Cow;
 
@@ -116,7 +116,8 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
-/// The usage of a `usage` object. Details are parts of the totals, so a part that is larger is cut to its total.
+/// The usage of a `usage` object. Details are parts of the totals, so a part that is larger is cut
+/// to its total.
 pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
     let body: UsageBody = serde_json::from_str(raw.get()).ok()?;
     let prompt = body.prompt_tokens_details.unwrap_or_default();

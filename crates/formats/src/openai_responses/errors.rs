@@ -1,7 +1,8 @@
 //! Errors of the Responses API: as an HTTP body, and as the `error` of a response that failed.
 //!
-//! Both carry OpenAI's `type` and `code` and, in `holdfast`, our stable code and the Call's id. `error` of a
-//! response always has `message`, `type` and `code` as strings: a client rejects the body without them.
+//! Both carry OpenAI's `type` and `code` and, in `holdfast`, our stable code and the Call's id.
+//! `error` of a response always has `message`, `type` and `code` as strings: a client rejects the
+//! body without them.
 
 use ::types::ids::CallId;
 use ::types::{ErrorCode, Failure};

@@ -1,8 +1,9 @@
 //! Reads the create request.
 //!
-//! Everything that is understood and not offered is a 400 that names the field: silently ignoring a tool, a stored prompt
-//! or a conversation would answer another question. Fields that are not known at all are kept by name in `rest`.
-//! What clients echo from earlier output (`status`, `annotations`, nulls) is accepted, ids are optional.
+//! Everything that is understood and not offered is a 400 that names the field: silently ignoring a
+//! tool, a stored prompt or a conversation would answer another question. Fields that are not known
+//! at all are kept by name in `rest`. What clients echo from earlier output (`status`,
+//! `annotations`, nulls) is accepted, ids are optional.
 
 mod items;
 mod tools;
@@ -159,8 +160,8 @@ pub(super) fn conversation(body: &[u8]) -> Result<Conversation, Failure> {
 }
 
 impl CreateResponse {
-    /// The neutral request with this history (earlier items and the new input), instructions first. MCP tools are
-    /// the caller's to add.
+    /// The neutral request with this history (earlier items and the new input), instructions first.
+    /// MCP tools are the caller's to add.
     pub fn conversation(&self, history: Vec<Message>) -> Conversation {
         let mut messages = Vec::with_capacity(history.len() + 1);
         messages.extend(self.instructions.as_ref().map(|text| Message::text(Role::System, text)));
@@ -187,7 +188,8 @@ impl CreateResponse {
 }
 
 impl CreateResponse {
-    /// The reasoning settings by the names that chat formats give them; what they have no name for keeps its own.
+    /// The reasoning settings by the names that chat formats give them; what they have no name for
+    /// keeps its own.
     fn reasoning_rest(&self) -> Vec<(String, Value)> {
         let settings = self.reasoning.as_ref().and_then(Value::as_object);
         let given = settings.into_iter().flatten().filter(|(_, value)| !value.is_null());
@@ -361,7 +363,8 @@ fn within(fields: &mut Fields, name: &str, low: f64, high: f64) -> Result<Option
     }
 }
 
-/// Fields that say nothing to a target, or only how the answer is sent, are not reported as dropped.
+/// Fields that say nothing to a target, or only how the answer is sent, are not reported as
+/// dropped.
 fn rest(mut fields: Fields) -> Map<String, Value> {
     for known in ["stream_options", "user", "service_tier", "client_metadata"] {
         fields.take(known);

@@ -1,9 +1,9 @@
 //! Items as neutral messages, and the response object.
 //!
-//! [`items_to_messages`] is append-only: the messages of a history are a prefix of the messages of any longer one
-//! that ends a model's answer in between, so a target's prompt cache and the engine's held state stay valid.
-//! [`ResponseSkeleton`] holds what a response says about its request and renders all 31 fields that Open Responses
-//! requires, at any point of its life.
+//! [`items_to_messages`] is append-only: the messages of a history are a prefix of the messages of
+//! any longer one that ends a model's answer in between, so a target's prompt cache and the
+//! engine's held state stay valid. [`ResponseSkeleton`] holds what a response says about its
+//! request and renders all 31 fields that Open Responses requires, at any point of its life.
 
 use ::types::Failure;
 use ::types::clock::Timestamp;
@@ -76,7 +76,8 @@ impl ResponseSkeleton {
         Self::from_value(value)
     }
 
-    /// The skeleton in a response object that was rendered before. What is no object gives an empty one.
+    /// The skeleton in a response object that was rendered before. What is no object gives an empty
+    /// one.
     pub fn from_value(response: Value) -> Self {
         match response {
             Value::Object(fields) => Self { fields },
@@ -127,12 +128,13 @@ pub fn usage_object(usage: &Usage) -> Value {
 
 /// The neutral messages that items say, in order.
 ///
-/// What the model said in a row (reasoning, text, calls) is one assistant message, as chat formats need
-/// it. An `mcp_call` with a result is the model's call and the tool's message; its id is the call's id.
-/// `mcp_list_tools` says nothing to a model.
+/// What the model said in a row (reasoning, text, calls) is one assistant message, as chat formats
+/// need it. An `mcp_call` with a result is the model's call and the tool's message; its id is the
+/// call's id. `mcp_list_tools` says nothing to a model.
 ///
 /// # Errors
-/// A 400 naming the item: an `item_reference` (the caller resolves those first), or content that can't be said.
+/// A 400 naming the item: an `item_reference` (the caller resolves those first), or content that
+/// can't be said.
 pub fn items_to_messages(items: &[InputItem]) -> Result<Vec<Message>, Failure> {
     let mut messages = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -238,7 +240,8 @@ fn push_mcp_call(value: &Value, messages: &mut Vec<Message>) {
     let error = value.get("error").filter(|error| !error.is_null());
     let output = value.get("output").and_then(Value::as_str);
     if error.is_none() && output.is_none() {
-        // It never ended: the model knows nothing of it, and a call without its result is refused by targets.
+        // It never ended: the model knows nothing of it, and a call without its result is refused
+        // by targets.
         return;
     }
     push_said(messages, call_part(value, "id"));

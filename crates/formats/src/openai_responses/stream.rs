@@ -1,13 +1,14 @@
 //! Neutral deltas as the events of a response, in the one order that every SDK takes.
 //!
-//! [`EventWriter`] numbers events (`sequence_number`) and items (`output_index`) without gaps, gives items their ids
-//! and keeps what the response's `output` will be. It is driven: `created`, `in_progress`, then deltas and tool
-//! results, then exactly one of `completed`, `failed`, `incomplete`. Every method gives the events to send, in
-//! order; nothing is sent or stored here. After a restart a new writer goes on from the last stored number with the
-//! finished items and the MCP calls that have not ended ([`EventWriter::restore`]).
+//! [`EventWriter`] numbers events (`sequence_number`) and items (`output_index`) without gaps,
+//! gives items their ids and keeps what the response's `output` will be. It is driven: `created`,
+//! `in_progress`, then deltas and tool results, then exactly one of `completed`, `failed`,
+//! `incomplete`. Every method gives the events to send, in order; nothing is sent or stored here.
+//! After a restart a new writer goes on from the last stored number with the finished items and the
+//! MCP calls that have not ended ([`EventWriter::restore`]).
 //!
-//! A model's call of an MCP tool is one item over two phases: its arguments come from the model, its result from
-//! the tool; it stays open in between.
+//! A model's call of an MCP tool is one item over two phases: its arguments come from the model,
+//! its result from the tool; it stays open in between.
 
 mod items;
 mod writer;
@@ -96,7 +97,8 @@ impl std::fmt::Debug for EventWriter {
 }
 
 impl EventWriter {
-    /// A writer whose first event has number `start_sequence` and whose first item has `start_output_index`.
+    /// A writer whose first event has number `start_sequence` and whose first item has
+    /// `start_output_index`.
     pub fn new(
         skeleton: ResponseSkeleton,
         new_id: NewId,
@@ -115,15 +117,17 @@ impl EventWriter {
         }
     }
 
-    /// Says which tool names are MCP tools: pairs of (tool name, server label). Calls of others are `function_call`s.
+    /// Says which tool names are MCP tools: pairs of (tool name, server label). Calls of others are
+    /// `function_call`s.
     #[must_use]
     pub fn with_mcp_tools(mut self, tools: Vec<(String, String)>) -> Self {
         self.mcp = tools;
         self
     }
 
-    /// Takes over what was written before a restart: finished items and MCP calls that still wait, each with its
-    /// output index. Waiting ones are items of type `mcp_call` with status `in_progress`.
+    /// Takes over what was written before a restart: finished items and MCP calls that still wait,
+    /// each with its output index. Waiting ones are items of type `mcp_call` with status
+    /// `in_progress`.
     #[must_use]
     pub fn restore(mut self, items: Vec<(u64, Value)>) -> Self {
         for (index, item) in items {
@@ -219,7 +223,8 @@ impl EventWriter {
         events
     }
 
-    /// The model's answer is whole: closes every open item. MCP calls get their last arguments event and wait.
+    /// The model's answer is whole: closes every open item. MCP calls get their last arguments
+    /// event and wait.
     pub fn close_open_item(&mut self) -> Vec<Value> {
         let mut events = Vec::new();
         for mut open in std::mem::take(&mut self.open) {
@@ -237,8 +242,9 @@ impl EventWriter {
         events
     }
 
-    /// The running model call was cut and will be asked again: its open items are closed as `incomplete`, and
-    /// none of its items stay in the response's `output`. New items take the next output index.
+    /// The running model call was cut and will be asked again: its open items are closed as
+    /// `incomplete`, and none of its items stay in the response's `output`. New items take the next
+    /// output index.
     pub fn interrupt_open_item(&mut self) -> Vec<Value> {
         let mut events = Vec::new();
         let from = self.call_from;
@@ -256,7 +262,8 @@ impl EventWriter {
         events
     }
 
-    /// The tools of a server, as a finished `mcp_list_tools` item. Each tool is `{name, input_schema, description?, annotations?}`.
+    /// The tools of a server, as a finished `mcp_list_tools` item. Each tool is
+    /// `{name, input_schema, description?, annotations?}`.
     pub fn mcp_list_tools(&mut self, server_label: &str, tools: &[Value]) -> Vec<Value> {
         let mut events = Vec::new();
         let id = (self.new_id)("mcpl_");
@@ -277,7 +284,8 @@ impl EventWriter {
         events
     }
 
-    /// An MCP call that no delta announced: the item is added with its whole arguments and waits for its result.
+    /// An MCP call that no delta announced: the item is added with its whole arguments and waits
+    /// for its result.
     pub fn mcp_call_started(&mut self, call_id: &str, name: &str, arguments: &str) -> Vec<Value> {
         let mut events = Vec::new();
         let server = self.server_of(name).unwrap_or_default();
@@ -294,7 +302,8 @@ impl EventWriter {
         events
     }
 
-    /// The tool answered. `item_id` is that of [`Self::pending_mcp_calls`]; an unknown one gives no event.
+    /// The tool answered. `item_id` is that of [`Self::pending_mcp_calls`]; an unknown one gives no
+    /// event.
     pub fn mcp_call_done(&mut self, item_id: &str, output: &str) -> Vec<Value> {
         let result = [("output", Value::from(output))];
         self.end_mcp_call(item_id, "completed", "response.mcp_call.completed", &result)
@@ -307,7 +316,8 @@ impl EventWriter {
         self.end_mcp_call(item_id, "failed", "response.mcp_call.failed", &error)
     }
 
-    /// Sets an extra field of an item that waits, such as `holdfast` of a step in doubt; `null` takes it away.
+    /// Sets an extra field of an item that waits, such as `holdfast` of a step in doubt; `null`
+    /// takes it away.
     pub fn set_item_extra(&mut self, item_id: &str, name: &str, value: Value) {
         if let Some(open) = self.open.iter_mut().find(|open| open.id == item_id) {
             open.extra.shift_remove(name);
@@ -350,12 +360,14 @@ impl EventWriter {
         self.terminal("response.failed", "incomplete", state)
     }
 
-    /// `response.incomplete`: `reason` is `max_output_tokens`, `content_filter` …, the status `incomplete`.
+    /// `response.incomplete`: `reason` is `max_output_tokens`, `content_filter` …, the status
+    /// `incomplete`.
     pub fn incomplete(&mut self, reason: &str, usage: Option<Usage>) -> Vec<Value> {
         self.ended_early("incomplete", reason, usage)
     }
 
-    /// The end of a cancelled response: the event is `response.incomplete` (there is none of its own), its status `cancelled`.
+    /// The end of a cancelled response: the event is `response.incomplete` (there is none of its
+    /// own), its status `cancelled`.
     pub fn cancelled(&mut self, usage: Option<Usage>) -> Vec<Value> {
         self.ended_early("cancelled", "cancelled", usage)
     }
@@ -420,7 +432,8 @@ impl EventWriter {
     }
 
     fn start_call(&mut self, place: u32, call_id: &str, name: &str, events: &mut Vec<Value>) {
-        // Text before a call is a message of its own; calls may come interleaved, so they stay open together.
+        // Text before a call is a message of its own; calls may come interleaved, so they stay open
+        // together.
         if self.open.iter().any(|open| !open.is_call()) {
             events.extend(self.close_open_item());
         }

@@ -1,8 +1,8 @@
 //! What a create request of the Responses API says, checked and typed.
 //!
-//! Items stay JSON ([`InputItem::value`]) because they are stored and echoed as the client wrote them; their kind
-//! and shape have been checked once, so later readers need not. Defaults are applied here and nowhere else
-//! (`store` is true: SDKs rely on it).
+//! Items stay JSON ([`InputItem::value`]) because they are stored and echoed as the client wrote
+//! them; their kind and shape have been checked once, so later readers need not. Defaults are
+//! applied here and nowhere else (`store` is true: SDKs rely on it).
 
 use serde_json::{Map, Value, json};
 use types::conversation::{OutputShape, ToolChoice, ToolDefinition};
@@ -26,7 +26,8 @@ pub struct CreateResponse {
     pub stream: bool,
     /// Tools in the client's order.
     pub tools: Vec<Tool>,
-    /// Whether and which tool must be called; a named one may be a function or an MCP server's tool.
+    /// Whether and which tool must be called; a named one may be a function or an MCP server's
+    /// tool.
     pub tool_choice: ToolChoice,
     /// Whether several calls in one answer are allowed.
     pub parallel_tool_calls: Option<bool>,
@@ -64,7 +65,8 @@ pub struct CreateResponse {
     pub tool_choice_echo: Value,
     /// The `text` as it is echoed.
     pub text_echo: Value,
-    /// Fields that are not known here, by name: they can't be told to a target and are reported as dropped.
+    /// Fields that are not known here, by name: they can't be told to a target and are reported as
+    /// dropped.
     pub rest: Map<String, Value>,
 }
 

@@ -1,7 +1,8 @@
 //! `holdfast demo`: the main job on real input, with evidence that others write.
 //!
-//! It starts the platform as a child of its own (so that it can be killed), and is from then on nothing but a client of
-//! its public API. What it shows is read from outside: the tool server's log, the provider's log, the ledger.
+//! It starts the platform as a child of its own (so that it can be killed), and is from then on
+//! nothing but a client of its public API. What it shows is read from outside: the tool server's
+//! log, the provider's log, the ledger.
 #![expect(
     clippy::disallowed_methods,
     reason = "the demo is a client with processes of its own, not the platform"

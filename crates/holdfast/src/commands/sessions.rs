@@ -34,7 +34,8 @@ enum SessionsCommand {
         session: String,
         /// The step's id.
         step: String,
-        /// done (with --output), failed (with --message) or retry (the same idempotency key is sent).
+        /// done (with --output), failed (with --message) or retry (the same idempotency key is
+        /// sent).
         decision: String,
         /// What the tool answered, if it was done.
         #[arg(long)]

@@ -42,7 +42,8 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The configured providers, and each vendor whose usual key is in the environment, under its own name.
+    /// The configured providers, and each vendor whose usual key is in the environment, under its
+    /// own name.
     pub(crate) fn all_providers(
         &self,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -110,7 +111,8 @@ pub(crate) struct Engine {
     pub(crate) threads: u32,
     /// Conversations that are decoded at once per model. Default 8.
     pub(crate) sequences: u32,
-    /// Context per conversation in tokens; 0 = what the model was trained for, at most 32,768. Default 0.
+    /// Context per conversation in tokens; 0 = what the model was trained for, at most 32,768.
+    /// Default 0.
     pub(crate) context_tokens: u32,
     /// Disk for saved session states per model, in bytes. Default 8 GiB.
     pub(crate) kv_disk_bytes: u64,

@@ -69,7 +69,8 @@ fn providers(
             Some(vendor) => {
                 let base_url = provider.base_url.as_deref().or(vendor.base_url.as_deref());
                 check_base_url(base_url, &at("base_url"), problems);
-                // A vendor with an address of its own is somebody's service, which nobody uses without a key.
+                // A vendor with an address of its own is somebody's service, which nobody uses
+                // without a key.
                 let usual = vendor.key_env.as_deref().and_then(environment);
                 if vendor.base_url.is_some()
                     && provider.base_url.is_none()

@@ -1,9 +1,9 @@
-//! The lock of a folder that a child writes: `flock` on its `.lock`, opened anew by each guard and inherited by that
-//! one child, never unlocked by hand.
+//! The lock of a folder that a child writes: `flock` on its `.lock`, opened anew by each guard and
+//! inherited by that one child, never unlocked by hand.
 //!
-//! A survivor of an earlier run therefore blocks the next child, even one of the same server. Who holds it is written
-//! in it (process ids with start times), so that survivors of a server that is gone can be killed, and those of a live
-//! one are refused by name.
+//! A survivor of an earlier run therefore blocks the next child, even one of the same server. Who
+//! holds it is written in it (process ids with start times), so that survivors of a server that is
+//! gone can be killed, and those of a live one are refused by name.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};

@@ -1,7 +1,7 @@
 //! Finding and killing descendants through `/proc`.
 //!
-//! The guard is a subreaper: a descendant whose parent died is handed to it, so that walking the parent links from the
-//! guard finds all of them, also those that started a session of their own.
+//! The guard is a subreaper: a descendant whose parent died is handed to it, so that walking the
+//! parent links from the guard finds all of them, also those that started a session of their own.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What only the binary can do for the server: read model files, compare the store with the file, say what is up.
+//! What only the binary can do for the server: read model files, compare the store with the file,
+//! say what is up.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Local models: where their files are, and the engines that run them.
 //!
-//! The demo model is part of the binary and is unpacked into the data folder. A model's file is hashed once; what was
-//! read of it is kept beside the models as long as its length and its time of change stay the same.
+//! The demo model is part of the binary and is unpacked into the data folder. A model's file is
+//! hashed once; what was read of it is kept beside the models as long as its length and its time of
+//! change stay the same.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -27,7 +28,8 @@ pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
 const DEMO: &str = "demo";
 /// The demo model, trained by the scripts beside it.
 const DEMO_GGUF: &[u8] = include_bytes!("../../../../models/demo/holdfast-demo-Q8_0.gguf");
-/// Bytes of a data folder's path up to which sockets are made in it (a socket's whole path has at most 107).
+/// Bytes of a data folder's path up to which sockets are made in it (a socket's whole path has at
+/// most 107).
 const SOCKETS_IN_DATA_BYTES_MAX: usize = 48;
 
 /// Local models and their engines. Cheap to clone.
@@ -102,8 +104,8 @@ impl Local {
         Ok(rows)
     }
 
-    /// Makes every local model of the catalogue known to the executor. One whose file is gone is logged, and refused
-    /// when it is asked for.
+    /// Makes every local model of the catalogue known to the executor. One whose file is gone is
+    /// logged, and refused when it is asked for.
     pub(super) async fn serve_models(&self, directory: &Directory) {
         for model in host::all_models(directory) {
             let Some(path) = model.path.as_ref().filter(|_| model.provider == PROVIDER) else {

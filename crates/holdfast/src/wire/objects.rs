@@ -1,7 +1,9 @@
-//! How named objects get from the file into the store, so that of two edits the later wins, per object.
+//! How named objects get from the file into the store, so that of two edits the later wins, per
+//! object.
 //!
-//! At start an object goes from the file into the store only if the file's text for it has changed since it was last
-//! taken. An object that is gone from the file goes from the store, unless the API has changed it since.
+//! At start an object goes from the file into the store only if the file's text for it has changed
+//! since it was last taken. An object that is gone from the file goes from the store, unless the
+//! API has changed it since.
 
 use std::collections::HashMap;
 

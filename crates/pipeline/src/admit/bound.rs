@@ -1,18 +1,22 @@
 //! How much a Call can cost at most, and the output cap that makes it so where the client set none.
 //!
-//! Values in, values out. Invariant: what an attempt can be billed never exceeds [`Terms::amount`], as long as the
-//! provider counts no more input tokens than the request has bytes and keeps to the output cap.
+//! Values in, values out. Invariant: what an attempt can be billed never exceeds [`Terms::amount`],
+//! as long as the provider counts no more input tokens than the request has bytes and keeps to the
+//! output cap.
 
 use types::call::{CallKind, ModelHead, Target};
 use types::{Call, ErrorCode, Failure, Money, Price};
 
 /// Output cap for Calls that name none, in tokens, where neither key nor model says less.
 pub(crate) const OUTPUT_CAP_DEFAULT: u64 = 32_768;
-/// Below this a default cap is never lowered, in tokens: agent SDKs take a cut answer for a failure and run the turn again.
+/// Below this a default cap is never lowered, in tokens: agent SDKs take a cut answer for a failure
+/// and run the turn again.
 pub(crate) const OUTPUT_CAP_FLOOR: u64 = 4_096;
-/// A default cap is lowered to what the free amount of the tightest budget, divided by this, affords.
+/// A default cap is lowered to what the free amount of the tightest budget, divided by this,
+/// affords.
 const SHARE_OF_FREE: i64 = 4;
-/// Input tokens of one image, sound or document at most: the dearest image of the catalogued models is 48,169 tokens.
+/// Input tokens of one image, sound or document at most: the dearest image of the catalogued models
+/// is 48,169 tokens.
 const MEDIA_TOKENS_MAX: u64 = 65_536;
 
 /// What a Call is admitted at.
@@ -26,7 +30,8 @@ pub(crate) struct Terms {
 
 /// What a Call costs at most.
 ///
-/// `tightest_free` is what the tightest hard budget in scope has left; it only matters where the client set no cap.
+/// `tightest_free` is what the tightest hard budget in scope has left; it only matters where the
+/// client set no cap.
 pub(crate) fn terms(
     call: &Call,
     target: &Target,

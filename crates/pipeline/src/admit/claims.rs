@@ -1,9 +1,11 @@
-//! The worker behind a pool: it claims slices, returns idle money, and looks again before anybody is refused.
+//! The worker behind a pool: it claims slices, returns idle money, and looks again before anybody
+//! is refused.
 //!
-//! One worker at most runs per budget, so that claims are served in order of arrival; it is started by whoever finds
-//! something to do and ends when nothing is left. Invariants: money is returned before more is claimed, so that a crash
-//! finds at most two slices' idle money open; nobody is refused before every row that has ended is written and every
-//! idle part has been counted. It must not know Calls.
+//! One worker at most runs per budget, so that claims are served in order of arrival; it is started
+//! by whoever finds something to do and ends when nothing is left. Invariants: money is returned
+//! before more is claimed, so that a crash finds at most two slices' idle money open; nobody is
+//! refused before every row that has ended is written and every idle part has been counted. It must
+//! not know Calls.
 
 use std::sync::Arc;
 
@@ -110,7 +112,8 @@ impl Desk {
         let Some(wanted) = pool.refuse(&totals, arrivals) else { return Ok(()) };
         self.give_back(pool.take_returns()).await?;
         let claimed = self.claim(pool, totals.window.max(window), wanted).await?;
-        // There was enough a moment ago. If it is gone, others took it, or the budget was deleted: not for ever.
+        // There was enough a moment ago. If it is gone, others took it, or the budget was deleted:
+        // not for ever.
         *vain_looks = if claimed == Money::ZERO { *vain_looks + 1 } else { 0 };
         if *vain_looks >= VAIN_LOOKS_MAX {
             let failure = Failure::new(ErrorCode::Overloaded, "the budget is being changed");

@@ -1,7 +1,8 @@
 //! Money for plain Calls, reserved from memory in every budget that a Call falls under.
 //!
-//! All or none, taken in order of budget id, so that two Calls can never hold what the other waits for. A Call in no
-//! budget's scope comes by here without touching anything. It must not know what the money is for.
+//! All or none, taken in order of budget id, so that two Calls can never hold what the other waits
+//! for. A Call in no budget's scope comes by here without touching anything. It must not know what
+//! the money is for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -58,7 +59,8 @@ impl Escrow {
         Ok(holds)
     }
 
-    /// What the tightest of `budgets` has left: from memory where it was looked up before, else from the store.
+    /// What the tightest of `budgets` has left: from memory where it was looked up before, else
+    /// from the store.
     pub(crate) async fn tightest_free(
         &self,
         budgets: &[Arc<Budget>],

@@ -1,11 +1,13 @@
 //! The money of one budget that this node holds in memory: open slices, and who waits for more.
 //!
-//! A *slice* is claimed durably and then spent from memory. At most two are *live* and hold idle money; what a settlement
-//! frees in an older one goes back with its ledger row. Invariants: for each slice `idle + held + written-or-queued =
-//! amount`; a reservation draws on slices of one window only; a window, once ended, never opens again; while anybody
-//! waits, nobody overtakes (order of arrival), and a worker ([`super::claims`]) is at work.
+//! A *slice* is claimed durably and then spent from memory. At most two are *live* and hold idle
+//! money; what a settlement frees in an older one goes back with its ledger row. Invariants: for
+//! each slice `idle + held + written-or-queued = amount`; a reservation draws on slices of one
+//! window only; a window, once ended, never opens again; while anybody waits, nobody overtakes
+//! (order of arrival), and a worker ([`super::claims`]) is at work.
 //!
-//! Everything here is memory under one lock held for nanoseconds: no await, no store, no clock of its own.
+//! Everything here is memory under one lock held for nanoseconds: no await, no store, no clock of
+//! its own.
 
 mod hold;
 
@@ -69,7 +71,8 @@ pub(crate) enum Job {
     Return(Vec<Returning>),
     /// Claim a slice.
     Claim { window: WindowKey, wanted: Money },
-    /// Look whether there is enough once everything idle is back, for those that arrived up to `arrivals`.
+    /// Look whether there is enough once everything idle is back, for those that arrived up to
+    /// `arrivals`.
     LookAgain { window: WindowKey, arrivals: u64 },
 }
 
@@ -83,7 +86,8 @@ struct State {
     slices: VecDeque<OpenSlice>,
     next_number: u64,
     to_return: Vec<Returning>,
-    /// What the store had unclaimed when it was last asked: a hint for output caps, never for admission.
+    /// What the store had unclaimed when it was last asked: a hint for output caps, never for
+    /// admission.
     unclaimed: Option<Money>,
     /// The last claim came short: claiming more in the background is pointless.
     dry: bool,
@@ -114,7 +118,8 @@ struct Waiter {
     answer: oneshot::Sender<Result<Hold, Refusal>>,
 }
 
-/// Answers that are sent once the lock is released: a hold that nobody takes gives itself back, under the lock.
+/// Answers that are sent once the lock is released: a hold that nobody takes gives itself back,
+/// under the lock.
 type Answers = Vec<(oneshot::Sender<Result<Hold, Refusal>>, Result<Hold, Refusal>)>;
 
 impl Pool {
@@ -163,7 +168,8 @@ impl Pool {
         (Taken::Wait(receiver), start)
     }
 
-    /// Asks for everything idle to be returned to the store. The second answer says that a worker must be started.
+    /// Asks for everything idle to be returned to the store. The second answer says that a worker
+    /// must be started.
     pub(crate) fn drain(&self) -> (oneshot::Receiver<Result<(), Failure>>, bool) {
         let mut state = self.lock();
         let (answer, receiver) = oneshot::channel();
@@ -171,7 +177,8 @@ impl Pool {
         (receiver, !std::mem::replace(&mut state.working, true))
     }
 
-    /// What is left of the budget as far as this node knows; `None` = it has not looked in this window yet.
+    /// What is left of the budget as far as this node knows; `None` = it has not looked in this
+    /// window yet.
     pub(crate) fn free_hint(&self, budget: &Budget, now: Timestamp) -> Option<Money> {
         let mut state = self.lock();
         state.adopt(budget);
@@ -233,8 +240,9 @@ impl Pool {
         send(answers);
     }
 
-    /// After looking again: refuses those up to `arrivals` for whom there is not enough. For the first of the others
-    /// everything idle is set free to be returned, and a claim of the answered size is due.
+    /// After looking again: refuses those up to `arrivals` for whom there is not enough. For the
+    /// first of the others everything idle is set free to be returned, and a claim of the answered
+    /// size is due.
     pub(crate) fn refuse(&self, totals: &WindowTotals, arrivals: u64) -> Option<Money> {
         let mut state = self.lock();
         let idle = state.learn(totals);
@@ -440,7 +448,8 @@ impl State {
         self.slices.retain(OpenSlice::matters);
     }
 
-    /// Ends a reservation: `charge` of it is spent, the rest is idle again, or returned where the slice is an older one.
+    /// Ends a reservation: `charge` of it is spent, the rest is idle again, or returned where the
+    /// slice is an older one.
     fn give_back(&mut self, parts: &Parts, charge: Money, spent: &mut Vec<SlicePart>) {
         let mut left = charge;
         for (number, held) in parts.iter().filter(|(_, held)| *held > Money::ZERO) {

@@ -1,4 +1,5 @@
-//! What clients are told when money is short: the budget, its limit, what is free, what is needed, and when it ends.
+//! What clients are told when money is short: the budget, its limit, what is free, what is needed,
+//! and when it ends.
 
 use storage::budgets::Scope;
 use storage::{Budget, WindowKey, WindowKind};

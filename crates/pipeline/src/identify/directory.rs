@@ -1,7 +1,9 @@
-//! Keys, models and budgets: held in memory for every Call, written through to the store by administration.
+//! Keys, models and budgets: held in memory for every Call, written through to the store by
+//! administration.
 //!
-//! Invariant: a change is durable before any Call sees it, and each Call sees one snapshot. Changes are made one at a
-//! time; reading takes no await and holds a lock only to copy a pointer. It must not know windows, amounts or slices.
+//! Invariant: a change is durable before any Call sees it, and each Call sees one snapshot. Changes
+//! are made one at a time; reading takes no await and holds a lock only to copy a pointer. It must
+//! not know windows, amounts or slices.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -39,7 +41,8 @@ pub struct ProviderInfo {
     pub name: String,
     /// The wire format that it speaks; `None` = neutral (the engine).
     pub format: Option<&'static dyn Format>,
-    /// Declared without a list of models: any `name/<model>` is taken, unpriced unless the catalogue has it.
+    /// Declared without a list of models: any `name/<model>` is taken, unpriced unless the
+    /// catalogue has it.
     pub any_model: bool,
     /// Its models cost nothing until they are priced: the local engine.
     pub free_until_priced: bool,
@@ -77,7 +80,8 @@ pub struct NewBudget {
     pub origin: Origin,
 }
 
-/// The one place where names are looked up. Reading takes no await; each change is durable before it is seen.
+/// The one place where names are looked up. Reading takes no await; each change is durable before
+/// it is seen.
 #[derive(Debug)]
 pub struct Directory {
     parts: DirectoryParts,
@@ -128,7 +132,8 @@ impl Directory {
         Ok((key, secret))
     }
 
-    /// Makes or changes (by name) a key whose secret the operator chose: the configuration file's, the admin key.
+    /// Makes or changes (by name) a key whose secret the operator chose: the configuration file's,
+    /// the admin key.
     ///
     /// # Errors
     /// `conflict` if another key has the secret; `storage_unavailable`.
@@ -256,7 +261,8 @@ impl Directory {
     /// Makes or changes a model, by name. `version` and `created_at` are set here.
     ///
     /// # Errors
-    /// `invalid_request` if the provider is not configured or the name does not begin with it; `storage_unavailable`.
+    /// `invalid_request` if the provider is not configured or the name does not begin with it;
+    /// `storage_unavailable`.
     pub async fn put_model(&self, mut model: Model) -> Result<Arc<Model>, Failure> {
         let _changing = self.changing.lock().await;
         self.check_model(&model)?;
@@ -303,9 +309,11 @@ impl Directory {
         Ok(deleted)
     }
 
-    /// The models that a principal may use, by name. Names that a provider takes without listing them are not here.
+    /// The models that a principal may use, by name. Names that a provider takes without listing
+    /// them are not here.
     pub fn models(&self, _principal: &Principal) -> Vec<Arc<Model>> {
-        // Every key may use every model until policies exist; the parameter keeps doors from listing without one.
+        // Every key may use every model until policies exist; the parameter keeps doors from
+        // listing without one.
         let snapshot = self.snapshot();
         let configured =
             |name: &str| self.parts.providers.iter().any(|provider| provider.name == name);
@@ -339,7 +347,8 @@ impl Directory {
         keys.find(|key| key.account == account && key.name == name).cloned()
     }
 
-    /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other change is lost.
+    /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other
+    /// change is lost.
     fn swap(&self, change: impl FnOnce(&mut Rows)) {
         let mut rows = self.snapshot().rows.clone();
         change(&mut rows);

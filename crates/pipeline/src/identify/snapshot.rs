@@ -1,7 +1,9 @@
-//! One consistent picture of keys, models and budgets, with the look-ups that each Call needs prepared.
+//! One consistent picture of keys, models and budgets, with the look-ups that each Call needs
+//! prepared.
 //!
-//! A snapshot is built whole and then never changed; a change of anything makes a new one. Invariant: the budgets in
-//! scope are in order of id, because money of several budgets is taken in that order.
+//! A snapshot is built whole and then never changed; a change of anything makes a new one.
+//! Invariant: the budgets in scope are in order of id, because money of several budgets is taken in
+//! that order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The answer to a plain Call, which settles itself.
 //!
-//! It yields the target's events unchanged. As the last one passes, the Call's money is settled and its end handed to
-//! the recorder; an answer that is dropped before only sends a message, and the recorder does the rest.
+//! It yields the target's events unchanged. As the last one passes, the Call's money is settled and
+//! its end handed to the recorder; an answer that is dropped before only sends a message, and the
+//! recorder does the rest.
 
 use std::fmt;
 use std::pin::Pin;
@@ -34,7 +35,8 @@ pub struct Bill {
     pub over_bound: bool,
 }
 
-/// The running answer of a plain Call. Dropping it early cancels the attempt, and the Call still ends in `record`.
+/// The running answer of a plain Call. Dropping it early cancels the attempt, and the Call still
+/// ends in `record`.
 pub struct Answer {
     /// The Call.
     pub call: Arc<Call>,

@@ -1,7 +1,7 @@
 //! Watches one attempt's events and says what it cost.
 //!
-//! Usage is only ever read from `Finish` and `Failed`. Invariant: an attempt that may have been billed and whose usage
-//! nobody knows is charged at what was reserved for it, never at zero.
+//! Usage is only ever read from `Finish` and `Failed`. Invariant: an attempt that may have been
+//! billed and whose usage nobody knows is charged at what was reserved for it, never at zero.
 
 use std::sync::Arc;
 

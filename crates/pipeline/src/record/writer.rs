@@ -1,8 +1,9 @@
 //! Writes the ledger in group commits.
 //!
-//! Nobody waits for a row: the writer sleeps [`GATHER`] after the first, so that hundreds share one transaction. Whoever
-//! needs them written (a look at what is left of a budget, a clean stop) asks for a flush. Invariants: rows are kept
-//! until the store has them; when it can't take them, the writer goes on trying and the recorder says so.
+//! Nobody waits for a row: the writer sleeps [`GATHER`] after the first, so that hundreds share one
+//! transaction. Whoever needs them written (a look at what is left of a budget, a clean stop) asks
+//! for a flush. Invariants: rows are kept until the store has them; when it can't take them, the
+//! writer goes on trying and the recorder says so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use super::{Control, Ended, Settlement, State, storage_failure};
 
 /// How long the first row of a group waits for others.
 const GATHER: Duration = Duration::from_millis(50);
-/// Rows of one transaction at most: a few milliseconds of the store's writer, which sessions' steps share.
+/// Rows of one transaction at most: a few milliseconds of the store's writer, which sessions' steps
+/// share.
 const COMMIT_ROWS_MAX: usize = 512;
-/// Rows that are kept in the writer's own memory at most while the store takes none; more wait in the queue.
+/// Rows that are kept in the writer's own memory at most while the store takes none; more wait in
+/// the queue.
 const KEPT_ROWS_MAX: usize = 8_192;
 /// The wait before the first new try after the store took no rows; doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -172,7 +175,8 @@ impl Writer {
                 }
                 Err(error) => {
                     let call = &first.meter.call.id;
-                    // Its money stays claimed, and is presumed spent at the next start: no budget is passed.
+                    // Its money stays claimed, and is presumed spent at the next start: no budget
+                    // is passed.
                     tracing::error!(%call, ?error, "a ledger row was refused and is dropped");
                 }
             }
@@ -182,7 +186,8 @@ impl Writer {
     }
 }
 
-/// A Call whose row is not yet durable. The row is made for each try: that costs less than keeping a copy.
+/// A Call whose row is not yet durable. The row is made for each try: that costs less than keeping
+/// a copy.
 #[derive(Debug)]
 struct Kept {
     meter: Meter,

@@ -1,8 +1,8 @@
-//! No hard budget is ever passed: any interleaving of Calls, steps, ends, abandons, crashes, stops and clock jumps, on
-//! the real pipeline and the real store.
+//! No hard budget is ever passed: any interleaving of Calls, steps, ends, abandons, crashes, stops
+//! and clock jumps, on the real pipeline and the real store.
 //!
-//! The harness keeps its own books, of what each Call may have cost in truth, and compares after every action. The long
-//! form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
+//! The harness keeps its own books, of what each Call may have cost in truth, and compares after
+//! every action. The long form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -145,7 +145,8 @@ struct Book {
     unreconciled: Money,
     /// What was presumed at crashes.
     presumed: Money,
-    /// What was ended since the ledger was last known to be written: the charges that a crash may lose…
+    /// What was ended since the ledger was last known to be written: the charges that a crash may
+    /// lose…
     unwritten: Money,
     /// … and their bounds, which it may presume.
     unwritten_bounds: Money,
@@ -168,14 +169,16 @@ struct World {
     first_limits: [Money; 3],
     flights: Vec<Flight>,
     pending: Vec<Pending>,
-    /// Something ended, or a window, while Calls were not waited for: what is free may have grown after a refusal.
+    /// Something ended, or a window, while Calls were not waited for: what is free may have grown
+    /// after a refusal.
     freed: bool,
     books: HashMap<BudgetId, Book>,
     windows: BTreeSet<WindowKey>,
     largest_bound: Money,
 }
 
-/// In memory where there is such a folder: a crash is the process's death here, so that no disk has to be waited for.
+/// In memory where there is such a folder: a crash is the process's death here, so that no disk has
+/// to be waited for.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -279,7 +282,8 @@ impl World {
         self.admitted(ask, result);
     }
 
-    /// A refusal is right only if the bound exceeds what some budget has free, less what others held for a moment.
+    /// A refusal is right only if the bound exceeds what some budget has free, less what others
+    /// held for a moment.
     fn judge(&self, ask: Ask, failure: &Failure, before: &[BudgetStatus], held: Money) {
         assert_eq!(failure.code, ErrorCode::BudgetExceeded, "{failure}");
         let least_cap = ask.cap.map_or(4_096, |cap| CAPS[cap]);
@@ -319,8 +323,8 @@ impl World {
         if std::mem::take(&mut self.freed) || refused_ones.is_empty() {
             return;
         }
-        // Nothing ended meanwhile, so that what is free only shrank: what would fit now was refused wrongly. Only those
-        // that one budget refused held, until then, what they had of others.
+        // Nothing ended meanwhile, so that what is free only shrank: what would fit now was refused
+        // wrongly. Only those that one budget refused held, until then, what they had of others.
         let after = self.statuses();
         let in_several = refused_ones.iter().filter(|(ask, _)| self.in_scope(*ask).len() > 1);
         let held: Money = in_several.map(|(ask, _)| most(ask)).sum();

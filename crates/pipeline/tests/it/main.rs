@@ -1,4 +1,5 @@
-//! The pipeline from outside, on the real SQLite store, with a clock and targets that tests hold in their hands.
+//! The pipeline from outside, on the real SQLite store, with a clock and targets that tests hold in
+//! their hands.
 
 #[cfg(test)]
 mod budgets;

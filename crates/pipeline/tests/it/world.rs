@@ -1,4 +1,5 @@
-//! A whole node in a test's hands: store, directory, pipeline, and targets that answer what they are told.
+//! A whole node in a test's hands: store, directory, pipeline, and targets that answer what they
+//! are told.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,8 @@ impl Node {
         answer
     }
 
-    /// Waits until no budget's worker is at work: then only the recorder's writer is left on the tracker.
+    /// Waits until no budget's worker is at work: then only the recorder's writer is left on the
+    /// tracker.
     pub(crate) async fn quiet(&self) {
         while self.tracker.len() > 1 {
             tokio::task::yield_now().await;

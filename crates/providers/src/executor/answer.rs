@@ -1,8 +1,8 @@
 //! The answer of an attempt: what its head says, and its body read piece by piece.
 //!
-//! A stall is noticed by one timer that is looked at again when it ends, not one per chunk. A `Finish` waits until the
-//! body has ended, for [`DRAIN_MAX`] at most, so that the connection can be kept: servers send the end of the body
-//! right behind the last event.
+//! A stall is noticed by one timer that is looked at again when it ends, not one per chunk. A
+//! `Finish` waits until the body has ended, for [`DRAIN_MAX`] at most, so that the connection can
+//! be kept: servers send the end of the body right behind the last event.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -276,7 +276,8 @@ pub(super) fn content_type(parts: &Parts) -> Option<&str> {
     parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
-/// The headers that clients may see: request ids, rate limits and timing. Nothing that names the operator's account.
+/// The headers that clients may see: request ids, rate limits and timing. Nothing that names the
+/// operator's account.
 pub(super) fn visible_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let visible = |name: &str| {
         matches!(name, "x-request-id" | "request-id" | "openai-processing-ms" | "openai-version")

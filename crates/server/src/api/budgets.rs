@@ -1,4 +1,5 @@
-//! Budgets: `GET|POST /api/budgets`, `DELETE /api/budgets/{id}`, `POST /api/budgets/{id}/reconcile`.
+//! Budgets: `GET|POST /api/budgets`, `DELETE /api/budgets/{id}`,
+//! `POST /api/budgets/{id}/reconcile`.
 
 use axum::extract::{Path, State};
 use pipeline::{BudgetStatus, NewBudget};

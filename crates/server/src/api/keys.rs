@@ -129,7 +129,8 @@ pub(crate) async fn create(
         return Err(ApiFailure(Failure::invalid("budget", message)));
     };
     let account = operator.0.account.to_string();
-    // The budget first: a crash in between leaves a limit without a key, never a key without its limit.
+    // The budget first: a crash in between leaves a limit without a key, never a key without its
+    // limit.
     if let Some(budget) = budget {
         let scope = Scope::Key(create.name.clone());
         let window = budget.window.unwrap_or(WindowKind::Total);

@@ -80,7 +80,8 @@ pub(crate) async fn get(
     Ok(axum::Json(SessionView { session: app.sessions.show(&operator.0.account, &id).await? }))
 }
 
-/// A decision: `{"decision":"done","output":…}`, `{"decision":"failed","message":…}` or `{"decision":"retry"}`.
+/// A decision: `{"decision":"done","output":…}`, `{"decision":"failed","message":…}` or
+/// `{"decision":"retry"}`.
 #[derive(Deserialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct Resolve {

@@ -72,7 +72,8 @@ impl Stream for Events {
         match this.events.as_mut().poll_next(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
-                // This node stops: the stream breaks off without a terminal event, and is not delivered.
+                // This node stops: the stream breaks off without a terminal event, and is not
+                // delivered.
                 this.ended = true;
                 Poll::Ready(None)
             }

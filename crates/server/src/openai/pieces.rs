@@ -1,8 +1,8 @@
 //! An answer as the pieces of a streamed body.
 //!
-//! Bytes that can be passed through are, as they came; neutral pieces are written by the format. What is known only at
-//! the end goes into one comment directly before the terminal frame. A broken answer ends in an error, never in a
-//! terminal frame.
+//! Bytes that can be passed through are, as they came; neutral pieces are written by the format.
+//! What is known only at the end goes into one comment directly before the terminal frame. A broken
+//! answer ends in an error, never in a terminal frame.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

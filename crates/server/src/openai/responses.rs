@@ -1,4 +1,5 @@
-//! `/v1/responses`: made, read, picked up, cancelled and deleted. What they do is `sessions`' business.
+//! `/v1/responses`: made, read, picked up, cancelled and deleted. What they do is `sessions`'
+//! business.
 
 use std::sync::Arc;
 
@@ -110,7 +111,8 @@ async fn finished(
     Ok(response)
 }
 
-/// A turn that ended in an error, or fell in doubt: not to be sent again, since its steps have begun.
+/// A turn that ended in an error, or fell in doubt: not to be sent again, since its steps have
+/// begun.
 fn broken(turn: &Turn, failure: Failure, model: &str) -> Response<Body> {
     let again = failure.code == ErrorCode::Unavailable;
     let refused = Refused { call: turn.call_id().clone(), failure };
@@ -200,7 +202,8 @@ async fn act(
     }
 }
 
-/// What `GET /v1/responses/{id}` may be asked. `include` and `include_obfuscation` change nothing here.
+/// What `GET /v1/responses/{id}` may be asked. `include` and `include_obfuscation` change nothing
+/// here.
 #[derive(Debug, Default, Deserialize)]
 struct Read {
     #[serde(default)]

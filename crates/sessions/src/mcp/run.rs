@@ -1,6 +1,7 @@
 //! One call of a tool, from the request to what is known of it afterwards.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use rmcp::RoleClient;
 use rmcp::model::{
@@ -22,6 +23,10 @@ use crate::stop;
 
 /// Where the idempotency key stands in a request's `_meta`.
 const IDEMPOTENCY_KEY: &str = "dev.holdfast/idempotency-key";
+/// Processes that a request is sent to at most, each having ended before it could be sent.
+const SENDS_MAX: u32 = 3;
+/// The end of a process whose pipe is closed is noticed within this time.
+const END_NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The answer of one call as the pipeline reads it. Dropping it before its end tells the server
 /// that the call is cancelled, and whether it had an effect is not known.
@@ -54,20 +59,9 @@ async fn run(
     let cancelled = CancellationToken::new();
     let key = invocation.idempotency_key.clone();
     let registered = Registered::new(shared, key, cancelled.clone());
-    let process = shared.process(server, &call.principal.account, &call.principal.user).await?;
-    let in_use = InUse { process: Arc::clone(&process), clock: Arc::clone(&shared.clock) };
-    if cancelled.is_cancelled() {
-        return Err(Failure::new(
-            ErrorCode::Cancelled,
-            "the call was cancelled before it was sent",
-        ));
-    }
-    let (tool, before) = (invocation.tool.clone(), *process.written.borrow());
-    let handle = process
-        .peer()
-        .send_cancellable_request(request(invocation)?, PeerRequestOptions::no_options())
-        .await
-        .map_err(|_| failed(&server.name, "is gone"))?;
+    let tool = invocation.tool.clone();
+    let (handle, in_use, before) = send(shared, server, call, invocation, &cancelled).await?;
+    let process = Arc::clone(&in_use.process);
     let mut flight = Flight { shared: Arc::clone(shared), handle: Some(handle), _in_use: in_use };
     if stop::wants(stop::Point::ToolRunning) {
         // The request is written by another task: stop only when it has left this process.
@@ -79,6 +73,36 @@ async fn run(
     let answer = flight.answer(server, &tool, &cancelled).await;
     drop(registered);
     answer
+}
+
+/// Sends the request to the server's process, and says how much had been written to it before.
+///
+/// A process that ended before the request left it has not seen it: the next one is asked.
+async fn send(
+    shared: &Arc<Shared>,
+    server: &Arc<ToolServer>,
+    call: &Call,
+    invocation: ToolInvocation,
+    cancelled: &CancellationToken,
+) -> Result<(RequestHandle<RoleClient>, InUse, u64), Failure> {
+    let request = request(invocation)?;
+    for _ in 0..SENDS_MAX {
+        let process = shared.process(server, &call.principal.account, &call.principal.user).await?;
+        let in_use = InUse { process: Arc::clone(&process), clock: Arc::clone(&shared.clock) };
+        if cancelled.is_cancelled() {
+            let message = "the call was cancelled before it was sent";
+            return Err(Failure::new(ErrorCode::Cancelled, message));
+        }
+        let before = *process.written.borrow();
+        let options = PeerRequestOptions::no_options();
+        if let Ok(handle) = process.peer().send_cancellable_request(request.clone(), options).await
+        {
+            return Ok((handle, in_use, before));
+        }
+        // Its end is noticed in a moment; until then it would be handed out again.
+        within(shared.clock.as_ref(), END_NOTICED_WITHIN, process.ended.cancelled()).await;
+    }
+    Err(failed(&server.name, "is gone"))
 }
 
 fn request(invocation: ToolInvocation) -> Result<ClientRequest, Failure> {

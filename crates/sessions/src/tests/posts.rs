@@ -98,6 +98,23 @@ async fn two_retries_at_once_start_one_turn() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_while_its_turn_begins_leaves_one_that_its_retry_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path()).await;
+    node.script.say([Say::Slow("Once ", "upon"), Say::Text("A cat.")]);
+    node.script.open_gate();
+    tokio::select! {
+        biased;
+        _ = node.try_post(body(), PostIdentity::default()) => panic!("not at the first look"),
+        () = std::future::ready(()) => {}
+    }
+    let turn = node.try_post(body(), retry()).await.unwrap();
+    let response = patient(turn.wait()).await.unwrap();
+    assert_eq!(response["status"], "completed");
+    assert_eq!(node.sessions.list(super::node::all()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_stops_the_model_and_its_retry_asks_again() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path()).await;

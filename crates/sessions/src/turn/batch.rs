@@ -237,6 +237,9 @@ impl Runner {
     fn committed(&mut self, journaled: u64, intent: Option<&Event>) {
         self.cursor.next_seq += journaled;
         let batch = std::mem::take(&mut self.batch);
+        for point in batch.events.iter().chain(intent).filter_map(point_after) {
+            stop::at(point);
+        }
         let doubt = self.turn.doubt().filter(|_| self.session_state == SessionState::InDoubt);
         self.live.set_doubt(doubt.cloned());
         self.live.show(self.shown(), self.bill.clone());
@@ -249,9 +252,6 @@ impl Runner {
                 .ok_or_else(|| Failure::new(ErrorCode::Internal, "the step is gone"));
             // Whoever decided may be gone.
             reply.send(answer).unwrap_or(());
-        }
-        for point in batch.events.iter().chain(intent).filter_map(point_after) {
-            stop::at(point);
         }
     }
 

@@ -83,7 +83,8 @@ pub(crate) fn is_allowed(asked: &McpTool, tool: &Tool, servers: &ToolServers) ->
 
 fn name_taken(asked: &McpTool, tool: &str) -> Failure {
     let message = format!(
-        "the tool {tool:?} of the server {:?} has the name of another tool: leave one out with allowed_tools",
+        "the tool {tool:?} of the server {:?} has the name of another tool: leave one out with \
+         allowed_tools",
         asked.server_label
     );
     Failure::invalid(format!("tools[{}]", asked.index), message)

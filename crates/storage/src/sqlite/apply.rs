@@ -1,4 +1,5 @@
-//! A [`Commit`], applied: each table family's rows by its own functions, in the order of the fields.
+//! A [`Commit`], applied: each table family's rows by its own functions, in the order of the
+//! fields.
 
 use rusqlite::Connection;
 

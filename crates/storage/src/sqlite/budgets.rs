@@ -1,9 +1,9 @@
 //! Budgets: limits, windows' amounts, slices and reservations.
 //!
-//! Invariant, in every transaction: a window's `claimed` is the sum of what remains of its slices, its `reserved` the
-//! sum of its reservations, and money is only ever moved between its amounts or taken from what is unclaimed. What a
-//! provider billed is recorded whatever is held for it: a hold that is missing is a bug of ours, which is logged, and
-//! must never make a bill disappear.
+//! Invariant, in every transaction: a window's `claimed` is the sum of what remains of its slices,
+//! its `reserved` the sum of its reservations, and money is only ever moved between its amounts or
+//! taken from what is unclaimed. What a provider billed is recorded whatever is held for it: a hold
+//! that is missing is a bug of ours, which is logged, and must never make a bill disappear.
 
 use std::collections::BTreeMap;
 
@@ -123,7 +123,8 @@ impl Moves {
     }
 }
 
-/// Holds money for steps: all of a reservation's budgets or, by the error and the caller's savepoint, none.
+/// Holds money for steps: all of a reservation's budgets or, by the error and the caller's
+/// savepoint, none.
 pub(super) fn reserve(conn: &Connection, reservations: &[StepReservation]) -> Result<(), Error> {
     for reservation in reservations {
         refuse_negative(reservation.amount)?;
@@ -163,7 +164,8 @@ fn hold(
     moves.write(conn)
 }
 
-/// Lets go of all that a reservation holds. Answers budget and window of each part: none if it was let go before.
+/// Lets go of all that a reservation holds. Answers budget and window of each part: none if it was
+/// let go before.
 pub(super) fn release(
     conn: &Connection,
     id: &ReservationId,
@@ -181,8 +183,8 @@ pub(super) fn release(
     Ok(parts)
 }
 
-/// Takes `amount` from what remains of a slice, and closes it when nothing does. More than remains is never taken: that
-/// would free, or move, money which the slice does not hold.
+/// Takes `amount` from what remains of a slice, and closes it when nothing does. More than remains
+/// is never taken: that would free, or move, money which the slice does not hold.
 fn take_from_slice(
     conn: &Connection,
     id: &SliceId,
@@ -291,8 +293,8 @@ fn totals(conn: &Connection, budget: &str, window: WindowKey) -> Result<WindowTo
     Ok(row.unwrap_or_else(|| WindowTotals { window, ..WindowTotals::default() }))
 }
 
-/// The window to take from when the clock says `asked`: a later one that was opened before wins, because a window that
-/// ended must never open again. One that is new is opened.
+/// The window to take from when the clock says `asked`: a later one that was opened before wins,
+/// because a window that ended must never open again. One that is new is opened.
 fn open_window(
     conn: &Connection,
     budget: &BudgetId,

@@ -121,7 +121,8 @@ pub(super) fn unless_taken(
     }
 }
 
-/// The smallest text that an id made at or after `time` can have: what a UUIDv7 in base32 begins with.
+/// The smallest text that an id made at or after `time` can have: what a UUIDv7 in base32 begins
+/// with.
 pub(super) fn oldest_id(prefix: &str, time: Timestamp) -> String {
     /// Bits of a UUIDv7 that are its time in milliseconds.
     const TIME_BITS: u32 = 48;

@@ -1,7 +1,7 @@
 //! Opening connections and saying what SQLite's errors mean.
 //!
-//! Every connection has the same settings; they are what the promise "answered = on disk" rests on, so they are set
-//! here and nowhere else.
+//! Every connection has the same settings; they are what the promise "answered = on disk" rests on,
+//! so they are set here and nowhere else.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,11 +12,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::Error;
 
-/// How long a statement waits for another process (a backup, somebody's `sqlite3`) to let go of the file.
+/// How long a statement waits for another process (a backup, somebody's `sqlite3`) to let go of the
+/// file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection: more than there are distinct ones.
 const STATEMENTS_KEPT: usize = 192;
-/// Page cache of the writer in KiB: the ends of all indexes of the ledger and the journal stay in memory.
+/// Page cache of the writer in KiB: the ends of all indexes of the ledger and the journal stay in
+/// memory.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 /// Page cache of each reader in KiB.
 const READER_CACHE_KIB: i64 = 8 * 1024;
@@ -27,7 +29,8 @@ const FILE_MODE: u32 = 0o600;
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
     create_private(path)?;
     let conn = open(path)?;
-    // The log is checkpointed by the writer between two transactions, not inside a COMMIT that somebody waits for.
+    // The log is checkpointed by the writer between two transactions, not inside a COMMIT that
+    // somebody waits for.
     conn.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
@@ -60,7 +63,8 @@ fn open(path: &Path) -> Result<Connection, Error> {
     Ok(conn)
 }
 
-/// Makes the file, if it isn't there, readable for its owner alone; SQLite gives the log the same mode.
+/// Makes the file, if it isn't there, readable for its owner alone; SQLite gives the log the same
+/// mode.
 #[expect(clippy::disallowed_methods, reason = "opening the store blocks anyway, once, at start")]
 fn create_private(path: &Path) -> Result<(), Error> {
     OpenOptions::new()

@@ -1,10 +1,12 @@
 //! The ledger.
 //!
-//! Its insert is on the way of every Call, so a row is one statement into one table with two full indexes; a task
-//! that is the Call itself and a user that is the key are kept as NULL, which saves their bytes and, for the task, an
-//! index entry. Rows are listed in order of the Call's id, which is the order in which the Calls came in.
+//! Its insert is on the way of every Call, so a row is one statement into one table with two full
+//! indexes; a task that is the Call itself and a user that is the key are kept as NULL, which saves
+//! their bytes and, for the task, an index entry. Rows are listed in order of the Call's id, which
+//! is the order in which the Calls came in.
 //!
-//! Invariant: a row moves its money in the transaction that inserts it, and only if it was not there before.
+//! Invariant: a row moves its money in the transaction that inserts it, and only if it was not
+//! there before.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Params, Row, params, params_from_iter};
@@ -135,7 +137,8 @@ fn charge(conn: &Connection, row: &LedgerRow, moves: &mut Moves) -> Result<(), E
     Ok(())
 }
 
-/// The window in which a reservation held its money: a later one may have been open than the caller's clock said.
+/// The window in which a reservation held its money: a later one may have been open than the
+/// caller's clock said.
 fn held_window(row: &LedgerRow, charge: &Charge, released: &[(String, WindowKey)]) -> WindowKey {
     let held = released.iter().find(|(budget, _)| budget == charge.budget.as_str());
     if held.is_none() && charge.settled + charge.unreconciled > Money::ZERO {
@@ -168,7 +171,8 @@ fn list(conn: &Connection, filter: &CallFilter) -> Result<Vec<LedgerRow>, Error>
         sql.push_str(" AND ");
         sql.push_str(&condition.replace('?', &format!("?{number}")));
     };
-    // The narrowest filter that is set picks its index; a `+` keeps the next one's out of the choice.
+    // The narrowest filter that is set picks its index; a `+` keeps the next one's out of the
+    // choice.
     let mut plus = "";
     if let Some(session) = &filter.session {
         and("session = ?", session.as_str().to_owned().into());
@@ -189,7 +193,8 @@ fn list(conn: &Connection, filter: &CallFilter) -> Result<Vec<LedgerRow>, Error>
         and("call < ?", before.as_str().to_owned().into());
     }
     if let Some(since) = filter.since {
-        // A Call's id is as old as the Call: this bounds what is looked at, the next says it exactly.
+        // A Call's id is as old as the Call: this bounds what is looked at, the next says it
+        // exactly.
         and("call >= ?", columns::oldest_id(CallId::PREFIX, since).into());
         and("started_at >= ?", since.0.into());
     }

@@ -1,8 +1,8 @@
 //! Bringing a database's tables up to date.
 //!
-//! The migrations are listed in order; `PRAGMA user_version` is how many of them a database has. Each runs in a
-//! transaction of its own together with raising that number. One that was released is never edited: a change is a
-//! new file at the end of the list.
+//! The migrations are listed in order; `PRAGMA user_version` is how many of them a database has.
+//! Each runs in a transaction of its own together with raising that number. One that was released
+//! is never edited: a change is a new file at the end of the list.
 
 use rusqlite::{Connection, TransactionBehavior};
 

@@ -1,7 +1,8 @@
 //! The threads that read.
 //!
-//! A few threads share one bounded queue; each has a connection that cannot write. A read is one snapshot: it sees
-//! all of every commit that was answered before it was asked for, and nothing of one that is not on disk.
+//! A few threads share one bounded queue; each has a connection that cannot write. A read is one
+//! snapshot: it sees all of every commit that was answered before it was asked for, and nothing of
+//! one that is not on disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,12 +1,13 @@
 //! The thread that writes: group commit.
 //!
-//! It takes all writes that wait (idle: the one that came; busy: what has queued meanwhile) into one transaction,
-//! each under a savepoint of its own so that one that is refused fails alone, commits with one fsync, and only then
-//! answers. It never waits on a timer.
+//! It takes all writes that wait (idle: the one that came; busy: what has queued meanwhile) into
+//! one transaction, each under a savepoint of its own so that one that is refused fails alone,
+//! commits with one fsync, and only then answers. It never waits on a timer.
 //!
-//! Invariant: no write is answered with `Ok` before the transaction that holds it is on disk. If the disk fails
-//! anywhere between BEGIN and COMMIT, everything in the transaction is undone and answered with the failure, refused
-//! writes too, since what refused them may have been undone; the next transaction starts afresh.
+//! Invariant: no write is answered with `Ok` before the transaction that holds it is on disk. If
+//! the disk fails anywhere between BEGIN and COMMIT, everything in the transaction is undone and
+//! answered with the failure, refused writes too, since what refused them may have been undone; the
+//! next transaction starts afresh.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -99,7 +100,8 @@ pub(super) fn start(mut conn: Connection) -> Result<mpsc::Sender<Message>, Error
     Ok(sender)
 }
 
-/// Counts openings of the database, so that transactions' numbers grow over restarts without a write for each.
+/// Counts openings of the database, so that transactions' numbers grow over restarts without a
+/// write for each.
 fn next_opening(conn: &Connection) -> Result<u64, Error> {
     let sql = "UPDATE store SET openings = openings + 1 RETURNING openings";
     let openings: i64 = conn.query_row(sql, [], |row| row.get(0))?;
@@ -192,7 +194,8 @@ impl Writer {
         }
     }
 
-    /// Moves the log into the database. It may fail or do a part only: the log stays whole, the next one goes on.
+    /// Moves the log into the database. It may fail or do a part only: the log stays whole, the
+    /// next one goes on.
     fn checkpoint(&self, mode: &str) {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         if let Err(error) = self.conn.query_row(&sql, [], |_| Ok(())) {

@@ -39,7 +39,8 @@ pub async fn budgets_are_kept_and_changed(place: &dyn Place) {
     assert_eq!(store.budgets(&foreign.account).await.unwrap(), [foreign]);
 }
 
-/// A window that nothing was taken from is zero, under the name that was asked for, and can't be reconciled.
+/// A window that nothing was taken from is zero, under the name that was asked for, and can't be
+/// reconciled.
 pub async fn an_unused_budget_has_no_window(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
@@ -204,7 +205,8 @@ pub async fn a_slice_that_is_used_up_is_closed(place: &dyn Place) {
     let spent = make.row(vec![spend(&budget, TODAY, vec![part(&slices[0], 6, 4)], 6)]);
     store.commit(rows(vec![spent])).await.unwrap();
     assert_eq!(amounts(&*store, &budget).await, [6, 0, 0, 0, 20]);
-    // The second is returned in two parts, twice too often; the first is closed and has nothing to give.
+    // The second is returned in two parts, twice too often; the first is closed and has nothing to
+    // give.
     let parts = [(&slices[1], 3), (&slices[1], 700), (&slices[1], 9), (&slices[0], 5)];
     let parts = parts.map(|(slice, amount)| (SliceId::clone(slice), money(amount)));
     store.return_slices(parts.to_vec()).await.unwrap();
@@ -214,7 +216,8 @@ pub async fn a_slice_that_is_used_up_is_closed(place: &dyn Place) {
     assert_eq!(amounts(&*store, &budget).await, [6, 0, 10, 0, 0]);
 }
 
-/// At a start, what other nodes' slices still held is presumed spent, once, in the windows of their claims.
+/// At a start, what other nodes' slices still held is presumed spent, once, in the windows of their
+/// claims.
 pub async fn open_slices_of_other_nodes_are_presumed_spent(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
@@ -256,7 +259,8 @@ fn told(
     }
 }
 
-/// Reconciling moves what was charged to `settled` and frees the rest, of the amounts that were told alone.
+/// Reconciling moves what was charged to `settled` and frees the rest, of the amounts that were
+/// told alone.
 pub async fn what_the_provider_charged_replaces_what_was_presumed(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
@@ -282,7 +286,8 @@ pub async fn what_the_provider_charged_replaces_what_was_presumed(place: &dyn Pl
     assert!(matches!(refused, Error::Internal(_)), "{refused:?}");
 }
 
-/// A budget that was deleted gives no slices and stops no step; what was held in it can still be settled.
+/// A budget that was deleted gives no slices and stops no step; what was held in it can still be
+/// settled.
 pub async fn a_deleted_budget_limits_nothing_and_its_windows_stay_readable(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();

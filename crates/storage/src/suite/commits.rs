@@ -80,8 +80,8 @@ pub async fn refused_commits_fail_alone(place: &dyn Place) {
     }
 }
 
-/// However many reserve at once, the limit is never passed, and what settled is exact; afterwards exactly as many more
-/// succeed as there is room for.
+/// However many reserve at once, the limit is never passed, and what settled is exact; afterwards
+/// exactly as many more succeed as there is room for.
 pub async fn many_tasks_never_pass_a_limit(place: &dyn Place) {
     const LIMIT: i64 = 300;
     const BOUND: i64 = 7;
@@ -131,7 +131,8 @@ async fn run(store: &dyn Store, [intent, outcome]: [Commit; 2]) -> bool {
     true
 }
 
-/// What was answered is there for whoever opens the store next, without a clean end of the former handle.
+/// What was answered is there for whoever opens the store next, without a clean end of the former
+/// handle.
 pub async fn answered_commits_are_there_when_it_is_opened_again(place: &dyn Place) {
     let make = Make::new();
     let budget = make.budget(100, WindowKind::Day);

@@ -171,7 +171,8 @@ pub fn hold(reservation: StepReservation) -> Commit {
     Commit { reservations: vec![reservation], ..Commit::default() }
 }
 
-/// Settled, unreconciled, presumed, reserved and claimed of a budget's latest window, in nanodollars.
+/// Settled, unreconciled, presumed, reserved and claimed of a budget's latest window, in
+/// nanodollars.
 pub async fn amounts(store: &dyn Store, budget: &Budget) -> [i64; 5] {
     in_window(store, budget, None).await
 }

@@ -46,7 +46,8 @@ pub async fn keys_are_kept_changed_and_deleted(place: &dyn Place) {
     assert_eq!(store.keys().await.unwrap(), [other]);
 }
 
-/// A name of an account, and a secret anywhere, belong to one key; a refused key leaves the other as it was.
+/// A name of an account, and a secret anywhere, belong to one key; a refused key leaves the other
+/// as it was.
 pub async fn neither_name_nor_secret_is_given_twice(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();

@@ -106,8 +106,8 @@ pub async fn a_bill_over_the_bound_is_recorded_whole(place: &dyn Place) {
     assert_eq!(slice.amount, money(0));
 }
 
-/// A charge whose reservation or slice was let go before is a bug of its writer: the bill is kept all the same, no other
-/// hold pays for it, and nothing is freed.
+/// A charge whose reservation or slice was let go before is a bug of its writer: the bill is kept
+/// all the same, no other hold pays for it, and nothing is freed.
 pub async fn a_charge_without_its_hold_is_recorded(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();

@@ -1,8 +1,8 @@
 //! Any sequence of what can happen to budgets, against a sum kept beside it.
 //!
-//! After every operation each window's five amounts are exactly what the operations so far add up to, and their sum is
-//! within the limit, but for what a provider billed above a bound. A claim gets exactly what is unclaimed, and a
-//! reservation is refused only when it exceeds that.
+//! After every operation each window's five amounts are exactly what the operations so far add up
+//! to, and their sum is within the limit, but for what a provider billed above a bound. A claim
+//! gets exactly what is unclaimed, and a reservation is refused only when it exceeds that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-/// Every public test function of every family is in the macro's list: one that isn't would never run.
+/// Every public test function of every family is in the macro's list: one that isn't would never
+/// run.
 #[test]
 fn no_forgotten_test() {
     let list = include_str!("../suite.rs");

@@ -34,7 +34,8 @@ fn what_is_no_amount_is_refused_with_the_reason() {
 
 #[test]
 fn a_cost_is_rounded_up_once() {
-    // Two tokens at a third of a nanodollar each and one at another third: 0.999… of a nanodollar is one, not three.
+    // Two tokens at a third of a nanodollar each and one at another third: 0.999… of a nanodollar
+    // is one, not three.
     let price = price("0.000333", "0.000333");
     let usage = Usage { input_tokens: 2, output_tokens: 1, ..Usage::default() };
     assert_eq!(price.cost(&usage), Money::from_nanodollars(1));

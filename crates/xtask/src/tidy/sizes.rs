@@ -53,9 +53,9 @@ fn lines_without_tests(text: &str) -> usize {
     text.lines().take_while(|line| *line != "mod tests {").count()
 }
 
-/// The rule on the width of lines: comments fit. Code is rustfmt's; what it leaves wide is a string,
-/// which may read better whole, so that only warns. Tests may hold wide data, and an address can't
-/// be broken.
+/// The rule on the width of lines: comments fit. Code is rustfmt's; what it leaves wide is a
+/// string, which may read better whole, so that only warns. Tests may hold wide data, and an
+/// address can't be broken.
 pub(super) fn check_widths(tree: &Tree) -> Vec<Finding> {
     let files = tree.rust_files().filter(|(path, _)| !is_test_file(path));
     files.flat_map(|(path, file)| wide_lines(path, &file.text)).collect()

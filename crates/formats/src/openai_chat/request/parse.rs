@@ -1,8 +1,8 @@
 //! A request as its neutral form.
 //!
-//! What has a place in the neutral form goes there; every other field, at any depth, goes into `rest` under its path,
-//! so that a crossing can report what it loses. Tools and roles that would change the answer and can't be
-//! said are refused by name.
+//! What has a place in the neutral form goes there; every other field, at any depth, goes into
+//! `rest` under its path, so that a crossing can report what it loses. Tools and roles that would
+//! change the answer and can't be said are refused by name.
 
 use ::types::Failure;
 use ::types::conversation::{

@@ -1,8 +1,9 @@
 //! The neutral form as a request.
 //!
-//! Rendering is a pure function with a fixed order of fields, and message *n* depends on message *n* alone: the bytes of
-//! a history are a prefix of the bytes of a longer one, which keeps the provider's prompt cache. What can't be
-//! said is named in `dropped` where the answer stays what was asked for, and refused where it does not.
+//! Rendering is a pure function with a fixed order of fields, and message *n* depends on message
+//! *n* alone: the bytes of a history are a prefix of the bytes of a longer one, which keeps the
+//! provider's prompt cache. What can't be said is named in `dropped` where the answer stays what
+//! was asked for, and refused where it does not.
 
 use ::types::Failure;
 use ::types::conversation::{

@@ -1,7 +1,8 @@
 //! Chunks of a stream as neutral deltas.
 //!
-//! Tool calls get places from 0 without gaps, whatever the upstream numbers them, and a start exactly once; an id that is
-//! missing is made up from the answer's own. Only the first choice is read: nobody who wants deltas asks for more.
+//! Tool calls get places from 0 without gaps, whatever the upstream numbers them, and a start
+//! exactly once; an id that is missing is made up from the answer's own. Only the first choice is
+//! read: nobody who wants deltas asks for more.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,8 @@
 //! Reads `tools` and `tool_choice`.
 //!
-//! A tool that can't be run is refused with its place: an agent that silently loses a tool answers wrongly. MCP tools
-//! are those of configured servers only (`server_url` absent or `holdfast:<label>`), and nobody can approve yet
-//! (`require_approval` absent or `never`).
+//! A tool that can't be run is refused with its place: an agent that silently loses a tool answers
+//! wrongly. MCP tools are those of configured servers only (`server_url` absent or
+//! `holdfast:<label>`), and nobody can approve yet (`require_approval` absent or `never`).
 
 use ::types::Failure;
 use ::types::conversation::{ToolChoice, ToolDefinition};

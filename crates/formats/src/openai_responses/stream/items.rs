@@ -1,7 +1,8 @@
 //! One output item while it is written: the events of its life and what it looks like.
 //!
-//! The shapes are those that SDKs check: an item keeps its id from `added` to `done`, text parts are announced before
-//! their deltas, and every `done` carries the whole text. Fields that some SDK wants absent are left out, not null.
+//! The shapes are those that SDKs check: an item keeps its id from `added` to `done`, text parts
+//! are announced before their deltas, and every `done` carries the whole text. Fields that some SDK
+//! wants absent are left out, not null.
 
 use serde_json::{Map, Value, json};
 

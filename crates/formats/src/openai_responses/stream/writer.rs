@@ -1,6 +1,7 @@
 //! An answer in this format from neutral events, without a session behind it.
 //!
-//! [`EventWriter`] makes the events; here they become bytes, or, where nothing is streamed, one response object at the end.
+//! [`EventWriter`] makes the events; here they become bytes, or, where nothing is streamed, one
+//! response object at the end.
 
 use ::types::Failure;
 use ::types::clock::Timestamp;

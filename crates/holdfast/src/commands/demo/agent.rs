@@ -109,8 +109,8 @@ pub(super) async fn rows(stage: &Stage, task: &str) -> anyhow::Result<Vec<Value>
     Ok(answer["data"].as_array().cloned().unwrap_or_default())
 }
 
-/// What passed between the end of the step before and this one's end, less the target's own time; `None` for the first
-/// of a turn, before which the user was thinking.
+/// What passed between the end of the step before and this one's end, less the target's own time;
+/// `None` for the first of a turn, before which the user was thinking.
 fn own_share(steps: &[Step], index: usize) -> Option<f64> {
     let before = steps.get(index.checked_sub(1)?)?;
     let between = steps[index].ended.saturating_sub(before.ended);

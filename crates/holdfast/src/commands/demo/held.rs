@@ -37,7 +37,8 @@ pub(super) async fn show(
     platform.stop()?;
     let platform = stage.start(None)?;
     let client = stage.client();
-    // The model itself is loaded once before, so that what is compared is the session's state alone.
+    // The model itself is loaded once before, so that what is compared is the session's state
+    // alone.
     client
         .post(
             "/v1/chat/completions",
@@ -87,7 +88,8 @@ async fn second_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed>
         .await
 }
 
-/// The same history, sent as a whole by somebody new: another first word, so that no held state can serve it.
+/// The same history, sent as a whole by somebody new: another first word, so that no held state can
+/// serve it.
 async fn cold_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed> {
     let input = json!([
         { "role": "developer", "content": history("Here you keep notes.") },

@@ -1,4 +1,5 @@
-//! Plain words on the terminal; with `--json` they go to standard error, and one JSON object ends the output.
+//! Plain words on the terminal; with `--json` they go to standard error, and one JSON object ends
+//! the output.
 #![expect(clippy::print_stderr, reason = "with --json the words must not mix with the object")]
 
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! The demo's processes: the platform itself and the priced provider, each a child that can be killed.
+//! The demo's processes: the platform itself and the priced provider, each a child that can be
+//! killed.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -187,7 +188,8 @@ env = {{ HOLDFAST_DEMO_EFFECTS = {effects} }}
         command.arg(self.folder.join("provider.py"));
         command.args(["--port", &self.provider_port.to_string()]);
         command.args(["--upstream", &self.url(), "--upstream-model", "local/demo"]);
-        // By the environment: what stands on a command line can be read by every user of the machine.
+        // By the environment: what stands on a command line can be read by every user of the
+        // machine.
         command.env("HOLDFAST_DEMO_PROVIDER_KEY", &self.provider_key);
         command.env("HOLDFAST_DEMO_UPSTREAM_KEY", &self.relay_key);
         command.arg("--log").arg(self.requests()).arg("--ready-file").arg(&ready);

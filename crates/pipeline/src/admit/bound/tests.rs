@@ -1,4 +1,5 @@
-//! Caps and bounds: values in, values out. The rule with budgets around it is tested in `tests/it/journey.rs`.
+//! Caps and bounds: values in, values out. The rule with budgets around it is tested in
+//! `tests/it/journey.rs`.
 
 use std::sync::Arc;
 

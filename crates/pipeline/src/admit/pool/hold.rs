@@ -10,7 +10,8 @@ use types::Money;
 
 use super::{Parts, Pool, Returning, send};
 
-/// Money reserved in one budget. Dropping it gives the money back; [`Hold::settle`] charges it first.
+/// Money reserved in one budget. Dropping it gives the money back; [`Hold::settle`] charges it
+/// first.
 #[derive(Debug)]
 pub(crate) struct Hold {
     pool: Arc<Pool>,
@@ -24,7 +25,8 @@ impl Hold {
         Self { pool, window, parts, settled: false }
     }
 
-    /// Spends `settled + unreconciled` of it and frees the rest. `None` if there is nothing that a row must say.
+    /// Spends `settled + unreconciled` of it and frees the rest. `None` if there is nothing that a
+    /// row must say.
     pub(crate) fn settle(mut self, settled: Money, unreconciled: Money) -> Option<Charge> {
         self.settled = true;
         let charge = settled.saturating_add(unreconciled);
@@ -48,7 +50,8 @@ impl Hold {
 }
 
 impl Drop for Hold {
-    /// Frees what was never spent: a Call that was refused by another budget, or whose client has gone.
+    /// Frees what was never spent: a Call that was refused by another budget, or whose client has
+    /// gone.
     fn drop(&mut self) {
         if self.settled {
             return;

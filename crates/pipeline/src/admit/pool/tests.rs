@@ -79,7 +79,8 @@ fn a_slice_is_eight_bounds_or_one_percent() {
     let _waiting_too = desk.waits(5);
     desk.install(1, 8);
     let job = desk.pool.next_job(NOW);
-    // The first was served. The claim came short, so that only a look at the whole budget can refuse the second.
+    // The first was served. The claim came short, so that only a look at the whole budget can
+    // refuse the second.
     assert!(matches!(job, Some(Job::LookAgain { arrivals: 2, .. })), "{job:?}");
 }
 

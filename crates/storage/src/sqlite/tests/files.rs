@@ -50,7 +50,8 @@ async fn a_file_that_is_no_database_or_a_newer_one_is_refused() {
     assert!(matches!(missing, Error::Unavailable(_)), "{missing:?}");
 }
 
-/// A full disk fails every write of its transaction, loses nothing that was answered, and can be written again after.
+/// A full disk fails every write of its transaction, loses nothing that was answered, and can be
+/// written again after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_undoes_the_transaction_and_the_store_goes_on() {
     let folder = Folder::new();
@@ -101,8 +102,9 @@ async fn a_full_disk_undoes_the_transaction_and_the_store_goes_on() {
     assert_eq!(store.calls(filter).await.unwrap().len(), kept.len() + 1);
 }
 
-/// Copies of the files while commits run, cut in the middle of what was being written, as a crash would: whatever was
-/// answered before the copy is in it, the money adds up, and the next node goes on.
+/// Copies of the files while commits run, cut in the middle of what was being written, as a crash
+/// would: whatever was answered before the copy is in it, the money adds up, and the next node goes
+/// on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_taken_while_running_holds_what_was_answered() {
     let folder = Folder::new();
@@ -138,7 +140,8 @@ async fn a_copy_taken_while_running_holds_what_was_answered() {
     assert!(copies > 0);
     tasks.join_all().await;
     assert_eq!(amounts(&store, &budget).await, [60 * all, 0, 0, 0, 30 * all]);
-    // Two files can only be copied one after the other while the log has not begun to move into the database.
+    // Two files can only be copied one after the other while the log has not begun to move into the
+    // database.
     assert!(log_of(&folder.path()).metadata().unwrap().len() < 2_048 * 4_096);
 }
 

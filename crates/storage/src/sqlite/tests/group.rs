@@ -14,7 +14,8 @@ use crate::sqlite::SqliteStore;
 use crate::store::{Pending, Store};
 use crate::suite::fixtures::{Make, TODAY, amounts, hold};
 
-/// Holds the writer in a transaction of its own until the sender speaks, so that what is asked meanwhile queues.
+/// Holds the writer in a transaction of its own until the sender speaks, so that what is asked
+/// meanwhile queues.
 async fn hold_up(store: &SqliteStore) -> SyncSender<()> {
     let (entered, has_entered) = oneshot::channel();
     let (go, may_go): (SyncSender<()>, Receiver<()>) = sync_channel(1);
