@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chat_format import Conversation, render
-from conversations import SMALL_TALK, Sessions, assistant, user
+from conversations import Sessions, assistant, user
+from sentences import SMALL_TALK
 from tools import Notebook, draw_notebook
 
 SEED = 999

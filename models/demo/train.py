@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from chat_format import END, START, Conversation, render
-from conversations import Sessions, fixed_sentences
+from conversations import Sessions
 from evaluate import exactness
 from model import Llama, Shape, load_checkpoint
+from sentences import fixed_sentences
 
 POOL = 240  # conversations sorted by length together
 WARM_UP_STEPS = 50
