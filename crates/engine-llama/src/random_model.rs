@@ -64,6 +64,8 @@ const USER_DEFINED: u32 = 4;
 const UNUSED: u32 = 5;
 /// Weights of a layer have about this standard deviation.
 const LAYER_SCALE: f64 = 0.02;
+/// Weights of the embeddings: large, so that what is said depends on what was said before.
+const EMBEDDING_SCALE: f64 = 0.5;
 /// Weights of the output; decides how far apart letters' probabilities are.
 const OUTPUT_SCALE: f64 = 0.05;
 
@@ -93,7 +95,11 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
         random.fill(bytes);
     };
     gguf.write(&options.out, |name, kind, row, bytes| {
-        let scale = if name == "output.weight" { OUTPUT_SCALE } else { LAYER_SCALE };
+        let scale = match name {
+            "output.weight" => OUTPUT_SCALE,
+            "token_embd.weight" => EMBEDDING_SCALE,
+            _ => LAYER_SCALE,
+        };
         match kind {
             Kind::F32 => {
                 bytes.chunks_exact_mut(4).for_each(|one| one.copy_from_slice(&1f32.to_le_bytes()))
