@@ -14,7 +14,7 @@ pub(crate) mod file;
 mod substitute;
 mod validate;
 
-pub(crate) use file::{BudgetEntry, Config, KeyEntry, McpServerEntry, ModelEntry, ProviderEntry};
+pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
 
 /// Prefix of environment variables that override settings of the process.
 const ENVIRONMENT_PREFIX: &str = "HOLDFAST_";

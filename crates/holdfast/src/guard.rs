@@ -8,6 +8,10 @@
 //!
 //! Why a process of its own: the parent-death signal follows the forking *thread*, and threads of a
 //! pool come and go. Nothing here may start a thread or an async runtime.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the guard is a process of its own, without a runtime: it may block"
+)]
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -92,7 +96,6 @@ fn take_inherited(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place where children begin")]
 fn start(command: &[OsString], locked: Option<&File>) -> anyhow::Result<Pid> {
     let (program, arguments) = command.split_first().context("no program")?;
     if let Some(file) = locked {

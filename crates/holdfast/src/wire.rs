@@ -98,24 +98,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         tracker: common.tracker.clone(),
     }));
     pipeline.start().await.context("starting the pipeline")?;
-    let sessions = Sessions::new(sessions::Parts {
-        store: Arc::clone(&shared),
-        pipeline: Arc::clone(&pipeline),
-        tools: Arc::clone(&tool_servers),
-        clock: Arc::clone(&common.clock),
-        ids: Arc::clone(&common.ids),
-        node: common.node.clone(),
-        tracker: common.tracker.clone(),
-        shutdown: turns.clone(),
-    });
-    let recovered = sessions.recover().await.context("taking over open turns")?;
-    if recovered.open + recovered.in_doubt > 0 {
-        tracing::info!(
-            open = recovered.open,
-            in_doubt = recovered.in_doubt,
-            "took over turns of the last run"
-        );
-    }
+    let sessions = sessions(&shared, &pipeline, tool_servers, &common, turns.clone()).await?;
 
     let connections = TaskTracker::new();
     let app = Arc::new(App {
@@ -137,11 +120,8 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         },
         tracker: connections.clone(),
     });
-    let bound = Listener::bind(settings.server.listen);
-    let bound = bound.await.with_context(|| format!("listening on {}", settings.server.listen))?;
-    let url = format!("http://{}", bound.address()?);
     let listener = ListenerHandle::default();
-    connections.spawn(bound.serve(app, listener.clone()));
+    let url = serve(&settings, app, &connections, listener.clone()).await?;
     let tracker = common.tracker;
     Ok(Platform {
         url,
@@ -167,6 +147,46 @@ impl Common {
         let launch = Launcher::new(tracker.clone()).context("finding our own binary")?;
         Ok(Self { clock, ids, node, tracker, launch: Arc::new(launch) })
     }
+}
+
+/// The sessions, after they took over what the last run left open.
+async fn sessions(
+    store: &Arc<dyn Store>,
+    pipeline: &Arc<Pipeline>,
+    tools: Arc<ToolServers>,
+    common: &Common,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Sessions> {
+    let sessions = Sessions::new(sessions::Parts {
+        store: Arc::clone(store),
+        pipeline: Arc::clone(pipeline),
+        tools,
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        node: common.node.clone(),
+        tracker: common.tracker.clone(),
+        shutdown,
+    });
+    let recovered = sessions.recover().await.context("taking over open turns")?;
+    if recovered.open + recovered.in_doubt > 0 {
+        let (open, in_doubt) = (recovered.open, recovered.in_doubt);
+        tracing::info!(open, in_doubt, "took over turns of the last run");
+    }
+    Ok(sessions)
+}
+
+/// Serves requests from here on; answers the address.
+async fn serve(
+    settings: &Config,
+    app: Arc<App>,
+    connections: &TaskTracker,
+    handle: ListenerHandle,
+) -> anyhow::Result<String> {
+    let bound = Listener::bind(settings.server.listen).await;
+    let bound = bound.with_context(|| format!("listening on {}", settings.server.listen))?;
+    let url = format!("http://{}", bound.address()?);
+    connections.spawn(bound.serve(app, handle));
+    Ok(url)
 }
 
 async fn open_store(path: PathBuf) -> anyhow::Result<SqliteStore> {

@@ -1,5 +1,7 @@
 //! A failure as an HTTP response: the format renders the body, this module adds status and headers.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use pipeline::Refused;
@@ -38,12 +40,17 @@ pub(crate) fn response(format: &dyn Format, refused: &Refused) -> Response<Body>
     headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(json));
     name_call(headers, &refused.call);
     if let Some(wait) = failure.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }
     if failure.forbids_retry() {
         forbid_retry(headers);
     }
     response
+}
+
+/// Rounded up: a client that comes back too early is refused again.
+const fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + (wait.subsec_nanos() > 0) as u64
 }
 
 /// Tells SDKs not to send the request again: what it asks for may be paid for already.

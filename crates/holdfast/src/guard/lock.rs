@@ -76,7 +76,6 @@ pub(crate) fn take(path: &Path) -> anyhow::Result<File> {
     anyhow::bail!("{} is locked by {}", path.display(), describe(holders))
 }
 
-#[expect(clippy::disallowed_methods, reason = "called before a runtime exists")]
 fn open(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
