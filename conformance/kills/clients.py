@@ -21,6 +21,8 @@ TERMINAL = ("response.completed", "response.failed", "response.incomplete")
 TASK_SECONDS = 25
 AGAIN_SECONDS = 0.1
 CALL_SECONDS = 20
+# After so long a client that was told of a doubt sends its POST again, as one more retry.
+DOUBT_SECONDS = 2
 
 
 class Ended(Exception):
@@ -88,14 +90,17 @@ class Task:
         self.response_id = first.id
         self.poll()
 
-    def poll(self):
-        while True:
+    def poll(self, seconds=TASK_SECONDS):
+        """Asks until the response has ended, or for that long."""
+        until = time.monotonic() + seconds
+        while self.final is None and time.monotonic() < until:
             response = self.attempt(lambda: self.client.responses.retrieve(self.response_id))
             if response.status in FINAL:
                 return self.ended(response)
             if time.monotonic() > self.deadline:
                 raise Ended(f"{self.response_id} is still {response.status} after {TASK_SECONDS} s")
             time.sleep(AGAIN_SECONDS / 2)
+        return None
 
     def background_stream(self):
         headers = {"Idempotency-Key": self.mark}
@@ -147,7 +152,7 @@ class Task:
             try:
                 self.ended(self.client.responses.create(**self.body(), extra_headers=headers))
             except openai.BadRequestError as error:
-                return self.doubt(error)
+                self.doubt(error)
             except openai.APIStatusError as error:
                 if error.status_code < 500:
                     raise
@@ -157,12 +162,15 @@ class Task:
             headers = {"x-stainless-retry-count": "1"}
 
     def doubt(self, error):
-        """A JSON POST whose step is in doubt is told so; whoever asked waits for the decision."""
+        """A JSON POST whose step is in doubt is told so; whoever asked waits for the decision.
+
+        If the server restarts after the decision, the turn waits for a retry of its POST (CONTRACTS §4): so not forever.
+        """
         if (error.body or {}).get("code") != "session_in_doubt":
             raise error
         self.breaks.append("session_in_doubt")
         self.response_id = re.search(r"resp_[0-9a-z]+", error.body["message"]).group()
-        self.poll()
+        self.poll(DOUBT_SECONDS)
 
 
 class Reader:

@@ -356,9 +356,11 @@ def planned_calls(task, written):
             yield f"{task.mark}: {tool} {text!r} is {item['status']}, and has {done} effects"
     messages = [item for item in task.final["output"] if item["type"] == "message"]
     said = "".join(part["text"] for item in messages for part in item["content"])
-    last = items[-1]
-    if last["status"] == "completed" and said != f"The tool said: {last['output']}":
-        yield f"{task.mark}: it said {said!r} of {last['output']!r}"
+    if not items:
+        if not re.fullmatch(r"word1( word\d+)+", said):
+            yield f"{task.mark}: it said {said!r}"
+    elif items[-1]["status"] == "completed" and said != f"The tool said: {items[-1]['output']}":
+        yield f"{task.mark}: it said {said!r} of {items[-1]['output']!r}"
 
 
 @rule

@@ -66,13 +66,14 @@ env = {{ HOLDFAST_DEMO_EFFECTS = "{effects}", HOLDFAST_DEMO_TOOL_DELAY_MS = "25"
 class Node(Process):
     """`holdfast serve` on a given port and data folder."""
 
-    def __init__(self, folder, number, port, env):
+    def __init__(self, folder, number, port, env, wait=True):
         self.number = number
         ready = folder / f"holdfast-{number}.ready"
         command = [holdfast_binary(), "serve", "--config", folder / "holdfast.toml", "--data", folder / "data"]
         command += ["--listen", f"127.0.0.1:{port}", "--ready-file", ready]
         super().__init__(f"holdfast-{number}", command, folder, env)
-        self.wait_ready(ready)
+        if wait:
+            self.wait_ready(ready)
 
 
 class Machine:
@@ -83,8 +84,8 @@ class Machine:
         self.keys = {"agent": "hf_" + secrets.token_hex(16), "plain": "hf_" + secrets.token_hex(16)}
         self.admin_key = "hf_" + secrets.token_hex(16)
         self.effects_path, self.calls_path = folder / "tool-effects.log", folder / "tool-calls.jsonl"
-        self.provider = Provider(folder, models=["demo"])
         self.port = free_port(random.Random(seed ^ os.getpid()))
+        self.provider = Provider(folder, models=["demo"])
         self.url = f"http://127.0.0.1:{self.port}"
         tap = DEMO.parents[1] / "conformance" / "kills" / "tap.py"
         paths = {"python": sys.executable, "tap": tap, "calls": self.calls_path, "effects": self.effects_path}
@@ -98,8 +99,8 @@ class Machine:
             self.clients[secret] = openai.OpenAI(base_url=self.url + "/v1", api_key=secret, timeout=CLIENT_SECONDS)
         return self.clients[secret]
 
-    def start(self, stop_at=None):
-        """Starts the server; with `stop_at` it stops itself there."""
+    def start(self, stop_at=None, wait=True):
+        """Starts the server; with `stop_at` it stops itself there; without `wait` it is not yet ready."""
         env = {"MOCK_KEY": self.provider.key, "HOLDFAST_ADMIN_KEY": self.admin_key}
         env |= {f"{name.upper()}_KEY": key for name, key in self.keys.items()}
         env["HOLDFAST_STOP_AT"] = stop_at or ""
@@ -107,7 +108,7 @@ class Machine:
             env.pop("HOLDFAST_STOP_AT")
         self.number += 1
         self.stopped_at = None
-        self.node = Node(self.folder, self.number, self.port, env)
+        self.node = Node(self.folder, self.number, self.port, env, wait)
         if stop_at:
             threading.Thread(target=self.watch_stop, args=(self.node,), daemon=True).start()
 
@@ -156,13 +157,15 @@ class Machine:
         family = processes.alive(processes.descendants(self.node.child.pid))
         return [p for p in family if (line := processes.command_line(p.pid)) and wanted in line and " guard " not in line]
 
-    def kill_child(self, what, place):
-        """SIGKILL for one tool server or engine; None if there is none."""
+    def kill_child(self, what, place, by_guard=False):
+        """SIGKILL for one tool server or engine, or for the guard over it; None if there is none."""
         found = self.find(what)
         if not found:
             return None
+        victim = processes.read(found[0].parent) if by_guard else found[0]
         at = time.time()
-        kill_process(found[0])
+        if victim:
+            kill_process(victim)
         kill = {"what": what, "place": place, "at": at, "dead_at": time.time(), "pid": found[0].pid}
         return kill | {"number": self.number, "snapshot": None, "survivors": [], "family": []}
 

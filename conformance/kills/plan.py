@@ -18,7 +18,11 @@ STYLES = ("background_stream", "background_poll", "foreground", "foreground_stre
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """Who, and where: a stop point, or a moment in seconds after the last thing that happened."""
+    """Who, and where: a stop point, or a moment in seconds after the last thing that happened.
+
+    `starting` kills a server `hold` seconds after the last thing, and the next one `after` its start, before it is
+    ready; `guard` is the process over a tool server.
+    """
 
     what: str
     point: str = None
@@ -44,13 +48,15 @@ class Plan:
     kills: tuple
     styles: tuple
     with_engine: bool
+    # How long a person looks at a step in doubt before they decide, in seconds.
+    patience: float
 
     def __str__(self):
         kills = ", then ".join(f"{kill.what} at {kill.place}" for kill in self.kills)
         return f"seed {self.seed}: {kills}" + (" (local model too)" if self.with_engine else "")
 
 
-# The kinds of rounds that a suite goes through in turn, with the kills of each: 20 in all.
+# The kinds of rounds that a suite goes through in turn, with the kills of each: 24 in all.
 KINDS = (
     ("journal.after_model_intent", 1),
     ("tool+random", 2),
@@ -62,9 +68,10 @@ KINDS = (
     ("resolution", 2),
     ("response.before_terminal", 1),
     ("random+random", 2),
+    ("guard+starting", 3),
     ("journal.after_tool_intent", 1),
     ("tool+engine", 2),
-    ("random", 1),
+    ("starting", 2),
     ("tool+tool.running", 2),
 )
 # A seed names its kind of round too: seed modulo this many.
@@ -81,14 +88,16 @@ def plan(seed):
         kills = tuple(one(part, chance) for part in kind.split("+"))
     styles = list(STYLES)
     chance.shuffle(styles)
-    return Plan(seed, kind, kills, tuple(styles), "engine" in kind or chance.random() < 0.2)
+    return Plan(seed, kind, kills, tuple(styles), "engine" in kind or chance.random() < 0.2, chance.choice((0, 0.25)))
 
 
 def one(part, chance):
     if part == "random":
         return Kill("server", after=chance.uniform(0.03, 0.9))
-    if part == "tool":
-        return Kill("tool", after=chance.uniform(0, 0.06))
+    if part == "starting":
+        return Kill("starting", after=chance.uniform(0, 0.15), hold=chance.uniform(0.03, 0.7))
+    if part in ("tool", "guard"):
+        return Kill(part, after=chance.uniform(0, 0.06))
     if part == "engine":
         return Kill("engine", after=chance.uniform(0, 0.25))
     return at(part, chance)

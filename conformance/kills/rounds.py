@@ -16,6 +16,8 @@ WATCH_SECONDS = 0.05
 AFTERWARDS_SECONDS = 0.25
 # How long a lost outcome takes to be shown and decided; and how often a tool is killed until one is lost.
 DOUBT_SECONDS, TOOL_KILLS_MAX = 0.5, 5
+# A long plain answer, so that some kills come in the middle of a text.
+WORDS = 70
 DONE_OUTPUT = "It was saved."
 # What a round's own small key may spend; a few dozen calls exhaust it.
 TIGHT_USD = "0.004"
@@ -42,8 +44,8 @@ class Evidence:
 class Watch:
     """Looks at budgets and at what is in doubt all the time, and decides what the evidence allows to decide."""
 
-    def __init__(self, machine, evidence):
-        self.machine, self.evidence = machine, evidence
+    def __init__(self, machine, evidence, patience):
+        self.machine, self.evidence, self.patience, self.since = machine, evidence, patience, {}
         self.deciding = threading.Event()  # off while a dead server's processes may still act
         self.deciding.set()
         self.ended = threading.Event()
@@ -70,7 +72,8 @@ class Watch:
             shown = {"at": at, "number": number, "session": session["id"], "step": step["id"]}
             shown |= {"tool": step["tool"], "arguments": step["arguments"], "why": step.get("why")}
             self.evidence.doubts.append(shown)
-            if self.deciding.is_set():
+            seen = self.since.setdefault(step["id"], at)
+            if self.deciding.is_set() and at - seen >= self.patience:
                 self.decide(session["id"], step["id"])
 
     def decide(self, session, step):
@@ -96,7 +99,7 @@ class Round:
 
     def play(self):
         self.machine.start(self.next_stop(0))
-        self.watch = Watch(self.machine, self.evidence)
+        self.watch = Watch(self.machine, self.evidence, self.plan.patience)
         try:
             self.work()
             for number, kill in enumerate(self.plan.kills):
@@ -127,6 +130,10 @@ class Round:
             mark = f"t{seed}{style.replace('_', '')}q"
             prompt, planned = planned_prompt(mark, self.chance)
             self.add_task(Task(self.machine, mark, style, prompt, planned))
+        if self.chance.random() < 0.5:
+            mark = f"t{seed}wordsq"
+            words = f"[[delay_ms=4]] [[words:{WORDS}]] {mark}"
+            self.add_task(Task(self.machine, mark, "background_stream", words, []))
         keys = self.machine.keys
         self.add_chats(f"p{seed}json", "plain", keys["plain"])
         self.add_chats(f"p{seed}stream", "plain", keys["plain"], stream=True)
@@ -155,7 +162,9 @@ class Round:
     def kill(self, kill, number):
         if kill.what == "server":
             self.kill_server(kill, number)
-        elif kill.what == "tool":
+        elif kill.what == "starting":
+            self.kill_starting(kill, number)
+        elif kill.what in ("tool", "guard"):
             self.kill_tool(kill)
         else:
             self.kill_engine(kill)
@@ -171,8 +180,23 @@ class Round:
                 time.sleep(kill.hold)
         else:
             time.sleep(kill.after)
+        self.replace_server(kill.place, number, frozen_at)
+
+    def kill_starting(self, kill, number):
+        """Kills the server, and the next one before it is ready: while it takes over what the first left open."""
+        time.sleep(kill.hold)
         self.watch.deciding.clear()
-        record = self.machine.kill_server(kill.place, frozen_at)
+        first = self.machine.kill_server(f"after {kill.hold:.3f} s")
+        self.evidence.kills.append(first)
+        self.machine.start(wait=False)
+        time.sleep(kill.after)
+        self.replace_server(f"{kill.after:.3f} s after its start", number, None)
+        first["ready_at"] = time.time()
+        self.machine.bury(first)
+
+    def replace_server(self, place, number, frozen_at):
+        self.watch.deciding.clear()
+        record = self.machine.kill_server(place, frozen_at)
         self.evidence.kills.append(record)
         self.machine.start(self.next_stop(number + 1))
         record["ready_at"] = time.time()
@@ -184,7 +208,7 @@ class Round:
         for _ in range(TOOL_KILLS_MAX if self.plan.kind == "resolution" else 1):
             self.until(lambda: writing(self.machine.tool_calls()))
             time.sleep(kill.after)
-            self.keep(self.machine.kill_child("tool", kill.place), "tool")
+            self.keep(self.machine.kill_child("tool", kill.place, by_guard=kill.what == "guard"), "tool server")
             if self.plan.kind != "resolution" or self.machine.wait_stopped(DOUBT_SECONDS):
                 return
 

@@ -229,3 +229,6 @@ fn quoted(text: &str) -> String {
 
 /// Shared by the threads that prepare requests.
 pub(crate) type SharedGrammars = Arc<Grammars>;
+
+#[cfg(test)]
+mod tests;

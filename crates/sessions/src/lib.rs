@@ -260,7 +260,8 @@ impl Inner {
     }
 }
 
-/// Takes a turn from the open ones when its runner ends, in whatever way: nobody must wait for one that is gone.
+/// Takes a turn from the open ones when its runner ends, in whatever way: nobody must wait for one
+/// that is gone.
 struct Leaving {
     inner: Arc<Inner>,
     live: Arc<Live>,

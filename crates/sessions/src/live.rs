@@ -132,8 +132,9 @@ impl Live {
         (Arc::new(live), received)
     }
 
-    /// Adds events that have become durable.
-    pub(crate) fn publish(&self, events: Vec<StreamEvent>) {
+    /// Adds events that have become durable, and the turn's end if it came with them: whoever sees
+    /// the terminal event finds the turn ended.
+    pub(crate) fn publish(&self, events: Vec<StreamEvent>, ended: Option<Ended>) {
         let durable = {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
             tail.events.extend(events);
@@ -143,7 +144,13 @@ impl Live {
             }
             tail.first + tail.events.len() as u64
         };
-        self.progress.send_modify(|progress| progress.events = durable);
+        self.progress.send_modify(|progress| {
+            progress.events = durable;
+            if let Some(ended) = ended {
+                progress.doubt = None;
+                progress.ended = Some(Arc::new(ended));
+            }
+        });
     }
 
     /// Says which step waits for a decision, or that none does.
@@ -152,14 +159,6 @@ impl Live {
             let changed = progress.doubt != doubt;
             progress.doubt = doubt;
             changed
-        });
-    }
-
-    /// Says that the turn has ended.
-    pub(crate) fn end(&self, ended: Ended) {
-        self.progress.send_modify(|progress| {
-            progress.doubt = None;
-            progress.ended = Some(Arc::new(ended));
         });
     }
 

@@ -73,8 +73,8 @@ impl Sessions {
         let asked = Asked { principal, request, post, call: call.clone() };
         let inner = Arc::clone(&self.inner);
         let created = if asked.request.store {
-            // On its own task: a client that goes while its turn becomes durable must not leave one behind that
-            // nobody works on.
+            // On its own task: a client that goes while its turn becomes durable must not leave one
+            // behind that nobody works on.
             let begun = self.inner.parts.tracker.spawn(async move { inner.create(asked).await });
             begun.await.unwrap_or_else(|_| Err(not_begun()))
         } else {

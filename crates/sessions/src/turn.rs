@@ -272,9 +272,9 @@ impl Runner {
         });
         self.session_state = SessionState::Idle;
         let actions = self.note(Event::TurnClosed { ending: ending.clone() })?;
-        self.commit_batch().await?;
         let failure = self.failure.take().filter(|_| matches!(ending, Ending::Failed { .. }));
-        self.live.end(Ended { response, failure });
+        self.batch.ended = Some(Ended { response, failure });
+        self.commit_batch().await?;
         Ok(actions)
     }
 

@@ -82,17 +82,19 @@ impl Money {
     }
 }
 
+// Amounts stop at the ends of the range instead of wrapping or panicking: what a hostile provider
+// reports must not take a budget's whole account of money down with it.
 impl Add for Money {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 impl Sub for Money {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self(self.0 - other.0)
+        Self(self.0.saturating_sub(other.0))
     }
 }
 

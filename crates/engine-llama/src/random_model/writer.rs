@@ -53,7 +53,8 @@ impl Kind {
             Self::Q8_0 => 73.9,
         };
         if self == Self::Q4_0 {
-            // Sixteen values around zero have a mean of minus a half, which adds up over a row: -8 becomes 0.
+            // Sixteen values around zero have a mean of minus a half, which adds up over a row: -8
+            // becomes 0.
             let level = |half: u8| if half == 0 { 8 } else { half };
             row.iter_mut().for_each(|byte| *byte = level(*byte & 15) | (level(*byte >> 4) << 4));
         }

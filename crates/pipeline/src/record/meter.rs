@@ -15,6 +15,10 @@ use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage}
 use super::answer::Bill;
 use crate::admit::Terms;
 
+/// Tokens that a provider can report for one attempt: a thousand times the longest context there
+/// is.
+const REPORTED_TOKENS_MAX: u64 = 1_000_000_000;
+
 /// One attempt, watched.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -111,6 +115,7 @@ impl Meter {
     }
 
     fn end(&mut self, error: Option<ErrorCode>, billed: Billed) -> &mut End {
+        let billed = self.believed(billed);
         let verdict = judge(self.target.price.as_deref(), self.terms.amount, billed);
         if verdict.over_bound {
             let (call, bound, cost) = (&self.call.id, self.terms.amount, verdict.settled);
@@ -130,6 +135,21 @@ impl Meter {
             model_version: None,
             verdict,
         })
+    }
+
+    /// A usage that no request can have is as good as none: its cost would only poison every sum.
+    fn believed(&self, billed: Billed) -> Billed {
+        match billed {
+            Billed::Usage(usage)
+                if usage.input_tokens > REPORTED_TOKENS_MAX
+                    || usage.output_tokens > REPORTED_TOKENS_MAX =>
+            {
+                let (call, target) = (&self.call.id, &*self.target.name);
+                tracing::error!(%call, target, ?usage, "the reported usage can't be true");
+                Billed::Unknown
+            }
+            Billed::No | Billed::Unknown | Billed::Usage(_) => billed,
+        }
     }
 
     /// What it costs so far.

@@ -4,12 +4,14 @@
     reason = "utoipa writes the parameters' type into code of its own"
 )]
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use sessions::{Decision, SessionDetail, SessionSummary, Step};
 use storage::{SessionFilter, SessionState};
-use types::Failure;
 use types::ids::SessionId;
+use types::{ErrorCode, Failure};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, ApiFailure, Json, Operator, Parameters, Shared};
@@ -105,7 +107,13 @@ pub(crate) async fn resolve(
     Path((session, step)): Path<(String, String)>,
     Json(resolve): Json<Resolve>,
 ) -> Result<axum::Json<StepView>, ApiFailure> {
-    let (account, name) = (&operator.0.account, &operator.0.key_name);
-    let step = app.sessions.resolve(account, &session, &step, resolve.decision, name).await?;
+    let (sessions, principal) = (Arc::clone(&app.sessions), operator.0);
+    // To its end, whether or not the operator stays: a decision must not stop half-way.
+    let decided = app.tracker.spawn(async move {
+        let (account, name) = (&principal.account, &principal.key_name);
+        sessions.resolve(account, &session, &step, resolve.decision, name).await
+    });
+    let broken = |_| Failure::new(ErrorCode::Internal, "the decision broke off; the log says how");
+    let step = decided.await.map_err(broken)??;
     Ok(axum::Json(StepView { step }))
 }

@@ -50,7 +50,11 @@ async fn start(
     let create = parse_create(&post.body).map_err(refuse)?;
     let (stream, background) = (create.stream, create.background);
     let model = create.model.clone();
-    let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
+    // In a task of its own: a client that goes while the turn's beginning is being committed must
+    // not leave a durable turn that nobody works on.
+    let sessions = Arc::clone(&app.sessions);
+    let created = async move { sessions.create(&principal, create, post).await };
+    let turn = detached(app, created).await.map_err(refuse)??;
     if stream {
         return Ok(streamed(deliveries, turn, &model));
     }
@@ -58,6 +62,18 @@ async fn start(
         return Ok(whole(&turn.snapshot(), headers(&turn, &model)));
     }
     finished(deliveries, turn, &model).await
+}
+
+/// Runs a change to its end, whether or not its client stays.
+async fn detached<T: Send + 'static>(
+    app: &App,
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = app.tracker.spawn(change).await;
+    done.map_err(|error| {
+        tracing::error!(%error, "a change broke off");
+        Failure::new(ErrorCode::Internal, "the change broke off; the log says how")
+    })
 }
 
 /// By what an equal POST is recognised.
@@ -189,13 +205,18 @@ async fn act(
     let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
     let query = request.uri().query().unwrap_or_default();
     match (action, method) {
-        ("cancel", _) => Ok(whole(&app.sessions.cancel(&principal, id).await?, HeaderMap::new())),
+        ("cancel", _) => {
+            let (sessions, id) = (Arc::clone(&app.sessions), id.to_owned());
+            let cancel = async move { sessions.cancel(&principal, &id).await };
+            Ok(whole(&detached(app, cancel).await??, HeaderMap::new()))
+        }
         ("input_items", _) => {
             let page = page(query)?;
             Ok(whole(&app.sessions.input_items(&principal, id, &page).await?, HeaderMap::new()))
         }
         (_, &Method::DELETE) => {
-            app.sessions.delete(&principal, id).await?;
+            let (sessions, gone) = (Arc::clone(&app.sessions), id.to_owned());
+            detached(app, async move { sessions.delete(&principal, &gone).await }).await??;
             Ok(whole(&json!({ "id": id, "object": "response", "deleted": true }), HeaderMap::new()))
         }
         _ => read(app, &principal, id, query).await,

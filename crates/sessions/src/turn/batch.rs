@@ -14,7 +14,7 @@ use types::{ErrorCode, Failure};
 use super::{Runner, Stopped};
 use crate::StreamEvent;
 use crate::journal;
-use crate::live::stream_event;
+use crate::live::{Ended, stream_event};
 use crate::state::{Event, Step};
 use crate::stop::{self, Point};
 
@@ -42,6 +42,8 @@ pub(crate) struct Batch {
     pub(crate) opening: Option<Opening>,
     /// The row of a turn that ends.
     pub(crate) close: Option<ResponseWrite>,
+    /// What is told of a turn that ends.
+    pub(crate) ended: Option<Ended>,
     /// Items that clients may refer to.
     pub(crate) items: Vec<ItemRow>,
 }
@@ -164,7 +166,7 @@ impl Runner {
     ) -> Result<(), Stopped> {
         match answer {
             Ok(_) => {
-                self.live.publish(events);
+                self.live.publish(events, None);
                 Ok(())
             }
             Err(error @ Error::Unavailable(_)) => {
@@ -243,7 +245,7 @@ impl Runner {
         let doubt = self.turn.doubt().filter(|_| self.session_state == SessionState::InDoubt);
         self.live.set_doubt(doubt.cloned());
         self.live.show(self.shown(), self.bill.clone());
-        self.live.publish(batch.unsent);
+        self.live.publish(batch.unsent, batch.ended);
         for (reply, step) in std::mem::take(&mut self.replies) {
             let answer: Result<Step, Failure> = self
                 .turn

@@ -82,3 +82,12 @@ fn output_tokens_for_an_amount_stay_within_it() {
     assert!(price.bound(1_000, tokens + 1) > amount);
     assert_eq!(Price::free("free").output_tokens_for(amount, 1_000), None);
 }
+
+#[test]
+fn sums_stop_at_the_ends_of_the_range() {
+    let one = Money::from_nanodollars(1);
+    assert_eq!(Money::MAX + one, Money::MAX);
+    assert_eq!([Money::MAX, Money::MAX].into_iter().sum::<Money>(), Money::MAX);
+    let least = Money::from_nanodollars(i64::MIN);
+    assert_eq!(least - one, least);
+}
