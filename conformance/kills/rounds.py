@@ -19,8 +19,8 @@ DOUBT_SECONDS, TOOL_KILLS_MAX = 0.5, 5
 # A long plain answer, so that some kills come in the middle of a text.
 WORDS = 70
 DONE_OUTPUT = "It was saved."
-# What a round's own small key may spend; a few dozen calls exhaust it.
-TIGHT_USD = "0.004"
+# What a round's own small key may spend: a few dozen calls, or what one crash presumes, exhaust it.
+TIGHT_USD = "0.0005"
 
 
 @dataclasses.dataclass

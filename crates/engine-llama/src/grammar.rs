@@ -229,6 +229,3 @@ fn quoted(text: &str) -> String {
 
 /// Shared by the threads that prepare requests.
 pub(crate) type SharedGrammars = Arc<Grammars>;
-
-#[cfg(test)]
-mod tests;
