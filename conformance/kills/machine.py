@@ -157,9 +157,9 @@ class Machine:
         family = processes.alive(processes.descendants(self.node.child.pid))
         return [p for p in family if (line := processes.command_line(p.pid)) and wanted in line and " guard " not in line]
 
-    def kill_child(self, what, place, by_guard=False):
+    def kill_child(self, what, place, child=None, by_guard=False):
         """SIGKILL for one tool server or engine, or for the guard over it; None if there is none."""
-        found = self.find(what)
+        found = [child] if child and processes.alive([child]) else self.find(what)
         if not found:
             return None
         victim = processes.read(found[0].parent) if by_guard else found[0]

@@ -205,10 +205,14 @@ class Round:
 
     def kill_tool(self, kill):
         """At a moment when a writing tool is at work, so that an outcome is lost; again if a decision is needed."""
-        for _ in range(TOOL_KILLS_MAX if self.plan.kind == "resolution" else 1):
+        for again in range(TOOL_KILLS_MAX if self.plan.kind == "resolution" else 1):
+            child = self.until(lambda: self.machine.find("tool"))  # looked for now: it takes longer than a write
             self.until(lambda: writing(self.machine.tool_calls()))
             time.sleep(kill.after)
-            self.keep(self.machine.kill_child("tool", kill.place, by_guard=kill.what == "guard"), "tool server")
+            by_guard = kill.what == "guard"
+            record = self.machine.kill_child("tool", kill.place, child and child[0], by_guard)
+            if record or not again:
+                self.keep(record, "tool server")
             if self.plan.kind != "resolution" or self.machine.wait_stopped(DOUBT_SECONDS):
                 return
 
@@ -225,10 +229,12 @@ class Round:
 
     def until(self, check):
         deadline = time.monotonic() + REACH_SECONDS
-        while not check() and time.monotonic() < deadline and any(task.thread.is_alive() for task in self.tasks):
-            if processes.is_stopped(self.machine.node.child.pid):
-                return  # it is where it is to be killed; there will be no more
-            time.sleep(0.01)
+        while not (found := check()) and time.monotonic() < deadline:
+            # Where it is stopped, or where all is done, there will be no more.
+            if self.machine.stopped_at is not None or not any(task.thread.is_alive() for task in self.tasks):
+                break
+            time.sleep(0.005)
+        return found
 
     def whole_log(self, task):
         """The log of a background response as it is in the end."""

@@ -16,6 +16,7 @@ class Snapshot:
         self.journal = []  # {session, seq, kind, response, step, call, body_sha256, event}
         self.ledger = {}  # attempt -> row
         self.budgets = []  # {budget, key, limit, settled, unreconciled, presumed, reserved, claimed, slices}
+        self.slices = {}  # id -> (budget, what remains of it)
         self.reservations = {}  # reservation id -> amount
         self.responses = {}  # id -> {session, status, background}
         self.sessions = {}  # id -> state
@@ -89,6 +90,8 @@ def read(path):
         found.events.setdefault(response, {})[sequence] = body
     for name, amount in rows(db, "SELECT id, sum(amount) FROM reservations GROUP BY id"):
         found.reservations[name] = amount
+    for name, budget, remaining in rows(db, "SELECT id, budget, remaining FROM slices"):
+        found.slices[name] = (budget, remaining)
     found.budgets = [dict(row) for row in db.execute(BUDGETS)]
     for budget in found.budgets:
         budget["key"] = json.loads(budget.pop("scope")).get("key")

@@ -210,6 +210,13 @@ def a_crash_that_was_forgiven(ev):
     ev.clean[-1]["snapshot"].budgets[0]["presumed"] += 1
 
 
+@doctoring("crashes_are_presumed_exactly")
+def a_slice_that_vanished(ev):
+    kill = server(ev)[-1]
+    budget = kill["snapshot"].budgets[0]
+    kill["snapshot"].slices["slice_gone"] = (budget["budget"], 1)
+
+
 @doctoring("what_was_spent_is_accounted_for")
 def money_that_went_unseen(ev):
     keys = {judge.key_of(line) for line in ev.provider if line["usage"]}
