@@ -164,7 +164,8 @@ class Task:
     def doubt(self, error):
         """A JSON POST whose step is in doubt is told so; whoever asked waits for the decision.
 
-        If the server restarts after the decision, the turn waits for a retry of its POST (CONTRACTS §4): so not forever.
+        If the server restarts after the decision, the turn waits for a retry of its POST (CONTRACTS §4):
+        so not forever.
         """
         if (error.body or {}).get("code") != "session_in_doubt":
             raise error

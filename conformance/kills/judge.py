@@ -17,6 +17,7 @@ UNWRITTEN_SECONDS = 1.0
 # What the provider's log may lag behind what it did, in seconds.
 LOG_LAG_SECONDS = 0.05
 RERUNS_MAX = 3
+AMOUNTS = ("settled", "unreconciled", "presumed", "reserved")
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 TASK_MARK = re.compile(r"\bt\d+[a-z]+q\b")
 RULES = []
@@ -63,7 +64,7 @@ def intent_before_effect(ev):
                 yield f"{call['tool']} was called as {call['key']}, and the journal of {name(kill)} has no such step"
         for line in ev.provider:
             if is_step(line) and line["seen_at"] < kill["at"] and line["attempt_id"] not in attempts:
-                yield f"the provider was asked as {line['attempt_id']}, and the journal of {name(kill)} has no such attempt"
+                yield f"the provider was asked as {line['attempt_id']}, which the journal of {name(kill)} does not have"
 
 
 @rule
@@ -77,7 +78,7 @@ def finished_steps_stay_finished(ev):
                 yield f"{call['tool']} {call['key']} was called again after {name(kill)}, whose journal has its outcome"
         for line in ev.provider:
             if line["call_id"] in dead.outcomes and line["attempt_id"] not in dead.attempts:
-                yield f"the provider was asked again for {line['call_id']} after {name(kill)}, whose journal has its outcome"
+                yield f"{line['call_id']} was asked for again after {name(kill)}, whose journal has its outcome"
         for shown in ev.doubts:
             if shown["step"] in finished and shown["at"] > kill["dead_at"]:
                 yield f"{shown['step']} is shown in doubt after {name(kill)}, whose journal has its outcome"
@@ -219,7 +220,8 @@ def the_provider_is_on_the_bill(ev):
         else:
             usage, cost = line["usage"], cost_of(line["usage"])
             if (row["input_tokens"], row["output_tokens"]) != (usage["prompt_tokens"], usage["completion_tokens"]):
-                yield f"{attempt}: the provider counted {usage}, the ledger {row['input_tokens']} and {row['output_tokens']}"
+                counted = f"{row['input_tokens']} and {row['output_tokens']}"
+                yield f"{attempt}: the provider counted {usage}, the ledger {counted}"
             if row["cost"] != cost:
                 yield f"{attempt} costs {cost} by the provider's count, and {row['cost']} in the ledger"
 
@@ -246,14 +248,14 @@ def journal_and_ledger_agree(ev):
             if row["step"] and row["attempt"] not in copy.attempts:
                 yield f"{what}: the ledger has {row['attempt']} of {row['step']}, and the journal no intent of it"
         for row in copy.journal:
-            kind, event = row["kind"], row["event"]
+            kind, event, bills = row["kind"], row["event"], billed.get(row["call"], [])
             if kind == "model_outcome":
                 usage = event["usage"] and (event["usage"]["input_tokens"], event["usage"]["output_tokens"])
-                if not any((r["input_tokens"], r["output_tokens"]) == (usage or (None, None)) for r in billed.get(row["call"], [])):
-                    yield f"{what}: the outcome of {row['step']} is in the journal, and not with the same usage in the ledger"
-            elif kind == "model_lost" and not any(r["attempt"] == event["attempt"] for r in billed.get(row["call"], [])):
+                if not any((r["input_tokens"], r["output_tokens"]) == (usage or (None, None)) for r in bills):
+                    yield f"{what}: the outcome of {row['step']} is journaled, and not billed with the same usage"
+            elif kind == "model_lost" and not any(r["attempt"] == event["attempt"] for r in bills):
                 yield f"{what}: {event['attempt']} was lost, and is not on the bill"
-            elif kind == "tool_outcome" and row["call"] not in billed:
+            elif kind == "tool_outcome" and not bills:
                 yield f"{what}: the outcome of {row['step']} is in the journal, and not in the ledger"
         if what.startswith("clean"):
             for attempt in copy.attempts:
@@ -266,20 +268,20 @@ def budgets_hold(ev):
     """The four amounts never exceed the limit, in no answer and in no file, and are what the ledger says."""
     for sample in ev.samples:
         for budget in sample["budgets"]:
-            amounts = [nanodollars(budget[f"{part}_usd"]) for part in ("settled", "unreconciled", "presumed", "reserved")]
+            amounts = [nanodollars(budget[f"{part}_usd"]) for part in AMOUNTS]
             if sum(amounts) > nanodollars(budget["limit_usd"]) or min(amounts) < 0:
                 yield f"the budget of {budget['scope']} is over its limit: {budget}"
             if sample["idle"] and amounts[3]:
                 yield f"the budget of {budget['scope']} has {budget['reserved_usd']} reserved, and nothing runs"
     for what, copy in copies(ev):
         for budget in copy.budgets:
-            total = budget["settled"] + budget["unreconciled"] + budget["presumed"] + budget["reserved"] + budget["claimed"]
-            if total > budget["limit"] or min(budget[p] for p in ("settled", "unreconciled", "presumed", "reserved")) < 0:
+            amounts = [budget[part] for part in (*AMOUNTS, "claimed")]
+            if sum(amounts) > budget["limit"] or min(amounts) < 0:
                 yield f"{what}: the budget of {budget['key']} is over its limit: {budget}"
             rows = [row for row in copy.ledger.values() if copy.keys.get(row["key"]) == budget["key"]]
             for part, column in (("settled", "cost"), ("unreconciled", "unreconciled")):
-                if budget[part] != sum(row[column] for row in rows):
-                    yield f"{what}: {part} of {budget['key']} is {budget[part]}, and its ledger rows make {sum(row[column] for row in rows)}"
+                if budget[part] != (made := sum(row[column] for row in rows)):
+                    yield f"{what}: {part} of {budget['key']} is {budget[part]}, and its ledger rows make {made}"
             if what.startswith("clean") and (budget["reserved"] or budget["claimed"] or budget["slices"]):
                 yield f"{what}: the budget of {budget['key']} still holds something: {budget}"
 
@@ -297,8 +299,8 @@ def crashes_are_presumed_exactly(ev):
             if after.slices.get(name_of, part) != part:
                 yield f"slice {name_of} of {what} was still used after it: {part}, then {after.slices[name_of]}"
         for budget in before.budgets:
-            gone = [part for part in before.slices.items() if part[1][0] == budget["budget"] and part[0] not in after.slices]
-            lost = sum(remaining for _, (_, remaining) in gone)
+            gone = [part for name_of, part in before.slices.items() if name_of not in after.slices]
+            lost = sum(remaining for of, remaining in gone if of == budget["budget"])
             next_one = later.get(budget["budget"])
             if next_one is None:
                 yield f"the budget of {budget['key']} is gone after {what}"

@@ -58,8 +58,17 @@ window = "total"
 name = "notes"
 command = ["{python}", "{tap}", "{calls}"]
 keys = ["agent"]
-tools = {{ add_note = {{ effect = "write" }}, find_note = {{ effect = "read" }}, set_title = {{ effect = "idempotent" }} }}
-env = {{ HOLDFAST_DEMO_EFFECTS = "{effects}", HOLDFAST_DEMO_TOOL_DELAY_MS = "25", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "25", HOLDFAST_DEMO_READ_DELAY_MS = "15" }}
+
+[mcp_servers.tools]
+add_note = {{ effect = "write" }}
+find_note = {{ effect = "read" }}
+set_title = {{ effect = "idempotent" }}
+
+[mcp_servers.env]
+HOLDFAST_DEMO_EFFECTS = "{effects}"
+HOLDFAST_DEMO_TOOL_DELAY_MS = "25"
+HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "25"
+HOLDFAST_DEMO_READ_DELAY_MS = "15"
 """
 
 
@@ -155,7 +164,8 @@ class Machine:
         """Processes of the running server: `tool` or `engine`, the child itself and not its guard."""
         wanted = {"tool": "tap.py", "engine": "holdfast-engine"}[what]
         family = processes.alive(processes.descendants(self.node.child.pid))
-        return [p for p in family if (line := processes.command_line(p.pid)) and wanted in line and " guard " not in line]
+        lines = ((process, processes.command_line(process.pid)) for process in family)
+        return [process for process, line in lines if wanted in line and " guard " not in line]
 
     def kill_child(self, what, place, child=None, by_guard=False):
         """SIGKILL for one tool server or engine, or for the guard over it; None if there is none."""
@@ -196,7 +206,8 @@ class Machine:
         found = []
         for path in sorted(self.folder.glob("holdfast-*.log")):
             lines = path.read_text(errors="replace").splitlines()
-            found += [f"{path.name}: {' '.join(lines[at:at + 2])}" for at, line in enumerate(lines) if " panicked at " in line]
+            at = [number for number, line in enumerate(lines) if " panicked at " in line]
+            found += [f"{path.name}: {' '.join(lines[number : number + 2])}" for number in at]
         return found
 
     def effects(self):

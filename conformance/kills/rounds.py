@@ -248,10 +248,10 @@ class Round:
         at = time.time()
         by_itself, copy, left = self.machine.stop()
         machine, evidence = self.machine, self.evidence
-        evidence.clean.append({"at": at, "number": machine.number, "by_itself": by_itself, "snapshot": copy, "left": left})
-        evidence.clean[-1]["left"] += [
-            f"{p.name} (pid {p.pid})" for p in processes.about(machine.folder) if p.pid != machine.provider.child.pid
-        ]
+        strays = [p for p in processes.about(machine.folder) if p.pid != machine.provider.child.pid]
+        left += [f"{p.name} (pid {p.pid})" for p in strays]
+        end = {"at": at, "number": machine.number, "by_itself": by_itself, "snapshot": copy, "left": left}
+        evidence.clean.append(end)
         evidence.panics += machine.panics()
         evidence.effects = machine.effects()
         evidence.tool_calls = machine.tool_calls()

@@ -84,7 +84,8 @@ def read(path):
     for row in db.execute("SELECT * FROM journal ORDER BY session, seq"):
         found.journal.append(dict(row) | {"event": json.loads(row["body"])})
     found.ledger = {row["attempt"]: dict(row) for row in db.execute("SELECT * FROM ledger")}
-    found.responses = {row["id"]: dict(row) for row in db.execute("SELECT id, session, status, background FROM responses")}
+    responses = db.execute("SELECT id, session, status, background FROM responses")
+    found.responses = {row["id"]: dict(row) for row in responses}
     found.sessions = dict(rows(db, "SELECT id, state FROM sessions"))
     for response, sequence, body in rows(db, "SELECT response, sequence, body FROM response_events"):
         found.events.setdefault(response, {})[sequence] = body

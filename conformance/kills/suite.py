@@ -114,8 +114,8 @@ def keep(machine, plan, evidence):
         "doubts": evidence.doubts,
         "decisions": evidence.decisions,
         "tasks": [
-            {"mark": t.mark, "style": t.style, "id": t.response_id, "breaks": t.breaks, "error": t.error, "final": t.final}
-            for t in evidence.tasks
+            {name: getattr(task, name) for name in ("mark", "style", "response_id", "breaks", "error", "final")}
+            for task in evidence.tasks
         ],
         "calls": evidence.calls,
         "provider": evidence.provider,

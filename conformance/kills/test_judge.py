@@ -334,13 +334,15 @@ def made():
     ]
     asked = ["att_a1", "att_a2", "att_b1"]
     dead = file_of(steps_a + lost, [*asked, "att_a0", "att_p"], {"a": "completed", "b": "in_progress"})
-    clean = file_of(steps_a + lost + settled, [*asked, "att_b2", "att_a0", "att_b0", "att_p"], dict.fromkeys("ab", "completed"))
+    billed = [*asked, "att_b2", "att_a0", "att_b0", "att_p"]
+    clean = file_of(steps_a + lost + settled, billed, dict.fromkeys("ab", "completed"))
     kill = {"what": "server", "place": "here", "at": 101.0, "dead_at": 101.1, "ready_at": 101.5, "number": 1}
     lines = [line(asked[n], f"t1{asked[n][4]}q", 100.1 + n / 5) for n in range(3)]
     lines += [line("att_b2", "t1bq", 102.1), line("att_p", "p1jsonx1q", 100.6)]
     calls = [call("a", 100.25, "called"), call("a", 100.3, "answered"), call("b", 100.8, "called")]
     doubt = {"at": 101.6, "number": 2, "session": "sess_b", "step": "step_b0", "tool": "add_note", "why": "killed"}
-    plain_call = {"mark": "p1jsonx1q", "key": "plain", "model": "mock/demo", "begun": 100.5, "ended": 100.7, "outcome": "ok"}
+    plain_call = {"mark": "p1jsonx1q", "key": "plain", "model": "mock/demo", "outcome": "ok", "begun": 100.5}
+    plain_call["ended"] = 100.7
     shown = {"scope": {"key": "agent"}, "limit_usd": "1.00", "settled_usd": "0.10", "unreconciled_usd": "0.00"}
     return types.SimpleNamespace(
         kills=[kill | {"snapshot": dead, "survivors": []}],
@@ -392,16 +394,19 @@ def file_of(journal, attempts, statuses):
     found.journal = [dict(entry, seq=number) for number, entry in enumerate(journal)]
     for attempt in attempts:
         is_tool, name = attempt.endswith("0"), attempt[4:]
-        usage = dict.fromkeys(("input_tokens", "output_tokens")) if is_tool else {"input_tokens": 10, "output_tokens": 5}
+        usage = {"input_tokens": None if is_tool else 10, "output_tokens": None if is_tool else 5}
         found.ledger[attempt] = {
             "attempt": attempt, "call": f"hfc_{name}", "step": None if name == "p" else f"step_{name}",
             "key": "key_plain" if name == "p" else "key_agent", "over_bound": 0, "unreconciled": 0,
             "cost": 0 if is_tool else judge.cost_of({"prompt_tokens": 10, "completion_tokens": 5}), **usage,
         }
     found.keys = {"key_agent": "agent", "key_plain": "plain"}
-    costs = {key: sum(r["cost"] for r in found.ledger.values() if r["key"] == f"key_{key}") for key in ("agent", "plain")}
+    bills = found.ledger.values()
+    costs = {key: sum(r["cost"] for r in bills if r["key"] == f"key_{key}") for key in ("agent", "plain")}
     zero = dict.fromkeys(("unreconciled", "presumed", "reserved", "claimed", "slices"), 0)
-    found.budgets = [{"budget": f"bud_{key}", "key": key, "limit": 10**9, "settled": costs[key], **zero} for key in costs]
+    found.budgets = [
+        {"budget": f"bud_{key}", "key": key, "limit": 10**9, "settled": cost, **zero} for key, cost in costs.items()
+    ]
     found.responses = {f"resp_{task}": {"status": status} for task, status in statuses.items()}
     found.sessions = {f"sess_{task}": "idle" for task in statuses}
     found.events = {f"resp_{task}": {number: raw for number, raw in enumerate(log(task))} for task in statuses}
@@ -411,7 +416,7 @@ def file_of(journal, attempts, statuses):
 def log(task):
     """The shortest life of a response that the standard's order allows."""
     response = {"id": f"resp_{task}", "object": "response", "status": "in_progress", "output": []}
-    events = [{"type": "response.created", "response": response}, {"type": "response.in_progress", "response": response}]
+    events = [{"type": f"response.{kind}", "response": response} for kind in ("created", "in_progress")]
     item = {"id": f"msg_{task}", "type": "message", "status": "completed", "content": []}
     events.append({"type": "response.output_item.added", "output_index": 0, "item": item})
     events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
@@ -422,7 +427,8 @@ def log(task):
 def task(name, output, at):
     said = {"type": "message", "content": [{"type": "output_text", "text": f"The tool said: {output}"}]}
     arguments = json.dumps({"text": TEXTS[name]})
-    called_item = {"type": "mcp_call", "name": "add_note", "arguments": arguments, "status": "completed", "output": output}
+    called_item = {"type": "mcp_call", "name": "add_note", "arguments": arguments, "status": "completed"}
+    called_item["output"] = output
     final = {"id": f"resp_{name}", "status": "completed", "output": [called_item, said]}
     whole = log(name)
     reader = types.SimpleNamespace(kind="raw", events=[(n, raw, at - 0.6 + n / 10) for n, raw in enumerate(whole)])
