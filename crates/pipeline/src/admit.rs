@@ -5,7 +5,7 @@
 //! Invariants: nothing is executed that some budget cannot pay at its bound; a price that nobody
 //! knows is not zero. It must not know how targets are reached.
 
-mod bound;
+pub(crate) mod bound;
 mod claims;
 mod escrow;
 mod pool;
@@ -132,7 +132,12 @@ fn known_price<'a>(
         let budget = budgets.first().map(|budget| &**budget);
         refusal::price_unknown(&target.name, budget)
     };
-    target.price.as_deref().ok_or_else(unknown).map(Some)
+    let price = target.price.as_deref().ok_or_else(unknown)?;
+    let surcharge = call.model().and_then(|model| model.head.surcharge);
+    match surcharge.filter(|_| !bound::is_free(price)) {
+        Some(field) => Err(refusal::surcharge(field, &target.name)),
+        None => Ok(Some(price)),
+    }
 }
 
 fn refused(short: &Short, terms: &Terms, escrow: &Escrow, clock: &dyn Clock) -> Failure {

@@ -147,6 +147,13 @@ fn check_names(headers: &CommonHeaders) -> Result<(), Failure> {
             return Err(Failure::invalid(header, message));
         }
     }
+    // A name that looks like an id would fall under the budget of somebody else's session.
+    let is_id =
+        headers.session_name.as_deref().is_some_and(|name| SessionId::parse(name).is_some());
+    if is_id {
+        let message = "the header holdfast-session takes a name of your own, not a session's id";
+        return Err(Failure::invalid("holdfast-session", message));
+    }
     Ok(())
 }
 

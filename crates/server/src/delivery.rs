@@ -10,10 +10,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use types::clock::{SharedClock, Sleep};
+
+/// A client that takes nothing of its answer for so long is cut off.
+const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// What is done when an answer was delivered.
 pub(crate) type Note = Box<dyn FnOnce() + Send>;
@@ -55,15 +60,42 @@ impl Deliveries {
 }
 
 /// A connection whose flushes are watched.
-#[derive(Debug)]
 pub(crate) struct Watched {
     io: TokioIo<TcpStream>,
     deliveries: Deliveries,
+    clock: SharedClock,
+    /// Runs while the client takes nothing of what it was sent.
+    stalled: Option<Sleep>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("io", &self.io).finish_non_exhaustive()
+    }
 }
 
 impl Watched {
-    pub(crate) fn new(stream: TcpStream, deliveries: Deliveries) -> Self {
-        Self { io: TokioIo::new(stream), deliveries }
+    pub(crate) fn new(stream: TcpStream, deliveries: Deliveries, clock: SharedClock) -> Self {
+        Self { io: TokioIo::new(stream), deliveries, clock, stalled: None }
+    }
+
+    /// Lets a write that waits wait for [`WRITE_STALL`] at most: a client that does not read would
+    /// hold its connection, its answer's upstream and its reservation for ever.
+    fn bounded<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let clock = &self.clock;
+        let timer = self.stalled.get_or_insert_with(|| clock.sleep(WRITE_STALL));
+        match timer.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -83,7 +115,8 @@ impl Write for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.bounded(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -107,6 +140,7 @@ impl Write for Watched {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
+        self.bounded(context, written)
     }
 }

@@ -111,7 +111,7 @@ fn connection(
     stream.set_nodelay(true).unwrap_or(());
     let app = Arc::clone(app);
     let deliveries = Deliveries::default();
-    let watched = Watched::new(stream, deliveries.clone());
+    let watched = Watched::new(stream, deliveries.clone(), Arc::clone(&app.clock));
     let service = service_fn(move |request| {
         let (app, deliveries) = (Arc::clone(&app), deliveries.clone());
         async move { Ok::<_, Infallible>(router::answer(app, deliveries, request).await) }

@@ -15,7 +15,7 @@ use formats::openai_responses::{
 use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
 use storage::responses::EVENTS_PAGE_MAX;
-use storage::{CallFilter, JournalQuery, Response, Session};
+use storage::{CallFilter, JournalQuery, JournalRow, Response, Session};
 use types::outcome::Delta;
 use types::principal::Role;
 use types::{ErrorCode, Failure, Principal, Timestamp};
@@ -158,14 +158,22 @@ impl Inner {
     }
 
     async fn replayed(&self, row: &Response) -> Result<Turn, Failure> {
-        let query = JournalQuery {
-            session: row.session.clone(),
-            response: Some(row.id.clone()),
-            after: 0,
-            limit: JOURNAL_PAGE_MAX,
-        };
-        let rows = self.parts.store.journal(query).await.map_err(|e| storage_failure(&e))?;
-        replay(&rows).map_err(|error| damaged(&error.to_string()))
+        let mut rows: Vec<JournalRow> = Vec::new();
+        loop {
+            let query = JournalQuery {
+                session: row.session.clone(),
+                response: Some(row.id.clone()),
+                after: rows.last().map_or(0, |last| last.seq),
+                limit: JOURNAL_PAGE_MAX,
+            };
+            let page = self.parts.store.journal(query).await.map_err(|e| storage_failure(&e))?;
+            // A part of a journal would hide finished steps, which would then be run again.
+            let is_last = page.len() < JOURNAL_PAGE_MAX;
+            rows.extend(page);
+            if is_last {
+                return replay(&rows).map_err(|error| damaged(&error.to_string()));
+            }
+        }
     }
 
     async fn all_events(&self, row: &Response) -> Result<Vec<Value>, Failure> {

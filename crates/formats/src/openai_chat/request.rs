@@ -50,6 +50,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: asks_usage(&top)?,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         media: count_media(messages, "messages")?,
+        surcharge: surcharge(&top),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),
@@ -57,6 +58,14 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
             insert_at: top.insert_at(),
         },
     })
+}
+
+/// The first field that is billed by other rates than those of a text token.
+/// <https://platform.openai.com/docs/pricing>: tiers, searches and audio have prices of their own.
+fn surcharge(top: &TopLevel<'_>) -> Option<&'static str> {
+    const USUAL: [&str; 5] = ["null", "\"auto\"", "\"default\"", "\"flex\"", "[\"text\"]"];
+    let asked = |name: &&str| top.raw(name).is_some_and(|raw| !USUAL.contains(&raw.get()));
+    ["service_tier", "web_search_options", "modalities", "audio"].into_iter().find(asked)
 }
 
 /// The cap, and the place of the field that an edit replaces: the one that counts, else one that is

@@ -54,6 +54,7 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: true,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         media,
+        surcharge: None,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

@@ -62,6 +62,11 @@ pub(crate) fn depends_on_free(call: &Call, price: &Price) -> bool {
     !capped && price.output.picodollars() > 0
 }
 
+/// Whether nothing that a request can do costs anything.
+pub(crate) fn is_free(price: &Price) -> bool {
+    price.bound(u64::MAX, u64::MAX) == Money::ZERO
+}
+
 /// The model's maximum, or the key's default, or 32,768: whichever is least.
 fn default_cap(call: &Call, target: &Target) -> u64 {
     let default = call.principal.output_cap_default.unwrap_or(OUTPUT_CAP_DEFAULT);

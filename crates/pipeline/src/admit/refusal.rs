@@ -39,6 +39,15 @@ pub(crate) fn price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
     Failure { param: Some("model".into()), ..Failure::new(ErrorCode::PriceUnknown, message) }
 }
 
+/// A hard budget cannot hold a Call that is billed by rates that nobody knows.
+pub(crate) fn surcharge(field: &'static str, model: &str) -> Failure {
+    let message = format!(
+        "`{field}` is billed beyond the token prices of `{model}`, so that no hard budget can hold \
+         it: leave it out, or use a key without a budget"
+    );
+    Failure::unsupported(field, message)
+}
+
 /// `budget bud_… (key `ci`, per day)`.
 fn describe(budget: &Budget) -> String {
     let scope = match &budget.scope {

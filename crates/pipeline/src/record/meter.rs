@@ -14,6 +14,7 @@ use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage}
 
 use super::answer::Bill;
 use crate::admit::Terms;
+use crate::admit::bound::is_free;
 
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
 /// is.
@@ -238,7 +239,7 @@ fn judge(price: Option<&Price>, reserved: Money, billed: Billed) -> Verdict {
         }
         (Billed::Usage(_), None) => Verdict::default(),
         (Billed::Unknown, price) => {
-            let is_free = price.is_some_and(|price| price.bound(u64::MAX, u64::MAX) == Money::ZERO);
+            let is_free = price.is_some_and(is_free);
             let cost = is_free.then_some(Money::ZERO);
             Verdict { cost, unreconciled: reserved, ..Verdict::default() }
         }

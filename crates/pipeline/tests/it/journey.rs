@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use storage::{Scope, WindowKind};
+use types::call::CallKind;
 use types::clock::FakeClock;
 use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
@@ -208,7 +209,7 @@ async fn each_choice_is_bounded() {
     let node = node(&folder).await;
     node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
     let mut incoming = request("ci", "paid/m", Some(100));
-    if let types::CallKind::Model(model) = &mut incoming.kind {
+    if let CallKind::Model(model) = &mut incoming.kind {
         model.head.choices = 5;
     }
     let answer = node.pipeline.run(incoming).await.unwrap();
@@ -236,6 +237,28 @@ async fn an_unknown_price_is_not_zero() {
     // A local model is free until it is priced.
     let answer = node.pipeline.run(request("ci", "local/demo", None)).await.unwrap();
     assert_eq!(node.finish(answer, Some(usage(1, 1))).await.bill().cost, Some(Money::ZERO));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_bound_holds_is_refused_under_a_hard_budget_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let searching = |model: &str| {
+        let mut incoming = request("ci", model, Some(1));
+        if let CallKind::Model(model) = &mut incoming.kind {
+            model.head.surcharge = Some("web_search_options");
+        }
+        incoming
+    };
+    let answer = node.pipeline.run(searching("paid/m")).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
+    node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    let refused = node.pipeline.run(searching("paid/m")).await.unwrap_err();
+    assert_eq!(refused.failure.code, ErrorCode::Unsupported);
+    assert_eq!(refused.failure.param.as_deref(), Some("web_search_options"));
+    let answer = node.pipeline.run(searching("local/demo")).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
     node.stop().await;
 }
 

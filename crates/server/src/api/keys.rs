@@ -7,7 +7,7 @@ use storage::budgets::Origin;
 use storage::{Key, Scope, WindowKind};
 use types::ids::KeyId;
 use types::principal::Role;
-use types::{Failure, Money};
+use types::{ErrorCode, Failure, Money};
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
@@ -129,6 +129,12 @@ pub(crate) async fn create(
         return Err(ApiFailure(Failure::invalid("budget", message)));
     };
     let account = operator.0.account.to_string();
+    // Before anything is written: a refused request must not change the budget of the key that has
+    // the name.
+    if app.directory.keys(&account).iter().any(|key| key.name == create.name) {
+        let message = format!("a key named {} exists already; choose another name", create.name);
+        return Err(ApiFailure(Failure::new(ErrorCode::Conflict, message)));
+    }
     // The budget first: a crash in between leaves a limit without a key, never a key without its
     // limit.
     if let Some(budget) = budget {

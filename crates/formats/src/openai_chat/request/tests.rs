@@ -33,6 +33,19 @@ fn the_head_has_what_stages_need() {
 }
 
 #[test]
+fn what_is_billed_by_other_rates_is_named() {
+    let surcharge =
+        |field: &str| head(&format!(r#"{{"model":"m","messages":[],{field}}}"#)).surcharge;
+    assert_eq!(surcharge(r#""service_tier":"priority""#), Some("service_tier"));
+    assert_eq!(surcharge(r#""web_search_options":{}"#), Some("web_search_options"));
+    assert_eq!(surcharge(r#""modalities":["text","audio"]"#), Some("modalities"));
+    assert_eq!(surcharge(r#""audio":{"voice":"ash"}"#), Some("audio"));
+    for usual in [r#""service_tier":"auto""#, r#""modalities":["text"]"#, r#""audio":null"#] {
+        assert_eq!(surcharge(usual), None, "{usual}");
+    }
+}
+
+#[test]
 fn a_hidden_image_is_counted() {
     let body =
         r#"{"model":"m","messages":[{"role":"user","content":[{"\u0074ype":"image_\u0075rl"}]}]}"#;
