@@ -89,6 +89,7 @@ pub struct Turn {
     tool_calls: u64,
     usage: Option<Usage>,
     cancel_asked: bool,
+    released: bool,
     begins_at: Place,
     /// What follows once no tool waits any more.
     after_tools: AfterTools,
@@ -315,18 +316,23 @@ impl Turn {
     }
 
     fn tool_lost(&mut self, step: &StepId, why: &str, at: Timestamp) -> Option<Vec<Action>> {
-        let Phase::Tool { step: running, call, effect, .. } = &self.phase else { return None };
+        let (running, call, may_rerun) = match &self.phase {
+            Phase::Tool { step, call, effect, .. } => (step, call, *effect != Effect::Write),
+            // Another try was to be made and can't be: what became of the one before is still not known.
+            Phase::Retry { step, call } => (step, call, false),
+            _ => return None,
+        };
         if running != step {
             return None;
         }
-        let (call, effect) = (call.clone(), *effect);
+        let call = call.clone();
         self.note(step, why);
         if self.cancel_asked {
             self.phase = Phase::Doubt { step: step.clone(), call };
             self.set_state(step, StepState::InDoubt);
             return Some(vec![Action::Abandon(step.clone())]);
         }
-        if effect != Effect::Write && self.step(step)?.attempts <= TOOL_RERUNS_MAX {
+        if may_rerun && self.step(step)?.attempts <= TOOL_RERUNS_MAX {
             self.set_state(step, StepState::Lost);
             self.phase = Phase::Retry { step: step.clone(), call };
             return Some(self.next());
@@ -351,19 +357,24 @@ impl Turn {
             return None;
         }
         let call = call.clone();
-        match (decision, item) {
-            (Decision::Retry, _) => {
+        let is_retry = *decision == Decision::Retry;
+        // A decision other than to try again says what the tool answered.
+        if !is_retry && item.is_none() {
+            return None;
+        }
+        self.released = true;
+        match item {
+            Some(item) if !is_retry => {
+                self.note(step, &format!("settled as {by} decided"));
+                self.set_state(step, StepState::Done);
+                Some(self.tool_settled(item))
+            }
+            _ => {
                 self.note(step, &format!("tried again as {by} decided"));
                 self.set_state(step, StepState::Lost);
                 self.phase = Phase::Retry { step: step.clone(), call };
                 Some(self.next())
             }
-            (Decision::Done { .. } | Decision::Failed { .. }, Some(item)) => {
-                self.note(step, &format!("settled as {by} decided"));
-                self.set_state(step, StepState::Done);
-                Some(self.tool_settled(item))
-            }
-            (Decision::Done { .. } | Decision::Failed { .. }, None) => None,
         }
     }
 

@@ -69,8 +69,6 @@ pub(crate) struct Runner {
     pub(crate) bill: Bill,
     /// The step whose intent is durable and that is to be run now.
     admission: Option<StepAdmission>,
-    /// It goes on without a client because somebody settled a step of it.
-    released: bool,
     /// What the session's row says.
     session_state: SessionState,
     /// Why it fails, with what only the client that waits is told.
@@ -112,7 +110,6 @@ impl Runner {
             batch: Batch::default(),
             bill: Bill::default(),
             admission: None,
-            released: false,
             session_state: parts.session_state,
             failure: None,
             replies: Vec::new(),

@@ -82,6 +82,11 @@ impl Turn {
         self.cancel_asked
     }
 
+    /// Whether it goes on without its client, because somebody settled a step of it.
+    pub const fn is_released(&self) -> bool {
+        self.released
+    }
+
     /// How it ended, if it has.
     pub const fn ending(&self) -> Option<&Ending> {
         match &self.phase {

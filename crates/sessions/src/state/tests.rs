@@ -248,6 +248,10 @@ fn decisions_settle_a_step_in_doubt() {
     let retried = and(doubtful.clone(), resolved(1, Decision::Retry, None));
     let again = Action::BeginToolAgain { step: step(1), call: call(1), request: request(0) };
     assert_eq!(actions(&retried), [again]);
+    // A retry that can't be made leaves the step as it was: in doubt.
+    let refused = and(retried.clone(), tool_lost(1));
+    assert_eq!(actions(&refused), [Action::AwaitDecision(step(1))]);
+    assert!(after(&retried).0.is_released() && !after(&doubtful).0.is_released());
     let mut turn = after(&doubtful).0;
     assert!(turn.apply(&resolved(0, done.clone(), Some(item(0)))).is_err(), "another step");
     assert!(turn.apply(&resolved(1, done, None)).is_err(), "no item");

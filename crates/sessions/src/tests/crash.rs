@@ -278,6 +278,38 @@ fn a_foreground_turn_waits_after_a_restart_until_its_client_comes_again() {
 }
 
 #[test]
+fn a_turn_that_a_decision_released_goes_on_after_a_restart_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = process(async {
+        let setup = Setup {
+            env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
+            timeout: Some(std::time::Duration::from_secs(1)),
+            ..Setup::default()
+        };
+        let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
+        let call = Say::Tool("add_note", json!({ "text": "once" }));
+        node.script.say([call, Say::Slow("Once ", "never")]);
+        let turn = node.post(with_notes(&json!({}))).await;
+        patient(turn.wait()).await.unwrap_err();
+        let id = turn.response_id().as_str().to_owned();
+        // Its client was told not to come again.
+        drop(turn);
+        settle(&node, &id).await;
+        node.script.was_asked(2).await;
+        id
+    });
+    process(async {
+        let node = Node::start(folder.path()).await;
+        node.script.auto.store(true, Ordering::SeqCst);
+        node.sessions.recover().await.unwrap();
+        let key = node.key("ci").await;
+        let sent = events(node.sessions.events(&key, &id, None).await.unwrap()).await;
+        assert_eq!(names(&sent).last(), Some(&"response.completed"));
+        assert_eq!(node.effects().len(), 1);
+    });
+}
+
+#[test]
 fn a_cancel_that_a_crash_interrupts_is_finished_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let id = process(async {

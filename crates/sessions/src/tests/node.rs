@@ -195,11 +195,21 @@ fn events_of(say: Say, number: usize, gate: &Arc<Gate>) -> OutcomeStream {
 
 /// Starts children directly: the guard is another crate's, and has its own tests.
 #[derive(Debug)]
-pub(super) struct Direct(pub(super) TaskTracker);
+pub(super) struct Direct {
+    tracker: TaskTracker,
+    /// Starts nothing any more.
+    broken: AtomicBool,
+    /// Ends every child.
+    kill: CancellationToken,
+}
 
 impl Launch for Direct {
     #[expect(clippy::disallowed_methods, reason = "tests have no guard to start children through")]
     fn launch(&self, spec: ChildSpec) -> Result<Child, LaunchError> {
+        if self.broken.load(Ordering::SeqCst) {
+            let source = std::io::Error::other("broken");
+            return Err(LaunchError { name: spec.name, source });
+        }
         let mut command = Command::new(&spec.program);
         command.args(&spec.args).env_clear().envs(spec.env).kill_on_drop(true);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -207,10 +217,10 @@ impl Launch for Direct {
         let mut child =
             command.spawn().map_err(|source| LaunchError { name: spec.name, source })?;
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let alive = CancellationToken::new();
+        let alive = self.kill.child_token();
         let (killed, (ended, exited)) = (alive.clone(), tokio::sync::oneshot::channel());
         let pid = child.id().unwrap();
-        self.0.spawn(async move {
+        self.tracker.spawn(async move {
             tokio::select! {
                 _ = child.wait() => {}
                 () = killed.cancelled() => child.kill().await.unwrap(),
@@ -234,6 +244,7 @@ pub(super) struct Node {
     pub(super) store: Arc<dyn Store>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) shutdown: CancellationToken,
+    launch: Arc<Direct>,
     pub(super) folder: PathBuf,
 }
 
@@ -264,9 +275,14 @@ impl Node {
         let ids = Arc::new(Ids::new(Arc::clone(&clock)));
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let provider = setup.provider.unwrap_or("local");
+        let launch = Arc::new(Direct {
+            tracker: tracker.clone(),
+            broken: AtomicBool::new(false),
+            kill: CancellationToken::new(),
+        });
         let tools = Arc::new(ToolServers::new(ToolServersParts {
             servers: vec![notes(folder, &setup)],
-            launch: Arc::new(Direct(tracker.clone())),
+            launch: Arc::clone(&launch) as _,
             data: folder.to_owned(),
             clock: Arc::clone(&clock),
             tracker: tracker.clone(),
@@ -314,7 +330,7 @@ impl Node {
             tracker,
             shutdown: shutdown.clone(),
         });
-        Self { sessions, script, store, pipeline, shutdown, folder: folder.to_owned() }
+        Self { sessions, script, store, pipeline, shutdown, launch, folder: folder.to_owned() }
     }
 
     /// The principal of a key.
@@ -383,6 +399,19 @@ impl Node {
     pub(super) async fn tool_began(&self, times: usize) {
         patient(async {
             while self.starts().len() < times {
+                look_again().await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends the tool servers, and lets none start again.
+    pub(super) async fn break_tools(&self) {
+        self.launch.broken.store(true, Ordering::SeqCst);
+        self.launch.kill.cancel();
+        let key = self.key("ci").await;
+        patient(async {
+            while self.sessions.inner.parts.tools.list("notes", &key).await.is_ok() {
                 look_again().await;
             }
         })

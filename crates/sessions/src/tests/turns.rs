@@ -357,6 +357,32 @@ async fn a_retry_that_somebody_decided_sends_the_same_key() {
 }
 
 #[tokio::test]
+async fn a_retry_that_never_ran_leaves_its_step_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
+        timeout: Some(std::time::Duration::from_secs(1)),
+        ..Setup::default()
+    };
+    let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
+    node.script.say([Say::Tool("add_note", json!({ "text": "once" }))]);
+    let turn = node.post(with_notes(&json!({ "background": true }))).await;
+    let id = turn.response_id().as_str();
+    let step = node.in_doubt(id).await;
+    // From now on the server can't be started, so that the next try can't run.
+    node.break_tools().await;
+    let account = node.key("ci").await.account.clone();
+    let session = turn.session_id().unwrap().as_str();
+    let step_id = step.id.as_str();
+    let retried = node.sessions.resolve(&account, session, step_id, Decision::Retry, "ada");
+    patient(retried).await.unwrap();
+    let again = node.in_doubt(id).await;
+    assert_eq!((again.id, again.attempts), (step.id, 2));
+    assert_eq!(node.effects().len(), 1);
+    assert_eq!(node.get(id).await["status"], "in_progress");
+}
+
+#[tokio::test]
 async fn a_lost_read_is_done_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup {

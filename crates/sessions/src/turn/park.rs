@@ -30,7 +30,7 @@ impl Runner {
 
     /// Whether it only goes on for a client.
     pub(super) const fn needs_client(&self) -> bool {
-        !self.ask.background && !self.released
+        !self.ask.background && !self.turn.is_released()
     }
 
     async fn park(&mut self) -> Result<Option<Vec<Action>>, Stopped> {

@@ -51,20 +51,31 @@ impl Runner {
         let arguments = match self.checked(request) {
             Ok(arguments) => arguments,
             Err(message) if is_new => return self.refuse_tool(request, &message),
-            Err(message) => {
-                return Ok(self.fail(Failure::new(ErrorCode::ToolFailed, message)));
-            }
+            Err(message) => return self.retry_is_refused(again, message),
         };
-        match self.try_begin_tool(request, again, arguments).await {
+        match self.try_begin_tool(request, again.clone(), arguments).await {
             Ok(actions) => Ok(actions),
             Err(Refusal::Refused(failure)) if is_new && is_about_tool(&failure) => {
                 self.refuse_tool(request, &failure.message)
             }
-            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) if is_new => {
                 Ok(self.fail(failure))
+            }
+            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
+                self.retry_is_refused(again, failure.message)
             }
             Err(Refusal::Stopped) => Err(Stopped),
         }
+    }
+
+    /// A step whose outcome is not known can't be tried again: somebody must say what is true.
+    fn retry_is_refused(
+        &mut self,
+        again: Option<(StepId, CallId)>,
+        why: String,
+    ) -> Result<Vec<Action>, Stopped> {
+        let (step, call) = again.ok_or(Stopped)?;
+        self.tool_is_lost(step, call, format!("it could not be tried again: {why}"))
     }
 
     async fn try_begin_tool(
@@ -162,9 +173,14 @@ impl Runner {
             return Err(Stopped);
         }
         self.settle(run.into_row());
+        let is_retry = self.turn.step(&step).is_some_and(|step| step.attempts > 1);
         let result = match &end {
             End::Answer { text, is_error: false } => Ok(text.as_str()),
             End::Answer { text, is_error: true } => Err(text.as_str()),
+            // Only this try is known not to have run: one before it may have had its effect.
+            End::NotRun(failure) if is_retry => {
+                return self.tool_is_lost(step, call, failure.message.clone());
+            }
             End::NotRun(failure) => Err(failure.message.as_str()),
             End::Lost(why) => return self.tool_is_lost(step, call, why.clone()),
             End::Shutdown => return Err(Stopped),
@@ -282,7 +298,6 @@ impl Runner {
             }
         };
         self.session_state = SessionState::Running;
-        self.released = true;
         self.note(Event::Resolved { step: step.clone(), decision, by, item })
     }
 }
