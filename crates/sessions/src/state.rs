@@ -318,7 +318,7 @@ impl Turn {
     fn tool_lost(&mut self, step: &StepId, why: &str, at: Timestamp) -> Option<Vec<Action>> {
         let (running, call, may_rerun) = match &self.phase {
             Phase::Tool { step, call, effect, .. } => (step, call, *effect != Effect::Write),
-            // Another try was to be made and can't be: what became of the one before is still not known.
+            // Another try can't be made: what became of the one before is still not known.
             Phase::Retry { step, call } => (step, call, false),
             _ => return None,
         };

@@ -411,7 +411,7 @@ impl Node {
         self.launch.kill.cancel();
         let key = self.key("ci").await;
         patient(async {
-            while self.sessions.inner.parts.tools.list("notes", &key).await.is_ok() {
+            while Box::pin(self.sessions.inner.parts.tools.list("notes", &key)).await.is_ok() {
                 look_again().await;
             }
         })

@@ -51,7 +51,7 @@ impl Runner {
         let arguments = match self.checked(request) {
             Ok(arguments) => arguments,
             Err(message) if is_new => return self.refuse_tool(request, &message),
-            Err(message) => return self.retry_is_refused(again, message),
+            Err(message) => return self.retry_is_refused(again, &message),
         };
         match self.try_begin_tool(request, again.clone(), arguments).await {
             Ok(actions) => Ok(actions),
@@ -62,7 +62,7 @@ impl Runner {
                 Ok(self.fail(failure))
             }
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
-                self.retry_is_refused(again, failure.message)
+                self.retry_is_refused(again, &failure.message)
             }
             Err(Refusal::Stopped) => Err(Stopped),
         }
@@ -72,7 +72,7 @@ impl Runner {
     fn retry_is_refused(
         &mut self,
         again: Option<(StepId, CallId)>,
-        why: String,
+        why: &str,
     ) -> Result<Vec<Action>, Stopped> {
         let (step, call) = again.ok_or(Stopped)?;
         self.tool_is_lost(step, call, format!("it could not be tried again: {why}"))
