@@ -36,6 +36,7 @@ pub(crate) struct ServeArgs {
 
 /// Runs the platform until it is told to stop.
 pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
+    sessions::stop::check().map_err(anyhow::Error::msg)?;
     let default = PathBuf::from(CONFIG_DEFAULT);
     let file = arguments.config.clone().or_else(|| default.is_file().then_some(default));
     let (mut settings, problems) = config::load(file.as_deref())?;

@@ -33,7 +33,11 @@ pub(crate) async fn create(app: Arc<App>, request: Request<HyperBody>) -> Respon
 async fn answer(app: &App, request: Request<HyperBody>) -> Result<Response<Body>, Box<Refused>> {
     let incoming =
         read(app, request).await.map_err(|failure| errors::refused(&app.ids, failure))?;
+    let session_name = incoming.headers.session_name.clone();
     let mut answer = Box::pin(app.pipeline.run(incoming)).await?;
+    if let Some(name) = session_name {
+        app.sessions.note_named(&answer.call.principal, &name);
+    }
     let start = match answer.next().await {
         Some(OutcomeEvent::Start(start)) => start,
         Some(OutcomeEvent::Failed(failure)) => return Err(refused(&answer, *failure)),
