@@ -322,7 +322,7 @@ impl Context {
         params.no_perf = true;
         // On processors llama.cpp's flash attention is the slower one for a short turn behind a
         // long history: 31 new tokens behind 2,034 took 1.0 s with it and 0.4 s without, on the
-        // same busy machine.
+        // same machine, in runs at different load.
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
         // A region per sequence: a sequence's result does not depend on what the others hold, and
         // its attention does not scan their cells.
