@@ -14,6 +14,7 @@ use crate::router;
 
 pub(crate) mod chat;
 mod events;
+mod headers;
 mod models;
 mod pieces;
 mod responses;

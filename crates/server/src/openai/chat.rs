@@ -8,12 +8,13 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming as HyperBody;
-use pipeline::{Answer, Bill, Refused};
+use pipeline::{Answer, Refused};
 use types::call::{CallKind, Door, Incoming, ModelCall};
 use types::format::{Format, WriteOptions, WriteResponse};
 use types::outcome::{OutcomeEvent, Start};
 use types::{ErrorCode, Failure};
 
+use super::headers;
 use super::pieces::Pieces;
 use crate::app::App;
 use crate::body::Body;
@@ -127,7 +128,7 @@ async fn whole(
     }
     let mut headers = HeaderMap::new();
     describe(&mut headers, &answer, start);
-    bill_headers(&mut headers, &answer.bill());
+    headers::bill(&mut headers, &answer.bill());
     let content_type = start.content_type.as_deref().filter(|_| passed.is_some());
     let json = HeaderValue::from_static("application/json");
     let content_type =
@@ -149,28 +150,9 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
     }
     errors::name_call(headers, &answer.call.id);
     let target = answer.call.plan.targets.first().map(|target| target.name.as_ref());
-    insert(headers, "holdfast-model", target);
-    insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
-    let dropped = start.dropped.join(",");
-    insert(
-        headers,
-        "holdfast-dropped",
-        Some(dropped.as_str()).filter(|dropped| !dropped.is_empty()),
-    );
-    let cap = answer.bill().output_cap.map(|cap| cap.to_string());
-    insert(headers, "holdfast-output-cap", cap.as_deref());
-}
-
-fn bill_headers(headers: &mut HeaderMap, bill: &Bill) {
-    let cost = bill.cost.map(|cost| cost.to_string());
-    insert(headers, "holdfast-cost", cost.as_deref());
-    insert(headers, "holdfast-attempts", Some(&bill.attempts.to_string()));
-}
-
-fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<&str>) {
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(HeaderName::from_static(name), value);
-    }
+    headers::insert(headers, "holdfast-model", target);
+    headers::insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
+    headers::terms(headers, &start.dropped, answer.bill().output_cap);
 }
 
 fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {

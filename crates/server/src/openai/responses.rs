@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use formats::openai_responses::{OPENAI_RESPONSES, parse_create};
 use futures_util::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming as HyperBody;
 use pipeline::Refused;
@@ -15,13 +15,11 @@ use sessions::{ItemPage, PostIdentity, Turn};
 use types::{ErrorCode, Failure, Principal};
 
 use super::events::Events;
+use super::headers;
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
 use crate::{errors, request, router};
-
-/// Characters of an `Idempotency-Key` at most.
-const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
 /// `POST /v1/responses`.
 pub(crate) async fn create(
@@ -50,16 +48,12 @@ async fn start(
     let create = parse_create(&post.body).map_err(refuse)?;
     let (stream, background) = (create.stream, create.background);
     let model = create.model.clone();
-    // In a task of its own: a client that goes while the turn's beginning is being committed must
-    // not leave a durable turn that nobody works on.
-    let sessions = Arc::clone(&app.sessions);
-    let created = async move { sessions.create(&principal, create, post).await };
-    let turn = detached(app, created).await.map_err(refuse)??;
+    let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
     if stream {
         return Ok(streamed(deliveries, turn, &model));
     }
     if background {
-        return Ok(whole(&turn.snapshot(), headers(&turn, &model)));
+        return Ok(whole(&turn.snapshot(), describe(&turn, &model)));
     }
     finished(deliveries, turn, &model).await
 }
@@ -80,12 +74,6 @@ async fn detached<T: Send + 'static>(
 fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let idempotency_key = text("idempotency-key").map(str::to_owned);
-    if idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_CHARS_MAX) {
-        let message = format!(
-            "the header idempotency-key has more than {IDEMPOTENCY_KEY_CHARS_MAX} characters"
-        );
-        return Err(Failure::invalid("idempotency-key", message));
-    }
     Ok(PostIdentity {
         idempotency_key,
         retry_count: text("x-stainless-retry-count")
@@ -98,7 +86,7 @@ fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
 }
 
 fn streamed(deliveries: Deliveries, turn: Turn, model: &str) -> Response<Body> {
-    let mut headers = headers(&turn, model);
+    let mut headers = describe(&turn, model);
     sse(&mut headers);
     let events = turn.subscribe();
     let mut response = Response::new(Body::pieces(Events::of_turn(turn, events, deliveries)));
@@ -115,11 +103,8 @@ async fn finished(
         Ok(answer) => answer,
         Err(failure) => return Ok(broken(&turn, *failure, model)),
     };
-    let mut headers = headers(&turn, model);
-    let bill = turn.bill();
-    let cost = bill.cost.map(|cost| cost.to_string());
-    insert(&mut headers, "holdfast-cost", cost.as_deref());
-    insert(&mut headers, "holdfast-attempts", Some(&bill.attempts.to_string()));
+    let mut headers = describe(&turn, model);
+    headers::bill(&mut headers, &turn.bill());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = Body::noted(answer.to_string(), deliveries, Box::new(move || turn.delivered()));
     let mut response = Response::new(body);
@@ -133,7 +118,7 @@ fn broken(turn: &Turn, failure: Failure, model: &str) -> Response<Body> {
     let again = failure.code == ErrorCode::Unavailable;
     let refused = Refused { call: turn.call_id().clone(), failure };
     let mut response = errors::response(&OPENAI_RESPONSES, &refused);
-    response.headers_mut().extend(headers(turn, model));
+    response.headers_mut().extend(describe(turn, model));
     if !again {
         errors::forbid_retry(response.headers_mut());
     }
@@ -141,32 +126,19 @@ fn broken(turn: &Turn, failure: Failure, model: &str) -> Response<Body> {
 }
 
 /// What is known of a turn so far.
-fn headers(turn: &Turn, model: &str) -> HeaderMap {
+fn describe(turn: &Turn, model: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     errors::name_call(&mut headers, turn.call_id());
-    insert(&mut headers, "holdfast-session", turn.session_id().map(AsRef::as_ref));
-    insert(&mut headers, "holdfast-model", Some(model));
+    headers::insert(&mut headers, "holdfast-session", turn.session_id().map(AsRef::as_ref));
+    headers::insert(&mut headers, "holdfast-model", Some(model));
     let bill = turn.bill();
-    let cap = bill.output_cap.map(|cap| cap.to_string());
-    insert(&mut headers, "holdfast-output-cap", cap.as_deref());
-    let dropped = bill.dropped.join(",");
-    insert(
-        &mut headers,
-        "holdfast-dropped",
-        Some(dropped.as_str()).filter(|names| !names.is_empty()),
-    );
+    headers::terms(&mut headers, &bill.dropped, bill.output_cap);
     headers
 }
 
 fn sse(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-}
-
-fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<&str>) {
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(HeaderName::from_static(name), value);
-    }
 }
 
 fn whole(value: &Value, mut headers: HeaderMap) -> Response<Body> {
