@@ -14,6 +14,7 @@ pub mod errors;
 pub mod request;
 pub mod response;
 pub mod stream;
+mod tool_error;
 pub mod types;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 pub use request::{parse_create, read_item};
 pub use response::{ResponseSkeleton, ResponseState, items_to_messages};
 pub use stream::{EventWriter, NewId, PendingMcpCall, event_frame, ids_of, keepalive_event};
+pub use tool_error::McpError;
 pub use types::{CreateResponse, FunctionTool, InputItem, ItemKind, McpTool, McpToolFilter, Tool};
 
 /// The format's one instance.

@@ -11,6 +11,7 @@ use ::types::conversation::{Message, Part, Role, ToolCall};
 use ::types::usage::Usage;
 use serde_json::{Map, Value, json};
 
+use super::tool_error;
 use super::types::{CreateResponse, InputItem, ItemKind};
 use crate::json::{at, join};
 
@@ -130,38 +131,82 @@ pub fn usage_object(usage: &Usage) -> Value {
 ///
 /// What the model said in a row (reasoning, text, calls) is one assistant message, as chat formats
 /// need it. An `mcp_call` with a result is the model's call and the tool's message; its id is the
-/// call's id. `mcp_list_tools` says nothing to a model.
+/// call's id. What the same answer said after it (the item names the call) belongs before that
+/// message. `mcp_list_tools` says nothing to a model.
 ///
 /// # Errors
 /// A 400 naming the item: an `item_reference` (the caller resolves those first), or content that
 /// can't be said.
 pub fn items_to_messages(items: &[InputItem]) -> Result<Vec<Message>, Failure> {
-    let mut messages = Vec::with_capacity(items.len());
+    let mut history = History { messages: Vec::with_capacity(items.len()), ..History::default() };
     for (index, item) in items.iter().enumerate() {
-        let path = at("input", index);
-        push_item(item, &path, &mut messages)?;
+        history.push(item, &at("input", index))?;
     }
-    Ok(messages)
+    history.end_answer();
+    Ok(history.messages)
 }
 
-fn push_item(item: &InputItem, path: &str, messages: &mut Vec<Message>) -> Result<(), Failure> {
-    let value = &item.value;
-    match item.kind {
-        ItemKind::Message => push_message(value, path, messages)?,
-        ItemKind::FunctionCall => push_said(messages, call_part(value, "call_id")),
-        ItemKind::FunctionCallOutput => {
-            messages.push(result(text_of(value, "call_id"), output_text(value, path)?, false));
+/// Messages while they are written.
+#[derive(Default)]
+struct History {
+    messages: Vec<Message>,
+    /// The first MCP call of the answer that may go on.
+    answer: Option<String>,
+    /// What its tools answered, which stands behind all that it says.
+    results: Vec<Message>,
+}
+
+impl History {
+    fn push(&mut self, item: &InputItem, path: &str) -> Result<(), Failure> {
+        let goes_on = self.answer.is_some() && item.beside() == self.answer.as_deref();
+        if !(goes_on && is_models(item)) {
+            self.end_answer();
         }
-        ItemKind::Reasoning => push_said(messages, reasoning_part(value)),
-        ItemKind::McpCall => push_mcp_call(value, messages),
-        ItemKind::McpListTools => {}
-        ItemKind::ItemReference => {
-            let id = item.id().unwrap_or_default();
-            let text = format!("item '{id}' does not exist, or was not stored");
-            return Err(Failure::invalid(path, text));
+        let (value, messages) = (&item.value, &mut self.messages);
+        match item.kind {
+            ItemKind::Message => push_message(value, path, messages)?,
+            ItemKind::FunctionCall => push_said(messages, call_part(value, "call_id")),
+            ItemKind::FunctionCallOutput => {
+                messages.push(result(text_of(value, "call_id"), output_text(value, path)?, false));
+            }
+            ItemKind::Reasoning => push_said(messages, reasoning_part(value)),
+            ItemKind::McpCall => self.push_mcp_call(item),
+            ItemKind::McpListTools => {}
+            ItemKind::ItemReference => {
+                let id = item.id().unwrap_or_default();
+                let text = format!("item '{id}' does not exist, or was not stored");
+                return Err(Failure::invalid(path, text));
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn push_mcp_call(&mut self, item: &InputItem) {
+        let value = &item.value;
+        let error = value.get("error").filter(|error| !error.is_null());
+        let output = value.get("output").and_then(Value::as_str).map(str::to_owned);
+        // A call that never ended: the model knows nothing of it, and a call without its result is
+        // refused by targets.
+        let Some(text) = output.or_else(|| error.map(tool_error::text_of)) else { return };
+        push_said(&mut self.messages, call_part(value, "id"));
+        self.answer = item.beside().or_else(|| item.id()).map(str::to_owned);
+        self.results.push(result(text_of(value, "id"), text, error.is_some()));
+    }
+
+    /// Nothing more belongs to the answer before: its tools' results follow it.
+    fn end_answer(&mut self) {
+        self.answer = None;
+        self.messages.append(&mut self.results);
+    }
+}
+
+/// Whether it is a part of what a model said, so that it may stand before a tool's result.
+fn is_models(item: &InputItem) -> bool {
+    match item.kind {
+        ItemKind::Message => item.value.get("role").is_some_and(|role| role == "assistant"),
+        ItemKind::FunctionCall | ItemKind::Reasoning | ItemKind::McpCall => true,
+        ItemKind::FunctionCallOutput | ItemKind::McpListTools | ItemKind::ItemReference => false,
+    }
 }
 
 fn push_message(value: &Value, path: &str, messages: &mut Vec<Message>) -> Result<(), Failure> {
@@ -234,27 +279,6 @@ fn reasoning_part(value: &Value) -> Part {
     let text = if content.is_empty() { texts("summary") } else { content };
     let signature = value.get("encrypted_content").and_then(Value::as_str).map(str::to_owned);
     Part::Reasoning { text, signature }
-}
-
-fn push_mcp_call(value: &Value, messages: &mut Vec<Message>) {
-    let error = value.get("error").filter(|error| !error.is_null());
-    let output = value.get("output").and_then(Value::as_str);
-    if error.is_none() && output.is_none() {
-        // It never ended: the model knows nothing of it, and a call without its result is refused
-        // by targets.
-        return;
-    }
-    push_said(messages, call_part(value, "id"));
-    let text = match (output, error) {
-        (Some(output), _) => output.to_owned(),
-        (None, Some(Value::String(error))) => error.clone(),
-        (None, Some(error)) => match error.get("message").and_then(Value::as_str) {
-            Some(message) => message.to_owned(),
-            None => error.to_string(),
-        },
-        (None, None) => String::new(),
-    };
-    messages.push(result(text_of(value, "id"), text, error.is_some()));
 }
 
 fn call_part(value: &Value, id_field: &str) -> Part {

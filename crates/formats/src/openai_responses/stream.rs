@@ -8,7 +8,9 @@
 //! MCP calls that have not ended ([`EventWriter::restore`]).
 //!
 //! A model's call of an MCP tool is one item over two phases: its arguments come from the model,
-//! its result from the tool; it stays open in between.
+//! its result from the tool; it stays open in between. Items do not say which of them one answer
+//! of the model brought, so what an answer says after such a call carries a mark that names the
+//! call (`holdfast.beside`): the history is later told to models as the model said it.
 
 mod items;
 mod writer;
@@ -27,6 +29,8 @@ use self::items::{Kind, Open};
 pub(super) use self::writer::Writer;
 use super::errors::response_error;
 use super::response::{ResponseSkeleton, ResponseState};
+use super::tool_error::McpError;
+use super::types::HOLDFAST;
 use crate::sse;
 
 /// Makes a new id with the given prefix.
@@ -309,10 +313,9 @@ impl EventWriter {
         self.end_mcp_call(item_id, "completed", "response.mcp_call.completed", &result)
     }
 
-    /// The tool failed, or said that it did: `message` is what the model reads.
-    pub fn mcp_call_failed(&mut self, item_id: &str, message: &str) -> Vec<Value> {
-        // A plain string: the one shape that every SDK's type of this field has.
-        let error = [("error", Value::from(message))];
+    /// The call was refused, or the tool said that it failed.
+    pub fn mcp_call_failed(&mut self, item_id: &str, error: McpError<'_>) -> Vec<Value> {
+        let error = [("error", error.to_value())];
         self.end_mcp_call(item_id, "failed", "response.mcp_call.failed", &error)
     }
 
@@ -460,7 +463,9 @@ impl EventWriter {
         self.push_open(open, events)
     }
 
-    fn push_open(&mut self, open: Open, events: &mut Vec<Value>) -> usize {
+    fn push_open(&mut self, mut open: Open, events: &mut Vec<Value>) -> usize {
+        let said = |other: &&Open| other.is_mcp() && other.output_index >= self.call_from;
+        open.beside = self.open.iter().find(said).map(|first| first.id.clone());
         self.number(open.added_events(), events);
         self.open.push(open);
         self.open.len() - 1
@@ -494,7 +499,7 @@ impl EventWriter {
         for (name, value) in result {
             open.extra.insert((*name).to_owned(), value.clone());
         }
-        open.extra.shift_remove("holdfast");
+        open.extra.shift_remove(HOLDFAST);
         let at = json!({ "item_id": open.id, "output_index": open.output_index });
         self.emit(event, at, &mut events);
         self.finish(&open, status, &mut events);

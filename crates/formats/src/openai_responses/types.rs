@@ -89,6 +89,11 @@ impl CreateResponse {
     }
 }
 
+/// The extra field of an item that holds what only we say of it.
+pub(super) const HOLDFAST: &str = "holdfast";
+/// In it: the id of the first MCP call of the answer that this item is a later part of.
+pub(super) const BESIDE: &str = "beside";
+
 /// One item of the input, or a stored item of any response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputItem {
@@ -102,6 +107,11 @@ impl InputItem {
     /// Its id, if it has one.
     pub fn id(&self) -> Option<&str> {
         self.value.get("id").and_then(Value::as_str)
+    }
+
+    /// The first MCP call of the same answer of the model, if this item says that it came after it.
+    pub(super) fn beside(&self) -> Option<&str> {
+        self.value.get(HOLDFAST)?.get(BESIDE)?.as_str()
     }
 
     /// The id that an item reference names.

@@ -60,6 +60,94 @@ fn a_longer_history_only_adds_messages_behind_a_whole_answer() {
     }
 }
 
+fn called(id: &str, beside: Option<&str>) -> Value {
+    let mut item = json!({
+        "type": "mcp_call", "id": id, "server_label": "notes", "name": "find_note",
+        "arguments": "{}", "output": format!("found by {id}"), "error": null,
+    });
+    if let Some(first) = beside {
+        item["holdfast"] = json!({ "beside": first });
+    }
+    item
+}
+
+/// Roles, with the calls of an assistant and the call of a result.
+fn outline(values: &[Value]) -> String {
+    let messages = items_to_messages(&items(values)).unwrap();
+    let part = |part: &Part| match part {
+        Part::ToolCall(call) => call.id.clone(),
+        Part::ToolResult { call_id, .. } => call_id.clone(),
+        other => serde_json::to_value(other).unwrap()["text"].to_string(),
+    };
+    let line = |message: &Message| {
+        let parts: Vec<String> = message.parts.iter().map(part).collect();
+        format!("{:?} {}", message.role, parts.join(" "))
+    };
+    messages.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_one_answer_said_is_one_message_before_its_results() {
+    let mut said = json!({ "role": "assistant", "content": "and" });
+    said["holdfast"] = json!({ "beside": "mcp_1" });
+    let mut function =
+        json!({ "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}" });
+    function["holdfast"] = json!({ "beside": "mcp_1" });
+    let answers = [
+        called("mcp_1", None),
+        said,
+        called("mcp_2", Some("mcp_1")),
+        function,
+        json!({ "type": "function_call_output", "call_id": "call_1", "output": "one" }),
+        called("mcp_3", None),
+        called("mcp_4", None),
+        called("mcp_5", Some("mcp_4")),
+    ];
+    assert_snapshot!(outline(&answers), @r#"
+    Assistant mcp_1 "and" mcp_2 call_1
+    Tool mcp_1
+    Tool mcp_2
+    Tool call_1
+    Assistant mcp_3
+    Tool mcp_3
+    Assistant mcp_4 mcp_5
+    Tool mcp_4
+    Tool mcp_5
+    "#);
+    // A longer history only adds behind a whole answer.
+    let whole = items_to_messages(&items(&answers)).unwrap();
+    for end in [4, 5, 6] {
+        let part = items_to_messages(&items(&answers[..end])).unwrap();
+        assert_eq!(part[..], whole[..part.len()], "{end} items");
+    }
+}
+
+#[test]
+fn a_mark_that_fits_nothing_moves_nothing() {
+    let mut user = json!({ "role": "user", "content": "and" });
+    user["holdfast"] = json!({ "beside": "mcp_2" });
+    let mut open = called("mcp_8", None);
+    open["output"] = Value::Null;
+    let answers = [
+        called("mcp_1", None),
+        called("mcp_2", Some("mcp_0")),
+        user,
+        open,
+        called("mcp_9", Some("mcp_8")),
+        called("mcp_a", Some("mcp_8")),
+    ];
+    assert_snapshot!(outline(&answers), @r#"
+    Assistant mcp_1
+    Tool mcp_1
+    Assistant mcp_2
+    Tool mcp_2
+    User "and"
+    Assistant mcp_9 mcp_a
+    Tool mcp_9
+    Tool mcp_a
+    "#);
+}
+
 #[test]
 fn what_cannot_be_said_is_named() {
     let cases = [

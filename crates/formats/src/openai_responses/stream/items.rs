@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::PendingMcpCall;
+use crate::openai_responses::types::{BESIDE, HOLDFAST};
 
 /// What an open item is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(super) struct Open {
     pub(super) text: String,
     /// Extra fields, such as a result or `holdfast`.
     pub(super) extra: Map<String, Value>,
+    /// The first MCP call of the same answer, if this item comes after it.
+    pub(super) beside: Option<String>,
     waiting: bool,
 }
 
@@ -77,6 +80,7 @@ impl Open {
             name: String::new(),
             text: String::new(),
             extra: Map::new(),
+            beside: None,
             waiting: false,
         }
     }
@@ -92,8 +96,13 @@ impl Open {
         text("name").clone_into(&mut open.name);
         text("arguments").clone_into(&mut open.text);
         text("id").clone_into(&mut open.call_id);
-        if let Some(holdfast) = item.get("holdfast") {
-            open.extra.insert("holdfast".to_owned(), holdfast.clone());
+        if let Some(Value::Object(own)) = item.get(HOLDFAST) {
+            let mut own = own.clone();
+            let beside = own.shift_remove(BESIDE);
+            open.beside = beside.as_ref().and_then(Value::as_str).map(str::to_owned);
+            if !own.is_empty() {
+                open.extra.insert(HOLDFAST.to_owned(), own.into());
+            }
         }
         open.waiting = true;
         Some(open)
@@ -217,6 +226,12 @@ impl Open {
         };
         if let Value::Object(fields) = &mut item {
             fields.extend(self.extra.clone());
+            if let Some(beside) = &self.beside {
+                let own = fields.entry(HOLDFAST).or_insert_with(|| json!({}));
+                if let Value::Object(own) = own {
+                    own.insert(BESIDE.to_owned(), beside.as_str().into());
+                }
+            }
         }
         item
     }

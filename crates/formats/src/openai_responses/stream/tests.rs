@@ -202,12 +202,13 @@ fn a_call_in_doubt_is_shown_and_survives_a_restart() {
     let new_id: NewId = Box::new(|prefix| format!("{prefix}new"));
     let mut after = EventWriter::new(skeleton, new_id, start, 0).restore(items);
     assert_eq!(after.pending_mcp_calls()[0].item_id, pending.item_id);
-    let mut events = after.mcp_call_failed(&pending.item_id, "disk full");
+    let mut events =
+        after.mcp_call_failed(&pending.item_id, McpError::Execution { text: "disk full" });
     events.extend(after.delta(&text("sorry")));
     events.extend(after.completed(None, Timestamp(0)));
     assert_snapshot!(shown(&events), @r#"
     {"type":"response.mcp_call.failed","sequence_number":9,"item_id":"mcp_2","output_index":1}
-    {"type":"response.output_item.done","sequence_number":10,"output_index":1,"item":{"id":"mcp_2","type":"mcp_call","status":"failed","server_label":"notes","name":"add_note","arguments":"{}","approval_request_id":null,"output":null,"error":"disk full"}}
+    {"type":"response.output_item.done","sequence_number":10,"output_index":1,"item":{"id":"mcp_2","type":"mcp_call","status":"failed","server_label":"notes","name":"add_note","arguments":"{}","approval_request_id":null,"output":null,"error":{"type":"mcp_tool_execution_error","content":[{"type":"text","text":"disk full"}]}}}
     {"type":"response.output_item.added","sequence_number":11,"output_index":2,"item":{"id":"msg_new","type":"message","status":"in_progress","role":"assistant","content":[]}}
     {"type":"response.content_part.added","sequence_number":12,"item_id":"msg_new","output_index":2,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}}
     {"type":"response.output_text.delta","sequence_number":13,"item_id":"msg_new","output_index":2,"content_index":0,"delta":"sorry","logprobs":[]}
@@ -217,6 +218,48 @@ fn a_call_in_doubt_is_shown_and_survives_a_restart() {
     {"type":"response.completed","sequence_number":17,"response":{"status":"completed","output":["msg_1","mcp_2","msg_new"]}}
     "#);
     assert_eq!(after.output()[1].get("holdfast"), None);
+}
+
+/// The marks of the items that were added, and of those that are done.
+fn marks(events: &[Value]) -> Vec<String> {
+    let items = events.iter().filter(|event| event.get("item").is_some());
+    let mark = |event: &Value| {
+        let kind = event["type"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
+        format!("{kind} {} {}", event["item"]["id"], event["item"]["holdfast"])
+    };
+    items.map(mark).collect()
+}
+
+#[test]
+fn what_an_answer_says_after_a_call_names_the_call() {
+    let mut writer = writer();
+    writer.begin_model_call();
+    let mut events = writer.delta(&text("before"));
+    events.extend(writer.delta(&call(0, "add_note")));
+    events.extend(writer.delta(&call(1, "add_note")));
+    events.extend(writer.delta(&call(2, "f")));
+    events.extend(writer.close_open_item());
+    // The mark stays beside what else is said of the item, and through a restart.
+    writer.set_item_extra("mcp_3", "holdfast", json!({ "state": "in_doubt" }));
+    let waiting = writer.waiting_items();
+    assert_eq!(waiting[1].1["holdfast"], json!({ "state": "in_doubt", "beside": "mcp_2" }));
+    let mut writer = self::writer().restore(waiting);
+    assert_eq!(writer.waiting_items()[1].1["holdfast"]["state"], "in_doubt");
+    events.extend(writer.mcp_call_done("mcp_2", "a"));
+    events.extend(writer.mcp_call_done("mcp_3", "b"));
+    writer.begin_model_call();
+    events.extend(writer.delta(&call(0, "add_note")));
+    assert_snapshot!(marks(&events).join("\n"), @r#"
+    added "msg_1" null
+    done "msg_1" null
+    added "mcp_2" null
+    added "mcp_3" {"beside":"mcp_2"}
+    added "fc_4" {"beside":"mcp_2"}
+    done "fc_4" {"beside":"mcp_2"}
+    done "mcp_2" null
+    done "mcp_3" {"beside":"mcp_2"}
+    added "mcp_1" null
+    "#);
 }
 
 #[test]
@@ -450,7 +493,7 @@ proptest! {
                 Act::EndCall(works) => match writer.pending_mcp_calls().first() {
                     None => Vec::new(),
                     Some(call) if works => writer.mcp_call_done(&call.item_id, "o"),
-                    Some(call) => writer.mcp_call_failed(&call.item_id, "e"),
+                    Some(call) => writer.mcp_call_failed(&call.item_id, McpError::Execution { text: "e" }),
                 },
                 Act::ListTools => writer.mcp_list_tools("notes", &[]),
             });
