@@ -4,6 +4,7 @@
 //! the time at which they were made. An id read from outside is only ever compared, never trusted
 //! to be well formed.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Mutex;
 
@@ -128,7 +129,11 @@ impl Ids {
     /// A new secret of an API key: `hf_` and 256 random bits.
     pub fn key_secret(&self) -> String {
         let mut random = [0u8; 32];
-        self.fill(&mut random);
+        match &self.source {
+            // A secret's bytes never lie in a buffer that outlives it.
+            Source::System => fill_from_system(&mut random),
+            Source::Seeded(_) => self.fill(&mut random),
+        }
         format!("hf_{}", self.crockford.encode(&random))
     }
 
@@ -141,13 +146,45 @@ impl Ids {
 
     fn fill(&self, bytes: &mut [u8]) {
         match &self.source {
-            Source::System => fill_from_system(bytes),
+            Source::System => fill_from_pool(bytes),
             Source::Seeded(state) => {
                 let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 bytes.fill_with(|| splitmix(&mut state));
             }
         }
     }
+}
+
+/// Random bytes that a thread takes from the system at once: a system call for each of a Call's ids
+/// costs more than making the id.
+const POOL_BYTES: usize = 512;
+
+/// A thread's random bytes.
+struct Pool {
+    bytes: [u8; POOL_BYTES],
+    /// How many of them were used; all at first.
+    used: usize,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_BYTES], used: POOL_BYTES }) };
+}
+
+/// Random bytes, each given once.
+fn fill_from_pool(bytes: &mut [u8]) {
+    if bytes.len() > POOL_BYTES {
+        return fill_from_system(bytes);
+    }
+    POOL.with_borrow_mut(|pool| {
+        if POOL_BYTES - pool.used < bytes.len() {
+            fill_from_system(&mut pool.bytes);
+            pool.used = 0;
+        }
+        let given = &mut pool.bytes[pool.used..pool.used + bytes.len()];
+        bytes.copy_from_slice(given);
+        given.fill(0);
+        pool.used += bytes.len();
+    });
 }
 
 #[expect(clippy::expect_used, reason = "without randomness no id is safe, so nothing may go on")]
@@ -170,3 +207,6 @@ fn crockford() -> Encoding {
     specification.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
     specification.encoding().expect("invariant: 32 distinct symbols are an encoding")
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,27 +111,29 @@ impl Writer {
         }
     }
 
-    /// Writes everything that has ended so far.
+    /// Writes everything that had ended when it was called. What ends meanwhile waits for the next
+    /// group: a busy server would otherwise commit a handful of rows at a time, without a pause.
     async fn write(&mut self) -> Result<(), Failure> {
-        loop {
-            while self.kept.len() < KEPT_ROWS_MAX {
+        let mut left = self.kept.len() + self.ended.len();
+        while left > 0 {
+            while self.kept.len() < left.min(KEPT_ROWS_MAX) {
                 let Ok(ended) = self.ended.try_recv() else { break };
                 self.take(ended);
             }
-            if self.kept.is_empty() {
+            let count = self.kept.len().min(COMMIT_ROWS_MAX);
+            if count == 0 {
                 return Ok(());
             }
-            let count = self.kept.len().min(COMMIT_ROWS_MAX);
             let result = self.commit(count).await;
             self.state.failing.store(result.is_err(), Ordering::Release);
-            match result {
-                Ok(()) => self.retry_after = RETRY_MIN,
-                Err(error) => {
-                    self.retry_after = self.retry_after.saturating_mul(2).min(RETRY_MAX);
-                    return Err(storage_failure(&error));
-                }
+            if let Err(error) = result {
+                self.retry_after = self.retry_after.saturating_mul(2).min(RETRY_MAX);
+                return Err(storage_failure(&error));
             }
+            self.retry_after = RETRY_MIN;
+            left = left.saturating_sub(count);
         }
+        Ok(())
     }
 
     /// Settles what an abandoned Call left open, and makes its row.

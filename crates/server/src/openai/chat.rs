@@ -119,7 +119,10 @@ async fn whole(
                 delta.into_iter().for_each(|delta| writer.delta(&delta, &mut out));
             }
             Some(OutcomeEvent::Finish(finish)) => {
-                writer.finish(&finish, "", &mut out);
+                // An answer that passed as it came is not rendered beside it.
+                if passed.is_none() {
+                    writer.finish(&finish, "", &mut out);
+                }
                 break;
             }
             Some(OutcomeEvent::Failed(failure)) => return Err(refused(&answer, *failure)),
