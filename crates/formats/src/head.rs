@@ -106,27 +106,64 @@ pub(crate) fn typed<T: DeserializeOwned>(
     serde_json::from_str::<Option<T>>(raw.get()).map_err(wrong)
 }
 
-/// Images, sounds and documents in a list of messages or items: everything that is not known to be
-/// text.
+/// What a list of messages or items holds besides text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Media {
+    /// Images, sounds and documents: everything that is not known to be text.
+    pub(crate) count: u32,
+    /// The first kind of part of which nobody can say beforehand how many tokens it is, or at which
+    /// rate they are billed.
+    pub(crate) unbounded: Option<&'static str>,
+}
+
+/// Images, sounds and documents in a list of messages or items.
 pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
+    Ok(media_in(list, path)?.count)
+}
+
+/// What a list of messages or items holds besides text.
+pub(crate) fn media_in(list: &RawValue, path: &str) -> Result<Media, Failure> {
     let text = list.get();
     if !may_hold_media(text.as_bytes()) {
-        return Ok(0);
+        return Ok(Media::default());
     }
     let wrong = |_| {
         Failure::invalid(path, format!("invalid value for '{path}': expected an array of objects"))
     };
     let messages: Vec<MessageHead<'_>> = serde_json::from_str(text).map_err(wrong)?;
-    let mut media = 0u32;
+    let mut media = Media::default();
     for (index, message) in messages.iter().enumerate() {
         for (name, raw) in [("content", message.content), ("output", message.output)] {
             let path = || join(&at(path, index), name);
-            media = media.saturating_add(raw.map_or(Ok(0), |raw| media_parts(raw, path))?);
+            if let Some(raw) = raw {
+                media_parts(raw, path, &mut media)?;
+            }
         }
-        media =
-            media.saturating_add(u32::from(message.audio.is_some_and(|raw| raw.get() != "null")));
+        if message.audio.is_some_and(|raw| raw.get() != "null") {
+            media.add(Some("audio"));
+        }
     }
     Ok(media)
+}
+
+impl Media {
+    fn add(&mut self, unbounded: Option<&'static str>) {
+        self.count = self.count.saturating_add(1);
+        self.unbounded = self.unbounded.or(unbounded);
+    }
+}
+
+/// The kind of a part whose tokens have no bound. An image has one, whatever its address; a
+/// document has as many pages as it likes in few bytes, or lies at the provider under an id; sound
+/// has rates of its own; and of a kind that is not known nothing is.
+fn unbounded(kind: &str) -> Option<&'static str> {
+    match kind {
+        "image_url" | "input_image" | "image" => None,
+        "file" => Some("file"),
+        "input_file" => Some("input_file"),
+        "input_audio" | "audio" => Some("input_audio"),
+        _ => Some("content"),
+    }
 }
 
 /// Only content that is a list can hold media, and an answer in sound that is named again; an
@@ -136,9 +173,13 @@ fn may_hold_media(list: &[u8]) -> bool {
         || [&b"audio"[..], br"\u"].iter().any(|text| memchr::memmem::find(list, text).is_some())
 }
 
-fn media_parts(raw: &RawValue, path: impl Fn() -> String) -> Result<u32, Failure> {
+fn media_parts(
+    raw: &RawValue,
+    path: impl Fn() -> String,
+    media: &mut Media,
+) -> Result<(), Failure> {
     if !raw.get().starts_with('[') {
-        return Ok(0);
+        return Ok(());
     }
     let wrong = |_| {
         let path = path();
@@ -146,11 +187,10 @@ fn media_parts(raw: &RawValue, path: impl Fn() -> String) -> Result<u32, Failure
         Failure::invalid(path, text)
     };
     let parts: Vec<PartHead> = serde_json::from_str(raw.get()).map_err(wrong)?;
-    let media = parts.iter().filter(|part| {
-        let kind = part.kind.as_deref().unwrap_or("text");
-        !matches!(kind, "text" | "input_text" | "output_text" | "refusal")
-    });
-    Ok(u32::try_from(media.count()).unwrap_or(u32::MAX))
+    let kinds = parts.iter().map(|part| part.kind.as_deref().unwrap_or("text"));
+    let is_text = |kind: &&str| matches!(*kind, "text" | "input_text" | "output_text" | "refusal");
+    kinds.filter(|kind| !is_text(kind)).for_each(|kind| media.add(unbounded(kind)));
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -21,7 +21,8 @@ pub(crate) const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         ErrorCode::BudgetExceeded => ("insufficient_quota", "insufficient_quota"),
         ErrorCode::RateLimited => ("rate_limit_error", "rate_limit_exceeded"),
         ErrorCode::Overloaded => (SERVER, "server_is_overloaded"),
-        ErrorCode::NotFound
+        ErrorCode::RequestTimeout
+        | ErrorCode::NotFound
         | ErrorCode::MethodNotAllowed
         | ErrorCode::ModelNotFound
         | ErrorCode::PreviousResponseNotFound
@@ -34,6 +35,7 @@ pub(crate) const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         | ErrorCode::StorageUnavailable
         | ErrorCode::UpstreamUnreachable
         | ErrorCode::UpstreamFailed
+        | ErrorCode::UpstreamCredentials
         | ErrorCode::UpstreamTimeout
         | ErrorCode::StreamCut
         | ErrorCode::ToolFailed => (SERVER, code.name()),

@@ -133,7 +133,7 @@ fn known_price<'a>(
         refusal::price_unknown(&target.name, budget)
     };
     let price = target.price.as_deref().ok_or_else(unknown)?;
-    let surcharge = call.model().and_then(|model| model.head.surcharge);
+    let surcharge = call.model().and_then(bound::unbounded);
     match surcharge.filter(|_| !bound::is_free(price)) {
         Some(field) => Err(refusal::surcharge(field, &target.name)),
         None => Ok(Some(price)),

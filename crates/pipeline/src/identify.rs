@@ -9,6 +9,7 @@ pub mod directory;
 mod snapshot;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
@@ -28,6 +29,9 @@ const TOOL_PRICE: &str = "tools@free";
 const CLASS_INTERACTIVE: &str = "interactive";
 /// The request class of a session's own steps.
 const CLASS_AGENT: &str = "agent";
+/// How long a Call may take in the whole. What trickles for longer holds a connection, an upstream
+/// and a reservation without end; the longest answers of models that think are minutes.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// Bytes of the hash that a named session's id is made of, as many as a UUID has.
 const SESSION_HASH_BYTES: usize = 16;
 
@@ -78,7 +82,7 @@ pub(crate) fn identify(
         class,
         door: incoming.door,
         budget: headers.budget,
-        deadline: None,
+        deadline: Some(started.saturating_add(CALL_TIME_MAX)),
         started_at,
         started,
         plan,
@@ -139,7 +143,11 @@ fn session_id(text: &str) -> SessionId {
 }
 
 fn check_names(headers: &CommonHeaders) -> Result<(), Failure> {
-    let names = [("holdfast-session", &headers.session_name), ("holdfast-task", &headers.task)];
+    let names = [
+        ("holdfast-session", &headers.session_name),
+        ("holdfast-task", &headers.task),
+        ("holdfast-class", &headers.class),
+    ];
     for (header, name) in names {
         let Some(name) = name else { continue };
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {

@@ -135,7 +135,8 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         answer::unanswered(&error, provider)
     })?;
     let clock = Arc::clone(&shared.clock);
-    let mut live = Live::new(exchange, format, &shared.provider, clock);
+    let deadline = attempt.call.deadline;
+    let mut live = Live::new(exchange, format, &shared.provider, deadline, clock);
     if !parts.status.is_success() {
         let failure = live.refused(&parts).await;
         if let Some(exchange) = live.into_whole() {

@@ -123,14 +123,8 @@ impl<T: serde::de::DeserializeOwned> axum::extract::FromRequest<Arc<App>> for Js
     type Rejection = ApiFailure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiFailure> {
-        let bytes = axum::body::to_bytes(request.into_body(), app.limits.body_bytes_max).await;
-        let bytes = bytes.map_err(|_| {
-            let message = format!(
-                "the request body broke off or is larger than {} bytes",
-                app.limits.body_bytes_max
-            );
-            ApiFailure(Failure::new(ErrorCode::TooLarge, message))
-        })?;
+        let (limit, clock) = (app.limits.body_bytes_max, app.clock.as_ref());
+        let bytes = request::body(request.into_body(), limit, clock).await?;
         let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
         serde_path_to_error::deserialize(&mut deserializer).map(Self).map_err(|error| {
             let path = error.path().to_string();

@@ -144,3 +144,6 @@ impl Write for Watched {
         self.bounded(context, written)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,7 @@ fn log(refused: &Refused) {
             tracing::error!(%call, code = %failure.code, message = %failure.message)
         }
         ErrorCode::UpstreamFailed
+        | ErrorCode::UpstreamCredentials
         | ErrorCode::UpstreamTimeout
         | ErrorCode::UpstreamUnreachable
         | ErrorCode::StreamCut

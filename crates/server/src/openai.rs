@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use formats::openai_chat::OPENAI_CHAT;
-use http::{Method, Request, Response};
+use http::header::UPGRADE;
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming as HyperBody;
 use types::format::Format;
 
@@ -40,6 +41,9 @@ pub(crate) async fn route(
             })
             .await
         }
+        ("responses", _) if asks_websocket(request.headers()) => {
+            router::upgrade_refused(&app.ids, request.uri().path())
+        }
         ("responses", "") => {
             let create = |app, request| responses::create(app, deliveries, request);
             router::only(&app, &Method::POST, request, create).await
@@ -50,6 +54,13 @@ pub(crate) async fn route(
         }
         _ => router::not_found(&app, &path),
     }
+}
+
+/// Whether a client wants to go on as a WebSocket.
+fn asks_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = upgrade.flat_map(|value| value.split(','));
+    protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// Model names hold slashes; clients send them percent-encoded or not.
@@ -75,7 +86,22 @@ fn percent_decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::percent_decoded;
+    use http::header::{HeaderMap, UPGRADE};
+
+    use super::{asks_websocket, percent_decoded};
+
+    #[test]
+    fn a_websocket_is_told_from_other_upgrades() {
+        let asks = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(UPGRADE, value.parse().unwrap());
+            }
+            asks_websocket(&headers)
+        };
+        assert!(asks(&["websocket"]) && asks(&["h2c, WebSocket"]) && asks(&["h2c", "websocket"]));
+        assert!(!asks(&[]) && !asks(&["h2c"]) && !asks(&["websockets"]));
+    }
 
     #[test]
     fn names_come_encoded_or_not() {

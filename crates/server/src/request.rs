@@ -1,21 +1,13 @@
-//! Reading requests: credential, Holdfast's own headers, the body within its limit.
+//! Reading requests: credential, Holdfast's own headers, the body within its limits.
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http_body_util::BodyExt;
-use hyper::body::Incoming as HyperBody;
 use types::call::{CommonHeaders, Credential};
-use types::clock::{Clock, within};
-use types::{ErrorCode, Failure, Money, Secret};
+use types::{Failure, Money, Secret};
 
-/// A client that sends nothing of its body for so long is cut off.
-const BODY_STALL: Duration = Duration::from_secs(30);
-/// Of a body whose length is announced, so much is set aside before it has come.
-const BODY_RESERVE_BYTES_MAX: usize = 1024 * 1024;
+mod receive;
+
+pub(crate) use receive::body;
 
 /// The key in `authorization: Bearer`, `x-api-key` or `api-key`.
 pub(crate) fn credential(headers: &HeaderMap) -> Credential {
@@ -55,60 +47,6 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         class: text("holdfast-class")?,
         budget: budget.transpose()?,
     })
-}
-
-/// The whole body.
-///
-/// # Errors
-/// 413 above `limit` bytes, 400 if the client stops sending or breaks off.
-pub(crate) async fn body(
-    mut body: HyperBody,
-    limit: usize,
-    clock: &dyn Clock,
-) -> Result<Bytes, Failure> {
-    let announced = http_body::Body::size_hint(&body).exact().unwrap_or(0);
-    if announced > limit as u64 {
-        return Err(too_large(limit));
-    }
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
-    loop {
-        let frame = match body.frame().now_or_never() {
-            Some(frame) => frame,
-            None => within(clock, BODY_STALL, body.frame()).await.ok_or_else(stalled)?,
-        };
-        let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-        if whole.len() + joined.len() + data.len() > limit {
-            return Err(too_large(limit));
-        }
-        // Most bodies are one piece, which needs no copy.
-        if whole.is_empty() && joined.is_empty() {
-            whole = data;
-            continue;
-        }
-        if joined.is_empty() {
-            joined.reserve(usize::try_from(announced).unwrap_or(0).min(BODY_RESERVE_BYTES_MAX));
-            joined.extend_from_slice(&std::mem::take(&mut whole));
-        }
-        joined.extend_from_slice(&data);
-    }
-    Ok(if joined.is_empty() { whole } else { joined.freeze() })
-}
-
-fn too_large(limit: usize) -> Failure {
-    let message =
-        format!("the request body is larger than {limit} bytes ([server] max_body_bytes)");
-    Failure::new(ErrorCode::TooLarge, message)
-}
-
-fn stalled() -> Failure {
-    let message = format!("the request body stopped arriving for {} s", BODY_STALL.as_secs());
-    Failure::new(ErrorCode::InvalidRequest, message)
-}
-
-fn broken() -> Failure {
-    Failure::new(ErrorCode::InvalidRequest, "the request body broke off")
 }
 
 #[cfg(test)]

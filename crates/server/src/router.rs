@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 use tower::ServiceExt;
-use types::{ErrorCode, Failure};
+use types::{ErrorCode, Failure, Ids};
 
 use crate::app::App;
 use crate::body::Body;
@@ -63,6 +64,19 @@ pub(crate) fn method_not_allowed(app: &App, allowed: &str) -> Response<Body> {
     response
 }
 
+/// A 426 for a WebSocket where there is none: clients that try one first (Codex does) go on over
+/// HTTP after this status, and only after this one.
+pub(crate) fn upgrade_refused(ids: &Ids, path: &str) -> Response<Body> {
+    let message = format!("WebSockets are not offered at {path}: send the request over HTTP");
+    let failure = Failure::unsupported("upgrade", message);
+    let mut response = errors::response(openai::ERRORS, &errors::refused(ids, failure));
+    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+}
+
 /// A 404 for a path that nothing answers.
 pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
     let failure = Failure::new(ErrorCode::NotFound, format!("there is nothing at {path}"));
@@ -97,4 +111,21 @@ fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::whole(text));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Timestamp;
+    use types::clock::FakeClock;
+
+    use super::*;
+
+    #[test]
+    fn a_websocket_is_refused_by_the_status_after_which_clients_go_on_over_http() {
+        let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
+        let response = upgrade_refused(&ids, "/v1/responses");
+        assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+        assert_eq!(response.headers()[UPGRADE], "HTTP/1.1");
+        assert!(response.headers().contains_key("holdfast-call-id"));
+    }
 }

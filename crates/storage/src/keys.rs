@@ -5,7 +5,7 @@ use types::Timestamp;
 use types::ids::KeyId;
 use types::principal::Role;
 
-use crate::budgets::Origin;
+use crate::budgets::{Budget, Origin};
 use crate::store::Pending;
 
 /// An API key without its secret.
@@ -44,6 +44,13 @@ pub trait Keys {
     /// # Errors
     /// [`crate::Error::Exists`] if another key has the name.
     fn put_key(&self, key: Key) -> Pending<()>;
+
+    /// Makes or changes a key together with a budget: both are durable, or neither is. A key
+    /// without the budget that was asked for with it could spend without a limit.
+    ///
+    /// # Errors
+    /// [`crate::Error::Exists`] if another key has the name: the budget stays as it was.
+    fn put_key_with_budget(&self, key: Key, budget: Budget) -> Pending<()>;
 
     /// Removes one for good.
     fn delete_key(&self, id: &KeyId) -> Pending<bool>;

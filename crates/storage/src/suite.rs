@@ -61,6 +61,7 @@ macro_rules! suite {
                 rows_are_read_as_they_were_written,
             }
             keys {
+                a_key_and_its_budget_are_written_together_or_not_at_all,
                 keys_are_kept_changed_and_deleted,
                 neither_name_nor_secret_is_given_twice,
             }

@@ -64,6 +64,8 @@ codes! {
     Unsupported = "unsupported", 400, Never;
     /// The body, a header or a list is larger than the limit.
     TooLarge = "too_large", 413, Never;
+    /// The request's body came too slowly.
+    RequestTimeout = "request_timeout", 408, SameTarget;
     /// No key, or one that is not known.
     Unauthenticated = "unauthenticated", 401, Never;
     /// The key is known and may not do this.
@@ -100,6 +102,8 @@ codes! {
     UpstreamUnreachable = "upstream_unreachable", 502, OtherTarget;
     /// The provider answered with an error or with something that is no answer.
     UpstreamFailed = "upstream_failed", 502, OtherTarget;
+    /// The provider refused the operator's credentials.
+    UpstreamCredentials = "upstream_credentials", 502, OtherTarget;
     /// The provider took too long.
     UpstreamTimeout = "upstream_timeout", 504, OtherTarget;
     /// The provider's answer ended before it was whole.
@@ -211,10 +215,15 @@ impl Failure {
         }
     }
 
-    /// Whether `x-should-retry: false` must be sent: money may be spent, or a budget is exhausted.
+    /// Whether `x-should-retry: false` must be sent: money may be spent, or somebody has to act
+    /// before trying again can help.
     pub fn forbids_retry(&self) -> bool {
         self.billed != Billed::No
-            || self.code == ErrorCode::BudgetExceeded
-            || self.code == ErrorCode::SessionInDoubt
+            || matches!(
+                self.code,
+                ErrorCode::BudgetExceeded
+                    | ErrorCode::SessionInDoubt
+                    | ErrorCode::UpstreamCredentials
+            )
     }
 }

@@ -83,7 +83,8 @@ fn classify(status: u16, said: &Said) -> ErrorCode {
         400 if said.message.as_deref().is_some_and(says_context_length) => {
             ErrorCode::ContextLengthExceeded
         }
-        401..=403 => ErrorCode::UpstreamFailed,
+        401 | 403 => ErrorCode::UpstreamCredentials,
+        402 => ErrorCode::UpstreamFailed,
         404 => ErrorCode::ModelNotFound,
         408 => ErrorCode::UpstreamTimeout,
         413 => ErrorCode::TooLarge,

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 pub(crate) use parse::parse;
 pub(crate) use render::render;
 
-use crate::head::{TopLevel, count_media, typed};
+use crate::head::{TopLevel, media_in, typed};
 
 /// Answers to one request at most, as OpenAI has it.
 const CHOICES_MAX: u64 = 128;
@@ -42,6 +42,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         let text = "invalid type for 'messages': expected an array of objects";
         return Err(Failure::invalid("messages", text));
     }
+    let media = media_in(messages, "messages")?;
     Ok(ModelHead {
         model: top.model()?,
         stream: top.get("stream", "a boolean")?.unwrap_or(false),
@@ -49,8 +50,8 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         choices,
         include_usage: asks_usage(&top)?,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
-        media: count_media(messages, "messages")?,
-        surcharge: surcharge(&top),
+        media: media.count,
+        surcharge: surcharge(&top).or(media.unbounded),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),
@@ -61,11 +62,13 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
 }
 
 /// The first field that is billed by other rates than those of a text token.
-/// <https://platform.openai.com/docs/pricing>: tiers, searches and audio have prices of their own.
+/// <https://platform.openai.com/docs/pricing>: tiers, searches and audio have prices of their own,
+/// and what of a prediction is not taken is billed as output, whatever the cap.
 fn surcharge(top: &TopLevel<'_>) -> Option<&'static str> {
     const USUAL: [&str; 5] = ["null", "\"auto\"", "\"default\"", "\"flex\"", "[\"text\"]"];
     let asked = |name: &&str| top.raw(name).is_some_and(|raw| !USUAL.contains(&raw.get()));
-    ["service_tier", "web_search_options", "modalities", "audio"].into_iter().find(asked)
+    let fields = ["service_tier", "web_search_options", "modalities", "audio", "prediction"];
+    fields.into_iter().find(asked)
 }
 
 /// The cap, and the place of the field that an edit replaces: the one that counts, else one that is

@@ -4,7 +4,8 @@
 //! as long as the provider counts no more input tokens than the request has bytes and keeps to the
 //! output cap.
 
-use types::call::{CallKind, ModelHead, Target};
+use types::call::{CallKind, ModelCall, ModelHead, Target};
+use types::conversation::Part;
 use types::{Call, ErrorCode, Failure, Money, Price};
 
 /// Output cap for Calls that name none, in tokens, where neither key nor model says less.
@@ -15,9 +16,13 @@ pub(crate) const OUTPUT_CAP_FLOOR: u64 = 4_096;
 /// A default cap is lowered to what the free amount of the tightest budget, divided by this,
 /// affords.
 const SHARE_OF_FREE: i64 = 4;
-/// Input tokens of one image, sound or document at most: the dearest image of the catalogued models
-/// is 48,169 tokens.
+/// Input tokens of one image at most: the dearest one of the catalogued models is 48,169 tokens.
 const MEDIA_TOKENS_MAX: u64 = 65_536;
+
+/// Fields that a chat format knows, that other doors hand on as they came, and that multiply the
+/// bill or are billed by other rates than those of a text token.
+const SURCHARGES: [&str; 6] =
+    ["service_tier", "web_search_options", "modalities", "audio", "prediction", "n"];
 
 /// What a Call is admitted at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,32 @@ pub(crate) fn is_free(price: &Price) -> bool {
 fn default_cap(call: &Call, target: &Target) -> u64 {
     let default = call.principal.output_cap_default.unwrap_or(OUTPUT_CAP_DEFAULT);
     target.output_tokens_max.map_or(default, |most| most.min(default)).max(1)
+}
+
+/// The field of a request for which no bound can be given.
+///
+/// Of what a client sent, its format has read it; what a session made has no bytes, but its neutral
+/// form is there and costs nothing to ask. An image has a bound; a document or a sound has none.
+pub(crate) fn unbounded(model: &ModelCall) -> Option<&'static str> {
+    if model.head.surcharge.is_some() || model.raw.is_some() {
+        return model.head.surcharge;
+    }
+    let conversation = model.neutral().ok()?;
+    let asked = |name: &&str| conversation.rest.contains_key(*name);
+    if let Some(field) = SURCHARGES.into_iter().find(asked) {
+        return Some(field);
+    }
+    let mut parts = conversation.messages.iter().flat_map(|message| &message.parts);
+    parts.find_map(|part| match part {
+        Part::Media { kind, .. } if kind == "image" => None,
+        Part::Media { kind, .. } if kind == "file" => Some("input_file"),
+        Part::Media { .. } => Some("content"),
+        Part::Text { .. }
+        | Part::ToolCall(_)
+        | Part::ToolResult { .. }
+        | Part::Reasoning { .. }
+        | Part::Refusal { .. } => None,
+    })
 }
 
 /// A token has at least one byte, and the request's own syntax outweighs what chat templates add.

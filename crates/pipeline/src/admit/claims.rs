@@ -41,6 +41,7 @@ impl Desk {
     }
 
     async fn work(&self, pool: &Arc<Pool>) {
+        let mut at_work = AtWork { pool, ended: false };
         let mut vain_looks = 0;
         while let Some(job) = pool.next_job(self.clock.now()) {
             let done = match job {
@@ -55,9 +56,10 @@ impl Desk {
             if let Err((failure, not_returned)) = done {
                 tracing::warn!(budget = %pool.id, %failure, "a budget's slices could not be moved");
                 pool.fail(&failure, not_returned);
-                return;
+                break;
             }
         }
+        at_work.ended = true;
     }
 
     /// Asks the store what is left, where this node has not yet looked in the present window.
@@ -123,9 +125,32 @@ impl Desk {
     }
 }
 
+/// A worker that ends in no other way than by itself: one that panics, or whose runtime stops, must
+/// not leave its pool behind as if it were still at work, with waiters whom nobody serves.
+struct AtWork<'a> {
+    pool: &'a Pool,
+    ended: bool,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        tracing::error!(budget = %self.pool.id, "a budget's worker broke off");
+        let failure = Failure::new(ErrorCode::Unavailable, "the budget could not be asked");
+        // What it was moving stays claimed, and is presumed spent at the next start: nobody knows
+        // how far it came.
+        self.pool.fail(&failure.retry_after(RETRY_AFTER), Vec::new());
+    }
+}
+
 /// Why a job could not be done, and what it was to return.
 type NotDone = (Failure, Vec<Returning>);
 
 fn not_done(error: &storage::Error) -> NotDone {
     (storage_failure(error), Vec::new())
 }
+
+#[cfg(test)]
+mod tests;

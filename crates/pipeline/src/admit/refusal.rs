@@ -42,8 +42,9 @@ pub(crate) fn price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
 /// A hard budget cannot hold a Call that is billed by rates that nobody knows.
 pub(crate) fn surcharge(field: &'static str, model: &str) -> Failure {
     let message = format!(
-        "`{field}` is billed beyond the token prices of `{model}`, so that no hard budget can hold \
-         it: leave it out, or use a key without a budget"
+        "nobody can say beforehand what `{field}` costs with `{model}` (its tokens can't be \
+         counted, or have other rates), so that no hard budget can hold it: leave it out, or use a \
+         key without a budget"
     );
     Failure::unsupported(field, message)
 }

@@ -117,18 +117,37 @@ impl Directory {
         Ok(Self { parts, snapshot, changing: tokio::sync::Mutex::default() })
     }
 
-    /// Makes a key with a new secret, which is shown this once.
+    /// Makes a key with a new secret, which is shown this once, and with a budget of its own (limit
+    /// and window) if one is given: both are durable, or neither is.
     ///
     /// # Errors
     /// `conflict` if the account has a key of that name; `storage_unavailable`.
-    pub async fn create_key(&self, new: NewKey) -> Result<(Key, Secret), Failure> {
+    pub async fn create_key(
+        &self,
+        new: NewKey,
+        limit: Option<(Money, WindowKind)>,
+    ) -> Result<(Key, Secret), Failure> {
         let _changing = self.changing.lock().await;
         if self.key_named(&new.account, &new.name).is_some() {
             let message = format!("the account has a key named `{}` already", new.name);
             return Err(Failure::new(ErrorCode::Conflict, message));
         }
         let secret = Secret::new(self.parts.ids.key_secret());
-        let key = self.write_key(new, &secret).await?;
+        let (account, scope) = (new.account.clone(), Scope::Key(new.name.clone()));
+        let (key, origin) = (self.key(new, &secret), Origin::Api);
+        let budget = limit.map(|(limit, window)| {
+            Arc::new(self.budget(NewBudget { account, scope, limit, window, origin }))
+        });
+        let store = &self.parts.store;
+        let written = match &budget {
+            Some(budget) => store.put_key_with_budget(key.clone(), Budget::clone(budget)).await,
+            None => store.put_key(key.clone()).await,
+        };
+        written.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.keys.insert(key.id.clone(), key.clone());
+            rows.budgets.extend(budget.map(|budget| (budget.id.clone(), budget)));
+        });
         Ok((key, secret))
     }
 
@@ -146,16 +165,23 @@ impl Directory {
                 return Err(Failure::new(ErrorCode::Conflict, message));
             }
         }
-        self.write_key(new, secret).await
+        let key = self.key(new, secret);
+        let written = self.parts.store.put_key(key.clone()).await;
+        written.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.keys.insert(key.id.clone(), key.clone());
+        });
+        Ok(key)
     }
 
-    async fn write_key(&self, new: NewKey, secret: &Secret) -> Result<Key, Failure> {
+    /// The row of a key; the caller holds `changing`.
+    fn key(&self, new: NewKey, secret: &Secret) -> Key {
         let existing = self.key_named(&new.account, &new.name);
         let (id, created_at) = match existing {
             Some(key) => (key.id, key.created_at),
             None => (KeyId::new(&self.parts.ids), self.parts.clock.now()),
         };
-        let key = Key {
+        Key {
             user: new.user.unwrap_or_else(|| id.as_str().to_owned()),
             id,
             account: new.account,
@@ -166,13 +192,7 @@ impl Directory {
             output_cap_default: new.output_cap_default,
             origin: new.origin,
             created_at,
-        };
-        let written = self.parts.store.put_key(key.clone()).await;
-        written.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
-            rows.keys.insert(key.id.clone(), key.clone());
-        });
-        Ok(key)
+        }
     }
 
     /// Removes a key for good; `false` if the account has none of that id.
@@ -208,6 +228,18 @@ impl Directory {
     /// `storage_unavailable`.
     pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
         let _changing = self.changing.lock().await;
+        let budget = Arc::new(self.budget(new));
+        let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
+        written.map_err(|error| storage_failure(&error))?;
+        self.swap(|rows| {
+            rows.budgets.insert(budget.id.clone(), Arc::clone(&budget));
+        });
+        Ok(budget)
+    }
+
+    /// The row of a budget, the next version of the one that there is of its account, scope and
+    /// window; the caller holds `changing`.
+    fn budget(&self, new: NewBudget) -> Budget {
         let snapshot = self.snapshot();
         let same = |budget: &&Arc<Budget>| {
             budget.account == new.account
@@ -215,7 +247,7 @@ impl Directory {
                 && budget.window == new.window
         };
         let existing = snapshot.rows.budgets.values().find(same);
-        let budget = Arc::new(Budget {
+        Budget {
             id: existing.map_or_else(|| BudgetId::new(&self.parts.ids), |budget| budget.id.clone()),
             version: existing.map_or(1, |budget| budget.version + 1),
             created_at: existing.map_or_else(|| self.parts.clock.now(), |budget| budget.created_at),
@@ -224,13 +256,7 @@ impl Directory {
             limit: new.limit,
             window: new.window,
             origin: new.origin,
-        });
-        let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
-        written.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
-            rows.budgets.insert(budget.id.clone(), Arc::clone(&budget));
-        });
-        Ok(budget)
+        }
     }
 
     /// Removes a budget; `false` if the account has none of that id.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use serde_json::Value;
 use storage::{Scope, WindowKind};
-use types::call::CallKind;
+use types::call::{CallKind, ModelCall, ModelHead};
 use types::clock::FakeClock;
+use types::conversation::{Conversation, Message, Part, Role};
 use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure, Money, OutcomeEvent};
 
-use super::world::{MORNING, Node, database, dollars, request, rows, totals, usage};
+use super::world::{MORNING, NoFormat, Node, database, dollars, request, rows, totals, usage};
 
 async fn node(folder: &tempfile::TempDir) -> Node {
     let clock = Arc::new(FakeClock::new(MORNING));
@@ -126,6 +128,34 @@ async fn a_bill_above_the_bound_is_recorded_and_flagged() {
     node.pipeline.flush().await.unwrap();
     assert!(rows(&node, &answer.call.id).await[0].over_bound);
     assert_eq!(totals(&node, &budget).await.settled, dollars("0.01001"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_usage_that_cannot_be_true_neither_breaks_the_budget_nor_loses_the_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let budget = node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    let spent = node.pipeline.run(request("ci", "paid/m", Some(100))).await.unwrap();
+    node.finish(spent, Some(usage(100, 10))).await;
+    let absurd = 9_000_000_000_000_000_000;
+    for told in [usage(absurd, absurd), usage(1, u64::MAX), usage(1_000_000_001, 1)] {
+        let answer = node.pipeline.run(request("ci", "paid/m", Some(100))).await.unwrap();
+        let answer = node.finish(answer, Some(told)).await;
+        assert_eq!(answer.bill().cost, None, "nobody knows it");
+        node.pipeline.flush().await.unwrap();
+        let row = rows(&node, &answer.call.id).await.remove(0);
+        assert_eq!((row.usage, row.unreconciled), (None, dollars("0.003")));
+    }
+    let status = node.pipeline.budget_status(DEFAULT_ACCOUNT).await.unwrap().remove(0);
+    assert_eq!((status.settled, status.unreconciled), (dollars("0.0002"), dollars("0.009")));
+    assert_eq!(status.free, dollars("0.9908"));
+    // The budget goes on, and the most that is believed stays within what it can add up.
+    let answer = node.pipeline.run(request("ci", "paid/m", Some(100))).await.unwrap();
+    let answer = node.finish(answer, Some(usage(1_000_000_000, 1_000_000_000))).await;
+    assert_eq!((answer.bill().cost, answer.bill().over_bound), (Some(dollars("11000")), true));
+    node.pipeline.flush().await.unwrap();
+    assert_eq!(totals(&node, &budget).await.settled, dollars("11000.0002"));
     node.stop().await;
 }
 
@@ -258,6 +288,41 @@ async fn what_no_bound_holds_is_refused_under_a_hard_budget_alone() {
     assert_eq!(refused.failure.code, ErrorCode::Unsupported);
     assert_eq!(refused.failure.param.as_deref(), Some("web_search_options"));
     let answer = node.pipeline.run(searching("local/demo")).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_in_a_sessions_request_has_no_bound_and_an_image_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let with = |kind: &str| {
+        let part = Part::Media { kind: kind.to_owned(), url: None, source: Value::Null };
+        let message = Message { role: Role::User, parts: vec![part] };
+        let conversation = Conversation { messages: vec![message], ..Conversation::default() };
+        let mut incoming = request("ci", "paid/m", Some(1));
+        if let CallKind::Model(model) = &mut incoming.kind {
+            let head = ModelHead { media: 1, ..model.head.clone() };
+            *model = ModelCall::from_neutral(&NoFormat, head, Arc::new(conversation));
+        }
+        incoming
+    };
+    let answer = node.pipeline.run(with("file")).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
+    node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    let refused = node.pipeline.run(with("file")).await.unwrap_err();
+    assert_eq!(refused.failure.code, ErrorCode::Unsupported);
+    assert_eq!(refused.failure.param.as_deref(), Some("input_file"));
+    let mut many = with("image");
+    if let CallKind::Model(model) = &mut many.kind {
+        let mut conversation = Conversation::clone(&model.neutral().unwrap());
+        conversation.rest.insert("n".to_owned(), Value::from(128));
+        let head = model.head.clone();
+        *model = ModelCall::from_neutral(&NoFormat, head, Arc::new(conversation));
+    }
+    let refused = node.pipeline.run(many).await.unwrap_err();
+    assert_eq!(refused.failure.param.as_deref(), Some("n"), "what multiplies the bill unseen");
+    let answer = node.pipeline.run(with("image")).await.unwrap();
     node.finish(answer, Some(usage(1, 1))).await;
     node.stop().await;
 }

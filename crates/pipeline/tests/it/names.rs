@@ -27,7 +27,7 @@ async fn code(node: &Node, incoming: Incoming) -> ErrorCode {
 async fn a_key_works_until_it_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(&folder).await;
-    let (key, secret) = node.directory.create_key(new_key("new")).await.unwrap();
+    let (key, secret) = node.directory.create_key(new_key("new"), None).await.unwrap();
     let credential = Credential::Key(secret);
     let principal = node.pipeline.authenticate(&credential).await.unwrap();
     assert_eq!((&principal.key, &*principal.user), (&key.id, key.id.as_str()));
@@ -45,7 +45,7 @@ async fn a_key_works_until_it_is_deleted() {
 async fn keys_survive_a_restart_and_names_and_secrets_are_unique() {
     let folder = tempfile::tempdir().unwrap();
     let first = node(&folder).await;
-    let taken = first.directory.create_key(new_key("ci")).await.unwrap_err();
+    let taken = first.directory.create_key(new_key("ci"), None).await.unwrap_err();
     assert_eq!(taken.code, ErrorCode::Conflict);
     let secret = Secret::new("hf_ci");
     let taken = first.directory.put_key_with_secret(new_key("thief"), &secret).await.unwrap_err();
@@ -62,6 +62,30 @@ async fn keys_survive_a_restart_and_names_and_secrets_are_unique() {
     assert!(before.iter().any(|key| key.id == changed.id));
     assert_eq!(code(&second, request("ci", "paid/m", None)).await, ErrorCode::Unauthenticated);
     drop(second.pipeline.run(request("new", "paid/m", None)).await.unwrap());
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_comes_with_its_budget_and_a_refused_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = node(&folder).await;
+    let limit = Some((dollars("0.001"), WindowKind::Day));
+    let (_, secret) = first.directory.create_key(new_key("poor"), limit).await.unwrap();
+    let mut asked = request("ci", "paid/m", Some(100));
+    asked.credential = Credential::Key(secret);
+    assert_eq!(code(&first, asked).await, ErrorCode::BudgetExceeded, "it holds at once");
+    let before = first.directory.budgets(DEFAULT_ACCOUNT);
+    assert_eq!(before.len(), 1);
+    assert_eq!(before[0].scope, Scope::Key("poor".to_owned()));
+
+    let raised = Some((dollars("9.00"), WindowKind::Day));
+    let refused = first.directory.create_key(new_key("poor"), raised).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert_eq!(first.directory.budgets(DEFAULT_ACCOUNT), before);
+    let clock = Arc::clone(&first.clock);
+    first.stop().await;
+    let second = Node::start(&database(&folder), &clock, 2).await;
+    assert_eq!(second.directory.budgets(DEFAULT_ACCOUNT), before, "nor in the store");
     second.stop().await;
 }
 
@@ -144,6 +168,38 @@ async fn names_have_1_to_128_characters() {
         assert_eq!(failure.param.as_deref(), Some("holdfast-task"));
         assert!(failure.message.contains("holdfast-task"));
     }
+    let mut incoming = request("ci", "paid/m", None);
+    incoming.headers.class = Some("c".repeat(NAME_CHARS_MAX + 1));
+    let failure = node.pipeline.run(incoming).await.unwrap_err().failure;
+    assert_eq!(failure.param.as_deref(), Some("holdfast-class"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_names_a_session_by_the_id_of_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let mut incoming = request("ci", "paid/m", None);
+    incoming.headers.session_name = Some("victim".to_owned());
+    let victim = node.pipeline.run(incoming).await.unwrap();
+    let id = victim.call.session.clone().unwrap();
+    drop(victim);
+    let mut incoming = request("other", "paid/m", None);
+    incoming.headers.session_name = Some(id.as_str().to_owned());
+    let failure = node.pipeline.run(incoming).await.unwrap_err().failure;
+    assert_eq!(failure.code, ErrorCode::InvalidRequest);
+    assert_eq!(failure.param.as_deref(), Some("holdfast-session"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn every_call_has_an_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let answer = node.pipeline.run(request("ci", "paid/m", None)).await.unwrap();
+    let deadline = answer.call.deadline.expect("a call that nobody limits is limited all the same");
+    assert_eq!(deadline, answer.call.started + pipeline::identify::CALL_TIME_MAX);
+    drop(answer);
     node.stop().await;
 }
 

@@ -24,6 +24,8 @@ use crate::provider::Provider;
 
 /// How long a whole answer waits for the end of its body.
 const DRAIN_MAX: Duration = Duration::from_millis(50);
+/// How long the body of an error is waited for: a client should hear of the error, not of its end.
+const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
 /// The longest wait that is repeated to clients.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Headers that clients may see at most; a provider sends about a dozen.
@@ -45,6 +47,8 @@ pub(super) struct Live {
     provider: Arc<str>,
     clock: SharedClock,
     stall: Duration,
+    /// When the Call must have ended.
+    deadline: Option<Monotonic>,
     last: Monotonic,
     timer: Sleep,
     /// The end, while the body's own end is awaited.
@@ -59,18 +63,21 @@ impl Live {
         exchange: Exchange,
         format: &'static dyn Format,
         provider: &Provider,
+        deadline: Option<Monotonic>,
         clock: SharedClock,
     ) -> Self {
         let stall = provider.timeouts.stall;
+        let (last, left) = (clock.monotonic(), time_left(deadline, clock.as_ref()));
         Self {
             exchange,
             format,
             reader: None,
             provider: Arc::clone(&provider.name),
-            last: clock.monotonic(),
-            timer: clock.sleep(stall),
+            last,
+            timer: clock.sleep(stall.min(left)),
             clock,
             stall,
+            deadline,
             finish: None,
             whole: false,
             start: Start::default(),
@@ -149,6 +156,11 @@ impl Live {
                 events.push_back(finish);
                 return Poll::Ready(Step::Over);
             }
+            let left = time_left(self.deadline, self.clock.as_ref());
+            if left.is_zero() {
+                events.push_back(OutcomeEvent::Failed(Box::new(overdue(&self.provider))));
+                return Poll::Ready(Step::Over);
+            }
             let silent = self.clock.monotonic().saturating_sub(self.last);
             if silent >= self.stall {
                 let text = format!(
@@ -161,7 +173,7 @@ impl Live {
                 events.push_back(OutcomeEvent::Failed(failure));
                 return Poll::Ready(Step::Over);
             }
-            self.timer = self.clock.sleep(self.stall.saturating_sub(silent));
+            self.timer = self.clock.sleep(self.stall.saturating_sub(silent).min(left));
         }
     }
 
@@ -179,11 +191,37 @@ impl Live {
         let mut failure = self.format.parse_error(status, &body);
         let wait = retry_after(&parts.headers, self.clock.as_ref());
         failure.retry_after = wait.or(failure.retry_after);
-        tracing::warn!(provider = %self.provider, status, code = %failure.code, "the provider answered with an error");
+        let (provider, code) = (&self.provider, failure.code);
+        if matches!(status, 401 | 403) {
+            let said = &failure.message;
+            tracing::error!(%provider, status, %said, "the provider refused the operator's credentials");
+            return self.credentials_refused(status, &failure);
+        }
+        tracing::warn!(%provider, status, %code, "the provider answered with an error");
         let format = if is_object(&body) { self.format.name() } else { NO_FORMAT };
         let content_type = content_type(parts).unwrap_or("application/octet-stream").to_owned();
         failure.upstream = Some(Box::new(UpstreamError { status, body, content_type, format }));
         failure
+    }
+
+    /// The words of a provider that refused our credentials repeat parts of the operator's key, and
+    /// its status would tell the client to ask for another key of its own: neither is passed on.
+    fn credentials_refused(&self, status: u16, failure: &Failure) -> Failure {
+        let provider = &self.provider;
+        let ours = match failure.code {
+            ErrorCode::ContentFiltered => {
+                let text = format!("the provider '{provider}' refused the content ({status})");
+                Failure::new(ErrorCode::ContentFiltered, text)
+            }
+            _ => {
+                let text = format!(
+                    "the provider '{provider}' refused this server's credentials ({status}): your \
+                     own key is fine, the operator has to check the provider's"
+                );
+                Failure::new(ErrorCode::UpstreamCredentials, text)
+            }
+        };
+        Failure { retry_after: failure.retry_after, ..ours.billed(failure.billed) }
     }
 
     async fn error_body(&mut self) -> Bytes {
@@ -204,10 +242,22 @@ impl Live {
             }
         };
         // What has come by then is what is known of the error.
-        let ended = types::clock::within(clock.as_ref(), self.stall, reading).await;
+        let ended =
+            types::clock::within(clock.as_ref(), self.stall.min(ERROR_BODY_MAX), reading).await;
         self.whole = ended == Some(true);
         body.freeze()
     }
+}
+
+/// What is left until a Call must have ended.
+pub(super) fn time_left(deadline: Option<Monotonic>, clock: &dyn Clock) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(clock.monotonic()))
+}
+
+/// The failure of a Call whose time is up.
+pub(super) fn overdue(provider: &str) -> Failure {
+    let text = format!("the provider '{provider}' did not end its answer in the time of a call");
+    Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown)
 }
 
 /// The format of a body that is no error of the provider's format: it is not passed on.

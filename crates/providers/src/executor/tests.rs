@@ -395,6 +395,59 @@ async fn a_stream_that_stalls_times_out() {
 }
 
 #[tokio::test]
+async fn an_answer_ends_when_its_call_must_have_ended() {
+    let server = ScriptedProvider::start([Reply::stream(&[]).event(CHUNK).stall()]).await.unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    let executor = made(&server, Arc::<FakeClock>::clone(&clock));
+    let mut attempt = attempt(STREAMED);
+    let call = Arc::get_mut(&mut attempt.call).unwrap();
+    call.deadline = Some(Duration::from_secs(100));
+    let mut events = executor.execute(attempt);
+    assert!(matches!(events.next().await, Some(OutcomeEvent::Start(_))));
+    assert!(matches!(events.next().await, Some(OutcomeEvent::Frame { .. })));
+    let seen = ended_by_the_clock(&clock, events, Duration::from_secs(10)).await;
+    assert_snapshot!(shown(&seen), @"failed upstream_timeout: the provider 'p' did not end its answer in the time of a call Unknown");
+    assert!(clock.monotonic() < Timeouts::default().stall, "it was not the stall");
+    server.has_closed().await;
+}
+
+#[tokio::test]
+async fn an_error_is_told_though_its_body_does_not_end() {
+    let head = "HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n";
+    let reply = Reply::default().send(head).send(r#"{"error":"#).stall();
+    let server = ScriptedProvider::start([reply]).await.unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    let executor = made(&server, Arc::<FakeClock>::clone(&clock));
+    let mut events = executor.execute(attempt(REQUEST));
+    tokio::select! {
+        biased;
+        _ = events.next() => panic!("it ended before its time"),
+        () = server.has_stalled() => {}
+    }
+    let seen = ended_by_the_clock(&clock, events, Duration::from_millis(100)).await;
+    assert_eq!(failure(&seen).code, ErrorCode::InvalidRequest);
+    assert!(clock.monotonic() < Duration::from_secs(30), "{:?}", clock.monotonic());
+}
+
+#[tokio::test]
+async fn what_a_provider_says_of_our_credentials_is_kept_from_the_client() {
+    let said = "Incorrect API key provided: sk-abc***xyz";
+    let body = format!(r#"{{"error":{{"message":"{said}","code":"invalid_api_key"}}}}"#);
+    for status in [401, 403] {
+        let events = answered(Reply::json(status, &body), REQUEST).await;
+        let failure = failure(&events);
+        assert_eq!(failure.code, ErrorCode::UpstreamCredentials, "{status}");
+        assert_eq!((failure.status(), failure.forbids_retry()), (502, true));
+        assert_eq!((failure.upstream.as_ref(), failure.billed), (None, Billed::No));
+        assert!(failure.message.contains("'p'"), "{}", failure.message);
+        assert!(!failure.message.contains("sk-"), "{}", failure.message);
+    }
+    let body = r#"{"error":{"message":"violence","code":"content_filter"}}"#;
+    let events = answered(Reply::json(403, body), REQUEST).await;
+    assert_snapshot!(shown(&events), @"failed content_filtered: the provider 'p' refused the content (403) No");
+}
+
+#[tokio::test]
 async fn a_whole_answer_does_not_wait_long_for_the_end_of_its_body() {
     let reply = Reply::stream(&[]).event(LAST).event("[DONE]").stall();
     let server = ScriptedProvider::start([reply]).await.unwrap();

@@ -1,13 +1,13 @@
 //! API keys: `GET|POST /api/keys`, `DELETE /api/keys/{id}`.
 
 use axum::extract::{Path, State};
-use pipeline::{NewBudget, NewKey};
+use pipeline::NewKey;
 use serde::{Deserialize, Deserializer, Serialize};
 use storage::budgets::Origin;
-use storage::{Key, Scope, WindowKind};
+use storage::{Key, WindowKind};
 use types::ids::KeyId;
 use types::principal::Role;
-use types::{ErrorCode, Failure, Money};
+use types::{Failure, Money};
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
@@ -115,52 +115,33 @@ pub(crate) async fn create(
     operator: Operator,
     Json(create): Json<KeyCreate>,
 ) -> Result<axum::Json<KeyView>, ApiFailure> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if create.name.is_empty()
-        || create.name.len() > NAME_CHARS_MAX
-        || !create.name.chars().all(allowed)
-    {
-        let message =
-            format!("name must be 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.'");
-        return Err(ApiFailure(Failure::invalid("name", message)));
-    }
+    check_name("name", &create.name)?;
+    create.user.as_deref().map_or(Ok(()), |user| check_name("user", user))?;
     let Some(budget) = create.budget else {
         let message = "a key needs a budget such as {\"limit_usd\": \"5.00\", \"window\": \"day\"}, or an explicit null";
         return Err(ApiFailure(Failure::invalid("budget", message)));
     };
-    let account = operator.0.account.to_string();
-    // Before anything is written: a refused request must not change the budget of the key that has
-    // the name.
-    if app.directory.keys(&account).iter().any(|key| key.name == create.name) {
-        let message = format!("a key named {} exists already; choose another name", create.name);
-        return Err(ApiFailure(Failure::new(ErrorCode::Conflict, message)));
-    }
-    // The budget first: a crash in between leaves a limit without a key, never a key without its
-    // limit.
-    if let Some(budget) = budget {
-        let scope = Scope::Key(create.name.clone());
-        let window = budget.window.unwrap_or(WindowKind::Total);
-        let limit = budget.limit_usd;
-        app.directory
-            .put_budget(NewBudget {
-                account: account.clone(),
-                scope,
-                limit,
-                window,
-                origin: Origin::Api,
-            })
-            .await?;
-    }
+    let limit = budget.map(|budget| (budget.limit_usd, budget.window.unwrap_or(WindowKind::Total)));
     let new = NewKey {
-        account,
+        account: operator.0.account.to_string(),
         name: create.name,
         user: create.user,
         role: create.role.unwrap_or(Role::Member),
         output_cap_default: create.output_cap_default,
         origin: Origin::Api,
     };
-    let (key, secret) = app.directory.create_key(new).await?;
+    let (key, secret) = app.directory.create_key(new, limit).await?;
     Ok(axum::Json(KeyView::of(&key, Some(secret.expose().to_owned()))))
+}
+
+/// Names go into lists, logs and folders' names: no characters that mean something there.
+fn check_name(field: &'static str, name: &str) -> Result<(), Failure> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let message = format!("{field} must be 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.'");
+    Err(Failure::invalid(field, message))
 }
 
 /// What a deletion answers.
@@ -189,5 +170,21 @@ pub(crate) async fn delete(
         Ok(axum::Json(Deleted { id: text, deleted }))
     } else {
         Err(not_found("key", &text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn names_and_users_hold_nothing_that_lists_and_folders_would_read() {
+        for good in ["ci", "key_06gz4", "a.b-c_9", &"x".repeat(64)] {
+            assert!(check_name("user", good).is_ok(), "{good}");
+        }
+        for bad in ["", "../../etc\n", "a b", "ü", "a/b", &"x".repeat(65)] {
+            let failure = check_name("user", bad).unwrap_err();
+            assert_eq!(failure.param.as_deref(), Some("user"), "{bad}");
+        }
     }
 }

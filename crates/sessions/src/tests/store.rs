@@ -101,6 +101,9 @@ impl Keys for Faulty {
     fn put_key(&self, key: Key) -> Pending<()> {
         self.inner.put_key(key)
     }
+    fn put_key_with_budget(&self, key: Key, budget: Budget) -> Pending<()> {
+        self.inner.put_key_with_budget(key, budget)
+    }
     fn delete_key(&self, id: &KeyId) -> Pending<bool> {
         self.inner.delete_key(id)
     }

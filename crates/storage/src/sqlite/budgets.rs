@@ -237,7 +237,7 @@ fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
     Ok(budgets)
 }
 
-fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
+pub(super) fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
     let sql = r#"INSERT OR REPLACE INTO budgets (id, account, scope, "limit", "window", version, origin, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"#;
     conn.prepare_cached(sql)?.execute(params![

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::ids::KeyId;
 
-use super::{SqliteStore, columns};
+use super::{SqliteStore, budgets, columns};
+use crate::budgets::Budget;
 use crate::error::Error;
 use crate::keys::{Key, Keys};
 use crate::store::Pending;
@@ -15,6 +16,13 @@ impl Keys for SqliteStore {
 
     fn put_key(&self, key: Key) -> Pending<()> {
         self.write(move |conn| put(conn, &key))
+    }
+
+    fn put_key_with_budget(&self, key: Key, budget: Budget) -> Pending<()> {
+        self.write(move |conn| {
+            put(conn, &key)?;
+            budgets::put(conn, &budget)
+        })
     }
 
     fn delete_key(&self, id: &KeyId) -> Pending<bool> {

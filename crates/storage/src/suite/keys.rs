@@ -4,8 +4,8 @@ use types::ids::KeyId;
 use types::principal::Role;
 
 use super::Place;
-use super::fixtures::{ACCOUNT, Make, NOON};
-use crate::budgets::Origin;
+use super::fixtures::{ACCOUNT, Make, NOON, money};
+use crate::budgets::{Budget, Origin, WindowKind};
 use crate::error::Error;
 use crate::keys::Key;
 
@@ -58,4 +58,21 @@ pub async fn neither_name_nor_secret_is_given_twice(place: &dyn Place) {
         assert!(matches!(refused, Error::Exists { what: "key" }), "{refused:?}");
     }
     assert_eq!(store.keys().await.unwrap(), [first]);
+}
+
+/// A key comes with its budget in one write; one that is refused leaves the budget of the key that
+/// has the name as it was.
+pub async fn a_key_and_its_budget_are_written_together_or_not_at_all(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let (first, limit) = (key(&make, "ci", 1), make.budget(1_000, WindowKind::Total));
+    store.put_key_with_budget(first.clone(), limit.clone()).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), std::slice::from_ref(&limit));
+
+    let raised = Budget { limit: money(9_000), version: 2, ..limit.clone() };
+    let refused = store.put_key_with_budget(key(&make, "ci", 2), raised).await.unwrap_err();
+    assert!(matches!(refused, Error::Exists { what: "key" }), "{refused:?}");
+    assert_eq!(store.keys().await.unwrap(), [first]);
+    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), [limit]);
 }

@@ -17,6 +17,7 @@ fn upstream_errors_are_classified_by_code_then_status() {
         (400, r#"{"message":"This model's maximum context length is 4096 tokens"}"#),
         (400, r#"{"error":{"message":"no","code":"content_filter"}}"#),
         (401, r#"{"error":{"message":"bad key","code":"invalid_api_key"}}"#),
+        (403, r#"{"error":{"message":"this account may not"}}"#),
         (404, r#"{"error":{"message":"gone","code":"model_not_found"}}"#),
         (404, r#"{"detail":"Not Found"}"#),
         (413, r#"{"error":"too big"}"#),
@@ -35,7 +36,8 @@ fn upstream_errors_are_classified_by_code_then_status() {
     400 context_length_exceeded None No: the provider answered 400: long
     400 context_length_exceeded None No: the provider answered 400: This model's maximum context length is 4096 tokens
     400 content_filtered None No: the provider answered 400: no
-    401 upstream_failed None No: the provider answered 401: bad key
+    401 upstream_credentials None No: the provider answered 401: bad key
+    403 upstream_credentials None No: the provider answered 403: this account may not
     404 model_not_found None No: the provider answered 404: gone
     404 model_not_found None No: the provider answered 404: Not Found
     413 too_large None No: the provider answered 413: too big

@@ -40,9 +40,31 @@ fn what_is_billed_by_other_rates_is_named() {
     assert_eq!(surcharge(r#""web_search_options":{}"#), Some("web_search_options"));
     assert_eq!(surcharge(r#""modalities":["text","audio"]"#), Some("modalities"));
     assert_eq!(surcharge(r#""audio":{"voice":"ash"}"#), Some("audio"));
+    assert_eq!(surcharge(r#""prediction":{"type":"content"}"#), Some("prediction"));
     for usual in [r#""service_tier":"auto""#, r#""modalities":["text"]"#, r#""audio":null"#] {
         assert_eq!(surcharge(usual), None, "{usual}");
     }
+}
+
+#[test]
+fn a_part_whose_tokens_nobody_can_count_is_named() {
+    let surcharge = |part: &str| {
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{part}]}}]}}"#
+        );
+        let head = head(&body);
+        (head.media, head.surcharge)
+    };
+    let by_id = r#"{"type":"file","file":{"file_id":"file-1"}}"#;
+    assert_eq!(surcharge(by_id), (1, Some("file")));
+    assert_eq!(surcharge(r#"{"type":"\u0066ile","file":{}}"#), (1, Some("file")));
+    assert_eq!(surcharge(r#"{"type":"input_audio"}"#), (1, Some("input_audio")));
+    assert_eq!(surcharge(r#"{"type":"hologram"}"#), (1, Some("content")));
+    assert_eq!(surcharge(r#"{"type":"image_url"}"#), (1, None));
+    assert_eq!(surcharge(&format!(r#"{{"type":"image_url"}},{by_id}"#)), (2, Some("file")));
+    assert_eq!(surcharge(r#"{"type":"refusal","refusal":"no"}"#), (0, None));
+    let said = r#"{"model":"m","messages":[{"role":"assistant","audio":{"id":"a"}}]}"#;
+    assert_eq!(head(said).surcharge, Some("audio"));
 }
 
 #[test]
