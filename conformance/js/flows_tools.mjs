@@ -104,8 +104,40 @@ flow('mcp_tool_error', async (f) => {
   const response = await f.respond('[[tool:add_note {"text":" "}]]', { tools: [NOTES] });
   const [call] = items(response, 'mcp_call');
   same([call.status, response.status], ['failed', 'completed']);
-  assert(JSON.stringify(call.error).includes('must be a text'), JSON.stringify(call));
+  assert.equal(call.error.type, 'mcp_tool_execution_error');
+  assert(call.error.content[0].text.includes('must be a text'), JSON.stringify(call));
   assert(response.output_text.includes('must be a text'), response.output_text);
+});
+
+flow('mcp_call_limit_of_the_client', async (f) => {
+  const two = add(`a ${f.mark}`) + add(`b ${f.mark}`);
+  const response = await f.respond(two, { tools: [NOTES], max_tool_calls: 1 });
+  const [made, refused] = items(response, 'mcp_call');
+  same([made.status, made.error ?? null, refused.status], ['completed', null, 'failed']);
+  same([refused.error.type, typeof refused.error.code], ['mcp_protocol_error', 'number']);
+  assert(refused.error.message.includes('no more tool calls'), refused.error.message);
+  assert.equal(f.effects().length, 1);
+});
+
+flow('mcp_parallel_calls', async (f) => {
+  const text = `${FIND_HARBOR}[[tool:find_note {"query":"printer"}]]`;
+  const stream = f.streamed(text, { tools: [NOTES] });
+  const ids = items(await stream.finalResponse(), 'mcp_call').map((call) => call.id);
+  assert.equal(ids.length, 2);
+  // The model reads them as it said them: in one message, the results behind it.
+  const told = JSON.parse(f.sent()[1].body).messages.slice(-3);
+  same(
+    told.map((message) => message.role),
+    ['assistant', 'tool', 'tool'],
+  );
+  same(
+    told[0].tool_calls.map((call) => call.id),
+    ids,
+  );
+  same(
+    told.slice(1).map((message) => message.tool_call_id),
+    ids,
+  );
 });
 
 flow('mcp_allowed_tools', async (f) => {

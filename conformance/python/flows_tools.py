@@ -139,8 +139,53 @@ def mcp_five_calls(f):
 def mcp_parallel_calls(f):
     text = FIND_HARBOR + '[[tool:find_note {"query":"printer"}]]'
     response = f.respond(text, tools=[NOTES])
-    equal([c.output for c in items(response, "mcp_call")], [HARBOR, "The printer is on floor 3."])
+    calls = items(response, "mcp_call")
+    equal([c.output for c in calls], [HARBOR, "The printer is on floor 3."])
     equal(response.output_text, "The tool said: The printer is on floor 3.")
+    # The model reads them as it said them: in one message, the results behind it.
+    [_, told] = [json.loads(line["body"])["messages"] for line in f.sent()]
+    equal([message["role"] for message in told], ["user", "assistant", "tool", "tool"])
+    equal([call["id"] for call in told[1]["tool_calls"]], [call.id for call in calls])
+    equal([message["tool_call_id"] for message in told[2:]], [call.id for call in calls])
+
+
+@flow
+def mcp_history_only_grows(f):
+    """Each question to a model begins with the whole one before, byte for byte."""
+    pair = FIND_HARBOR + '[[tool:find_note {"query":"printer"}]]'
+    rounds = "[[next]]".join([pair, FIND_HARBOR, FIND_HARBOR + add(f.mark)])
+    first = f.respond(rounds, tools=[NOTES])
+    f.respond("[[words:3]]", tools=[NOTES], previous_response_id=first.id)
+    told = [json.loads(line["body"])["messages"] for line in f.sent()]
+    equal(len(told), 5, "model calls")
+    for before, after in zip(told, told[1:], strict=False):
+        equal(json.dumps(after[: len(before)]), json.dumps(before))
+    calls = [len(m["tool_calls"]) for m in told[-1] if m.get("tool_calls")]
+    equal(calls, [2, 1, 2], "calls of each answer")
+
+
+@flow
+def mcp_more_calls_than_one_answer_may_make(f):
+    """The first 128 are made; the model reads of each other that it was not."""
+    response = f.respond(FIND_HARBOR * 130, tools=[NOTES])
+    calls = items(response, "mcp_call")
+    equal([c.status for c in calls], ["completed"] * 128 + ["failed"] * 2)
+    equal(calls[-1].error.type, "mcp_protocol_error")
+    assert "at most" in calls[-1].error.message, calls[-1].error
+    told = json.loads(f.sent()[-1]["body"])["messages"]
+    equal(len([m for m in told if m["role"] == "tool" and "at most" in m["content"]]), 2)
+
+
+@flow
+def mcp_call_limit_of_the_client(f):
+    """A call that is not made is typed as a refusal, and one effect is had."""
+    response = f.respond(add("a " + f.mark) + add("b " + f.mark), tools=[NOTES], max_tool_calls=1)
+    made, refused = items(response, "mcp_call")
+    equal((made.status, made.error, refused.status), ("completed", None, "failed"))
+    error = refused.error
+    equal((error.type, isinstance(error.code, int)), ("mcp_protocol_error", True))
+    assert "no more tool calls" in error.message, error
+    equal(len(own_effects(f)), 1)
 
 
 @flow
@@ -148,8 +193,9 @@ def mcp_tool_error(f):
     """A tool that refuses is told to the model; the turn goes on."""
     response = f.respond('[[tool:add_note {"text":" "}]]', tools=[NOTES])
     [call] = items(response, "mcp_call")
-    equal(call.status, "failed")
-    assert "must be a text" in json.dumps(call.model_dump()["error"]), call.error
+    equal((call.status, call.error.type), ("failed", "mcp_tool_execution_error"))
+    [content] = call.error.content
+    assert content["type"] == "text" and "must be a text" in content["text"], content
     assert "must be a text" in response.output_text, response.output_text
     equal(response.status, "completed")
 
@@ -319,7 +365,9 @@ def doubt_resolved_as_failed(f):
         f, session, item["holdfast"]["step"], {"decision": "failed", "message": "The pen was dry."}
     )
     done = finished(f, response_id)
-    equal(items(done, "mcp_call")[0].status, "failed")
+    [call] = items(done, "mcp_call")
+    equal((call.status, call.error.type), ("failed", "mcp_tool_execution_error"))
+    equal(call.error.content, [{"type": "text", "text": "The pen was dry."}])
     assert "The pen was dry." in done.output_text, done.output_text
 
 

@@ -12,6 +12,7 @@
 
 mod process;
 mod run;
+mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -27,7 +28,8 @@ use types::launch::Launch;
 use types::outcome::{OutcomeEvent, OutcomeStream};
 use types::{Attempt, CallKind, ErrorCode, Execute, Failure, Principal};
 
-use process::Process;
+use process::{InUse, Process};
+pub(crate) use run::refusal_code;
 
 /// A process that was not used for so long is ended.
 pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -38,10 +40,14 @@ pub const START_MAX: Duration = Duration::from_secs(30);
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Time for one call unless the configuration says otherwise.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// Bytes of a tool's text that go into the conversation.
+/// Bytes of what a tool answers, or its server refuses a call with, that go into the conversation.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// Tools of one server at most.
 pub const TOOLS_MAX: usize = 512;
+/// Bytes of a server's tools, names, descriptions and schemas together: they go into each prompt.
+pub const LIST_BYTES_MAX: usize = 1024 * 1024;
+/// Pages in which a server may list its tools.
+pub const LIST_PAGES_MAX: usize = 64;
 
 /// The name under which tool servers are registered in the pipeline.
 pub const PROVIDER: &str = "mcp";
@@ -194,12 +200,12 @@ impl ToolServers {
     /// isn't running.
     ///
     /// # Errors
-    /// `permission_denied`; `tool_failed` if the server can't be started or does not answer in
-    /// [`START_MAX`].
+    /// `permission_denied`; `tool_failed` if the server can't be started, does not answer in
+    /// [`START_MAX`], or lists more than [`TOOLS_MAX`], [`LIST_BYTES_MAX`] or [`LIST_PAGES_MAX`].
     pub async fn list(&self, server: &str, principal: &Principal) -> Result<Vec<Tool>, Failure> {
         let server = Arc::clone(self.allowed(server, principal)?);
-        let process = self.shared.process(&server, &principal.account, &principal.user).await?;
-        process.tools(&*self.shared.clock).await
+        let in_use = self.shared.process(&server, &principal.account, &principal.user).await?;
+        in_use.process.tools(&*self.shared.clock).await
     }
 
     /// Tells the server of the running call with this idempotency key that it is cancelled. The
@@ -218,7 +224,7 @@ impl Shared {
         server: &Arc<ToolServer>,
         account: &str,
         user: &str,
-    ) -> Result<Arc<Process>, Failure> {
+    ) -> Result<InUse, Failure> {
         let owner = Owner {
             server: server.name.clone(),
             account: account.to_owned(),
@@ -229,12 +235,12 @@ impl Shared {
             Arc::clone(slots.entry(owner.clone()).or_default())
         };
         let mut running = slot.lock().await;
-        if let Some(process) = running.as_ref().filter(|process| process.begin_use(&*self.clock)) {
-            return Ok(Arc::clone(process));
+        if let Some(in_use) = running.as_ref().and_then(|process| process.begin_use(&self.clock)) {
+            return Ok(in_use);
         }
         let process = Process::start(self, server, &owner).await?;
         *running = Some(Arc::clone(&process));
-        Ok(process)
+        Ok(InUse::first(process, Arc::clone(&self.clock)))
     }
 }
 
@@ -258,3 +264,6 @@ impl Execute for ToolServers {
         run::stream(Arc::clone(&self.shared), server, attempt.call, invocation)
     }
 }
+
+#[cfg(test)]
+mod tests;

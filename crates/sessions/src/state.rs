@@ -29,6 +29,9 @@ pub use step::{Step, StepState};
 
 /// Times that a read-only or idempotent tool call whose answer was lost is tried again.
 pub const TOOL_RERUNS_MAX: u32 = 3;
+/// Calls of our servers' tools that one answer of a model may leave to be done. Each costs two or
+/// three rows of the journal.
+pub const TOOL_CALLS_MAX: usize = 128;
 /// Model steps of one turn: a loop that does not end by itself is ended.
 pub const MODEL_STEPS_MAX: usize = 256;
 /// Times that a model step whose attempt was lost is asked again before the response fails.

@@ -3,20 +3,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation};
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, Implementation, ListToolsResult, PaginatedRequestParams,
+};
 use rmcp::service::{ClientInitializeError, Peer, RunningService};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
-use types::clock::{Clock, within};
+use types::clock::{Clock, SharedClock, within};
 use types::launch::{Child, ChildSpec};
 use types::{ErrorCode, Failure};
 
-use super::{IDLE_MAX, Owner, START_MAX, Shared, TOOLS_MAX, Tool, ToolServer};
+use super::wire::{Outgoing, Tally, Wire};
+use super::{
+    IDLE_MAX, LIST_BYTES_MAX, LIST_PAGES_MAX, Owner, START_MAX, Shared, TOOLS_MAX, Tool, ToolServer,
+};
+
+/// Added to the users of a process that is ended for want of them: nobody gets it any more.
+const RETIRED: usize = usize::MAX / 2;
 
 /// Whoever holds a connection to a running server.
 pub(super) struct Process {
@@ -27,6 +33,8 @@ pub(super) struct Process {
     tools: Mutex<Option<Vec<Tool>>>,
     /// Messages that were written to the server's standard input.
     pub(super) written: watch::Receiver<u64>,
+    /// The bytes that were.
+    pub(super) tally: Arc<Tally>,
     users: AtomicUsize,
     last_used_ms: AtomicU64,
 }
@@ -38,7 +46,7 @@ impl std::fmt::Debug for Process {
 }
 
 impl Process {
-    /// Starts the server and shakes hands.
+    /// Starts the server and shakes hands. Counts as one use.
     pub(super) async fn start(
         shared: &Arc<Shared>,
         server: &Arc<ToolServer>,
@@ -48,13 +56,13 @@ impl Process {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(&server.name, "has no pipes"));
         };
-        let (wrote, written) = watch::channel(0);
-        let transport = (stdout, Counted { inner: stdin, wrote });
+        let (stdin, written, tally) = Outgoing::new(stdin);
+        let wire = Wire::new(stdout, stdin);
         let client = ClientConfig::new(
             ClientCapabilities::default(),
             Implementation::new("holdfast", env!("CARGO_PKG_VERSION")),
         );
-        let shaken = within(&*shared.clock, START_MAX, shake_hands(client, transport)).await;
+        let shaken = within(&*shared.clock, START_MAX, shake_hands(client, wire)).await;
         let service = match shaken {
             Some(Ok(service)) => service,
             Some(Err(error)) => {
@@ -69,6 +77,7 @@ impl Process {
             ended: shared.shutdown.child_token(),
             tools: Mutex::default(),
             written,
+            tally,
             users: AtomicUsize::new(1),
             last_used_ms: AtomicU64::new(millis(&*shared.clock)),
         });
@@ -77,21 +86,13 @@ impl Process {
         Ok(process)
     }
 
-    /// Counts one more use, unless the process has ended. Undone by [`Process::end_use`].
-    pub(super) fn begin_use(&self, clock: &dyn Clock) -> bool {
+    /// Counts one more use, unless the process has ended.
+    pub(super) fn begin_use(self: &Arc<Self>, clock: &SharedClock) -> Option<InUse> {
         // Counted before asking, so that the watcher can't end it for idleness in between.
-        self.users.fetch_add(1, Ordering::SeqCst);
-        if self.ended.is_cancelled() || self.service.is_closed() {
-            self.end_use(clock);
-            return false;
-        }
-        true
-    }
-
-    /// Counts one use less.
-    pub(super) fn end_use(&self, clock: &dyn Clock) {
-        self.last_used_ms.store(millis(clock), Ordering::SeqCst);
-        self.users.fetch_sub(1, Ordering::SeqCst);
+        let users = self.users.fetch_add(1, Ordering::SeqCst);
+        let in_use = InUse { process: Arc::clone(self), clock: Arc::clone(clock) };
+        let is_over = users >= RETIRED || self.ended.is_cancelled() || self.service.is_closed();
+        (!is_over).then_some(in_use)
     }
 
     /// The connection.
@@ -99,50 +100,92 @@ impl Process {
         self.service.peer()
     }
 
-    /// The server's tools, asked for once. Ends the use that [`super::Shared::process`] began.
+    /// The server's tools, asked for once.
     pub(super) async fn tools(&self, clock: &dyn Clock) -> Result<Vec<Tool>, Failure> {
-        let tools = self.listed(clock).await;
-        self.end_use(clock);
-        tools
-    }
-
-    async fn listed(&self, clock: &dyn Clock) -> Result<Vec<Tool>, Failure> {
         let mut known = self.tools.lock().await;
         if let Some(tools) = &*known {
             return Ok(tools.clone());
         }
-        let tools = match within(clock, START_MAX, self.peer().list_all_tools()).await {
-            Some(Ok(tools)) => tools,
-            Some(Err(error)) => {
-                tracing::warn!(server = self.name, %error, "a tool server listed no tools");
-                return Err(failed(&self.name, "did not list its tools"));
-            }
-            None => return Err(failed(&self.name, "did not list its tools in time")),
+        let Some(listed) = within(clock, START_MAX, self.listed()).await else {
+            return Err(failed(&self.name, "did not list its tools in time"));
         };
-        if tools.len() > TOOLS_MAX {
-            return Err(failed(&self.name, "lists more tools than the limit of 512"));
-        }
-        let tools: Vec<Tool> = tools.into_iter().map(tool).collect();
+        let tools = listed?;
         *known = Some(tools.clone());
         Ok(tools)
     }
 
-    fn is_idle(&self, clock: &dyn Clock) -> bool {
+    async fn listed(&self) -> Result<Vec<Tool>, Failure> {
+        let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
+        for _ in 0..LIST_PAGES_MAX {
+            let page = self.page(cursor).await?;
+            for tool in page.tools.into_iter().map(tool) {
+                bytes += serde_json::to_vec(&tool).map_or(0, |written| written.len());
+                tools.push(tool);
+            }
+            if tools.len() > TOOLS_MAX {
+                return Err(self.lists_too_much(&format!("{TOOLS_MAX} tools")));
+            }
+            if bytes > LIST_BYTES_MAX {
+                return Err(self.lists_too_much(&format!("{LIST_BYTES_MAX} bytes")));
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(tools);
+            }
+        }
+        Err(self.lists_too_much(&format!("{LIST_PAGES_MAX} pages")))
+    }
+
+    async fn page(&self, cursor: Option<String>) -> Result<ListToolsResult, Failure> {
+        let params = PaginatedRequestParams::default().with_cursor(cursor);
+        self.peer().list_tools(Some(params)).await.map_err(|error| {
+            tracing::warn!(server = self.name, %error, "a tool server listed no tools");
+            failed(&self.name, "did not list its tools")
+        })
+    }
+
+    fn lists_too_much(&self, limit: &str) -> Failure {
+        failed(&self.name, &format!("lists more than the limit of {limit}"))
+    }
+
+    /// Takes it from whoever would use it next, if nobody has for so long.
+    fn retire(&self, clock: &dyn Clock) -> bool {
         let unused = millis(clock).saturating_sub(self.last_used_ms.load(Ordering::SeqCst));
-        self.users.load(Ordering::SeqCst) == 0 && u128::from(unused) >= IDLE_MAX.as_millis()
+        let is_idle = u128::from(unused) >= IDLE_MAX.as_millis();
+        let order = Ordering::SeqCst;
+        is_idle && self.users.compare_exchange(0, RETIRED, order, order).is_ok()
+    }
+}
+
+/// A use of a process, ended when dropped.
+pub(super) struct InUse {
+    pub(super) process: Arc<Process>,
+    clock: SharedClock,
+}
+
+impl InUse {
+    /// The use that a process is started with.
+    pub(super) const fn first(process: Arc<Process>, clock: SharedClock) -> Self {
+        Self { process, clock }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.process.last_used_ms.store(millis(&*self.clock), Ordering::SeqCst);
+        self.process.users.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 type Connection = RunningService<RoleClient, ClientConfig>;
-type Transport = (Pin<Box<dyn AsyncRead + Send + Sync>>, Counted);
 
 /// A boxed future, because the compiler does not see that the library's own can be sent between
 /// threads when it is a part of another.
 fn shake_hands(
     client: ClientConfig,
-    transport: Transport,
+    wire: Wire,
 ) -> Pin<Box<dyn Future<Output = Result<Connection, ClientInitializeError>> + Send>> {
-    Box::pin(rmcp::serve_client(client, transport))
+    Box::pin(rmcp::serve_client(client, wire))
 }
 
 /// What a tool server that can't be used is called in errors.
@@ -189,7 +232,7 @@ async fn watch_over(process: Arc<Process>, mut child: Child, clock: Arc<dyn Cloc
             }
             () = process.ended.cancelled() => break,
             () = clock.sleep(IDLE_MAX / 10) => {
-                if process.is_idle(&*clock) {
+                if process.retire(&*clock) {
                     tracing::debug!(server = process.name, "ending an idle tool server");
                     break;
                 }
@@ -238,34 +281,6 @@ fn millis(clock: &dyn Clock) -> u64 {
 
 fn duration_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Counts the messages that were really handed to the child: each is flushed.
-struct Counted {
-    inner: Pin<Box<dyn AsyncWrite + Send + Sync>>,
-    wrote: watch::Sender<u64>,
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(ctx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(ctx);
-        if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.wrote.send_modify(|count| *count += 1);
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(ctx)
-    }
 }
 
 #[cfg(test)]

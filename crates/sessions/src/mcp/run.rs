@@ -15,9 +15,9 @@ use types::call::ToolInvocation;
 use types::clock::{SharedClock, within};
 use types::error::Billed;
 use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start};
-use types::{Call, ErrorCode, Failure};
+use types::{Call, ErrorCode, Failure, Principal};
 
-use super::process::{Process, failed};
+use super::process::{InUse, Process, failed};
 use super::{CALL_TIMEOUT_DEFAULT, CANCEL_GRACE, RESULT_BYTES_MAX, Shared, ToolServer};
 use crate::stop;
 
@@ -25,7 +25,9 @@ use crate::stop;
 const IDEMPOTENCY_KEY: &str = "dev.holdfast/idempotency-key";
 /// Processes that a request is sent to at most, each having ended before it could be sent.
 const SENDS_MAX: u32 = 3;
-/// The end of a process whose pipe is closed is noticed within this time.
+/// What is said of a call that can't be waited for.
+const NOT_SENT: &str = "was not sent";
+/// A connection that is ended tells whoever waits within this time.
 const END_NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The answer of one call as the pipeline reads it. Dropping it before its end tells the server
@@ -37,7 +39,7 @@ pub(super) fn stream(
     invocation: ToolInvocation,
 ) -> OutcomeStream {
     let answered = async move {
-        let events = match run(&shared, &server, &call, invocation).await {
+        let events = match run(&shared, &server, &call.principal, invocation).await {
             Ok((delta, finish)) => vec![
                 OutcomeEvent::Start(Start { status: 200, ..Start::default() }),
                 OutcomeEvent::Frame { raw: None, delta: Some(delta) },
@@ -50,59 +52,50 @@ pub(super) fn stream(
     Box::pin(futures_util::FutureExt::flatten_stream(answered))
 }
 
-async fn run(
+pub(super) async fn run(
     shared: &Arc<Shared>,
     server: &Arc<ToolServer>,
-    call: &Call,
+    principal: &Principal,
     invocation: ToolInvocation,
 ) -> Result<(Delta, Finish), Failure> {
     let cancelled = CancellationToken::new();
     let key = invocation.idempotency_key.clone();
-    let registered = Registered::new(shared, key, cancelled.clone());
+    let _registered = Registered::new(shared, key, cancelled.clone());
     let tool = invocation.tool.clone();
-    let (handle, in_use, before) = send(shared, server, call, invocation, &cancelled).await?;
-    let process = Arc::clone(&in_use.process);
-    let mut flight = Flight { shared: Arc::clone(shared), handle: Some(handle), _in_use: in_use };
-    if stop::wants(stop::Point::ToolRunning) {
-        // The request is written by another task: stop only when it has left this process.
-        let mut written = process.written.clone();
-        if written.wait_for(|count| *count > before).await.is_ok() {
-            stop::at(stop::Point::ToolRunning);
-        }
-    }
-    let answer = flight.answer(server, &tool, &cancelled).await;
-    drop(registered);
-    answer
-}
-
-/// Sends the request to the server's process, and says how much had been written to it before.
-///
-/// A process that ended before the request left it has not seen it: the next one is asked.
-async fn send(
-    shared: &Arc<Shared>,
-    server: &Arc<ToolServer>,
-    call: &Call,
-    invocation: ToolInvocation,
-    cancelled: &CancellationToken,
-) -> Result<(RequestHandle<RoleClient>, InUse, u64), Failure> {
     let request = request(invocation)?;
     for _ in 0..SENDS_MAX {
-        let process = shared.process(server, &call.principal.account, &call.principal.user).await?;
-        let in_use = InUse { process: Arc::clone(&process), clock: Arc::clone(&shared.clock) };
+        let in_use = shared.process(server, &principal.account, &principal.user).await?;
         if cancelled.is_cancelled() {
             let message = "the call was cancelled before it was sent";
             return Err(Failure::new(ErrorCode::Cancelled, message));
         }
-        let before = *process.written.borrow();
-        let options = PeerRequestOptions::no_options();
-        if let Ok(handle) = process.peer().send_cancellable_request(request.clone(), options).await
-        {
-            return Ok((handle, in_use, before));
+        let Some(mut flight) = send(shared, in_use, request.clone()).await else { continue };
+        if let Some(answer) = flight.answer(server, &tool, &cancelled).await {
+            return answer;
         }
-        // Its end is noticed in a moment; until then it would be handed out again.
-        within(shared.clock.as_ref(), END_NOTICED_WITHIN, process.ended.cancelled()).await;
     }
     Err(failed(&server.name, "is gone"))
+}
+
+/// Hands the request to the server's process; `None` if that has ended, and has not seen it.
+async fn send(shared: &Arc<Shared>, in_use: InUse, request: ClientRequest) -> Option<Flight> {
+    let process = Arc::clone(&in_use.process);
+    let (bytes_before, messages_before) = (process.tally.bytes(), *process.written.borrow());
+    let options = PeerRequestOptions::no_options();
+    let Ok(handle) = process.peer().send_cancellable_request(request, options).await else {
+        // Nobody can reach it any more, whether it has ended or only closed its pipe.
+        process.ended.cancel();
+        return None;
+    };
+    let flight = Flight { shared: Arc::clone(shared), handle: Some(handle), in_use, bytes_before };
+    if stop::wants(stop::Point::ToolRunning) {
+        // The request is written by another task: stop only when it has left this process.
+        let mut written = process.written.clone();
+        if written.wait_for(|count| *count > messages_before).await.is_ok() {
+            stop::at(stop::Point::ToolRunning);
+        }
+    }
+    Some(flight)
 }
 
 fn request(invocation: ToolInvocation) -> Result<ClientRequest, Failure> {
@@ -124,44 +117,59 @@ fn request(invocation: ToolInvocation) -> Result<ClientRequest, Failure> {
 struct Flight {
     shared: Arc<Shared>,
     handle: Option<RequestHandle<RoleClient>>,
-    _in_use: InUse,
+    in_use: InUse,
+    /// What the server had been sent before it.
+    bytes_before: u64,
 }
 
 impl Flight {
+    /// What became of it; `None` if it never left, because the process had ended.
     async fn answer(
         &mut self,
         server: &ToolServer,
         tool: &str,
         cancelled: &CancellationToken,
-    ) -> Result<(Delta, Finish), Failure> {
-        let Some(handle) = self.handle.as_mut() else { return Err(lost(tool, "was not sent")) };
+    ) -> Option<Result<(Delta, Finish), Failure>> {
+        let Some(handle) = self.handle.as_mut() else { return Some(Err(lost(tool, NOT_SENT))) };
         let timeout = server.timeout.unwrap_or(CALL_TIMEOUT_DEFAULT);
-        let ended = self._in_use.process.ended.clone();
+        let ended = self.in_use.process.ended.clone();
         let answer = tokio::select! {
             biased;
-            answer = &mut handle.rx => Some(answer.unwrap_or(Err(ServiceError::TransportClosed))),
-            () = ended.cancelled() => Some(Err(ServiceError::TransportClosed)),
-            () = cancelled.cancelled() => None,
+            answer = &mut handle.rx => answer.unwrap_or(Err(ServiceError::TransportClosed)),
+            // The connection's end is told to whoever waits; only then is nothing written any more.
+            () = ended.cancelled() => {
+                let told = within(&*self.shared.clock, END_NOTICED_WITHIN, &mut handle.rx).await;
+                told.and_then(Result::ok).unwrap_or(Err(ServiceError::TransportClosed))
+            }
+            () = cancelled.cancelled() => return Some(self.cancel(tool).await),
             () = self.shared.clock.sleep(timeout) => {
-                let process = Arc::clone(&self._in_use.process);
+                let process = Arc::clone(&self.in_use.process);
                 let clock = Arc::clone(&self.shared.clock);
                 self.shared.tracker.spawn(end_if_hung(process, clock));
                 let message = format!("did not answer within {} s", timeout.as_secs());
-                return Err(Failure { code: ErrorCode::UpstreamTimeout, ..lost(tool, &message) });
+                let failure = lost(tool, &message);
+                return Some(Err(Failure { code: ErrorCode::UpstreamTimeout, ..failure }));
             }
         };
-        match answer {
-            Some(answer) => {
-                self.handle = None;
-                known(tool, answer)
-            }
-            None => self.cancel(tool).await,
-        }
+        self.handle = None;
+        let is_gone =
+            matches!(answer, Err(ServiceError::TransportClosed | ServiceError::TransportSend(_)));
+        (!(is_gone && self.never_left())).then(|| known(tool, answer))
+    }
+
+    /// Ends a process whose connection is gone, and says that this request is not known to it.
+    fn never_left(&self) -> bool {
+        let process = &self.in_use.process;
+        // A node that stops starts no process: whoever asked finds an open step, and decides anew.
+        let may_go_on = !self.shared.shutdown.is_cancelled();
+        let sent = process.tally.seal();
+        process.ended.cancel();
+        may_go_on && sent == self.bytes_before
     }
 
     /// Tells the server, and gives it [`CANCEL_GRACE`] to say what became of the call.
     async fn cancel(&mut self, tool: &str) -> Result<(Delta, Finish), Failure> {
-        let Some(mut handle) = self.handle.take() else { return Err(lost(tool, "was not sent")) };
+        let Some(mut handle) = self.handle.take() else { return Err(lost(tool, NOT_SENT)) };
         notify_cancelled(&handle).await;
         let answer = within(&*self.shared.clock, CANCEL_GRACE, &mut handle.rx).await;
         match answer {
@@ -219,8 +227,8 @@ fn known(
         // The server refused the call in the protocol's own words: that is an answer, not a lost
         // one.
         Err(ServiceError::McpError(error)) => {
-            let raw = serde_json::json!({ "code": error.code.0, "message": error.message });
-            let text = error.message.into_owned();
+            let text = cut(error.message.into_owned());
+            let raw = serde_json::json!({ "error": { "code": error.code.0, "message": text } });
             Ok((Delta::ToolResult { text, is_error: true, raw }, Finish::default()))
         }
         Ok(_) => Err(lost(tool, "was answered with something that is no tool result")),
@@ -229,6 +237,13 @@ fn known(
             Err(lost(tool, "was cut off: its server ended or closed the connection"))
         }
     }
+}
+
+/// The code with which a server refused a call in the protocol's own words, if `raw` (of a
+/// [`Delta::ToolResult`]) is such a refusal.
+pub(crate) fn refusal_code(raw: &Value) -> Option<i32> {
+    let code = raw.get("error")?.get("code")?.as_i64()?;
+    i32::try_from(code).ok()
 }
 
 /// The call was sent, and what became of it is not known.
@@ -243,6 +258,11 @@ fn text_of(result: &rmcp::model::CallToolResult) -> String {
     if let (true, Some(structured)) = (text.is_empty(), &result.structured_content) {
         text = structured.to_string();
     }
+    cut(text)
+}
+
+/// A text as long as it may be in the conversation.
+fn cut(mut text: String) -> String {
     if text.len() > RESULT_BYTES_MAX {
         let end = (0..=RESULT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or(0));
@@ -277,17 +297,5 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
-}
-
-/// A use of a process, ended when dropped.
-struct InUse {
-    process: Arc<Process>,
-    clock: SharedClock,
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        self.process.end_use(&*self.clock);
     }
 }

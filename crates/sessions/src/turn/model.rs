@@ -248,12 +248,14 @@ impl Runner {
         }
         self.batch.send(&events);
         let is_whole = matches!(finish.stop, Stop::End | Stop::ToolCalls);
+        let tools = if is_whole { self.tool_requests() } else { Vec::new() };
+        let tools = self.within_limit(tools);
         let items = self.finished_from(running.first_item);
         self.note(Event::ModelOutcome {
             step: running.step,
             call: running.call,
             calls_functions: items.iter().any(|(_, item)| is_function_call(item)),
-            tools: if is_whole { self.tool_requests() } else { Vec::new() },
+            tools,
             items,
             stop: finish.stop,
             usage: finish.usage,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use formats::openai_responses::McpError;
 use futures_util::StreamExt;
 use pipeline::{StepIntent, StepRun};
 use serde_json::Value;
@@ -14,24 +15,54 @@ use types::{CallKind, ErrorCode, Failure};
 
 use super::{Refusal, Runner, Stopped, refuse_decision};
 use crate::live::Command;
-use crate::mcp::CANCEL_GRACE;
-use crate::state::{Action, Decision, Event, ToolRequest};
+use crate::mcp::{CANCEL_GRACE, refusal_code};
+use crate::state::{Action, Decision, Event, TOOL_CALLS_MAX, ToolRequest};
 
 /// Beyond the tool server's own time to react, before a cancelled call is given up.
 const CANCEL_MARGIN: Duration = Duration::from_secs(1);
 /// A running tool gets so long when this node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
+/// JSON-RPC's word for a call that can't be made as it is asked for: MCP's for an unknown tool too.
+const INVALID_PARAMS: i32 = -32_602;
+/// The first of the codes that JSON-RPC leaves to whoever answers.
+const NOT_CALLED: i32 = -32_000;
+
 /// How calling a tool ended.
 enum End {
     /// The tool answered.
-    Answer { text: String, is_error: bool },
+    Answer(Answer),
     /// It never ran.
     NotRun(Failure),
     /// Nobody knows.
     Lost(String),
     /// This node stops, and the tool still runs.
     Shutdown,
+}
+
+/// What a tool answered.
+struct Answer {
+    text: String,
+    is_error: bool,
+    /// The code, if its server refused the call in the protocol's words.
+    refusal: Option<i32>,
+}
+
+impl Answer {
+    const fn result(&self) -> Result<&str, McpError<'_>> {
+        let text = self.text.as_str();
+        match (self.is_error, self.refusal) {
+            (false, _) => Ok(text),
+            (true, None) => Err(McpError::Execution { text }),
+            (true, Some(code)) => Err(McpError::Protocol { code, message: text }),
+        }
+    }
+}
+
+/// Why a call is not made.
+struct Denied {
+    code: i32,
+    message: String,
 }
 
 impl Runner {
@@ -50,13 +81,14 @@ impl Runner {
         let is_new = again.is_none();
         let arguments = match self.checked(request) {
             Ok(arguments) => arguments,
-            Err(message) if is_new => return self.refuse_tool(request, &message),
-            Err(message) => return self.retry_is_refused(again, &message),
+            Err(denied) if is_new => return self.refuse_tool(request, &denied),
+            Err(denied) => return self.retry_is_refused(again, &denied.message),
         };
         match self.try_begin_tool(request, again.clone(), arguments).await {
             Ok(actions) => Ok(actions),
             Err(Refusal::Refused(failure)) if is_new && is_about_tool(&failure) => {
-                self.refuse_tool(request, &failure.message)
+                let denied = Denied { code: NOT_CALLED, message: failure.message };
+                self.refuse_tool(request, &denied)
             }
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) if is_new => {
                 Ok(self.fail(failure))
@@ -111,18 +143,20 @@ impl Runner {
         Ok(self.apply(&intent)?)
     }
 
-    /// The arguments, if the call may be made; else what the model is told.
-    fn checked(&self, request: &ToolRequest) -> Result<Value, String> {
+    /// The arguments, if the call may be made.
+    fn checked(&self, request: &ToolRequest) -> Result<Value, Denied> {
+        let invalid = |message: String| Denied { code: INVALID_PARAMS, message };
         if !self.ask.offer.has(&request.server, &request.tool) {
-            return Err(format!("there is no tool {:?} here", request.tool));
+            return Err(invalid(format!("there is no tool {:?} here", request.tool)));
         }
         if self.turn.is_out_of_tool_calls() {
-            return Err("no more tool calls are allowed in this response".to_owned());
+            let message = "no more tool calls are allowed in this response".to_owned();
+            return Err(Denied { code: NOT_CALLED, message });
         }
         let text = if request.arguments.trim().is_empty() { "{}" } else { &request.arguments };
         match serde_json::from_str(text) {
             Ok(Value::Object(arguments)) => Ok(Value::Object(arguments)),
-            Ok(_) | Err(_) => Err("the arguments are not a JSON object".to_owned()),
+            Ok(_) | Err(_) => Err(invalid("the arguments are not a JSON object".to_owned())),
         }
     }
 
@@ -130,21 +164,35 @@ impl Runner {
     fn refuse_tool(
         &mut self,
         request: &ToolRequest,
-        message: &str,
+        denied: &Denied,
     ) -> Result<Vec<Action>, Stopped> {
-        let item = self.end_item(&request.item_id, Err(message))?;
+        let error = McpError::Protocol { code: denied.code, message: &denied.message };
+        let item = self.end_item(&request.item_id, Err(error))?;
         self.note(Event::ToolRefused { item_id: request.item_id.clone(), item })
+    }
+
+    /// Refuses the calls of one answer beyond [`TOOL_CALLS_MAX`], and gives the others: what one
+    /// answer leaves to be done is bounded, whatever the model's provider sends.
+    pub(super) fn within_limit(&mut self, mut requests: Vec<ToolRequest>) -> Vec<ToolRequest> {
+        let beyond = requests.split_off(requests.len().min(TOOL_CALLS_MAX));
+        let message = format!("not called: one answer may call {TOOL_CALLS_MAX} tools at most");
+        let error = McpError::Protocol { code: NOT_CALLED, message: &message };
+        for request in beyond {
+            let events = self.writer.mcp_call_failed(&request.item_id, error);
+            self.batch.send(&events);
+        }
+        requests
     }
 
     /// Finishes the item of a tool call.
     fn end_item(
         &mut self,
         item_id: &str,
-        result: Result<&str, &str>,
+        result: Result<&str, McpError<'_>>,
     ) -> Result<(u64, Value), Stopped> {
         let events = match result {
             Ok(output) => self.writer.mcp_call_done(item_id, output),
-            Err(message) => self.writer.mcp_call_failed(item_id, message),
+            Err(error) => self.writer.mcp_call_failed(item_id, error),
         };
         self.batch.send(&events);
         self.finished_item(item_id).ok_or_else(|| {
@@ -175,13 +223,14 @@ impl Runner {
         self.settle(run.into_row());
         let is_retry = self.turn.step(&step).is_some_and(|step| step.attempts > 1);
         let result = match &end {
-            End::Answer { text, is_error: false } => Ok(text.as_str()),
-            End::Answer { text, is_error: true } => Err(text.as_str()),
+            End::Answer(answer) => answer.result(),
             // Only this try is known not to have run: one before it may have had its effect.
             End::NotRun(failure) if is_retry => {
                 return self.tool_is_lost(step, call, failure.message.clone());
             }
-            End::NotRun(failure) => Err(failure.message.as_str()),
+            End::NotRun(failure) => {
+                Err(McpError::Protocol { code: NOT_CALLED, message: &failure.message })
+            }
             End::Lost(why) => return self.tool_is_lost(step, call, why.clone()),
             End::Shutdown => return Err(Stopped),
         };
@@ -197,8 +246,9 @@ impl Runner {
             tokio::select! {
                 biased;
                 event = run.next() => match event {
-                    Some(OutcomeEvent::Frame { delta: Some(Delta::ToolResult { text, is_error, .. }), .. }) => {
-                        answer = Some(End::Answer { text, is_error });
+                    Some(OutcomeEvent::Frame { delta: Some(Delta::ToolResult { text, is_error, raw }), .. }) => {
+                        let refusal = refusal_code(&raw);
+                        answer = Some(End::Answer(Answer { text, is_error, refusal }));
                     }
                     Some(OutcomeEvent::Start(_) | OutcomeEvent::Frame { .. }) => {}
                     Some(OutcomeEvent::Finish(_)) => return Ok(answer.unwrap_or_else(no_answer)),
@@ -291,7 +341,9 @@ impl Runner {
         let item_id = item_id.unwrap_or_default();
         let item = match &decision {
             Decision::Done { output } => Some(self.end_item(&item_id, Ok(output))?),
-            Decision::Failed { message } => Some(self.end_item(&item_id, Err(message))?),
+            Decision::Failed { message: text } => {
+                Some(self.end_item(&item_id, Err(McpError::Execution { text }))?)
+            }
             Decision::Retry => {
                 self.writer.set_item_extra(&item_id, "holdfast", Value::Null);
                 None
