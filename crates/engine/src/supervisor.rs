@@ -158,25 +158,33 @@ impl Engines {
     }
 
     /// Forgets a session everywhere: on the engines that are up, and in the files of those that are
-    /// not.
+    /// not, of models too that nobody has asked for since this node started. An engine is not
+    /// started for it.
     ///
     /// # Errors
-    /// An engine ended meanwhile, or a file can't be deleted; asking again is safe.
+    /// An engine ended meanwhile, or is alive and not up, or a file can't be deleted. What could be
+    /// forgotten is; asking again is safe.
     pub async fn drop_session(&self, account: &str, session: &str) -> Result<(), Error> {
         let engines: Vec<_> = {
             let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
             engines.values().cloned().collect()
         };
-        let mut asked = Vec::new();
+        let (mut asked, mut outcome) = (Vec::new(), Ok(()));
         for engine in engines {
-            if engine.is_up() {
-                engine.drop_session(account, session).await?;
-                asked.push(engine.model.sha256.clone());
+            let Some(connection) = engine.up() else { continue };
+            match connection.drop_session(account, session).await {
+                Ok(()) => asked.push(engine.model.sha256.clone()),
+                Err(error) => outcome = Err(error),
             }
         }
-        let Some(folder) = &self.shared.options.kv_folder else { return Ok(()) };
-        let delete = session_file::delete_except(folder, &asked, account, session);
-        delete.await.map_err(|error| Error::unavailable(format!("a state file stays: {error}")))
+        let Some(folder) = self.shared.options.kv_folder.clone() else { return outcome };
+        let (account, session) = (account.to_owned(), session.to_owned());
+        let delete = tokio::task::spawn_blocking(move || {
+            session_file::delete_except(&folder, &asked, &account, &session)
+        });
+        let deleted = delete.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let stays = |error| Error::unavailable(format!("a state file stays: {error}"));
+        outcome.and_then(|()| deleted.map_err(stays))
     }
 
     /// Stops every engine, each after it has saved its sessions, and waits for that.
@@ -225,7 +233,15 @@ impl Engine {
 
     /// Whether it serves now.
     pub fn is_up(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up(connection) if connection.is_open())
+        self.up().is_some()
+    }
+
+    /// The connection to a child that serves now.
+    fn up(&self) -> Option<Arc<Connection>> {
+        match &*self.state.borrow() {
+            State::Up(connection) if connection.is_open() => Some(Arc::clone(connection)),
+            _ => None,
+        }
     }
 
     /// What the engine has loaded; it is started for that if needed.
@@ -251,14 +267,6 @@ impl Engine {
     /// The engine is not up, or ended.
     pub async fn flush(self: &Arc<Self>) -> Result<(), Error> {
         self.connection().await?.flush().await
-    }
-
-    /// Forgets a session, in memory and on disk.
-    ///
-    /// # Errors
-    /// The engine is not up, or ended.
-    pub async fn drop_session(self: &Arc<Self>, account: &str, session: &str) -> Result<(), Error> {
-        self.connection().await?.drop_session(account, session).await
     }
 
     /// The engine's figures.

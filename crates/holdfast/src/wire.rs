@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo};
 use server::{App, Limits, Listener, ListenerHandle};
-use sessions::{Sessions, ToolServer, ToolServers, ToolServersParts};
+use sessions::{Forget, Sessions, ToolServer, ToolServers, ToolServersParts};
 use storage::Store;
 use storage::sqlite::SqliteStore;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,9 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         tracker: common.tracker.clone(),
     }));
     pipeline.start().await.context("starting the pipeline")?;
-    let sessions = sessions(&shared, &pipeline, tool_servers, &common, turns.clone()).await?;
+    let forget = Arc::new(local.clone());
+    let taken = (tool_servers, forget as Arc<dyn Forget>);
+    let sessions = sessions(&shared, &pipeline, taken, &common, turns.clone()).await?;
 
     let connections = TaskTracker::new();
     let app = Arc::new(App {
@@ -153,7 +155,7 @@ impl Common {
 async fn sessions(
     store: &Arc<dyn Store>,
     pipeline: &Arc<Pipeline>,
-    tools: Arc<ToolServers>,
+    (tools, forget): (Arc<ToolServers>, Arc<dyn Forget>),
     common: &Common,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Sessions> {
@@ -164,6 +166,7 @@ async fn sessions(
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         node: common.node.clone(),
+        forget,
         tracker: common.tracker.clone(),
         shutdown,
     });

@@ -1,5 +1,7 @@
 //! What ends or settles a turn from outside: cancelling, deleting, deciding.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use storage::Response;
 use tokio::sync::oneshot;
@@ -8,6 +10,7 @@ use types::{ErrorCode, Failure, Principal};
 
 use crate::answer::object;
 use crate::live::Command;
+use crate::recover::Found;
 use crate::state::{Decision, Step};
 use crate::{Inner, Sessions, storage_failure};
 
@@ -16,29 +19,27 @@ impl Sessions {
     /// end; of one that has ended already, as it is.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `unavailable` or `storage_unavailable` if it can't be ended now.
     pub async fn cancel(&self, principal: &Principal, id: &str) -> Result<Value, Failure> {
         let row = self.inner.owned(principal, id).await?;
-        match self.inner.end(&row.id, principal).await? {
-            Some(response) => Ok(response),
-            None => {
-                let row = self.inner.owned(principal, id).await?;
-                Ok(object(&row))
-            }
-        }
+        self.inner.end(&row.id, principal).await?.ok_or_else(|| not_found(id))
     }
 
-    /// Removes a response's bodies for good, cancelling it first if it is open.
+    /// Removes a response's bodies for good, cancelling it first if it is open. What others hold of
+    /// its session goes soon after, if nothing of the session is left.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `unavailable` or `storage_unavailable` if it can't be ended now.
     pub async fn delete(&self, principal: &Principal, id: &str) -> Result<(), Failure> {
         let row = self.inner.owned(principal, id).await?;
         self.inner.end(&row.id, principal).await?;
         let parts = &self.inner.parts;
         let deleted = parts.store.delete_response(&row.id, parts.clock.now()).await;
         match deleted.map_err(|error| storage_failure(&error))? {
-            true => Ok(()),
+            true => {
+                self.inner.forgetting.notify_one();
+                Ok(())
+            }
             false => Err(not_found(id)),
         }
     }
@@ -79,10 +80,19 @@ impl Sessions {
 }
 
 impl Inner {
-    /// Ends an open turn and waits for its end; `None` if it is not open.
-    async fn end(&self, id: &ResponseId, principal: &Principal) -> Result<Option<Value>, Failure> {
-        let Some(live) = self.live(id) else { return Ok(None) };
+    /// The response object at its end: an open turn is ended, whether or not somebody works on it,
+    /// and waited for. `None` if there is no such response.
+    async fn end(
+        self: &Arc<Self>,
+        id: &ResponseId,
+        principal: &Principal,
+    ) -> Result<Option<Value>, Failure> {
         let by = format!("key {}", principal.key_name);
+        let live = match self.at_work(id, Some(&by)).await? {
+            Found::Open(live) => live,
+            Found::Ended(row) => return Ok(Some(object(&row))),
+            Found::Gone => return Ok(None),
+        };
         // A turn that ends by itself at this moment takes no more commands, and that is as good.
         let told = live.tell(Command::Cancel { by }).await;
         match live.ended().await {

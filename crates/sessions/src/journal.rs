@@ -80,14 +80,30 @@ pub(crate) enum ReplayError {
 
 /// The turn that these rows tell.
 pub(crate) fn replay(rows: &[JournalRow]) -> Result<Turn, ReplayError> {
+    match replay_known(rows) {
+        (turn, None) => Ok(turn),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// The turn as the rows tell it up to the first one that can't be taken in.
+pub(crate) fn replay_known(rows: &[JournalRow]) -> (Turn, Option<ReplayError>) {
     let mut turn = Turn::default();
     for row in rows {
-        let body = row.body.as_ref().ok_or(ReplayError::Removed(row.seq))?;
-        let event: Event =
-            serde_json::from_str(body).map_err(|error| ReplayError::Unreadable(row.seq, error))?;
-        turn.apply(&event).map_err(|misfit| ReplayError::Misfit(row.seq, misfit))?;
+        let taken = event_of(row).and_then(|event| {
+            turn.apply(&event).map_err(|misfit| ReplayError::Misfit(row.seq, misfit))
+        });
+        if let Err(error) = taken {
+            return (turn, Some(error));
+        }
     }
-    Ok(turn)
+    (turn, None)
+}
+
+/// The event of a row.
+pub(crate) fn event_of(row: &JournalRow) -> Result<Event, ReplayError> {
+    let body = row.body.as_ref().ok_or(ReplayError::Removed(row.seq))?;
+    serde_json::from_str(body).map_err(|error| ReplayError::Unreadable(row.seq, error))
 }
 
 /// SHA-256 in hexadecimal.

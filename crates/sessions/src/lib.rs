@@ -9,7 +9,10 @@
 //! before. This crate must not know HTTP: it takes a parsed request and gives events and failures.
 
 mod answer;
+mod broken;
 mod control;
+mod forget;
+mod history;
 mod journal;
 mod live;
 pub mod mcp;
@@ -21,7 +24,7 @@ pub mod state;
 pub mod stop;
 mod turn;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,17 +32,20 @@ use bytes::Bytes;
 use pipeline::Pipeline;
 use serde::Serialize;
 use storage::{Session, SessionState, Store};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
 use types::ids::{NodeId, ResponseId, SessionId};
-use types::{CommonHeaders, ErrorCode, Failure, Ids, Principal};
+use types::{CommonHeaders, ErrorCode, Failure, Ids, Principal, Timestamp};
 
+use history::{Held, Hold};
 use live::Live;
 use state::Action;
 use turn::Runner;
 
 pub use answer::Turn;
+pub use forget::{Forget, Forgetting};
 pub use mcp::{Effect, ToolServer, ToolServers, ToolServersParts};
 pub use state::{Decision, Step, StepState};
 
@@ -58,6 +64,8 @@ pub struct Parts {
     pub ids: Arc<Ids>,
     /// This run of the process.
     pub node: NodeId,
+    /// Who keeps copies of what sessions hold, outside the store.
+    pub forget: Arc<dyn Forget>,
     /// Where turns are spawned, so that a clean stop waits for them.
     pub tracker: TaskTracker,
     /// When it is cancelled, turns stop where they stand and go on at the next start. Cancel it
@@ -132,9 +140,9 @@ pub struct TurnDetail {
     /// Whether its bodies were removed.
     pub deleted: bool,
     /// When it began, in microseconds since the epoch.
-    pub created_at: types::Timestamp,
+    pub created_at: Timestamp,
     /// When it ended.
-    pub finished_at: Option<types::Timestamp>,
+    pub finished_at: Option<Timestamp>,
     /// Its steps, in order; empty once its bodies were removed.
     pub steps: Vec<Step>,
 }
@@ -156,8 +164,15 @@ struct Inner {
     /// One beginning turn at a time per session: whether it continues or forks depends on the one
     /// before.
     beginnings: Locks,
-    /// Sessions of stateless Calls whose rows are there.
-    named: Mutex<HashSet<SessionId>>,
+    /// By response: between the commit that opens a turn and its being among the open ones, and
+    /// while one is taken over.
+    openings: Locks,
+    /// What all open turns hold of their conversations.
+    held: Held,
+    /// Rung when there may be a session to forget.
+    forgetting: Notify,
+    /// Sessions of stateless Calls, with the time at which their rows were last written.
+    named: Mutex<HashMap<SessionId, Timestamp>>,
 }
 
 /// Locks by name, made as they are needed.
@@ -166,6 +181,9 @@ struct Locks(Mutex<HashMap<String, Arc<tokio::sync::RwLock<()>>>>);
 
 /// Named sessions that are remembered to have a row; when there are more, rows are written again.
 const NAMED_MAX: usize = 10_000;
+/// The row of a named session that is in use is written again after this, so that the session does
+/// not look unused.
+const NAMED_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// Locks that are kept before those that nobody holds are dropped.
 const LOCKS_KEPT: usize = 1_024;
@@ -189,6 +207,9 @@ impl Sessions {
             live: Mutex::default(),
             posts: Locks::default(),
             beginnings: Locks::default(),
+            openings: Locks::default(),
+            held: Held::default(),
+            forgetting: Notify::new(),
             named: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -200,16 +221,17 @@ impl Sessions {
     pub fn note_named(&self, principal: &Principal, name: &str) {
         let parts = &self.inner.parts;
         let id = pipeline::named_session(&principal.account, &principal.user, name);
+        let now = parts.clock.now();
         {
             let mut named = self.inner.named.lock().unwrap_or_else(PoisonError::into_inner);
+            if named.get(&id).is_some_and(|noted| now.since(*noted) < NAMED_AGAIN) {
+                return;
+            }
             if named.len() >= NAMED_MAX {
                 named.clear();
             }
-            if !named.insert(id.clone()) {
-                return;
-            }
+            named.insert(id.clone(), now);
         }
-        let now = parts.clock.now();
         let session = Session {
             account: principal.account.as_ref().to_owned(),
             user: principal.user.as_ref().to_owned(),
@@ -235,8 +257,10 @@ impl Sessions {
 }
 
 impl Inner {
+    /// The open turn that makes this response, if somebody works on it.
     fn live(&self, id: &ResponseId) -> Option<Arc<Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        live.filter(|live| !live.progress().borrow().stopped)
     }
 
     /// The open turn of this session, if there is one.
@@ -251,8 +275,9 @@ impl Inner {
     }
 
     /// Lets a runner work on its turn, which is among the open ones until it has ended.
-    fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>) {
-        let leaving = Leaving { inner: Arc::clone(self), live: Arc::clone(&runner.live) };
+    fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>, hold: Hold) {
+        let live = Arc::clone(&runner.live);
+        let leaving = Leaving { inner: Arc::clone(self), live, _hold: hold };
         self.parts.tracker.spawn(async move {
             runner.run(actions).await;
             drop(leaving);
@@ -265,13 +290,18 @@ impl Inner {
 struct Leaving {
     inner: Arc<Inner>,
     live: Arc<Live>,
+    /// Its conversation is in memory until then.
+    _hold: Hold,
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.live.stop_unless_ended();
         let mut all = self.inner.live.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&self.live.about.response);
+        // Once it has stopped, another runner may have taken it over.
+        if all.get(&self.live.about.response).is_some_and(|live| Arc::ptr_eq(live, &self.live)) {
+            all.remove(&self.live.about.response);
+        }
     }
 }
 
@@ -287,6 +317,12 @@ fn storage_failure(error: &storage::Error) -> Failure {
             Failure::new(ErrorCode::Internal, "an error of this server; it was logged")
         }
     }
+}
+
+/// What a client is told about an open response that nobody works on.
+fn not_at_work() -> Failure {
+    let message = "nobody works on this response now; try again, or cancel it";
+    Failure::new(ErrorCode::Unavailable, message).retry_after(Duration::from_secs(1))
 }
 
 /// One event of a response's stream, ready to be sent.

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use formats::openai_responses::{
-    CreateResponse, EventWriter, InputItem, ResponseSkeleton, ids_of, read_item,
-};
+use formats::openai_responses::{CreateResponse, EventWriter, InputItem, ResponseSkeleton, ids_of};
 use pipeline::Refused;
 use serde_json::{Value, json};
 use storage::responses::{Post, PostQuery, ResponseWrite, Status};
 use storage::sessions::SessionWrite;
-use storage::{Response, Session, SessionState};
+use storage::{Link, Response, Session, SessionState};
 use types::ids::{CallId, ResponseId, SessionId};
 use types::{ErrorCode, Failure, Principal, Timestamp};
 
 use crate::answer::Turn;
-use crate::journal::{Cursor, items_of, sha256};
-use crate::live::{About, Live, in_doubt};
+use crate::history::{Hold, previous_not_found};
+use crate::journal::{Cursor, sha256};
+use crate::live::{About, Live};
 use crate::mcp::ToolServers;
+use crate::recover::Found;
 use crate::state::Event;
 use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, is_allowed, listed, values};
 use crate::{Inner, PostIdentity, Sessions, storage_failure};
@@ -30,8 +30,6 @@ const UNDELIVERED_LIFE: Duration = Duration::from_secs(10 * 60);
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// Random bytes in a response's id, as many as OpenAI's has.
 const RESPONSE_ID_BYTES: usize = 24;
-/// Random bytes in an item's id.
-const ITEM_ID_BYTES: usize = 24;
 
 /// Who asks for what.
 pub(crate) struct Asked {
@@ -40,15 +38,6 @@ pub(crate) struct Asked {
     pub(crate) post: PostIdentity,
     /// The Call of its first step.
     pub(crate) call: CallId,
-}
-
-/// What a new turn continues.
-#[derive(Default)]
-pub(crate) struct Before {
-    /// The response that it continues.
-    previous: Option<Response>,
-    /// The items of the whole chain.
-    pub(crate) items: Vec<InputItem>,
 }
 
 impl Sessions {
@@ -87,7 +76,9 @@ impl Sessions {
 impl Inner {
     async fn create(self: &Arc<Self>, asked: Asked) -> Result<Turn, Failure> {
         let post = identity(&asked.post)?;
-        let lock = self.posts.of(post.idempotency_key.as_deref().unwrap_or(&post.body_sha256));
+        // A key's own: no tenant may make another wait by choosing the same words.
+        let named = post.idempotency_key.as_deref().unwrap_or(&post.body_sha256);
+        let lock = self.posts.of(&format!("{} {named}", asked.principal.key));
         if post.idempotency_key.is_none() && asked.post.retry_count == 0 {
             // It is no other's retry, and need not wait for others; its own retries wait for it.
             let _first = lock.read().await;
@@ -119,28 +110,24 @@ impl Inner {
             let message = "this Idempotency-Key came with another request within the last 24 hours";
             return Err(Failure::invalid("Idempotency-Key", message));
         }
-        if let Some(live) = self.live(&row.id) {
-            return Ok(Some(Turn::live(live, Arc::clone(&self.parts), false)));
-        }
-        // It may have ended since it was read.
-        let row = self.parts.store.response(&row.id).await.map_err(|e| storage_failure(&e))?;
-        match row.filter(|row| row.status.is_final()) {
-            Some(row) => Ok(Some(Turn::ended(row, asked.call.clone(), Arc::clone(&self.parts)))),
-            None => Err(Failure::new(
-                ErrorCode::Unavailable,
-                "this response's turn is not at work here",
-            )
-            .retry_after(Duration::from_secs(1))),
+        match self.at_work(&row.id, None).await? {
+            Found::Open(live) => Ok(Some(Turn::live(live, Arc::clone(&self.parts), false))),
+            Found::Ended(row) => {
+                Ok(Some(Turn::ended(*row, asked.call.clone(), Arc::clone(&self.parts))))
+            }
+            Found::Gone => Ok(None),
         }
     }
 
     async fn begin(self: &Arc<Self>, mut asked: Asked, post: Post) -> Result<Turn, Failure> {
-        let before = self.before(&asked).await?;
+        let mut before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
-        let input = self.input(&mut asked, &before).await?;
+        let input = self.input(&mut asked, &mut before).await?;
+        let hold = self.room_for(&before)?;
         let lists = self.lists(&asked, &before.items).await?;
-        let mut prefix = before.items;
-        prefix.extend(input.iter().cloned());
+        let stored_input = list_of(&input)?;
+        let (new_items, mut prefix) = (input.len(), before.items);
+        prefix.extend(input);
         let offer = offer(&asked.request, &prefix, &lists, &self.parts.tools)?;
 
         // From here to the commit no other turn of the session may begin.
@@ -152,6 +139,9 @@ impl Inner {
         };
         let now = self.parts.clock.now();
         let id = self.response_id();
+        // Nobody takes the turn over before it is among the open ones.
+        let opening = self.openings.of(id.as_str());
+        let _opening = opening.write().await;
         let (session, write) = match &before.previous {
             None => self.new_session(&asked, &id, None, now),
             Some(previous) => self.continued(&asked, previous, &id, now).await?,
@@ -170,7 +160,7 @@ impl Inner {
                 stream: asked.request.stream,
                 post,
                 request: Some(String::from_utf8_lossy(&asked.post.body).into_owned()),
-                input: Some(Value::from_iter(input.into_iter().map(|item| item.value)).to_string()),
+                input: Some(stored_input),
                 response: None,
                 created_at: now,
                 finished_at: None,
@@ -179,15 +169,15 @@ impl Inner {
             })),
             session: write,
         };
-        let runner = self.runner(&asked, &id, session, (prefix, offer), now);
-        self.start(runner, opening, asked, &lists).await
+        let runner = self.runner(&asked, &id, session, (prefix, new_items, offer), now);
+        self.start(runner, (opening, hold), asked, &lists).await
     }
 
     /// Makes the beginning durable, and lets the turn run.
     async fn start(
         self: &Arc<Self>,
         mut runner: Runner,
-        opening: Opening,
+        (opening, hold): (Opening, Hold),
         asked: Asked,
         lists: &[(String, Vec<Value>)],
     ) -> Result<Turn, Failure> {
@@ -228,7 +218,7 @@ impl Inner {
         let live = Arc::clone(&runner.live);
         self.add_live(&live);
         let turn = Turn::live(live, Arc::clone(&self.parts), true);
-        self.spawn(runner, actions);
+        self.spawn(runner, actions, hold);
         Ok(turn)
     }
 
@@ -237,7 +227,7 @@ impl Inner {
         asked: &Asked,
         id: &ResponseId,
         session: Session,
-        (prefix, offer): (Vec<InputItem>, Offer),
+        (prefix, new_items, offer): (Vec<InputItem>, usize, Offer),
         now: Timestamp,
     ) -> Runner {
         let about = About {
@@ -268,6 +258,7 @@ impl Inner {
                 principal: Arc::clone(&asked.principal),
                 root: session.root,
                 prefix,
+                new_items,
                 offer,
                 background: asked.request.background,
                 streamed: asked.request.stream || asked.request.background,
@@ -275,85 +266,6 @@ impl Inner {
             },
             session_state: SessionState::Running,
         })
-    }
-
-    /// What `previous_response_id` names, with the items of its whole chain.
-    pub(crate) async fn before(&self, asked: &Asked) -> Result<Before, Failure> {
-        let Some(id) = &asked.request.previous_response_id else { return Ok(Before::default()) };
-        let missing = || previous_not_found(id);
-        let parsed = ResponseId::parse(id).ok_or_else(missing)?;
-        let chain = self.parts.store.chain(&parsed).await.map_err(|e| storage_failure(&e))?;
-        let principal = &asked.principal;
-        let owned =
-            |row: &Response| *row.account == *principal.account && *row.user == *principal.user;
-        let previous = chain.last().filter(|row| owned(row) && row.deleted_at.is_none());
-        let previous = previous.cloned().ok_or_else(missing)?;
-        if let Some(gone) = chain.iter().find(|row| row.deleted_at.is_some() || !owned(row)) {
-            // An answer that silently lacks a part of its history would be another answer.
-            return Err(previous_not_found(gone.id.as_str()));
-        }
-        Ok(Before { items: chain_items(&chain)?, previous: Some(previous) })
-    }
-
-    /// Refuses to continue what has not ended, or a session in which a step is in doubt.
-    pub(crate) async fn refuse_unfinished(&self, before: &Before) -> Result<(), Failure> {
-        let Some(previous) = &before.previous else { return Ok(()) };
-        if let Some(live) = self.live_of(previous.session.as_str())
-            && let Some(step) = &live.progress().borrow().doubt
-        {
-            return Err(in_doubt(&live.about.session, &live.about.response, step));
-        }
-        let row = self.parts.store.response(&previous.id).await.map_err(|e| storage_failure(&e))?;
-        if row.is_some_and(|row| row.status.is_final()) {
-            return Ok(());
-        }
-        let message = format!(
-            "response {} is still in progress: wait for its end, or cancel it, before you \
-             continue it",
-            previous.id
-        );
-        Err(Failure {
-            param: Some("previous_response_id".into()),
-            ..Failure::new(ErrorCode::Conflict, message)
-        })
-    }
-
-    /// The new input, every item with an id, references replaced by what they name.
-    pub(crate) async fn input(
-        &self,
-        asked: &mut Asked,
-        before: &Before,
-    ) -> Result<Vec<InputItem>, Failure> {
-        let mut input = Vec::with_capacity(asked.request.input.len());
-        for (index, item) in asked.request.input.iter().enumerate() {
-            let item = match item.reference() {
-                Some(id) => self.referenced(&asked.principal, before, id, index).await?,
-                None => item.clone(),
-            };
-            input.push(item.with_id(|prefix| self.parts.ids.hex(prefix, ITEM_ID_BYTES)));
-        }
-        asked.request.input.clone_from(&input);
-        Ok(input)
-    }
-
-    async fn referenced(
-        &self,
-        principal: &Principal,
-        before: &Before,
-        id: &str,
-        index: usize,
-    ) -> Result<InputItem, Failure> {
-        if let Some(item) = before.items.iter().find(|item| item.id() == Some(id)) {
-            return Ok(item.clone());
-        }
-        let found = self.parts.store.item(&principal.account, &principal.user, id).await;
-        let missing = || {
-            let message = format!("item '{id}' does not exist, or was not stored");
-            Failure::invalid(format!("input[{index}].id"), message)
-        };
-        let row = found.map_err(|error| storage_failure(&error))?.ok_or_else(missing)?;
-        let value = serde_json::from_str(&row.body).map_err(|_| missing())?;
-        read_item(value, &format!("input[{index}]"))
     }
 
     /// The tools of each server that is asked for and that the history has no list of.
@@ -417,7 +329,7 @@ impl Inner {
     async fn continued(
         &self,
         asked: &Asked,
-        previous: &Response,
+        previous: &Link,
         newest: &ResponseId,
         now: Timestamp,
     ) -> Result<(Session, SessionWrite), Failure> {
@@ -455,20 +367,10 @@ fn offer(
     Offer::new(request, &values(prefix).chain(&listed), servers)
 }
 
-/// The items of a chain of responses that have ended, oldest first.
-pub(crate) fn chain_items(chain: &[Response]) -> Result<Vec<InputItem>, Failure> {
-    let mut items = Vec::new();
-    for row in chain {
-        let input = items_of(row.input.as_deref().unwrap_or_default());
-        let output = match crate::answer::object(row).get_mut("output").map(Value::take) {
-            Some(Value::Array(output)) => output,
-            _ => Vec::new(),
-        };
-        for item in input.into_iter().chain(output) {
-            items.push(read_item(item, "previous_response_id")?);
-        }
-    }
-    Ok(items)
+/// A JSON list of these items.
+fn list_of(items: &[InputItem]) -> Result<String, Failure> {
+    let values: Vec<&Value> = values(items).collect();
+    serde_json::to_string(&values).map_err(|_| not_begun())
 }
 
 fn identity(post: &PostIdentity) -> Result<Post, Failure> {
@@ -483,14 +385,6 @@ fn identity(post: &PostIdentity) -> Result<Post, Failure> {
 
 fn not_begun() -> Failure {
     Failure::new(ErrorCode::Internal, "the turn could not begin; the error was logged")
-}
-
-fn previous_not_found(id: &str) -> Failure {
-    let message = format!("no response {id} is stored for this key's user, or it was deleted");
-    Failure {
-        param: Some("previous_response_id".into()),
-        ..Failure::new(ErrorCode::PreviousResponseNotFound, message)
-    }
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

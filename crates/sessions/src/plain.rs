@@ -20,6 +20,7 @@ use types::outcome::Finish;
 use types::{CallKind, ErrorCode, Failure, Incoming, OutcomeEvent, Stop};
 
 use crate::answer::Turn;
+use crate::history::Hold;
 use crate::live::{KEEPALIVE, keepalive, stream_event};
 use crate::open::Asked;
 use crate::turn::{bytes_of, media_in};
@@ -28,9 +29,10 @@ use crate::{EventStream, Inner, StreamEvent};
 impl Inner {
     /// A response that is not stored: one plain Call.
     pub(crate) async fn plain(self: &Arc<Self>, mut asked: Asked) -> Result<Turn, Failure> {
-        let before = self.before(&asked).await?;
+        let mut before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
-        let input = self.input(&mut asked, &before).await?;
+        let input = self.input(&mut asked, &mut before).await?;
+        let hold = self.room_for(&before)?;
         let mut items = before.items;
         items.extend(input);
         let conversation = asked.request.conversation(items_to_messages(&items)?);
@@ -62,7 +64,7 @@ impl Inner {
         let now = self.parts.clock.now();
         let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
         let writer = EventWriter::new(skeleton, ids_of(Arc::clone(&self.parts.ids)), 0, 0);
-        let plain = Plain::new(answer, writer, Arc::clone(&self.parts.clock));
+        let plain = Plain::new(answer, writer, Arc::clone(&self.parts.clock), hold);
         Ok(Turn::plain(id, asked.call, plain))
     }
 }
@@ -88,10 +90,17 @@ struct Run {
     bill: Arc<Mutex<Bill>>,
     ended: bool,
     failure: Option<Failure>,
+    /// The conversation is in memory while the Call runs.
+    _hold: Hold,
 }
 
 impl Plain {
-    pub(crate) fn new(answer: Answer, mut writer: EventWriter, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        answer: Answer,
+        mut writer: EventWriter,
+        clock: SharedClock,
+        hold: Hold,
+    ) -> Self {
         let (call, session) = (answer.call.id.clone(), answer.call.session.clone());
         let bill = Arc::new(Mutex::new(answer.bill()));
         let mut buffer = VecDeque::from(writer.created());
@@ -106,6 +115,7 @@ impl Plain {
             bill: Arc::clone(&bill),
             ended: false,
             failure: None,
+            _hold: hold,
         };
         Self { run: Mutex::new(Some(run)), session, bill, snapshot }
     }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use storage::{JournalQuery, Response, Session, SessionFilter, journal::JOURNAL_PAGE_MAX};
+use storage::{Response, Session, SessionFilter};
 use types::ids::SessionId;
 use types::{ErrorCode, Failure, Principal};
 
 use crate::answer::object;
-use crate::journal::{items_of, replay};
+use crate::journal::{items_of, replay_known};
 use crate::live::stored_stream;
 use crate::state::Step;
 use crate::{
-    EventStream, Inner, ItemPage, SessionDetail, SessionSummary, Sessions, TurnDetail,
+    EventStream, Inner, ItemPage, SessionDetail, SessionSummary, Sessions, TurnDetail, not_at_work,
     storage_failure,
 };
 
@@ -25,7 +25,7 @@ impl Sessions {
     /// The response object as it is now.
     ///
     /// # Errors
-    /// `not_found` (another user's, too).
+    /// `not_found` (another user's, too); `unavailable` if it is open and nobody works on it.
     pub async fn get(&self, principal: &Principal, id: &str) -> Result<Value, Failure> {
         let row = self.inner.owned(principal, id).await?;
         if let Some(live) = self.inner.live(&row.id) {
@@ -33,9 +33,8 @@ impl Sessions {
         }
         // It may have ended since it was read.
         let row = self.inner.owned(principal, id).await?;
-        if row.response.is_none() {
-            let message = "this response's turn is not at work here";
-            return Err(Failure::new(ErrorCode::Unavailable, message));
+        if !row.status.is_final() {
+            return Err(not_at_work());
         }
         Ok(object(&row))
     }
@@ -44,7 +43,7 @@ impl Sessions {
     /// first, then live.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `unavailable` if it is open and nobody works on it.
     pub async fn events(
         &self,
         principal: &Principal,
@@ -53,10 +52,15 @@ impl Sessions {
     ) -> Result<EventStream, Failure> {
         let row = self.inner.owned(principal, id).await?;
         let from = starting_after.map_or(0, |after| after.saturating_add(1));
-        Ok(match self.inner.live(&row.id) {
-            Some(live) => live.stream(from, None),
-            None => stored_stream(Arc::clone(&self.inner.parts.store), row.id, from),
-        })
+        if let Some(live) = self.inner.live(&row.id) {
+            return Ok(live.stream(from, None));
+        }
+        // It may have ended since it was read.
+        let row = self.inner.owned(principal, id).await?;
+        if !row.status.is_final() {
+            return Err(not_at_work());
+        }
+        Ok(stored_stream(Arc::clone(&self.inner.parts.store), row.id, from))
     }
 
     /// The input items of a response as OpenAI's list object, each with an id.
@@ -126,20 +130,13 @@ impl Inner {
     }
 
     async fn steps(&self, row: &Response) -> Result<Vec<Step>, Failure> {
-        let query = JournalQuery {
-            session: row.session.clone(),
-            response: Some(row.id.clone()),
-            after: 0,
-            limit: JOURNAL_PAGE_MAX,
-        };
-        let rows = self.parts.store.journal(query).await.map_err(|e| storage_failure(&e))?;
-        match replay(&rows) {
-            Ok(turn) => Ok(turn.steps().to_vec()),
-            Err(error) => {
-                tracing::error!(response = row.id.as_str(), %error, "a journal can't be read");
-                Err(Failure::new(ErrorCode::Internal, "the journal of this session can't be read"))
-            }
+        let rows = self.journal_of(row).await?;
+        let (turn, broken) = replay_known(&rows);
+        if let Some(error) = broken {
+            // What is known is shown: it may be what somebody looks for who has to clean up.
+            tracing::error!(response = row.id.as_str(), %error, "a journal can't be read whole");
         }
+        Ok(turn.steps().to_vec())
     }
 }
 

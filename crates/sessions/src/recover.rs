@@ -1,4 +1,5 @@
-//! The first thing that a node does: takes over the turns that the last run left open.
+//! The first thing that a node does: takes over the turns that the last run left open. Later it
+//! takes over those that its own runners gave up, when somebody asks for them.
 //!
 //! Each is told anew from its journal; what its stream had sent is read from its events, so that it
 //! goes on with the next number, and items that a cut model call had begun are closed before it is
@@ -16,16 +17,17 @@ use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
 use storage::responses::EVENTS_PAGE_MAX;
 use storage::{CallFilter, JournalQuery, JournalRow, Response, Session};
+use types::ids::ResponseId;
 use types::outcome::Delta;
 use types::principal::Role;
 use types::{ErrorCode, Failure, Principal, Timestamp};
 
+use crate::history::{CONVERSATION_BYTES_MAX, Hold, chain_items};
 use crate::journal::{Cursor, items_of, replay};
 use crate::live::{About, Live};
-use crate::open::chain_items;
-use crate::state::{Place, Turn};
+use crate::state::{Event, Place, Turn};
 use crate::turn::{Ask, Offer, Runner, RunnerParts, values};
-use crate::{Inner, Recovered, Sessions, storage_failure};
+use crate::{Inner, Recovered, Sessions, not_at_work, storage_failure};
 
 /// Bodies of sessions that were not used for so long are removed.
 const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -47,13 +49,15 @@ impl Sessions {
         let mut recovered = Recovered::default();
         for row in open.map_err(|error| storage_failure(&error))? {
             let id = row.id.clone();
-            match inner.take_over(row).await {
-                Ok(in_doubt) => {
+            match inner.take_over_or_close(row, None).await {
+                Ok(Some(live)) => {
+                    let in_doubt = live.progress().borrow().doubt.is_some();
                     recovered.open += usize::from(!in_doubt);
                     recovered.in_doubt += usize::from(in_doubt);
                 }
-                // One turn that can't be read must not keep the others, or the server, from going
-                // on.
+                Ok(None) => {}
+                // One turn that can't be read now must not keep the others, or the server, from
+                // going on. Whoever asks for it makes this node try again.
                 Err(failure) => {
                     tracing::error!(response = id.as_str(), %failure, "a turn was not taken over");
                 }
@@ -61,36 +65,110 @@ impl Sessions {
         }
         let sweeper = Arc::clone(inner);
         inner.parts.tracker.spawn(async move { sweeper.sweep().await });
+        let forgetter = Arc::clone(inner);
+        inner.parts.tracker.spawn(async move { forgetter.keep_forgetting().await });
         Ok(recovered)
     }
 }
 
+/// How a response stands on this node.
+pub(crate) enum Found {
+    /// Somebody works on it.
+    Open(Arc<Live>),
+    /// Its turn has ended.
+    Ended(Box<Response>),
+    /// There is none.
+    Gone,
+}
+
 impl Inner {
-    /// Takes over one turn; says whether it is in doubt.
-    async fn take_over(self: &Arc<Self>, row: Response) -> Result<bool, Failure> {
+    /// The response, worked on if its turn is open: one that nobody works on is taken over. `cancel`
+    /// names who wants it to end: then it is taken over to be ended, and no further step begins.
+    pub(crate) async fn at_work(
+        self: &Arc<Self>,
+        id: &ResponseId,
+        cancel: Option<&str>,
+    ) -> Result<Found, Failure> {
+        if let Some(live) = self.live(id) {
+            return Ok(Found::Open(live));
+        }
+        let lock = self.openings.of(id.as_str());
+        let _one_at_a_time = lock.write().await;
+        if let Some(live) = self.live(id) {
+            return Ok(Found::Open(live));
+        }
+        let store = &self.parts.store;
+        let row = store.response(id).await.map_err(|error| storage_failure(&error))?;
+        let Some(row) = row else { return Ok(Found::Gone) };
+        if row.status.is_final() {
+            return Ok(Found::Ended(Box::new(row)));
+        }
+        if self.parts.shutdown.is_cancelled() {
+            return Err(not_at_work());
+        }
+        tracing::warn!(response = id.as_str(), "taking over a turn that nobody works on");
+        if let Some(live) = self.take_over_or_close(row, cancel).await? {
+            return Ok(Found::Open(live));
+        }
+        let row = store.response(id).await.map_err(|error| storage_failure(&error))?;
+        Ok(row.map_or(Found::Gone, |row| Found::Ended(Box::new(row))))
+    }
+
+    /// Takes over a turn, or ends it as failed if it can never be told anew; then there is `None`.
+    async fn take_over_or_close(
+        self: &Arc<Self>,
+        row: Response,
+        cancel: Option<&str>,
+    ) -> Result<Option<Arc<Live>>, Failure> {
+        match self.take_over(row.clone(), cancel).await {
+            Ok(live) => Ok(Some(live)),
+            Err(failure) if failure.code == ErrorCode::StorageUnavailable => Err(failure),
+            Err(failure) => {
+                tracing::error!(
+                    response = row.id.as_str(), %failure,
+                    "a turn can't be taken over and is closed as failed"
+                );
+                self.close_broken(&row, &failure).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn take_over(
+        self: &Arc<Self>,
+        row: Response,
+        cancel: Option<&str>,
+    ) -> Result<Arc<Live>, Failure> {
         let store = &self.parts.store;
         let session = store.acquire(&row.session, &self.parts.node).await;
         let session = session.map_err(|error| storage_failure(&error))?;
         let session = session.ok_or_else(|| damaged("its session is gone"))?;
-        let turn = self.replayed(&row).await?;
+        let rows = self.journal_of(&row).await?;
+        let turn = replay(&rows).map_err(|error| damaged(&error.to_string()))?;
+        drop(rows);
         let events = self.all_events(&row).await?;
         let body = row.request.as_deref().unwrap_or_default();
         let mut request = parse_create(body.as_bytes())?;
-        request.input = read_items(items_of(row.input.as_deref().unwrap_or_default()))?;
-        let prefix = self.prefix(&row, &request).await?;
+        request.input = Vec::new();
+        let (prefix, new_items, hold) = self.prefix(&row).await?;
         let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
         let offer = Offer::new(&request, &values(&prefix).chain(&own), &self.parts.tools)?;
         let writer = self.writer(&row, &request, &turn, &events, &offer);
-        let mut runner =
-            self.recovered(row, session, turn, (request, prefix, offer), writer, &events)?;
+        let asked = (request, (prefix, new_items), offer);
+        let mut runner = self.recovered(row, session, turn, asked, writer, &events)?;
         self.bill_so_far(&mut runner).await?;
-        let in_doubt = runner.turn.doubt().is_some();
+        runner.live.set_doubt(runner.turn.doubt().cloned());
+        if let Some(by) = cancel {
+            // What follows from it is what `recover` says below.
+            let noted = runner.note(Event::CancelAsked { by: by.to_owned() });
+            noted.map_err(|_| damaged("its state takes no cancellation"))?;
+        }
         let actions = runner.turn.recover();
         runner.live.show(runner.shown(), runner.bill.clone());
-        runner.live.set_doubt(runner.turn.doubt().cloned());
-        self.add_live(&runner.live);
-        self.spawn(runner, actions);
-        Ok(in_doubt)
+        let live = Arc::clone(&runner.live);
+        self.add_live(&live);
+        self.spawn(runner, actions, hold);
+        Ok(live)
     }
 
     fn recovered(
@@ -98,7 +176,7 @@ impl Inner {
         row: Response,
         session: Session,
         turn: Turn,
-        (request, prefix, offer): (CreateResponse, Vec<InputItem>, Offer),
+        (request, (prefix, new_items), offer): (CreateResponse, (Vec<InputItem>, usize), Offer),
         writer: EventWriter,
         events: &[Value],
     ) -> Result<Runner, Failure> {
@@ -130,6 +208,7 @@ impl Inner {
                 principal,
                 root: session.root,
                 prefix,
+                new_items,
                 offer,
                 background: row.background,
                 streamed: row.stream || row.background,
@@ -157,7 +236,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn replayed(&self, row: &Response) -> Result<Turn, Failure> {
+    /// All rows of the journal of a turn.
+    pub(crate) async fn journal_of(&self, row: &Response) -> Result<Vec<JournalRow>, Failure> {
         let mut rows: Vec<JournalRow> = Vec::new();
         loop {
             let query = JournalQuery {
@@ -167,12 +247,12 @@ impl Inner {
                 limit: JOURNAL_PAGE_MAX,
             };
             let page = self.parts.store.journal(query).await.map_err(|e| storage_failure(&e))?;
-            // A part of a journal would hide finished steps, which would then be run again.
-            let is_last = page.len() < JOURNAL_PAGE_MAX;
-            rows.extend(page);
-            if is_last {
-                return replay(&rows).map_err(|error| damaged(&error.to_string()));
+            // A part of a journal would hide finished steps, which would then be run again. Only an
+            // empty page says that there is no more: a store may give fewer rows than it is asked.
+            if page.is_empty() {
+                return Ok(rows);
             }
+            rows.extend(page);
         }
     }
 
@@ -193,19 +273,23 @@ impl Inner {
         }
     }
 
-    /// The items before the turn's own output.
-    async fn prefix(
-        &self,
-        row: &Response,
-        request: &CreateResponse,
-    ) -> Result<Vec<InputItem>, Failure> {
+    /// The items before the turn's own output, and how many of these are its own input.
+    async fn prefix(&self, row: &Response) -> Result<(Vec<InputItem>, usize, Hold), Failure> {
         let mut prefix = Vec::new();
+        let mut bytes = row.request.as_ref().map_or(0, String::len) as u64;
         if let Some(previous) = &row.previous {
-            let chain = self.parts.store.chain(previous).await.map_err(|e| storage_failure(&e))?;
-            prefix = chain_items(&chain)?;
+            let chain = self.parts.store.chain(previous, CONVERSATION_BYTES_MAX).await;
+            let mut chain = chain.map_err(|e| storage_failure(&e))?;
+            if !chain.fits || chain.links.iter().any(|link| link.is_deleted) {
+                return Err(damaged("a response that it continues was deleted"));
+            }
+            prefix = chain_items(&mut chain.links)?;
+            bytes = bytes.saturating_add(chain.bytes);
         }
-        prefix.extend(request.input.iter().cloned());
-        Ok(prefix)
+        let input = read_items(items_of(row.input.as_deref().unwrap_or_default()))?;
+        let new_items = input.len();
+        prefix.extend(input);
+        Ok((prefix, new_items, self.held.take_anyway(bytes)))
     }
 
     /// A writer that goes on where the stream was cut.
@@ -251,6 +335,7 @@ impl Inner {
                 Ok(removed) => tracing::info!(removed, "removed the bodies of expired responses"),
                 Err(error) => tracing::warn!(%error, "expired sessions were not removed"),
             }
+            self.forgetting.notify_one();
             tokio::select! {
                 () = self.parts.clock.sleep(SWEEP) => {}
                 () = self.parts.shutdown.cancelled() => return,
@@ -322,6 +407,6 @@ fn former(row: &Response) -> Arc<Principal> {
     })
 }
 
-fn damaged(what: &str) -> Failure {
+pub(crate) fn damaged(what: &str) -> Failure {
     Failure::new(ErrorCode::Internal, what)
 }

@@ -2,7 +2,10 @@
 //! scripted.
 
 mod crash;
+mod forget;
+mod history;
 mod node;
+mod orphans;
 mod posts;
 mod store;
 mod turns;

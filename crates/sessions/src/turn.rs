@@ -46,6 +46,8 @@ pub(crate) struct Ask {
     pub(crate) root: SessionId,
     /// The items before this turn's own output: the chain's, then the new input.
     pub(crate) prefix: Vec<InputItem>,
+    /// How many of these, the last ones, are the new input.
+    pub(crate) new_items: usize,
     /// The tools of our servers.
     pub(crate) offer: Offer,
     /// Whether it goes on without a client.
@@ -277,7 +279,7 @@ impl Runner {
 
     /// The turn's own items, so that clients can refer to them by their ids.
     fn item_rows(&self) -> Vec<ItemRow> {
-        let own = self.ask.prefix.len().saturating_sub(self.ask.request.input.len());
+        let own = self.ask.prefix.len().saturating_sub(self.ask.new_items);
         let input = self.ask.prefix.iter().skip(own).map(|item| item.value.clone());
         let rows = input.chain(self.writer.output()).filter_map(|item| {
             let id = item.get("id").and_then(Value::as_str)?.to_owned();

@@ -32,7 +32,9 @@ pub use journal::{Journal, JournalQuery, JournalRow};
 pub use keys::{Key, Keys};
 pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
 pub use models::{Model, Models};
-pub use responses::{Response, ResponseEvent, ResponseWrite, Responses};
-pub use sessions::{Fence, Session, SessionFilter, SessionState, SessionWrite, Sessions};
+pub use responses::{Chain, Link, Response, ResponseEvent, ResponseWrite, Responses};
+pub use sessions::{
+    Fence, Forgotten, Session, SessionFilter, SessionState, SessionWrite, Sessions,
+};
 pub use sqlite::SqliteStore;
 pub use store::{Pending, Store};

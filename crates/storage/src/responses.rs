@@ -16,6 +16,39 @@ pub const EVENTS_PAGE_MAX: usize = 1_000;
 /// Responses in one chain at most: a longer history must be compacted by its client.
 pub const CHAIN_MAX: usize = 10_000;
 
+/// A response with all its predecessors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Its members, oldest first. Without their bodies unless it `fits`.
+    pub links: Vec<Link>,
+    /// Bytes of their bodies together.
+    pub bytes: u64,
+    /// Whether it has at most [`CHAIN_MAX`] members and as many bytes as were allowed. If not,
+    /// its oldest members may be missing.
+    pub fits: bool,
+}
+
+/// What a turn that continues a response needs of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its id.
+    pub id: ResponseId,
+    /// The session whose turn it is.
+    pub session: SessionId,
+    /// The tenant.
+    pub account: String,
+    /// Whose it is.
+    pub user: String,
+    /// Its place in the chain of its predecessors, from 0.
+    pub position: u64,
+    /// Whether its bodies were removed.
+    pub is_deleted: bool,
+    /// The items that it added to the conversation, a JSON array.
+    pub input: Option<String>,
+    /// The response object as JSON, of a turn that has ended.
+    pub response: Option<String>,
+}
+
 /// A stored response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
@@ -125,7 +158,8 @@ impl Status {
 pub enum ResponseWrite {
     /// A new one.
     Open(Box<Response>),
-    /// Its end.
+    /// Its end. What a reservation still holds for its turn is presumed spent: nobody is left who
+    /// would settle it.
     Close {
         /// The response.
         id: ResponseId,
@@ -182,9 +216,9 @@ pub trait Responses {
     /// One response.
     fn response(&self, id: &ResponseId) -> Pending<Option<Response>>;
 
-    /// The response and all its predecessors, oldest first; at most [`CHAIN_MAX`], of which the
-    /// newest.
-    fn chain(&self, id: &ResponseId) -> Pending<Vec<Response>>;
+    /// The response and all its predecessors; empty if there is no such response. How many bytes
+    /// they have is known before any of them is read: of more than `bytes_max`, none is.
+    fn chain(&self, id: &ResponseId, bytes_max: u64) -> Pending<Chain>;
 
     /// Responses of a session, oldest first.
     fn responses_of(&self, session: &SessionId) -> Pending<Vec<Response>>;
@@ -209,6 +243,7 @@ pub trait Responses {
     /// Remembers that a client has the whole answer.
     fn mark_delivered(&self, id: &ResponseId, at: Timestamp) -> Pending<()>;
 
-    /// Removes the bodies of a response whose turn has ended. False if there is nothing to remove.
+    /// Removes the bodies of a response whose turn has ended. If none of its session's is left, the
+    /// session is [forgotten](crate::Sessions::forgotten). False if there is nothing to remove.
     fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool>;
 }

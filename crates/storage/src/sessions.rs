@@ -116,6 +116,17 @@ pub struct SessionFilter {
     pub limit: usize,
 }
 
+/// A session of which others may still hold copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The number of this forgetting; later ones are larger.
+    pub number: u64,
+    /// The tenant.
+    pub account: String,
+    /// The session.
+    pub session: SessionId,
+}
+
 /// Sessions, read, and their leases. Turns change them by [`crate::Commit`] only.
 pub trait Sessions {
     /// One session.
@@ -135,6 +146,15 @@ pub trait Sessions {
 
     /// Removes the bodies of all responses, events and journal entries of those families of
     /// sessions (a root and its forks) of which none was used since `unused_since` and none has an
-    /// open turn. Ids, hashes and money stay. Says how many responses lost their bodies.
+    /// open turn. Ids, hashes and money stay. Named sessions that were not used since are
+    /// [forgotten](Sessions::forgotten). Says how many responses lost their bodies.
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64>;
+
+    /// Sessions of which nothing is kept here any more and of which others may still hold copies,
+    /// numbered higher than `after`, in order.
+    fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>>;
+
+    /// Notes that nobody holds a copy any more: it is not listed again, unless the session was
+    /// forgotten once more since.
+    fn forgotten_everywhere(&self, number: u64) -> Pending<()>;
 }

@@ -81,6 +81,10 @@ macro_rules! suite {
                 amounts_are_conserved,
             }
             responses {
+                a_chain_is_read_whole_or_known_to_be_too_long,
+                a_chain_of_too_many_members_does_not_fit,
+                a_session_is_forgotten_with_its_last_body,
+                a_turn_that_has_ended_holds_no_money,
                 an_equal_post_finds_its_turn,
                 deleting_takes_every_body_and_leaves_the_rest,
                 events_are_appended_and_never_replaced,
@@ -90,6 +94,7 @@ macro_rules! suite {
                 a_lease_that_changes_hands_fences_its_former_owner,
                 a_name_stands_for_one_session,
                 sessions_are_kept_changed_and_found,
+                unused_names_are_forgotten_once_per_use,
                 unused_families_expire_as_a_whole,
             }
         }

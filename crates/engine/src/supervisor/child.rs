@@ -14,6 +14,7 @@ use super::{Error, Options, STOP_WITHIN, Shared};
 use crate::model_file::ModelFile;
 use crate::protocol::codec::read_async;
 use crate::protocol::{FromEngine, Hello, PROTOCOL};
+use crate::session_file;
 
 /// Bytes of a unix socket's path, its end included (`sockaddr_un`).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -116,7 +117,7 @@ async fn spec(options: &Options, model: &ModelFile, socket: &Path) -> Result<Chi
         let own = folder.join(&model.sha256);
         let made = tokio::fs::create_dir_all(&own).await;
         made.map_err(|error| Error::unavailable(format!("its folder can't be made: {error}")))?;
-        lock = Some(own.join(".lock"));
+        lock = Some(session_file::lock(&own));
         push("--kv-dir", folder.into());
     }
     let name = format!("engine {}", model.sha256.get(..12).unwrap_or_default());

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -360,20 +360,71 @@ async fn shutdown_hangs_up_and_waits_for_the_child() {
     assert!(matches!(ask(&world.engine, "x").await, Err(Error::Stopping)));
 }
 
-#[tokio::test]
-async fn a_dropped_session_of_an_engine_that_is_down_loses_its_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let kv_folder = folder.path().join("kv");
+/// Engines that keep state in a folder, and the file of a session of the model, which is there.
+async fn with_state(folder: &Path) -> (Arc<FakeLaunch>, Engines, PathBuf) {
+    let kv_folder = folder.join("kv");
     let launch = Arc::new(FakeLaunch::default());
     let clock = Arc::new(FakeClock::new(types::Timestamp(0)));
-    let options = Options { kv_folder: Some(kv_folder.clone()), ..Options::default() };
-    let engines = Engines::new(options, launch, clock);
+    let (socket_folder, kv) = (folder.to_owned(), Some(kv_folder.clone()));
+    let options = Options { socket_folder, kv_folder: kv, ..Options::default() };
+    let engines = Engines::new(options, Arc::clone(&launch) as _, clock);
     engines.drop_session("acc", "s").await.unwrap();
     let file = session_file::path(&kv_folder.join(model().sha256), "acc", "s");
     tokio::fs::create_dir_all(file.parent().unwrap()).await.unwrap();
     tokio::fs::write(&file, b"state").await.unwrap();
+    (launch, engines, file)
+}
+
+#[tokio::test]
+async fn a_dropped_session_of_an_engine_that_is_down_loses_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, engines, file) = with_state(folder.path()).await;
+    let half_written = file.with_extension("tmp");
+    tokio::fs::write(&half_written, b"sta").await.unwrap();
     engines.drop_session("other", "s").await.unwrap();
     assert!(file.exists());
     engines.drop_session("acc", "s").await.unwrap();
     assert!(!file.exists());
+    assert!(!half_written.exists());
+}
+
+#[tokio::test]
+async fn files_of_an_engine_that_is_alive_and_not_up_are_left_to_a_later_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, engines, file) = with_state(folder.path()).await;
+    let held = tokio::fs::File::create(file.ancestors().nth(2).unwrap().join(".lock"));
+    let held = held.await.unwrap().into_std().await;
+    held.lock().unwrap();
+    engines.drop_session("acc", "s").await.unwrap_err();
+    assert!(file.exists(), "its engine might write it again");
+    drop(held);
+    engines.drop_session("acc", "s").await.unwrap();
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn a_session_is_dropped_by_an_engine_that_is_up_and_by_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (launch, engines, file) = with_state(folder.path()).await;
+    launch.next(|mut stream| async move {
+        hello(&mut stream, PROTOCOL).await;
+        let Some(ToEngine::Drop { id, account, session }) = next(&mut stream).await else {
+            panic!("not a drop");
+        };
+        assert_eq!((&*account, &*session), ("acc", "s"));
+        write_async(&mut stream, &FromEngine::Dropped { id }).await.unwrap();
+        // It ends while it has another one to drop.
+        next(&mut stream).await;
+    });
+    engines.engine(&model()).loaded().await.unwrap();
+    let other = file.ancestors().nth(3).unwrap().join("another model");
+    let other = session_file::path(&other, "acc", "s");
+    tokio::fs::create_dir_all(other.parent().unwrap()).await.unwrap();
+    tokio::fs::write(&other, b"state").await.unwrap();
+    engines.drop_session("acc", "s").await.unwrap();
+    assert!(file.exists(), "an engine that is up deletes its own files");
+    assert!(!other.exists());
+    tokio::fs::write(&other, b"state").await.unwrap();
+    assert!(matches!(engines.drop_session("acc", "s").await, Err(Error::Lost)));
+    assert!(!other.exists(), "what can be forgotten is");
 }

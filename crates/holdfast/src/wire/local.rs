@@ -14,8 +14,10 @@ use engine::{Engines, LocalModels, ModelFile, Options};
 use pipeline::Directory;
 use serde::{Deserialize, Serialize};
 use server::PartHealth;
+use sessions::{Forget, Forgetting};
 use storage::Model;
 use storage::budgets::Origin;
+use types::ids::SessionId;
 use types::{ErrorCode, Execute, Failure, Timestamp};
 
 use super::{Common, host, objects};
@@ -223,6 +225,14 @@ impl Local {
     /// Lets every engine save its sessions and end.
     pub(super) async fn stop(&self) {
         self.engines.shutdown().await;
+    }
+}
+
+impl Forget for Local {
+    fn forget(&self, account: &str, session: &SessionId) -> Forgetting {
+        let (engines, account) = (Arc::clone(&self.engines), account.to_owned());
+        let session = session.clone();
+        Box::pin(async move { Ok(engines.drop_session(&account, session.as_str()).await?) })
     }
 }
 

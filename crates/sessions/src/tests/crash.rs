@@ -17,7 +17,7 @@ use super::store::{Fault, Faulty};
 use crate::{Decision, PostIdentity, StepState};
 
 /// Runs `work` in a process of its own, so to say.
-fn process<F: Future>(work: F) -> F::Output {
+pub(super) fn process<F: Future>(work: F) -> F::Output {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     let output = runtime.block_on(work);

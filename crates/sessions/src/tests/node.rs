@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::{SharedClock, SystemClock};
 use types::error::Billed;
-use types::ids::NodeId;
+use types::ids::{NodeId, SessionId};
 use types::launch::{Child, ChildSpec, Launch, LaunchError};
 use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start};
 use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{Attempt, CallKind, CommonHeaders, Execute, Ids, Principal, Secret, Stop, Usage};
 
 use crate::mcp::{Effect, ToolServer, ToolServers, ToolServersParts};
-use crate::{EventStream, Parts, PostIdentity, Sessions, StreamEvent, Turn};
+use crate::{EventStream, Forget, Forgetting, Parts, PostIdentity, Sessions, StreamEvent, Turn};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -237,6 +237,32 @@ impl Launch for Direct {
     }
 }
 
+/// Who keeps copies: remembers what it was told to forget.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// It can't forget now.
+    pub(super) broken: AtomicBool,
+    forgotten: Mutex<Vec<String>>,
+    pub(super) asked: Notify,
+}
+
+impl Forget for Copies {
+    fn forget(&self, account: &str, session: &SessionId) -> Forgetting {
+        let broken = self.broken.load(Ordering::SeqCst);
+        if !broken {
+            self.forgotten.lock().unwrap().push(format!("{account} {session}"));
+        }
+        self.asked.notify_one();
+        Box::pin(async move { if broken { Err("the engine is down".into()) } else { Ok(()) } })
+    }
+}
+
+impl Copies {
+    pub(super) fn forgotten(&self) -> Vec<String> {
+        self.forgotten.lock().unwrap().clone()
+    }
+}
+
 /// A node.
 pub(super) struct Node {
     pub(super) sessions: Sessions,
@@ -244,6 +270,7 @@ pub(super) struct Node {
     pub(super) store: Arc<dyn Store>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) shutdown: CancellationToken,
+    pub(super) copies: Arc<Copies>,
     launch: Arc<Direct>,
     pub(super) folder: PathBuf,
 }
@@ -320,7 +347,9 @@ impl Node {
             tracker: tracker.clone(),
         }));
         pipeline.start().await.unwrap();
+        let copies = Arc::new(Copies::default());
         let sessions = Sessions::new(Parts {
+            forget: Arc::clone(&copies) as _,
             store: Arc::clone(&store),
             pipeline: Arc::clone(&pipeline),
             tools,
@@ -330,7 +359,8 @@ impl Node {
             tracker,
             shutdown: shutdown.clone(),
         });
-        Self { sessions, script, store, pipeline, shutdown, launch, folder: folder.to_owned() }
+        let folder = folder.to_owned();
+        Self { sessions, script, store, pipeline, shutdown, copies, launch, folder }
     }
 
     /// The principal of a key.
@@ -457,6 +487,17 @@ impl Node {
         .await;
     }
 
+    /// Waits until nobody works on this response any more.
+    pub(super) async fn is_given_up(&self, response: &str) {
+        let id = types::ids::ResponseId::parse(response).unwrap();
+        patient(async {
+            while self.sessions.inner.live(&id).is_some() {
+                look_again().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until a step of this response is in doubt.
     pub(super) async fn in_doubt(&self, response: &str) -> crate::Step {
         let id = types::ids::ResponseId::parse(response).unwrap();
@@ -540,7 +581,7 @@ async fn put_model(store: &Arc<dyn Store>, clock: &SharedClock, provider: &str) 
     clippy::disallowed_methods,
     reason = "leaves the processor to the process that is waited for"
 )]
-async fn look_again() {
+pub(super) async fn look_again() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 

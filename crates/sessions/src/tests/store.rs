@@ -8,9 +8,9 @@ use storage::models::Taken;
 use storage::responses::{ItemRow, PostQuery};
 use storage::sessions::{Session, SessionFilter};
 use storage::{
-    Budget, Budgets, CallFilter, Commit, Committed, Error, Journal, JournalQuery, JournalRow, Key,
-    Keys, Ledger, LedgerRow, Model, Models, Pending, Response, ResponseEvent, Responses, Sessions,
-    Slice, Store, WindowKey, WindowTotals,
+    Budget, Budgets, CallFilter, Chain, Commit, Committed, Error, Forgotten, Journal, JournalQuery,
+    JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Pending, Response, ResponseEvent,
+    Responses, Sessions, Slice, Store, WindowKey, WindowTotals,
 };
 use tokio_util::sync::CancellationToken;
 use types::ids::{BudgetId, CallId, KeyId, NodeId, ResponseId, SessionId, SliceId};
@@ -33,6 +33,10 @@ pub(super) struct Faulty {
     left: AtomicI64,
     fault: Fault,
     struck: CancellationToken,
+    /// Rows of the journal in one answer.
+    page: usize,
+    /// Bytes of a chain that are read at most, if fewer than are asked for.
+    chain_bytes: u64,
 }
 
 impl Faulty {
@@ -43,7 +47,32 @@ impl Faulty {
     pub(super) fn failing(inner: Arc<dyn Store>, after: i64, fault: Fault) -> Arc<Self> {
         let left = AtomicI64::new(after);
         let struck = CancellationToken::new();
-        Arc::new(Self { inner, commits: AtomicU64::new(0), left, fault, struck })
+        Arc::new(Self {
+            inner,
+            commits: AtomicU64::new(0),
+            left,
+            fault,
+            struck,
+            page: usize::MAX,
+            chain_bytes: u64::MAX,
+        })
+    }
+
+    /// Gives the journal in pages of so many rows.
+    pub(super) fn paged(inner: Arc<dyn Store>, page: usize) -> Arc<Self> {
+        let made = Self::new(inner);
+        Arc::new(Self { page, ..Arc::try_unwrap(made).unwrap() })
+    }
+
+    /// Finds chains of more bytes than this too long.
+    pub(super) fn short_of_room(inner: Arc<dyn Store>, chain_bytes: u64) -> Arc<Self> {
+        let made = Self::new(inner);
+        Arc::new(Self { chain_bytes, ..Arc::try_unwrap(made).unwrap() })
+    }
+
+    /// Lets every commit succeed from now on.
+    pub(super) fn heal(&self) {
+        self.left.store(-1, Ordering::SeqCst);
     }
 
     /// Waits until a commit has failed.
@@ -170,11 +199,17 @@ impl Sessions for Faulty {
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64> {
         self.inner.expire_sessions(unused_since, now)
     }
+    fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>> {
+        self.inner.forgotten(after, limit)
+    }
+    fn forgotten_everywhere(&self, number: u64) -> Pending<()> {
+        self.inner.forgotten_everywhere(number)
+    }
 }
 
 impl Journal for Faulty {
     fn journal(&self, query: JournalQuery) -> Pending<Vec<JournalRow>> {
-        self.inner.journal(query)
+        self.inner.journal(JournalQuery { limit: query.limit.min(self.page), ..query })
     }
 }
 
@@ -182,8 +217,8 @@ impl Responses for Faulty {
     fn response(&self, id: &ResponseId) -> Pending<Option<Response>> {
         self.inner.response(id)
     }
-    fn chain(&self, id: &ResponseId) -> Pending<Vec<Response>> {
-        self.inner.chain(id)
+    fn chain(&self, id: &ResponseId, bytes_max: u64) -> Pending<Chain> {
+        self.inner.chain(id, bytes_max.min(self.chain_bytes))
     }
     fn responses_of(&self, session: &SessionId) -> Pending<Vec<Response>> {
         self.inner.responses_of(session)

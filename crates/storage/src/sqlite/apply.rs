@@ -14,7 +14,8 @@ pub(super) fn apply(conn: &Connection, commit: &Commit) -> Result<(), Error> {
         sessions::check_fence(conn, fence)?;
     }
     ledger::insert(conn, &commit.ledger)?;
-    budgets::reserve(conn, &commit.reservations)?;
+    let turn = commit.journal.first().map(|row| &row.response);
+    budgets::reserve(conn, &commit.reservations, turn)?;
     for write in &commit.sessions {
         sessions::write(conn, write)?;
     }

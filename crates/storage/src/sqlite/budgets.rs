@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::Money;
-use types::ids::{BudgetId, NodeId, ReservationId, SliceId};
+use types::ids::{BudgetId, NodeId, ReservationId, ResponseId, SliceId};
 
 use super::{SqliteStore, columns};
 use crate::budgets::{Budget, Budgets, Claim, Reconcile, Slice, WindowKey, WindowTotals};
@@ -123,15 +123,19 @@ impl Moves {
     }
 }
 
-/// Holds money for steps: all of a reservation's budgets or, by the error and the caller's
-/// savepoint, none.
-pub(super) fn reserve(conn: &Connection, reservations: &[StepReservation]) -> Result<(), Error> {
+/// Holds money for steps of `turn`: all of a reservation's budgets or, by the error and the
+/// caller's savepoint, none.
+pub(super) fn reserve(
+    conn: &Connection,
+    reservations: &[StepReservation],
+    turn: Option<&ResponseId>,
+) -> Result<(), Error> {
     for reservation in reservations {
         refuse_negative(reservation.amount)?;
         let mut budgets: Vec<_> = reservation.budgets.iter().collect();
         budgets.sort();
         for (budget, window) in budgets {
-            hold(conn, reservation, budget, *window)?;
+            hold(conn, reservation, budget, *window, turn)?;
         }
     }
     Ok(())
@@ -142,6 +146,7 @@ fn hold(
     reservation: &StepReservation,
     budget: &BudgetId,
     asked: WindowKey,
+    turn: Option<&ResponseId>,
 ) -> Result<(), Error> {
     // A budget that was deleted meanwhile limits nothing.
     let Some(limit) = limit(conn, budget)? else { return Ok(()) };
@@ -150,13 +155,14 @@ fn hold(
     if reservation.amount > free {
         return Err(Error::OverLimit { budget: budget.clone(), free, needed: reservation.amount });
     }
-    let sql = r#"INSERT INTO reservations (id, budget, "window", amount) VALUES (?1, ?2, ?3, ?4)"#;
+    let sql = r#"INSERT INTO reservations (id, budget, "window", amount, response) VALUES (?1, ?2, ?3, ?4, ?5)"#;
     let amount = reservation.amount.nanodollars();
     let inserted = conn.prepare_cached(sql)?.execute(params![
         reservation.id.as_str(),
         budget.as_str(),
         window.window.0,
-        amount
+        amount,
+        turn.map(ResponseId::as_str),
     ]);
     columns::unless_taken(inserted, "reservation")?;
     let mut moves = Moves::default();
@@ -181,6 +187,24 @@ pub(super) fn release(
         parts.push((budget, window));
     }
     Ok(parts)
+}
+
+/// Presumes spent what a turn that has ended still holds: its journal could not be read, so nobody
+/// knows what became of its last attempt.
+pub(super) fn presume_held_by(conn: &Connection, turn: &ResponseId) -> Result<(), Error> {
+    let sql = r#"DELETE FROM reservations WHERE response = ?1 RETURNING budget, "window", amount"#;
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([turn.as_str()])?;
+    let mut moves = Moves::default();
+    while let Some(row) = rows.next()? {
+        let (budget, window): (String, _) = (row.get(0)?, WindowKey(row.get(1)?));
+        let amount = columns::money(row, 2)?;
+        tracing::warn!(response = turn.as_str(), budget, %amount, "presumed spent");
+        let amounts = moves.of(&budget, window);
+        amounts.reserved -= amount;
+        amounts.presumed += amount;
+    }
+    moves.write(conn)
 }
 
 /// Takes `amount` from what remains of a slice, and closes it when nothing does. More than remains

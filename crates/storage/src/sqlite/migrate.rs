@@ -9,8 +9,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::Error;
 
 /// All migrations, oldest first.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_base.sql"), include_str!("migrations/0002_sessions.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_base.sql"),
+    include_str!("migrations/0002_sessions.sql"),
+    include_str!("migrations/0003_forgotten.sql"),
+];
 
 /// Runs the migrations that `conn`'s database does not have.
 ///

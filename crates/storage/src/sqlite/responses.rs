@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::Timestamp;
 use types::ids::{KeyId, ResponseId, SessionId};
 
-use super::{SqliteStore, columns};
+use super::{SqliteStore, budgets, columns};
 use crate::error::Error;
 use crate::responses::{
-    CHAIN_MAX, EVENTS_PAGE_MAX, ItemRow, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
-    Responses, Status,
+    CHAIN_MAX, Chain, EVENTS_PAGE_MAX, ItemRow, Link, Post, PostQuery, Response, ResponseEvent,
+    ResponseWrite, Responses, Status,
 };
 use crate::store::Pending;
 
@@ -21,9 +21,9 @@ impl Responses for SqliteStore {
         self.read(move |conn| get(conn, &id))
     }
 
-    fn chain(&self, id: &ResponseId) -> Pending<Vec<Response>> {
+    fn chain(&self, id: &ResponseId, bytes_max: u64) -> Pending<Chain> {
         let id = id.clone();
-        self.read(move |conn| chain(conn, &id))
+        self.read(move |conn| chain(conn, id, bytes_max))
     }
 
     fn responses_of(&self, session: &SessionId) -> Pending<Vec<Response>> {
@@ -102,7 +102,10 @@ pub(super) fn write(conn: &Connection, write: &ResponseWrite) -> Result<(), Erro
                 response,
                 finished_at.0
             ])?;
-            if changed == 1 { Ok(()) } else { Err(Error::NotFound { what: "open response" }) }
+            if changed != 1 {
+                return Err(Error::NotFound { what: "open response" });
+            }
+            budgets::presume_held_by(conn, id)
         }
     }
 }
@@ -184,6 +187,12 @@ pub(super) fn delete(conn: &Connection, id: &ResponseId, at: Timestamp) -> Resul
     ] {
         conn.prepare_cached(sql)?.execute([id.as_str()])?;
     }
+    // REPLACE gives a row that is there a new number: what is being done about it may have been
+    // done before this response's turn.
+    let sql = "INSERT OR REPLACE INTO forgotten (account, session)
+               SELECT account, session FROM responses AS gone WHERE id = ?1 AND NOT EXISTS (
+                   SELECT 1 FROM responses WHERE session = gone.session AND deleted_at IS NULL)";
+    conn.prepare_cached(sql)?.execute([id.as_str()])?;
     Ok(true)
 }
 
@@ -192,16 +201,61 @@ fn get(conn: &Connection, id: &ResponseId) -> Result<Option<Response>, Error> {
     Ok(conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()?)
 }
 
-fn chain(conn: &Connection, id: &ResponseId) -> Result<Vec<Response>, Error> {
-    let mut chain = Vec::new();
-    let mut next = Some(id.clone());
+fn chain(conn: &Connection, id: ResponseId, bytes_max: u64) -> Result<Chain, Error> {
+    let mut chain = Chain { fits: true, ..Chain::default() };
+    // The lengths stand in a row's head: the bodies are not read for them.
+    let sql = "SELECT session, account, user, position, deleted_at IS NOT NULL, previous,
+                      coalesce(octet_length(input), 0) + coalesce(octet_length(response), 0)
+               FROM responses WHERE id = ?1";
+    let mut heads = conn.prepare_cached(sql)?;
+    let mut next = Some(id);
     while let Some(id) = next.take() {
-        let Some(response) = get(conn, &id)? else { break };
-        next = response.previous.clone().filter(|_| chain.len() + 1 < CHAIN_MAX);
-        chain.push(response);
+        chain.fits &= chain.links.len() < CHAIN_MAX && chain.bytes <= bytes_max;
+        if !chain.fits {
+            break;
+        }
+        let head = heads.query_row([id.as_str()], |row| {
+            let previous = columns::opt_id(row, 5, ResponseId::parse)?;
+            Ok((link_from_row(row, id.clone())?, previous, columns::count(row, 6)?))
+        });
+        let Some((link, previous, bytes)) = head.optional()? else {
+            // Rows are never removed: without this one the history would silently lack a part.
+            let is_gone = !chain.links.is_empty();
+            let gone = || Error::internal(format!("the predecessor {id} is gone"));
+            return if is_gone { Err(gone()) } else { Ok(chain) };
+        };
+        chain.links.push(link);
+        chain.bytes = chain.bytes.saturating_add(bytes);
+        next = previous;
     }
-    chain.reverse();
+    chain.fits &= chain.bytes <= bytes_max;
+    chain.links.reverse();
+    if chain.fits {
+        read_bodies(conn, &mut chain.links)?;
+    }
     Ok(chain)
+}
+
+fn read_bodies(conn: &Connection, links: &mut [Link]) -> Result<(), Error> {
+    let mut bodies = conn.prepare_cached("SELECT input, response FROM responses WHERE id = ?1")?;
+    for link in links {
+        let both = bodies.query_row([link.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
+        (link.input, link.response) = both?;
+    }
+    Ok(())
+}
+
+fn link_from_row(row: &Row<'_>, id: ResponseId) -> rusqlite::Result<Link> {
+    Ok(Link {
+        id,
+        session: columns::id(row, 0, SessionId::parse)?,
+        account: row.get(1)?,
+        user: row.get(2)?,
+        position: columns::count(row, 3)?,
+        is_deleted: row.get(4)?,
+        input: None,
+        response: None,
+    })
 }
 
 fn events(

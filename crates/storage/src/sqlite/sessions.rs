@@ -7,7 +7,8 @@ use types::ids::{NodeId, ResponseId, SessionId};
 use super::{SqliteStore, columns, responses};
 use crate::error::Error;
 use crate::sessions::{
-    Fence, SESSIONS_PAGE_MAX, Session, SessionFilter, SessionState, SessionWrite, Sessions,
+    Fence, Forgotten, SESSIONS_PAGE_MAX, Session, SessionFilter, SessionState, SessionWrite,
+    Sessions,
 };
 use crate::store::Pending;
 
@@ -36,6 +37,18 @@ impl Sessions for SqliteStore {
 
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64> {
         self.write(move |conn| expire(conn, unused_since, now))
+    }
+
+    fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>> {
+        self.read(move |conn| forgotten(conn, after, limit))
+    }
+
+    fn forgotten_everywhere(&self, number: u64) -> Pending<()> {
+        self.write(move |conn| {
+            let sql = "DELETE FROM forgotten WHERE number = ?1";
+            conn.prepare_cached(sql)?.execute([columns::from_count(number)])?;
+            Ok(())
+        })
     }
 }
 
@@ -160,7 +173,39 @@ fn expire(conn: &Connection, unused_since: Timestamp, now: Timestamp) -> Result<
     for id in &ids {
         removed += u64::from(responses::delete(conn, id, now)?);
     }
+    forget_named(conn, unused_since, now)?;
     Ok(removed)
+}
+
+/// Forgets sessions that stateless Calls named and did not use since.
+fn forget_named(conn: &Connection, unused_since: Timestamp, now: Timestamp) -> Result<(), Error> {
+    let sql = "UPDATE sessions SET forgotten_at = ?2 WHERE name IS NOT NULL AND last_used_at < ?1
+                   AND (forgotten_at IS NULL OR forgotten_at < last_used_at)
+               RETURNING account, id";
+    let mut statement = conn.prepare_cached(sql)?;
+    let unused = statement
+        .query_map([unused_since.0, now.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(String, String)>, _>>()?;
+    let sql = "INSERT OR REPLACE INTO forgotten (account, session) VALUES (?1, ?2)";
+    for (account, session) in unused {
+        conn.prepare_cached(sql)?.execute([account, session])?;
+    }
+    Ok(())
+}
+
+fn forgotten(conn: &Connection, after: u64, limit: usize) -> Result<Vec<Forgotten>, Error> {
+    let sql =
+        "SELECT number, account, session FROM forgotten WHERE number > ?1 ORDER BY number LIMIT ?2";
+    let limit = columns::from_count(limit.min(SESSIONS_PAGE_MAX) as u64);
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([columns::from_count(after), limit], |row| {
+        Ok(Forgotten {
+            number: columns::count(row, 0)?,
+            account: row.get(1)?,
+            session: columns::id(row, 2, SessionId::parse)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Session> {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::journal::{JournalQuery, JournalRow};
 use crate::sessions::Session;
 
-fn row(make: &Make, session: &Session, response: &ResponseId, seq: u64) -> JournalRow {
+pub(super) fn row(make: &Make, session: &Session, response: &ResponseId, seq: u64) -> JournalRow {
     JournalRow {
         session: session.id.clone(),
         seq,

@@ -6,12 +6,16 @@ use types::Timestamp;
 use types::ids::{KeyId, NodeId, ResponseId};
 
 use super::Place;
-use super::fixtures::{ACCOUNT, Make, NOON};
+use super::fixtures::{ACCOUNT, Make, NOON, TODAY, amounts};
 use super::sessions::{opened, session};
+use crate::budgets::WindowKind;
 use crate::commit::Commit;
 use crate::error::Error;
 use crate::journal::{JournalQuery, JournalRow};
-use crate::responses::{ItemRow, Post, PostQuery, Response, ResponseEvent, ResponseWrite, Status};
+use crate::responses::{
+    CHAIN_MAX, Chain, ItemRow, Link, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
+    Status,
+};
 use crate::sessions::Session;
 use crate::store::Store;
 
@@ -79,7 +83,6 @@ pub async fn responses_are_kept_end_once_and_are_chained(place: &dyn Place) {
     };
     put(&*store, &[&first, &second]).await;
     assert_eq!(store.response(&first.id).await.unwrap().as_ref(), Some(&first));
-    assert_eq!(store.chain(&second.id).await.unwrap(), [first.clone(), second.clone()]);
     assert_eq!(store.responses_of(&made.id).await.unwrap().len(), 2);
     assert_eq!(store.open_responses().await.unwrap(), [first.clone(), second.clone()]);
 
@@ -89,6 +92,125 @@ pub async fn responses_are_kept_end_once_and_are_chained(place: &dyn Place) {
     assert_eq!(store.open_responses().await.unwrap(), [second]);
     let twice = close(&*store, &first, NOON).await.unwrap_err();
     assert!(matches!(twice, Error::NotFound { .. }), "{twice:?}");
+}
+
+fn link(row: &Response) -> Link {
+    Link {
+        id: row.id.clone(),
+        session: row.session.clone(),
+        account: row.account.clone(),
+        user: row.user.clone(),
+        position: row.position,
+        is_deleted: row.deleted_at.is_some(),
+        input: row.input.clone(),
+        response: row.response.clone(),
+    }
+}
+
+/// A chain is read oldest first, with its bodies if they have at most as many bytes as are allowed,
+/// and known to be longer if not: bytes are counted, not characters, and `request` is no part.
+pub async fn a_chain_is_read_whole_or_known_to_be_too_long(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let row = |input: &str, previous: Option<&Response>| Response {
+        request: Some("r".repeat(1_000)),
+        input: Some(input.to_owned()),
+        response: Some("{}".to_owned()),
+        finished_at: Some(NOON),
+        previous: previous.map(|previous| previous.id.clone()),
+        position: previous.map_or(0, |previous| previous.position + 1),
+        ..response(&make, &made)
+    };
+    let first = row("[\"ä\"]", None);
+    let second = row("[]", Some(&first));
+    put(&*store, &[&first, &second]).await;
+
+    let whole = store.chain(&second.id, 12).await.unwrap();
+    assert_eq!(whole, Chain { links: vec![link(&first), link(&second)], bytes: 12, fits: true });
+    let long = store.chain(&second.id, 11).await.unwrap();
+    assert!(!long.fits);
+    assert!(long.links.iter().all(|link| link.input.is_none() && link.response.is_none()));
+    assert_eq!(long.links.last().unwrap().user, second.user);
+    assert!(store.chain(&ResponseId::new(&make.ids), 12).await.unwrap().links.is_empty());
+
+    store.delete_response(&first.id, NOON).await.unwrap();
+    let left = store.chain(&second.id, 12).await.unwrap();
+    assert_eq!(left.links.iter().map(|link| link.is_deleted).collect::<Vec<_>>(), [true, false]);
+    let orphan = Response { previous: Some(ResponseId::new(&make.ids)), ..row("[]", None) };
+    put(&*store, &[&orphan]).await;
+    assert!(store.chain(&orphan.id, 12).await.is_err(), "a part of the history is missing");
+}
+
+/// A chain of more members than are allowed is not read in part.
+pub async fn a_chain_of_too_many_members_does_not_fit(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let mut rows: Vec<Response> = Vec::new();
+    for position in 0..=CHAIN_MAX {
+        let previous = rows.last().map(|row| row.id.clone());
+        let position = u64::try_from(position).unwrap();
+        rows.push(Response { previous, position, ..response(&make, &made) });
+    }
+    put(&*store, &rows.iter().collect::<Vec<_>>()).await;
+    let longest = store.chain(&rows[CHAIN_MAX - 1].id, u64::MAX).await.unwrap();
+    assert_eq!((longest.links.len(), longest.fits), (CHAIN_MAX, true));
+    let longer = store.chain(&rows[CHAIN_MAX].id, u64::MAX).await.unwrap();
+    assert!(!longer.fits);
+}
+
+/// A session is forgotten when the last of its bodies goes, and listed until somebody says that
+/// nobody has a copy of what was forgotten.
+pub async fn a_session_is_forgotten_with_its_last_body(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let ended = || Response { finished_at: Some(NOON), ..response(&make, &made) };
+    let (first, second, third) = (ended(), ended(), ended());
+    put(&*store, &[&first, &second]).await;
+    store.delete_response(&first.id, NOON).await.unwrap();
+    assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "a body is left");
+    store.delete_response(&second.id, NOON).await.unwrap();
+    let forgotten = store.forgotten(0, 10).await.unwrap();
+    assert_eq!(forgotten.len(), 1);
+    assert_eq!((&*forgotten[0].account, &forgotten[0].session), (ACCOUNT, &made.id));
+    assert!(store.forgotten(forgotten[0].number, 10).await.unwrap().is_empty());
+
+    // A turn that had begun before ends and is deleted too: what was done before is not enough.
+    put(&*store, &[&third]).await;
+    store.delete_response(&third.id, NOON).await.unwrap();
+    store.forgotten_everywhere(forgotten[0].number).await.unwrap();
+    let again = store.forgotten(0, 10).await.unwrap();
+    assert!(again[0].number > forgotten[0].number);
+    store.forgotten_everywhere(again[0].number).await.unwrap();
+    assert!(store.forgotten(0, 10).await.unwrap().is_empty());
+}
+
+/// Money that a turn still holds at its end is presumed spent: nobody is left to settle it.
+pub async fn a_turn_that_has_ended_holds_no_money(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    opened(&*store, &[&made]).await;
+    let budget = make.budget(100, WindowKind::Day);
+    store.put_budget(budget.clone()).await.unwrap();
+    let (row, other) = (response(&make, &made), response(&make, &made));
+    put(&*store, &[&row, &other]).await;
+    for (seq, turn) in (1..).zip([&row, &other]) {
+        let commit = Commit {
+            reservations: vec![make.reservation(&[&budget], TODAY, 30)],
+            journal: vec![super::journal::row(&make, &made, &turn.id, seq)],
+            ..Commit::default()
+        };
+        store.commit(commit).await.unwrap();
+    }
+    assert_eq!(amounts(&*store, &budget).await, [0, 0, 0, 60, 0]);
+    close(&*store, &row, NOON).await.unwrap();
+    assert_eq!(amounts(&*store, &budget).await, [0, 0, 30, 30, 0]);
 }
 
 /// Events are read in pages; one that is there is never replaced.

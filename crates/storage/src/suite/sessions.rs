@@ -157,3 +157,26 @@ pub async fn unused_families_expire_as_a_whole(place: &dyn Place) {
     }
     assert_eq!(store.expire_sessions(since, since).await.unwrap(), 0);
 }
+
+/// A named session that was not used for long enough is forgotten, and again only after it was used
+/// again.
+pub async fn unused_names_are_forgotten_once_per_use(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let (make, node) = (Make::new(), NodeId::new(&Make::new().ids));
+    let named = || Session { name: Some("nightly".to_owned()), ..session(&make, &node) };
+    let made = store.name_session(named()).await.unwrap();
+    let at = |seconds: u64| NOON.plus(Duration::from_secs(seconds));
+    store.expire_sessions(NOON, at(1)).await.unwrap();
+    assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "it was used");
+    for _ in 0..2 {
+        store.expire_sessions(at(10), at(10)).await.unwrap();
+    }
+    let forgotten = store.forgotten(0, 10).await.unwrap();
+    assert_eq!((forgotten.len(), &forgotten[0].session), (1, &made.id));
+    store.forgotten_everywhere(forgotten[0].number).await.unwrap();
+    store.expire_sessions(at(20), at(20)).await.unwrap();
+    assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "once is enough");
+    store.name_session(Session { last_used_at: at(30), ..named() }).await.unwrap();
+    store.expire_sessions(at(40), at(40)).await.unwrap();
+    assert_eq!(store.forgotten(0, 10).await.unwrap().len(), 1);
+}
