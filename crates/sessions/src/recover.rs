@@ -82,8 +82,9 @@ pub(crate) enum Found {
 }
 
 impl Inner {
-    /// The response, worked on if its turn is open: one that nobody works on is taken over. `cancel`
-    /// names who wants it to end: then it is taken over to be ended, and no further step begins.
+    /// The response, worked on if its turn is open: one that nobody works on is taken over.
+    /// `cancel` names who wants it to end: then it is taken over to be ended, and no further step
+    /// begins.
     pub(crate) async fn at_work(
         self: &Arc<Self>,
         id: &ResponseId,
@@ -332,7 +333,14 @@ impl Inner {
             let since = Timestamp(now.0.saturating_sub(life));
             match self.parts.store.expire_sessions(since, now).await {
                 Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "removed the bodies of expired responses"),
+                Ok(removed) => {
+                    tracing::info!(removed, "removed the bodies of expired responses");
+                    self.forgetting.notify_one();
+                    if !self.parts.shutdown.is_cancelled() {
+                        // There may be more.
+                        continue;
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "expired sessions were not removed"),
             }
             self.forgetting.notify_one();

@@ -11,6 +11,8 @@ use types::ids::{NodeId, ResponseId, SessionId};
 
 use crate::store::Pending;
 
+/// Responses that expire in one write at most: their bodies are overwritten.
+pub const EXPIRE_MAX: usize = 32;
 /// Sessions in one answer at most.
 pub const SESSIONS_PAGE_MAX: usize = 1_000;
 
@@ -147,7 +149,8 @@ pub trait Sessions {
     /// Removes the bodies of all responses, events and journal entries of those families of
     /// sessions (a root and its forks) of which none was used since `unused_since` and none has an
     /// open turn. Ids, hashes and money stay. Named sessions that were not used since are
-    /// [forgotten](Sessions::forgotten). Says how many responses lost their bodies.
+    /// [forgotten](Sessions::forgotten). At most [`EXPIRE_MAX`] responses at a time, so that no
+    /// other write waits for long. Says how many lost their bodies: ask again until none did.
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64>;
 
     /// Sessions of which nothing is kept here any more and of which others may still hold copies,

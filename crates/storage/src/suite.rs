@@ -93,6 +93,7 @@ macro_rules! suite {
             sessions {
                 a_lease_that_changes_hands_fences_its_former_owner,
                 a_name_stands_for_one_session,
+                many_expire_in_several_writes,
                 sessions_are_kept_changed_and_found,
                 unused_names_are_forgotten_once_per_use,
                 unused_families_expire_as_a_whole,

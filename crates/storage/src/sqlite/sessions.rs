@@ -7,8 +7,8 @@ use types::ids::{NodeId, ResponseId, SessionId};
 use super::{SqliteStore, columns, responses};
 use crate::error::Error;
 use crate::sessions::{
-    Fence, Forgotten, SESSIONS_PAGE_MAX, Session, SessionFilter, SessionState, SessionWrite,
-    Sessions,
+    EXPIRE_MAX, Fence, Forgotten, SESSIONS_PAGE_MAX, Session, SessionFilter, SessionState,
+    SessionWrite, Sessions,
 };
 use crate::store::Pending;
 
@@ -162,12 +162,15 @@ fn acquire(
 
 fn expire(conn: &Connection, unused_since: Timestamp, now: Timestamp) -> Result<u64, Error> {
     let sql = "SELECT id FROM responses
-               WHERE deleted_at IS NULL AND session IN (
+               WHERE deleted_at IS NULL AND finished_at IS NOT NULL AND session IN (
                    SELECT id FROM sessions WHERE root NOT IN (
-                       SELECT root FROM sessions WHERE last_used_at >= ?1 OR state <> 'idle'))";
+                       SELECT root FROM sessions WHERE last_used_at >= ?1 OR state <> 'idle'))
+               LIMIT ?2";
     let ids = conn
         .prepare_cached(sql)?
-        .query_map([unused_since.0], |row| columns::id(row, 0, ResponseId::parse))?
+        .query_map(params![unused_since.0, columns::from_count(EXPIRE_MAX as u64)], |row| {
+            columns::id(row, 0, ResponseId::parse)
+        })?
         .collect::<Result<Vec<_>, _>>()?;
     let mut removed = 0;
     for id in &ids {

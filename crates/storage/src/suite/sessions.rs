@@ -9,8 +9,8 @@ use super::fixtures::{ACCOUNT, Make, NOON};
 use super::responses::response;
 use crate::commit::Commit;
 use crate::error::Error;
-use crate::responses::ResponseWrite;
-use crate::sessions::{Fence, Session, SessionFilter, SessionState, SessionWrite};
+use crate::responses::{Response, ResponseWrite};
+use crate::sessions::{EXPIRE_MAX, Fence, Session, SessionFilter, SessionState, SessionWrite};
 use crate::store::Store;
 
 /// A session that `node` has just made.
@@ -178,5 +178,25 @@ pub async fn unused_names_are_forgotten_once_per_use(place: &dyn Place) {
     assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "once is enough");
     store.name_session(Session { last_used_at: at(30), ..named() }).await.unwrap();
     store.expire_sessions(at(40), at(40)).await.unwrap();
+    assert_eq!(store.forgotten(0, 10).await.unwrap().len(), 1);
+}
+
+/// However many have expired, one write removes a limited number of them; those that follow remove
+/// the rest.
+pub async fn many_expire_in_several_writes(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let (make, node) = (Make::new(), NodeId::new(&Make::new().ids));
+    let made = Session { state: SessionState::Idle, ..session(&make, &node) };
+    opened(&*store, &[&made]).await;
+    let row = || Response { finished_at: Some(NOON), ..response(&make, &made) };
+    let writes = (0..=EXPIRE_MAX).map(|_| ResponseWrite::Open(Box::new(row())));
+    let commit = Commit { responses: writes.collect(), ..Commit::default() };
+    store.commit(commit).await.unwrap();
+    let since = NOON.plus(Duration::from_secs(5));
+    let expired = || store.expire_sessions(since, since);
+    assert_eq!(expired().await.unwrap(), EXPIRE_MAX as u64);
+    assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "a body is left");
+    assert_eq!(expired().await.unwrap(), 1);
+    assert_eq!(expired().await.unwrap(), 0);
     assert_eq!(store.forgotten(0, 10).await.unwrap().len(), 1);
 }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::task::JoinSet;
+use types::ids::{KeyId, ResponseId, SessionId};
 
 use super::Folder;
 use crate::budgets::{Budget, Budgets, WindowKind};
+use crate::commit::Commit;
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::ledger::{CALLS_PAGE_MAX, CallFilter, Ledger};
 use crate::models::Models;
+use crate::responses::{Post, Response, ResponseEvent, ResponseWrite, Responses, Status};
 use crate::sqlite::SqliteStore;
 use crate::store::Store;
-use crate::suite::fixtures::{Make, TODAY, amounts, part, rows, spend};
+use crate::suite::fixtures::{ACCOUNT, Make, NOON, TODAY, amounts, part, rows, spend};
 
 #[tokio::test]
 async fn only_the_owner_may_read_the_files() {
@@ -28,6 +31,53 @@ async fn only_the_owner_may_read_the_files() {
         let mode = folder.path().with_extension(extension).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{extension}");
     }
+}
+
+/// What was deleted is not left in pages that nothing refers to.
+#[tokio::test]
+async fn a_deleted_body_is_overwritten() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let secret = "the harbor is closed; ".repeat(1_000);
+    let row = Response {
+        id: ResponseId::new(&make.ids),
+        session: SessionId::new(&make.ids),
+        account: ACCOUNT.to_owned(),
+        user: "ada".to_owned(),
+        key: KeyId::new(&make.ids),
+        previous: None,
+        position: 0,
+        status: Status::Completed,
+        background: false,
+        stream: false,
+        post: Post::default(),
+        request: Some(secret.clone()),
+        input: Some(secret.clone()),
+        response: Some(secret.clone()),
+        created_at: NOON,
+        finished_at: Some(NOON),
+        delivered_at: None,
+        deleted_at: None,
+    };
+    let id = row.id.clone();
+    let event = ResponseEvent { response: id.clone(), sequence: 0, body: secret };
+    let commit = Commit {
+        responses: vec![ResponseWrite::Open(Box::new(row))],
+        response_events: vec![event],
+        ..Commit::default()
+    };
+    store.commit(commit).await.unwrap();
+    store.close().await.unwrap();
+    let holds_secret = || {
+        let bytes = fs::read(folder.path()).unwrap();
+        bytes.windows(18).any(|window| window == b"harbor is closed; ")
+    };
+    assert!(holds_secret(), "it is stored as it is");
+    let store = folder.store();
+    assert!(store.delete_response(&id, NOON).await.unwrap());
+    store.close().await.unwrap();
+    assert!(!holds_secret());
 }
 
 #[tokio::test]
