@@ -94,6 +94,8 @@ struct Answer {
     generation: Generation,
     ids: Arc<Ids>,
     model_version: String,
+    /// What the model was not told, until the client is.
+    dropped: Vec<String>,
     /// Whether a part of the answer is out.
     begun: bool,
     /// Events that came of one message.
@@ -108,11 +110,19 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Answer>, Fai
         return Err(Failure::new(ErrorCode::ModelNotFound, message));
     };
     let request = request::from_attempt(&attempt, shared.clock.monotonic())?;
+    let dropped = match attempt.call.model() {
+        Some(call) => {
+            let conversation = call.neutral()?;
+            request::dropped(&conversation)
+        }
+        None => Vec::new(),
+    };
     let engine = shared.engines.engine(&model);
     let generation = engine.generate(request).await.map_err(|error| failure(&error, false))?;
     let model_version = model.sha256.clone();
     let ids = Arc::clone(&shared.ids);
-    Ok(Box::new(Answer { generation, ids, model_version, begun: false, ready: VecDeque::new() }))
+    let ready = VecDeque::new();
+    Ok(Box::new(Answer { generation, ids, model_version, dropped, begun: false, ready }))
 }
 
 async fn next(progress: Progress) -> Option<(OutcomeEvent, Progress)> {
@@ -143,6 +153,7 @@ impl Answer {
             Ok(Event::Started { reused_tokens, .. }) => OutcomeEvent::Start(Start {
                 status: 200,
                 reused_tokens: Some(reused_tokens),
+                dropped: std::mem::take(&mut self.dropped),
                 ..Start::default()
             }),
             Ok(Event::Piece(piece)) => return self.take_piece(piece),

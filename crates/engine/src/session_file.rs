@@ -1,8 +1,8 @@
 //! Where a session's state lies: `<folder>/<model sha256>/<account>/<hash of the session>.kv`.
 //!
-//! The child writes and reads these files; the parent only deletes them, and only while it holds the
-//! lock of the model's folder, so that no child is alive that could write them again. Names from outside never become a path: an account that is no plain id
-//! and every session is hashed.
+//! The child writes and reads these files; the parent only deletes them, and only while it holds
+//! the lock of the model's folder, so that no child is alive that could write them again. Names
+//! from outside never become a path: an account that is no plain id and every session is hashed.
 
 use std::fs::{File, TryLockError};
 use std::io;

@@ -76,6 +76,28 @@ pub(super) fn from_conversation(conversation: &Conversation) -> Result<Generate,
     })
 }
 
+/// Fields that are no instruction to a model: who asks, what is kept, how it is billed or cached.
+const NO_INSTRUCTION: [&str; 9] = [
+    "metadata",
+    "n",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream_options",
+    "user",
+];
+
+/// The names of what a local model is not told though the client asked for it.
+pub(super) fn dropped(conversation: &Conversation) -> Vec<String> {
+    let names = conversation.rest.keys().filter(|name| {
+        // Calls and schemas are always held to their schema.
+        !NO_INSTRUCTION.contains(&name.as_str()) && !name.ends_with(".strict")
+    });
+    names.cloned().collect()
+}
+
 /// Appends a message, and each tool result as a message of its own, as templates expect it.
 fn push_message(
     message: &Message,

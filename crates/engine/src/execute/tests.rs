@@ -1,7 +1,7 @@
 use serde_json::json;
 use types::conversation::{Conversation, Message, OutputShape, Part, Role, ToolCall};
 
-use super::request::from_conversation;
+use super::request::{dropped, from_conversation};
 
 fn conversation(messages: Vec<Message>) -> Conversation {
     Conversation { messages, ..Conversation::default() }
@@ -54,4 +54,13 @@ fn json_mode_is_any_object() {
     let request = from_conversation(&conversation).unwrap();
     assert_eq!(request.schema, Some(json!({"type": "object"})));
     assert!(request.parallel_tool_calls);
+}
+
+#[test]
+fn what_the_model_is_not_told_is_named() {
+    let mut conversation = conversation(Vec::new());
+    for name in ["user", "logit_bias", "tools[0].function.strict", "store", "shoe_size"] {
+        conversation.rest.insert(name.to_owned(), serde_json::Value::from(1));
+    }
+    assert_eq!(dropped(&conversation), ["logit_bias", "shoe_size"]);
 }
