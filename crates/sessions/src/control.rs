@@ -26,7 +26,7 @@ impl Sessions {
     }
 
     /// Removes a response's bodies for good, cancelling it first if it is open. What others hold of
-    /// its session goes soon after, if nothing of the session is left.
+    /// its session goes soon after, or at the end of the turn that is open in it.
     ///
     /// # Errors
     /// `not_found`; `unavailable` or `storage_unavailable` if it can't be ended now.

@@ -302,6 +302,8 @@ impl Drop for Leaving {
         if all.get(&self.live.about.response).is_some_and(|live| Arc::ptr_eq(live, &self.live)) {
             all.remove(&self.live.about.response);
         }
+        // A response of its session may have been deleted while it was open.
+        self.inner.forgetting.notify_one();
     }
 }
 

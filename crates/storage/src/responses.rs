@@ -243,7 +243,8 @@ pub trait Responses {
     /// Remembers that a client has the whole answer.
     fn mark_delivered(&self, id: &ResponseId, at: Timestamp) -> Pending<()>;
 
-    /// Removes the bodies of a response whose turn has ended. If none of its session's is left, the
-    /// session is [forgotten](crate::Sessions::forgotten). False if there is nothing to remove.
+    /// Removes the bodies of a response whose turn has ended. Its session is
+    /// [forgotten](crate::Sessions::forgotten), at once or at the end of the turn that is open in
+    /// it. False if there is nothing to remove.
     fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool>;
 }

@@ -153,8 +153,9 @@ pub trait Sessions {
     /// other write waits for long. Says how many lost their bodies: ask again until none did.
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64>;
 
-    /// Sessions of which nothing is kept here any more and of which others may still hold copies,
-    /// numbered higher than `after`, in order.
+    /// Sessions of which bodies were removed and of which others may still hold copies, numbered
+    /// higher than `after`, in order. A copy holds the whole history, of which a part is gone now,
+    /// so that no turn can go on from it: all of it goes.
     fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>>;
 
     /// Notes that nobody holds a copy any more: it is not listed again, unless the session was

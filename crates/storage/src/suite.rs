@@ -83,7 +83,8 @@ macro_rules! suite {
             responses {
                 a_chain_is_read_whole_or_known_to_be_too_long,
                 a_chain_of_too_many_members_does_not_fit,
-                a_session_is_forgotten_with_its_last_body,
+                a_session_is_forgotten_when_a_body_goes,
+                a_session_that_is_whole_is_not_forgotten,
                 a_turn_that_has_ended_holds_no_money,
                 an_equal_post_finds_its_turn,
                 deleting_takes_every_body_and_leaves_the_rest,

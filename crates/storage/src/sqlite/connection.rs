@@ -31,6 +31,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
     let conn = open(path)?;
     // The log is checkpointed by the writer between two transactions, not inside a COMMIT that
     // somebody waits for.
+    //
     // What was deleted is overwritten, not left in free pages: it was somebody's prompt. Rows that
     // are only added cost no more for it (measured), and deleting a body costs what adding it did.
     conn.execute_batch(&format!(

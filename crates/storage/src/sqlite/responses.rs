@@ -105,6 +105,7 @@ pub(super) fn write(conn: &Connection, write: &ResponseWrite) -> Result<(), Erro
             if changed != 1 {
                 return Err(Error::NotFound { what: "open response" });
             }
+            forget_if_deleted(conn, id)?;
             budgets::presume_held_by(conn, id)
         }
     }
@@ -187,13 +188,23 @@ pub(super) fn delete(conn: &Connection, id: &ResponseId, at: Timestamp) -> Resul
     ] {
         conn.prepare_cached(sql)?.execute([id.as_str()])?;
     }
+    forget_if_deleted(conn, id)?;
+    Ok(true)
+}
+
+/// Forgets the session of this response, of whose turns none is open, if it was deleted or another
+/// of the session was. An open turn works with what would be forgotten.
+fn forget_if_deleted(conn: &Connection, id: &ResponseId) -> Result<(), Error> {
     // REPLACE gives a row that is there a new number: what is being done about it may have been
     // done before this response's turn.
     let sql = "INSERT OR REPLACE INTO forgotten (account, session)
-               SELECT account, session FROM responses AS gone WHERE id = ?1 AND NOT EXISTS (
-                   SELECT 1 FROM responses WHERE session = gone.session AND deleted_at IS NULL)";
+               SELECT account, session FROM responses AS its WHERE id = ?1
+                   AND EXISTS (SELECT 1 FROM responses
+                               WHERE session = its.session AND deleted_at IS NOT NULL)
+                   AND NOT EXISTS (SELECT 1 FROM responses
+                                   WHERE session = its.session AND finished_at IS NULL)";
     conn.prepare_cached(sql)?.execute([id.as_str()])?;
-    Ok(true)
+    Ok(())
 }
 
 fn get(conn: &Connection, id: &ResponseId) -> Result<Option<Response>, Error> {

@@ -162,32 +162,51 @@ pub async fn a_chain_of_too_many_members_does_not_fit(place: &dyn Place) {
     assert!(!longer.fits);
 }
 
-/// A session is forgotten when the last of its bodies goes, and listed until somebody says that
-/// nobody has a copy of what was forgotten.
-pub async fn a_session_is_forgotten_with_its_last_body(place: &dyn Place) {
+/// A session is forgotten when a body of it goes, but not while a turn is open in it, and listed
+/// until somebody says that nobody has a copy of what was forgotten.
+pub async fn a_session_is_forgotten_when_a_body_goes(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
     let made = session(&make, &NodeId::new(&make.ids));
     opened(&*store, &[&made]).await;
-    let ended = || Response { finished_at: Some(NOON), ..response(&make, &made) };
-    let (first, second, third) = (ended(), ended(), ended());
+    let first = Response { finished_at: Some(NOON), ..response(&make, &made) };
+    let (second, third) = (response(&make, &made), response(&make, &made));
     put(&*store, &[&first, &second]).await;
+    let listed = || async { store.forgotten(0, 10).await.unwrap() };
     store.delete_response(&first.id, NOON).await.unwrap();
-    assert!(store.forgotten(0, 10).await.unwrap().is_empty(), "a body is left");
-    store.delete_response(&second.id, NOON).await.unwrap();
-    let forgotten = store.forgotten(0, 10).await.unwrap();
+    assert!(listed().await.is_empty(), "a turn is open");
+    close(&*store, &second, NOON).await.unwrap();
+    let forgotten = listed().await;
     assert_eq!(forgotten.len(), 1);
     assert_eq!((&*forgotten[0].account, &forgotten[0].session), (ACCOUNT, &made.id));
     assert!(store.forgotten(forgotten[0].number, 10).await.unwrap().is_empty());
 
-    // A turn that had begun before ends and is deleted too: what was done before is not enough.
+    // A turn that was beginning meanwhile ends: what was done before is not enough.
     put(&*store, &[&third]).await;
-    store.delete_response(&third.id, NOON).await.unwrap();
+    close(&*store, &third, NOON).await.unwrap();
     store.forgotten_everywhere(forgotten[0].number).await.unwrap();
-    let again = store.forgotten(0, 10).await.unwrap();
+    let again = listed().await;
     assert!(again[0].number > forgotten[0].number);
     store.forgotten_everywhere(again[0].number).await.unwrap();
-    assert!(store.forgotten(0, 10).await.unwrap().is_empty());
+    assert!(listed().await.is_empty());
+    store.delete_response(&third.id, NOON).await.unwrap();
+    assert_eq!(listed().await.len(), 1);
+}
+
+/// A session of which nothing was deleted is not forgotten when its turns end.
+pub async fn a_session_that_is_whole_is_not_forgotten(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let node = NodeId::new(&make.ids);
+    let (made, other) = (session(&make, &node), session(&make, &node));
+    opened(&*store, &[&made, &other]).await;
+    let (row, gone) = (response(&make, &made), response(&make, &other));
+    put(&*store, &[&row, &gone]).await;
+    close(&*store, &gone, NOON).await.unwrap();
+    store.delete_response(&gone.id, NOON).await.unwrap();
+    close(&*store, &row, NOON).await.unwrap();
+    let forgotten = store.forgotten(0, 10).await.unwrap();
+    assert_eq!(forgotten.into_iter().map(|row| row.session).collect::<Vec<_>>(), [other.id]);
 }
 
 /// Money that a turn still holds at its end is presumed spent: nobody is left to settle it.
