@@ -1,8 +1,9 @@
 //! Copies that others keep of what sessions hold: the state of prompts in engines and its files.
 //!
 //! The store lists a session as forgotten in the commit that removes a body of it, or that ends the
-//! turn which was open meanwhile, so a crash loses nothing. Whoever keeps copies is told until it says that none is left: at once, and
-//! again at every start. This module must not know who that is or what a copy looks like.
+//! turn which was open meanwhile, so a crash loses nothing. Whoever keeps copies is told until it
+//! says that none is left: at once, and again at every start. This module must not know who that is
+//! or what a copy looks like.
 
 use std::error::Error;
 use std::fmt;
