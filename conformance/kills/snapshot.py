@@ -87,8 +87,11 @@ def read(path):
     responses = db.execute("SELECT id, session, status, background FROM responses")
     found.responses = {row["id"]: dict(row) for row in responses}
     found.sessions = dict(rows(db, "SELECT id, state FROM sessions"))
-    for response, sequence, body in rows(db, "SELECT response, sequence, body FROM response_events"):
-        found.events.setdefault(response, {})[sequence] = body
+    for response, first, count, bodies in rows(db, "SELECT response, first, count, bodies FROM response_events"):
+        lines = bodies.split("\n")
+        if len(lines) != count:
+            raise AssertionError(f"{response}: {count} events from {first} on are {len(lines)} lines")
+        found.events.setdefault(response, {}).update(enumerate(lines, first))
     for name, amount in rows(db, "SELECT id, sum(amount) FROM reservations GROUP BY id"):
         found.reservations[name] = amount
     for name, budget, remaining in rows(db, "SELECT id, budget, remaining FROM slices"):

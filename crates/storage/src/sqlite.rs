@@ -23,6 +23,7 @@ mod apply;
 mod budgets;
 mod columns;
 mod connection;
+mod events;
 mod journal;
 mod keys;
 mod ledger;
@@ -40,7 +41,7 @@ mod writer;
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     writes: mpsc::Sender<writer::Message>,
-    reads: mpsc::Sender<readers::Read>,
+    reads: readers::Readers,
 }
 
 impl SqliteStore {
@@ -66,8 +67,10 @@ impl SqliteStore {
     /// # Errors
     /// [`Error::Unavailable`] if it was closed before.
     pub fn close(&self) -> Pending<()> {
-        let writes = self.writes.clone();
+        let (writes, reads) = (self.writes.clone(), self.reads.clone());
         Box::pin(async move {
+            // First, so that the log goes with the writer's connection.
+            reads.close().await;
             let (reply, answer) = oneshot::channel();
             writes.send(writer::Message::Close(reply)).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())
@@ -88,15 +91,30 @@ impl SqliteStore {
         self.write_numbered(move |conn, _| work(conn))
     }
 
+    /// As [`SqliteStore::write`], of `work` that deletes what must not be left in the log either.
+    pub(crate) fn erase<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.hand_over(writer::erasing_job(move |conn, _| work(conn)))
+    }
+
     /// As [`SqliteStore::write`], with the number of the transaction.
     fn write_numbered<T, F>(&self, work: F) -> Pending<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
     {
+        self.hand_over(writer::job(work))
+    }
+
+    fn hand_over<T: Send + 'static>(
+        &self,
+        (message, answer): (writer::Message, oneshot::Receiver<Result<T, Error>>),
+    ) -> Pending<T> {
         let writes = self.writes.clone();
         Box::pin(async move {
-            let (message, answer) = writer::job(work);
             writes.send(message).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
         })
@@ -111,7 +129,9 @@ impl SqliteStore {
         let reads = self.reads.clone();
         Box::pin(async move {
             let (read, answer) = readers::read(work);
-            reads.send(read).await.map_err(|_| closed())?;
+            if !reads.send(read).await {
+                return Err(closed());
+            }
             answer.await.map_err(|_| closed())?
         })
     }

@@ -89,6 +89,7 @@ macro_rules! suite {
                 an_equal_post_finds_its_turn,
                 deleting_takes_every_body_and_leaves_the_rest,
                 events_are_appended_and_never_replaced,
+                events_with_line_breaks_are_kept,
                 responses_are_kept_end_once_and_are_chained,
             }
             sessions {

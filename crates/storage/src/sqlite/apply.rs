@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::{budgets, journal, ledger, responses, sessions};
+use super::{budgets, events, journal, ledger, responses, sessions};
 use crate::commit::Commit;
 use crate::error::Error;
 
@@ -23,6 +23,6 @@ pub(super) fn apply(conn: &Connection, commit: &Commit) -> Result<(), Error> {
         responses::write(conn, write)?;
     }
     journal::append(conn, &commit.journal)?;
-    responses::append_events(conn, &commit.response_events)?;
+    events::append(conn, &commit.response_events)?;
     responses::put_items(conn, &commit.items)
 }

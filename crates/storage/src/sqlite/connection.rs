@@ -14,7 +14,7 @@ use crate::error::Error;
 
 /// How long a statement waits for another process (a backup, somebody's `sqlite3`) to let go of the
 /// file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection: more than there are distinct ones.
 const STATEMENTS_KEPT: usize = 192;
 /// Page cache of the writer in KiB: the ends of all indexes of the ledger and the journal stay in

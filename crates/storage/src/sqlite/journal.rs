@@ -18,18 +18,27 @@ impl Journal for SqliteStore {
 /// Appends rows of one commit. Each must be in its session's epoch and have the session's next
 /// number.
 pub(super) fn append(conn: &Connection, rows: &[JournalRow]) -> Result<(), Error> {
-    for row in rows {
-        sessions::check_fence(conn, &Fence { session: row.session.clone(), epoch: row.epoch })?;
-        let sql = "UPDATE sessions SET next_seq = next_seq + 1 WHERE id = ?1 AND next_seq = ?2";
-        let counted = conn
-            .prepare_cached(sql)?
-            .execute(params![row.session.as_str(), columns::from_count(row.seq)])?;
-        if counted != 1 {
-            return Err(Error::Exists { what: "journal entry" });
+    for run in rows.chunk_by(|one, next| one.session == next.session && one.epoch == next.epoch) {
+        count(conn, run)?;
+        for row in run {
+            insert(conn, row)?;
         }
-        insert(conn, row)?;
     }
     Ok(())
+}
+
+/// Moves the session's next number behind a run of rows, if they have the numbers from it on.
+fn count(conn: &Connection, run: &[JournalRow]) -> Result<(), Error> {
+    let Some(first) = run.first() else { return Ok(()) };
+    sessions::check_fence(conn, &Fence { session: first.session.clone(), epoch: first.epoch })?;
+    let numbered = (first.seq..).zip(run).all(|(seq, row)| row.seq == seq);
+    let sql = "UPDATE sessions SET next_seq = next_seq + ?3 WHERE id = ?1 AND next_seq = ?2";
+    let counted = conn.prepare_cached(sql)?.execute(params![
+        first.session.as_str(),
+        columns::from_count(first.seq),
+        columns::from_count(run.len() as u64),
+    ])?;
+    if numbered && counted == 1 { Ok(()) } else { Err(Error::Exists { what: "journal entry" }) }
 }
 
 fn insert(conn: &Connection, row: &JournalRow) -> Result<(), Error> {

@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::Timestamp;
 use types::ids::{KeyId, ResponseId, SessionId};
 
-use super::{SqliteStore, budgets, columns};
+use super::{SqliteStore, budgets, columns, events};
 use crate::error::Error;
 use crate::responses::{
-    CHAIN_MAX, Chain, EVENTS_PAGE_MAX, ItemRow, Link, Post, PostQuery, Response, ResponseEvent,
-    ResponseWrite, Responses, Status,
+    CHAIN_MAX, Chain, ItemRow, Link, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
+    Responses, Status,
 };
 use crate::store::Pending;
 
@@ -56,7 +56,7 @@ impl Responses for SqliteStore {
         limit: usize,
     ) -> Pending<Vec<ResponseEvent>> {
         let id = id.clone();
-        self.read(move |conn| events(conn, &id, from, limit))
+        self.read(move |conn| events::read(conn, &id, from, limit))
     }
 
     fn item(&self, account: &str, user: &str, item: &str) -> Pending<Option<ItemRow>> {
@@ -85,7 +85,7 @@ impl Responses for SqliteStore {
 
     fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool> {
         let id = id.clone();
-        self.write(move |conn| delete(conn, &id, at))
+        self.erase(move |conn| delete(conn, &id, at))
     }
 }
 
@@ -144,24 +144,6 @@ fn insert(conn: &Connection, response: &Response) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds events. A number that is there already is refused: nothing that was sent is ever replaced.
-pub(super) fn append_events(conn: &Connection, events: &[ResponseEvent]) -> Result<(), Error> {
-    let sql =
-        "INSERT OR IGNORE INTO response_events (response, sequence, body) VALUES (?1, ?2, ?3)";
-    let mut statement = conn.prepare_cached(sql)?;
-    for event in events {
-        let added = statement.execute(params![
-            event.response.as_str(),
-            columns::from_count(event.sequence),
-            event.body
-        ])?;
-        if added != 1 {
-            return Err(Error::Exists { what: "response event" });
-        }
-    }
-    Ok(())
-}
-
 /// Makes items findable. A client may send an item again under its id: the newest wins.
 pub(super) fn put_items(conn: &Connection, items: &[ItemRow]) -> Result<(), Error> {
     let sql = "INSERT OR REPLACE INTO items (account, user, item, response, body) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -184,7 +166,8 @@ pub(super) fn delete(conn: &Connection, id: &ResponseId, at: Timestamp) -> Resul
     for sql in [
         "DELETE FROM response_events WHERE response = ?1",
         "DELETE FROM items WHERE response = ?1",
-        "UPDATE journal SET body = NULL WHERE response = ?1",
+        "UPDATE journal SET body = NULL
+         WHERE session = (SELECT session FROM responses WHERE id = ?1) AND response = ?1",
     ] {
         conn.prepare_cached(sql)?.execute([id.as_str()])?;
     }
@@ -267,27 +250,6 @@ fn link_from_row(row: &Row<'_>, id: ResponseId) -> rusqlite::Result<Link> {
         input: None,
         response: None,
     })
-}
-
-fn events(
-    conn: &Connection,
-    id: &ResponseId,
-    from: u64,
-    limit: usize,
-) -> Result<Vec<ResponseEvent>, Error> {
-    let sql = "SELECT sequence, body FROM response_events WHERE response = ?1 AND sequence >= ?2
-               ORDER BY sequence LIMIT ?3";
-    let limit = columns::from_count(limit.min(EVENTS_PAGE_MAX) as u64);
-    let mut statement = conn.prepare_cached(sql)?;
-    let rows =
-        statement.query_map(params![id.as_str(), columns::from_count(from), limit], |row| {
-            Ok(ResponseEvent {
-                response: id.clone(),
-                sequence: columns::count(row, 0)?,
-                body: row.get(1)?,
-            })
-        })?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn find_post(conn: &Connection, query: &PostQuery) -> Result<Option<Response>, Error> {

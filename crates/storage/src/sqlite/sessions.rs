@@ -36,7 +36,7 @@ impl Sessions for SqliteStore {
     }
 
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64> {
-        self.write(move |conn| expire(conn, unused_since, now))
+        self.erase(move |conn| expire(conn, unused_since, now))
     }
 
     fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>> {
@@ -67,15 +67,17 @@ pub(super) fn write(conn: &Connection, write: &SessionWrite) -> Result<(), Error
     match write {
         SessionWrite::Open(session) => insert(conn, session),
         SessionWrite::Update { session, state, newest, last_used_at } => {
-            let sql = "UPDATE sessions SET state = ?2, newest = coalesce(?3, newest),
-                       last_used_at = max(last_used_at, ?4) WHERE id = ?1";
-            let changed = conn.prepare_cached(sql)?.execute(params![
+            let sql = "UPDATE sessions SET newest = coalesce(?2, newest), last_used_at = max(last_used_at, ?3)
+                       WHERE id = ?1";
+            let found = conn.prepare_cached(sql)?.execute(params![
                 session.as_str(),
-                state.name(),
                 newest.as_ref().map(ResponseId::as_str),
                 last_used_at.0,
             ])?;
-            if changed == 1 { Ok(()) } else { Err(Error::NotFound { what: "session" }) }
+            // Apart: naming the state moves its index entry, and few steps change it.
+            let sql = "UPDATE sessions SET state = ?2 WHERE id = ?1 AND state <> ?2";
+            conn.prepare_cached(sql)?.execute([session.as_str(), state.name()])?;
+            if found == 1 { Ok(()) } else { Err(Error::NotFound { what: "session" }) }
         }
     }
 }

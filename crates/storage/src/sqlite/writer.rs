@@ -13,10 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::connection::BUSY_TIMEOUT;
 use crate::error::Error;
 
 /// Writes that may wait for the thread; more wait outside.
@@ -25,6 +27,8 @@ const WRITES_WAITING_MAX: usize = 1_024;
 const BATCH_WRITES_MAX: usize = 256;
 /// Length of the log, in pages of 4 KiB, from which it is moved into the database: 8 MiB.
 const CHECKPOINT_PAGES: u32 = 2_048;
+/// How long emptying the log after a deletion waits for readers; meanwhile nobody writes.
+const ERASE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Low bits of a transaction's number that count within one opening of the database.
 const SEQUENCE_BITS: u32 = 40;
 
@@ -42,10 +46,13 @@ pub(super) trait Job: Send {
     fn run(&mut self, conn: &Connection, sequence: u64) -> Result<(), Error>;
     /// Answers with what `run` gave, or with `failure`.
     fn answer(self: Box<Self>, failure: Option<Error>);
+    /// Whether it deletes what must not be left in the log either.
+    fn erases(&self) -> bool;
 }
 
 struct Write<T, F> {
     work: Option<F>,
+    erases: bool,
     result: Result<Option<T>, Error>,
     reply: oneshot::Sender<Result<T, Error>>,
 }
@@ -70,6 +77,10 @@ where
         // Whoever asked may have gone; the write stands all the same.
         drop(self.reply.send(failure.map_or(result, Err)));
     }
+
+    fn erases(&self) -> bool {
+        self.erases
+    }
 }
 
 /// A write of `work` and where its answer will be.
@@ -78,8 +89,25 @@ where
     T: Send + 'static,
     F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
 {
+    message(work, false)
+}
+
+/// As [`job`], of `work` that deletes what must not be left in the log either.
+pub(super) fn erasing_job<T, F>(work: F) -> (Message, oneshot::Receiver<Result<T, Error>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
+{
+    message(work, true)
+}
+
+fn message<T, F>(work: F, erases: bool) -> (Message, oneshot::Receiver<Result<T, Error>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
+{
     let (reply, answer) = oneshot::channel();
-    (Message::Write(Box::new(Write { work: Some(work), result: Ok(None), reply })), answer)
+    (Message::Write(Box::new(Write { work: Some(work), erases, result: Ok(None), reply })), answer)
 }
 
 /// Starts the thread; it ends when it is told to or all senders are gone.
@@ -92,7 +120,7 @@ pub(super) fn start(mut conn: Connection) -> Result<mpsc::Sender<Message>, Error
         Ok(())
     }))?;
     let (sender, queue) = mpsc::channel(WRITES_WAITING_MAX);
-    let writer = Writer { conn, sequence, log_pages };
+    let writer = Writer { conn, sequence, log_pages, must_erase: false };
     thread::Builder::new()
         .name("store-write".to_owned())
         .spawn(move || writer.serve(queue))
@@ -112,6 +140,8 @@ struct Writer {
     conn: Connection,
     sequence: u64,
     log_pages: Arc<AtomicU32>,
+    /// The log holds what was deleted.
+    must_erase: bool,
 }
 
 impl Writer {
@@ -148,12 +178,32 @@ impl Writer {
             tracing::error!(%error, cause = ?error, writes = jobs.len(), "transaction undone");
             self.undo();
         }
+        self.must_erase |= jobs.iter().any(|job| job.erases());
+        if self.must_erase {
+            self.must_erase = !self.erase();
+        }
         for job in jobs {
             job.answer(failure.clone());
         }
         if self.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES {
             self.checkpoint("PASSIVE");
         }
+    }
+
+    /// Empties the log. False while a reader needs it: the next transaction tries again.
+    fn erase(&self) -> bool {
+        let emptied = || -> Result<bool, rusqlite::Error> {
+            self.conn.busy_timeout(ERASE_TIMEOUT)?;
+            let busy = self
+                .conn
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            self.conn.busy_timeout(BUSY_TIMEOUT)?;
+            Ok(!busy?)
+        };
+        emptied().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was deleted is still in the log");
+            false
+        })
     }
 
     fn transact(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {

@@ -247,6 +247,25 @@ pub async fn events_are_appended_and_never_replaced(place: &dyn Place) {
     assert!(matches!(refused, Error::Exists { .. }), "{refused:?}");
     assert_eq!(store.response_events(&row.id, 0, 3).await.unwrap(), events[..3]);
     assert_eq!(store.response_events(&row.id, 3, 100).await.unwrap(), events[3..]);
+    assert_eq!(store.response_events(&row.id, 1, 3).await.unwrap(), events[1..4], "two commits'");
+    assert_eq!(store.response_events(&row.id, 5, 100).await.unwrap(), []);
+}
+
+/// An event's text is kept as it is, line breaks too, among others of its commit.
+pub async fn events_with_line_breaks_are_kept(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let made = session(&make, &NodeId::new(&make.ids));
+    let row = response(&make, &made);
+    let mut events: Vec<ResponseEvent> = (0..5).map(|sequence| event(&row, sequence)).collect();
+    events[1].body = "{\n}".to_owned();
+    events[2].body = "\n".to_owned();
+    events[4].body = String::new();
+    store.commit(Commit { response_events: events.clone(), ..Commit::default() }).await.unwrap();
+    for from in 0..5 {
+        let read = store.response_events(&row.id, from, 100).await.unwrap();
+        assert_eq!(read, events[usize::try_from(from).unwrap()..]);
+    }
 }
 
 /// A POST that comes again finds the newest turn that it may mean, and only that.

@@ -43,3 +43,29 @@ fn a_newer_database_is_refused_by_its_number() {
     assert!(matches!(error, Error::NewerVersion { found: 1_000, .. }));
     assert!(error.to_string().contains("use the newer program"));
 }
+
+/// What an older program wrote is read as it was.
+#[test]
+fn journals_and_streams_of_the_third_version_are_kept() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    run_list(&mut conn, &MIGRATIONS[..3]).unwrap();
+    conn.execute_batch(
+        "INSERT INTO journal VALUES ('s', 2, 1, 'tool_outcome', 'r', NULL, NULL, 6, '{\"b\":2}', 'h2');
+         INSERT INTO journal VALUES ('s', 1, 1, 'tool_intent', 'r', 'step', 'call', 5, NULL, 'h1');
+         INSERT INTO response_events VALUES ('r', 1, 'second');
+         INSERT INTO response_events VALUES ('r', 0, 'first');",
+    )
+    .unwrap();
+    run(&mut conn).unwrap();
+    let journal = "SELECT group_concat(concat_ws(',', row, session, seq, epoch, kind, response, step, call, at, body,
+                   body_sha256), ';') FROM (SELECT * FROM journal ORDER BY row)";
+    let journal: String = conn.query_row(journal, [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        journal,
+        "1,s,1,1,tool_intent,r,step,call,5,h1;2,s,2,1,tool_outcome,r,6,{\"b\":2},h2"
+    );
+    let events = "SELECT group_concat(concat_ws(',', response, first, count, bodies), ';')
+                  FROM (SELECT * FROM response_events ORDER BY first)";
+    let events: String = conn.query_row(events, [], |row| row.get(0)).unwrap();
+    assert_eq!(events, "r,0,1,first;r,1,1,second");
+}

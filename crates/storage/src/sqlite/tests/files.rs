@@ -33,14 +33,8 @@ async fn only_the_owner_may_read_the_files() {
     }
 }
 
-/// What was deleted is not left in pages that nothing refers to.
-#[tokio::test]
-async fn a_deleted_body_is_overwritten() {
-    let folder = Folder::new();
-    let store = folder.store();
-    let make = Make::new();
-    let secret = "the harbor is closed; ".repeat(1_000);
-    let row = Response {
+fn ended_response(make: &Make) -> Response {
+    Response {
         id: ResponseId::new(&make.ids),
         session: SessionId::new(&make.ids),
         account: ACCOUNT.to_owned(),
@@ -52,13 +46,28 @@ async fn a_deleted_body_is_overwritten() {
         background: false,
         stream: false,
         post: Post::default(),
-        request: Some(secret.clone()),
-        input: Some(secret.clone()),
-        response: Some(secret.clone()),
+        request: None,
+        input: None,
+        response: None,
         created_at: NOON,
         finished_at: Some(NOON),
         delivered_at: None,
         deleted_at: None,
+    }
+}
+
+/// What was deleted is not left in pages that nothing refers to.
+#[tokio::test]
+async fn a_deleted_body_is_overwritten() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let secret = "the harbor is closed; ".repeat(1_000);
+    let row = Response {
+        request: Some(secret.clone()),
+        input: Some(secret.clone()),
+        response: Some(secret.clone()),
+        ..ended_response(&make)
     };
     let id = row.id.clone();
     let event = ResponseEvent { response: id.clone(), sequence: 0, body: secret };
@@ -69,15 +78,50 @@ async fn a_deleted_body_is_overwritten() {
     };
     store.commit(commit).await.unwrap();
     store.close().await.unwrap();
-    let holds_secret = || {
-        let bytes = fs::read(folder.path()).unwrap();
+    let holds_secret = |extension: &str| {
+        let bytes = fs::read(folder.path().with_extension(extension)).unwrap();
         bytes.windows(18).any(|window| window == b"harbor is closed; ")
     };
-    assert!(holds_secret(), "it is stored as it is");
+    assert!(holds_secret("db"), "it is stored as it is");
     let store = folder.store();
     assert!(store.delete_response(&id, NOON).await.unwrap());
+    assert!(!holds_secret("db"));
     store.close().await.unwrap();
-    assert!(!holds_secret());
+    assert!(!holds_secret("db"));
+}
+
+/// Neither is it left in the log, which nobody overwrites while the server is idle.
+#[tokio::test]
+async fn a_deleted_body_leaves_the_log() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let row = Response { request: Some("harbor".repeat(999)), ..ended_response(&make) };
+    let id = row.id.clone();
+    let opened = vec![ResponseWrite::Open(Box::new(row))];
+    store.commit(Commit { responses: opened, ..Commit::default() }).await.unwrap();
+    let log_holds_it = || {
+        let bytes = fs::read(folder.path().with_extension("db-wal")).unwrap();
+        bytes.windows(12).any(|window| window == b"harborharbor")
+    };
+    assert!(log_holds_it(), "it was written there");
+    assert!(store.delete_response(&id, NOON).await.unwrap());
+    assert!(!log_holds_it());
+}
+
+/// Whoever copies the folder of a stopped server has all of it in one file.
+#[tokio::test]
+async fn closing_leaves_one_file() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let reading: Vec<_> = (0..20).map(|_| store.read(|_| Ok(()))).collect();
+    let reading: JoinSet<_> = reading.into_iter().collect();
+    store.close().await.unwrap();
+    for extension in ["db-wal", "db-shm"] {
+        assert!(!folder.path().with_extension(extension).exists(), "{extension}");
+    }
+    assert!(matches!(store.read(|_| Ok(())).await, Err(Error::Unavailable(_))));
+    drop(reading);
 }
 
 #[tokio::test]
