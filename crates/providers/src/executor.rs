@@ -128,14 +128,14 @@ impl Running {
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
     let prepared = request::prepare(&shared.provider, &shared.template, &attempt)?;
     let Prepared { request, format, stream, decode, withhold_usage, dropped } = prepared;
-    let sent = Box::pin(shared.client.send(request)).await;
+    let deadline = attempt.call.deadline;
+    let sent = Box::pin(shared.client.send(request, deadline)).await;
     let (parts, exchange) = sent.map_err(|error| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         tracing::warn!(%provider, %call, %error, "no answer from the provider");
         answer::unanswered(&error, provider)
     })?;
     let clock = Arc::clone(&shared.clock);
-    let deadline = attempt.call.deadline;
     let mut live = Live::new(exchange, format, &shared.provider, deadline, clock);
     if !parts.status.is_success() {
         let failure = live.refused(&parts).await;

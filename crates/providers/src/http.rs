@@ -30,7 +30,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use types::clock::{Monotonic, SharedClock, within};
+use types::clock::{Clock, Monotonic, SharedClock, within};
 
 /// Idle connections that are kept per provider.
 const IDLE_MAX: usize = 64;
@@ -78,7 +78,16 @@ pub(crate) enum SendError {
     /// The request was sent and its answer did not begin in time.
     #[error("no answer in {0:?}")]
     FirstByteTimeout(Duration),
+    /// The Call's own time was up before anything was sent.
+    #[error("the call's time was up before it was sent")]
+    OverdueUnsent,
+    /// The request was sent, and the Call's own time was up before its answer began.
+    #[error("the call's time was up before an answer")]
+    Overdue,
 }
+
+/// When the Call that is sent must have ended; `None` = whenever.
+pub(crate) type Deadline = Option<Monotonic>;
 
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Connection = http1::Connection<Io, Full<Bytes>>;
@@ -139,27 +148,32 @@ impl Client {
         Self { connector, origin, idle: Mutex::default(), clock, timeouts }
     }
 
-    /// Sends a request in origin form and waits for the head of its answer.
+    /// Sends a request in origin form and waits for the head of its answer, until `deadline` at
+    /// most.
     ///
     /// Dropping this future closes the connection.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
+        deadline: Deadline,
     ) -> Result<(Parts, Exchange), SendError> {
+        if time_left(deadline, self.clock.as_ref()).is_zero() {
+            return Err(SendError::OverdueUnsent);
+        }
         let mut request = request;
         while let Some(mut link) = self.take_idle() {
             if !link.is_usable().await {
                 continue;
             }
-            match self.exchange(link, request).await {
+            match self.exchange(link, request, deadline).await {
                 // The peer closed it in the moment before: nothing was written.
                 Err(Broken::Unsent(unsent)) => request = *unsent,
                 Err(Broken::Sent(error)) => return Err(error),
                 Ok(answer) => return Ok(answer),
             }
         }
-        let link = self.connect().await?;
-        match self.exchange(link, request).await {
+        let link = self.connect(deadline).await?;
+        match self.exchange(link, request, deadline).await {
             Ok(answer) => Ok(answer),
             Err(Broken::Sent(error)) => Err(error),
             Err(Broken::Unsent(_)) => {
@@ -206,8 +220,8 @@ impl Client {
         Some(newest.link)
     }
 
-    async fn connect(&self) -> Result<Link, SendError> {
-        let limit = self.timeouts.connect;
+    async fn connect(&self, deadline: Deadline) -> Result<Link, SendError> {
+        let (limit, left) = (self.timeouts.connect, time_left(deadline, self.clock.as_ref()));
         let connecting = async {
             let io = self.connector.call(self.origin.clone()).await.map_err(SendError::Connect)?;
             let mut builder = http1::Builder::new();
@@ -216,16 +230,19 @@ impl Client {
                 builder.handshake(io).await.map_err(|error| SendError::Connect(error.into()))?;
             Ok(Link { sender, connection: Some(Box::pin(connection)) })
         };
-        let made = within(self.clock.as_ref(), limit, Box::pin(connecting)).await;
-        made.unwrap_or(Err(SendError::ConnectTimeout(limit)))
+        let made = within(self.clock.as_ref(), limit.min(left), Box::pin(connecting)).await;
+        let late =
+            if left < limit { SendError::OverdueUnsent } else { SendError::ConnectTimeout(limit) };
+        made.unwrap_or(Err(late))
     }
 
     async fn exchange(
         &self,
         mut link: Link,
         request: Request<Full<Bytes>>,
+        deadline: Deadline,
     ) -> Result<(Parts, Exchange), Broken> {
-        let limit = self.timeouts.first_byte;
+        let (limit, left) = (self.timeouts.first_byte, time_left(deadline, self.clock.as_ref()));
         let mut answer = Box::pin(link.sender.try_send_request(request));
         let mut connection = link.connection.take();
         let head = poll_fn(|cx| {
@@ -236,10 +253,11 @@ impl Client {
             }
             answer.as_mut().poll(cx)
         });
-        let head = within(self.clock.as_ref(), limit, head).await;
+        let head = within(self.clock.as_ref(), limit.min(left), head).await;
         drop(answer);
         link.connection = connection;
         match head {
+            None if left < limit => Err(Broken::Sent(SendError::Overdue)),
             None => Err(Broken::Sent(SendError::FirstByteTimeout(limit))),
             Some(Err(error)) => Err(Broken::of(error)),
             Some(Ok(response)) => {
@@ -248,6 +266,11 @@ impl Client {
             }
         }
     }
+}
+
+/// What is left until a Call must have ended.
+pub(crate) fn time_left(deadline: Deadline, clock: &dyn Clock) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(clock.monotonic()))
 }
 
 fn is_old(idle: &Idle, now: Monotonic) -> bool {

@@ -19,7 +19,7 @@ use types::format::{Format, ReadResponse};
 use types::outcome::{OutcomeEvent, Start};
 use types::{ErrorCode, Failure};
 
-use crate::http::{Exchange, SendError};
+use crate::http::{Deadline, Exchange, SendError, time_left};
 use crate::provider::Provider;
 
 /// How long a whole answer waits for the end of its body.
@@ -48,7 +48,7 @@ pub(super) struct Live {
     clock: SharedClock,
     stall: Duration,
     /// When the Call must have ended.
-    deadline: Option<Monotonic>,
+    deadline: Deadline,
     last: Monotonic,
     timer: Sleep,
     /// The end, while the body's own end is awaited.
@@ -63,7 +63,7 @@ impl Live {
         exchange: Exchange,
         format: &'static dyn Format,
         provider: &Provider,
-        deadline: Option<Monotonic>,
+        deadline: Deadline,
         clock: SharedClock,
     ) -> Self {
         let stall = provider.timeouts.stall;
@@ -242,20 +242,16 @@ impl Live {
             }
         };
         // What has come by then is what is known of the error.
-        let ended =
-            types::clock::within(clock.as_ref(), self.stall.min(ERROR_BODY_MAX), reading).await;
+        let left = time_left(self.deadline, clock.as_ref());
+        let limit = self.stall.min(ERROR_BODY_MAX).min(left);
+        let ended = types::clock::within(clock.as_ref(), limit, reading).await;
         self.whole = ended == Some(true);
         body.freeze()
     }
 }
 
-/// What is left until a Call must have ended.
-pub(super) fn time_left(deadline: Option<Monotonic>, clock: &dyn Clock) -> Duration {
-    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(clock.monotonic()))
-}
-
 /// The failure of a Call whose time is up.
-pub(super) fn overdue(provider: &str) -> Failure {
+fn overdue(provider: &str) -> Failure {
     let text = format!("the provider '{provider}' did not end its answer in the time of a call");
     Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown)
 }
@@ -291,6 +287,9 @@ pub(super) fn unanswered(error: &SendError, provider: &str) -> Failure {
             let text = format!("the provider '{provider}' did not answer in {} s", limit.as_secs());
             Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown)
         }
+        // Nothing was sent, so that nothing can be billed.
+        SendError::OverdueUnsent => overdue(provider).billed(Billed::No),
+        SendError::Overdue => overdue(provider),
     }
 }
 

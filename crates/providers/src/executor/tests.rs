@@ -399,16 +399,72 @@ async fn an_answer_ends_when_its_call_must_have_ended() {
     let server = ScriptedProvider::start([Reply::stream(&[]).event(CHUNK).stall()]).await.unwrap();
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
     let executor = made(&server, Arc::<FakeClock>::clone(&clock));
-    let mut attempt = attempt(STREAMED);
-    let call = Arc::get_mut(&mut attempt.call).unwrap();
-    call.deadline = Some(Duration::from_secs(100));
-    let mut events = executor.execute(attempt);
+    let mut events = executor.execute(due_at(attempt(STREAMED), 100));
     assert!(matches!(events.next().await, Some(OutcomeEvent::Start(_))));
     assert!(matches!(events.next().await, Some(OutcomeEvent::Frame { .. })));
     let seen = ended_by_the_clock(&clock, events, Duration::from_secs(10)).await;
     assert_snapshot!(shown(&seen), @"failed upstream_timeout: the provider 'p' did not end its answer in the time of a call Unknown");
     assert!(clock.monotonic() < Timeouts::default().stall, "it was not the stall");
     server.has_closed().await;
+}
+
+fn due_at(mut attempt: Attempt, seconds: u64) -> Attempt {
+    let call = Arc::get_mut(&mut attempt.call).unwrap();
+    call.deadline = Some(Duration::from_secs(seconds));
+    attempt
+}
+
+#[tokio::test]
+async fn an_answer_that_has_not_begun_when_its_call_must_have_ended_may_have_cost() {
+    let server = ScriptedProvider::start([Reply::default().stall()]).await.unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    let executor = made(&server, Arc::<FakeClock>::clone(&clock));
+    let mut events = executor.execute(due_at(attempt(REQUEST), 100));
+    tokio::select! {
+        biased;
+        _ = events.next() => panic!("it ended before its time"),
+        () = server.has_stalled() => {}
+    }
+    let seen = ended_by_the_clock(&clock, events, Duration::from_secs(10)).await;
+    assert_snapshot!(shown(&seen), @"failed upstream_timeout: the provider 'p' did not end its answer in the time of a call Unknown");
+    assert!(clock.monotonic() < Timeouts::default().first_byte, "it was not the first byte");
+    server.has_closed().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_up_while_it_connects_costs_nothing() {
+    // It takes the connection and never shakes hands.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/v1", silent.local_addr().unwrap());
+    let provider = Provider::new("p", "openai-compatible", Some(&url), None).unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    let executor = executor(provider, Arc::<FakeClock>::clone(&clock));
+    let mut events = executor.execute(due_at(attempt(REQUEST), 5));
+    let _connection = tokio::select! {
+        biased;
+        _ = events.next() => panic!("it ended before its time"),
+        accepted = silent.accept() => accepted.unwrap(),
+    };
+    let seen = ended_by_the_clock(&clock, events, Duration::from_secs(1)).await;
+    assert_eq!(
+        (failure(&seen).code, failure(&seen).billed),
+        (ErrorCode::UpstreamTimeout, Billed::No)
+    );
+    assert!(clock.monotonic() < Timeouts::default().connect, "it was not the connection");
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_up_is_not_sent() {
+    let server = ScriptedProvider::start([Reply::json(200, ANSWER)]).await.unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    clock.advance(Duration::from_secs(100));
+    let executor = made(&server, clock);
+    let seen = all(&executor, due_at(attempt(REQUEST), 100)).await;
+    assert_eq!(
+        (failure(&seen).code, failure(&seen).billed),
+        (ErrorCode::UpstreamTimeout, Billed::No)
+    );
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]
