@@ -1,6 +1,5 @@
 //! What the command line offers. All but `serve`, `demo`, `check` and `guard` talk to a running
-//! server over `/api`.
-#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+//! server over `/api`. What they print goes through [`output`].
 
 use std::process::ExitCode;
 
@@ -15,10 +14,12 @@ mod check;
 mod demo;
 mod keys;
 mod models;
+mod output;
 mod serve;
 mod sessions;
 mod table;
 
+pub(crate) use output::ReaderGone;
 pub(crate) use serve::ServeArgs;
 
 /// The commands.

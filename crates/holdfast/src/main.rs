@@ -10,7 +10,7 @@ mod guard;
 mod launcher;
 mod wire;
 
-use commands::Command;
+use commands::{Command, ReaderGone};
 
 /// Every Call makes and drops some hundred small values on several threads: the system's allocator
 /// took a tenth of a Call's processor time, and kept what large requests had used.
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     log_to_stderr(&arguments.command);
     match commands::run(arguments.command) {
         Ok(code) => code,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE

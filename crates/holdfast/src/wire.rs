@@ -26,6 +26,7 @@ mod admin_key;
 mod host;
 mod local;
 mod objects;
+mod origins;
 
 use local::Local;
 
@@ -107,11 +108,12 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         pipeline: Arc::clone(&pipeline),
         directory: Arc::clone(&directory),
         sessions: Arc::new(sessions),
-        store: shared,
+        store: Arc::clone(&shared),
         host: Arc::new(host::Host::new(
             config_file,
             settings.clone(),
             Arc::clone(&directory),
+            shared,
             local.clone(),
         )),
         clock: Arc::clone(&common.clock),

@@ -1,8 +1,9 @@
 //! `/api`: Holdfast's own questions and changes, described by an OpenAPI document at
 //! `/api/openapi.json`.
 //!
-//! Every endpoint needs a key with the admin role and answers for that key's account only. Errors
-//! have one shape, [`ApiError`]. Lists are newest first and bounded.
+//! Every endpoint but the document itself needs a key with the admin role and answers for that key's
+//! account only; the document says so too. Errors have one shape, [`ApiError`]. Lists are newest
+//! first and bounded.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use types::{ErrorCode, Failure, Principal};
-use utoipa::{OpenApi, ToSchema};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::app::App;
 use crate::request;
@@ -25,6 +27,8 @@ mod config;
 mod keys;
 mod models;
 mod sessions;
+
+pub(crate) use models::price_now;
 
 /// What handlers share.
 type Shared = State<Arc<App>>;
@@ -57,9 +61,27 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         models::create,
         config::get,
         config::health,
-    )
+    ),
+    modifiers(&AdminKey),
+    security(("admin_key" = []))
 )]
 struct Document;
+
+/// How requests show who asks.
+struct AdminKey;
+
+impl Modify for AdminKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some(
+            "A key with the admin role. All that is described here needs one; this document does \
+             not."
+                .to_owned(),
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("admin_key", SecurityScheme::Http(scheme));
+    }
+}
 
 /// All endpoints.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -222,4 +244,17 @@ pub(crate) fn store_failure(error: &storage::Error) -> Failure {
 
 pub(crate) fn not_found(what: &str, id: &str) -> ApiFailure {
     ApiFailure(Failure::new(ErrorCode::NotFound, format!("there is no {what} {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_says_which_key_is_needed() {
+        let document = serde_json::to_value(super::openapi()).unwrap();
+        assert_eq!(document["security"], serde_json::json!([{ "admin_key": [] }]));
+        let scheme = &document["components"]["securitySchemes"]["admin_key"];
+        assert_eq!((&scheme["type"], &scheme["scheme"]), (&"http".into(), &"bearer".into()));
+        let described = document["paths"].as_object().unwrap();
+        assert!(!described.contains_key("/api/openapi.json"), "it needs no key");
+    }
 }

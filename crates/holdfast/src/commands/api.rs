@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::output;
+
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -47,13 +49,15 @@ impl ApiArgs {
     }
 
     /// Prints the answer as JSON if that was asked for, else as `show` shows it.
-    pub(crate) fn print(&self, answer: &Value, show: impl FnOnce(&Value)) -> anyhow::Result<()> {
+    pub(crate) fn print(
+        &self,
+        answer: &Value,
+        show: impl FnOnce(&Value) -> String,
+    ) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(answer)?);
-        } else {
-            show(answer);
+            return output::say(serde_json::to_string_pretty(answer)?);
         }
-        Ok(())
+        output::say(show(answer))
     }
 
     async fn send(

@@ -75,7 +75,7 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
         }
         BudgetsCommand::Delete { id } => {
             let answer = api.delete(&format!("budgets/{}", encoded(&id))).await?;
-            api.print(&answer, |_| println!("deleted {id}"))
+            api.print(&answer, |_| format!("deleted {id}"))
         }
         BudgetsCommand::Reconcile { id, presumed, unreconciled, window_start } => {
             let body = json!({
@@ -89,7 +89,7 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
     }
 }
 
-fn show(budgets: &Value) {
+fn show(budgets: &Value) -> String {
     let fields = [
         "id",
         "scope",
@@ -101,5 +101,5 @@ fn show(budgets: &Value) {
         "reserved_usd",
         "free_usd",
     ];
-    table::print(&fields, &table::rows(&json!({ "data": budgets }), &fields));
+    table::render(&fields, &table::rows(&json!({ "data": budgets }), &fields))
 }

@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: CallsArgs) -> anyhow::Result<()> {
 }
 
 /// One line per row of the ledger.
-pub(crate) fn show(answer: &Value) {
+fn show(answer: &Value) -> String {
     let data = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<Vec<String>> = data
         .iter()
@@ -86,10 +86,10 @@ pub(crate) fn show(answer: &Value) {
             ]
         })
         .collect();
-    table::print(
+    table::render(
         &["call", "kind", "name", "in", "out", "cost $", "unreconciled $", "ms", "error"],
         &rows,
-    );
+    )
 }
 
 fn milliseconds(micros: &Value) -> String {

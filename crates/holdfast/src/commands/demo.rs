@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> anyhow::Result<ExitCode> {
     if arguments.keep
         && let Some(temporary) = temporary
     {
-        narrator.say(&format!("The data folder stays: {}", temporary.keep().display()));
+        narrator.say(&format!("The data folder stays: {}", temporary.keep().display()))?;
     }
     if let Some(shown) = shown? {
         narrator.finish(&shown)?;
@@ -88,34 +88,34 @@ async fn whole_show(
     narrator: &Narrator,
     keep: bool,
 ) -> anyhow::Result<Option<Shown>> {
-    narrator.part(1, "The platform");
+    narrator.part(1, "The platform")?;
     let mut platform = stage.start(None)?;
     let provider = stage.start_provider()?;
-    narrator.say(&format!("up at {}, data in {}", stage.url(), stage.data.display()));
-    narrator.say(&format!("the admin key is in {}", stage.data.join("admin.key").display()));
+    narrator.say(&format!("up at {}, data in {}", stage.url(), stage.data.display()))?;
+    narrator.say(&format!("the admin key is in {}", stage.data.join("admin.key").display()))?;
 
-    narrator.part(2, "An agent task on the local model");
+    narrator.part(2, "An agent task on the local model")?;
     let loop_times = agent::show(stage, narrator).await?;
 
-    narrator.part(3, "The same task on a priced provider, and kill -9 in the middle");
+    narrator.part(3, "The same task on a priced provider, and kill -9 in the middle")?;
     platform = crash::after_outcome(stage, narrator, platform).await?;
     platform = crash::while_running(stage, narrator, platform).await?;
 
-    narrator.part(4, "Time to the first token, with held state and without");
+    narrator.part(4, "Time to the first token, with held state and without")?;
     let (platform, ttft_ms) = held::show(stage, narrator, platform).await?;
 
-    narrator.part(5, "A hard budget under 64 concurrent calls");
+    narrator.part(5, "A hard budget under 64 concurrent calls")?;
     let budget = budget::show(stage, narrator).await?;
 
-    narrator.part(6, "The bill of the task");
+    narrator.part(6, "The bill of the task")?;
     agent::bill(stage, narrator).await?;
-    try_next(stage, narrator);
+    try_next(stage, narrator)?;
     if keep {
         narrator.say(&format!(
             "Left running: process {} (and the provider, {}).",
             platform.leave(),
             provider.leave()
-        ));
+        ))?;
     } else {
         drop(provider);
         platform.stop()?;
@@ -137,29 +137,29 @@ async fn one_task(
         .turn("local/demo", task, None, "your-task")
         .await
         .context("running your task")?;
-    narrator.exchange(task, &turn);
+    narrator.exchange(task, &turn)?;
     if keep {
-        try_next(stage, narrator);
-        narrator.say(&format!("Left running: process {}.", platform.leave()));
+        try_next(stage, narrator)?;
+        narrator.say(&format!("Left running: process {}.", platform.leave()))?;
     } else {
         platform.stop()?;
     }
     Ok(None)
 }
 
-fn try_next(stage: &Stage, narrator: &Narrator) {
+fn try_next(stage: &Stage, narrator: &Narrator) -> anyhow::Result<()> {
     narrator.say(
         "\nTry it yourself (`holdfast demo --keep`, or `holdfast serve` with your own folder):\n",
-    );
+    )?;
     let url = stage.url();
     narrator.say(&format!(
         "  curl {url}/v1/chat/completions -H \"authorization: Bearer $HOLDFAST_KEY\" \\\n    -d '{{\"model\":\"local/demo\",\"messages\":[{{\"role\":\"user\",\"content\":\"My name is Nora.\"}}]}}'\n"
-    ));
+    ))?;
     narrator.say(&format!(
         "  from openai import OpenAI\n  client = OpenAI(base_url=\"{url}/v1\", api_key=os.environ[\"HOLDFAST_KEY\"])\n  first = client.responses.create(model=\"local/demo\", input=\"My name is Nora.\")\n  print(client.responses.create(model=\"local/demo\", previous_response_id=first.id, input=\"What is my name?\").output_text)\n"
-    ));
+    ))?;
     narrator.say(&format!(
         "  HOLDFAST_KEY is {}; `--task \"…\"` sends your words through the tools.",
         "the admin key, or one from `holdfast keys create`"
-    ));
+    ))
 }

@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: KeysArgs) -> anyhow::Result<()> {
             let answer = api.get("keys").await?;
             api.print(&answer, |answer| {
                 let fields = ["id", "name", "user", "role", "hint", "origin"];
-                table::print(&fields, &table::rows(answer, &fields));
+                table::render(&fields, &table::rows(answer, &fields))
             })
         }
         KeysCommand::Create { name, budget, window, user, admin, .. } => {
@@ -64,17 +64,17 @@ pub(crate) async fn run(arguments: KeysArgs) -> anyhow::Result<()> {
             let answer = api.post("keys", &body).await?;
             api.print(&answer, |answer| {
                 let text = |name: &str| table::cell(&answer[name]);
-                println!(
+                format!(
                     "{}  {}\n\n  {}\n\nThis is shown once: store it now.",
                     text("id"),
                     text("name"),
                     text("secret")
-                );
+                )
             })
         }
         KeysCommand::Delete { id } => {
             let answer: Value = api.delete(&format!("keys/{}", encoded(&id))).await?;
-            api.print(&answer, |_| println!("deleted {id}"))
+            api.print(&answer, |_| format!("deleted {id}"))
         }
     }
 }

@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use types::{Money, Price};
+
 use super::api::ApiArgs;
 use super::table;
 
@@ -71,24 +73,56 @@ fn absolute(path: &str) -> anyhow::Result<PathBuf> {
     std::fs::canonicalize(path).with_context(|| format!("{path} is not there"))
 }
 
-fn show(answer: &Value) {
+fn show(answer: &Value) -> String {
     let data = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<Vec<String>> = data
         .iter()
         .map(|model| {
-            let latest = model["prices"].as_array().and_then(|prices| prices.last());
-            let price = latest.map_or(&Value::Null, |dated| &dated["price"]);
-            let priced = |field: &str| {
-                if price.is_null() { "unpriced".to_owned() } else { table::cell(&price[field]) }
-            };
+            let [input, output, request] = price(&model["price"]);
             vec![
                 table::cell(&model["name"]),
                 table::cell(&model["context_tokens"]),
-                priced("input"),
-                priced("output"),
+                input,
+                output,
+                request,
                 table::cell(&model["origin"]),
             ]
         })
         .collect();
-    table::print(&["name", "context", "$/M in", "$/M out", "origin"], &rows);
+    table::render(&["name", "context", "$/M in", "$/M out", "$/request", "origin"], &rows)
+}
+
+/// What a model costs now, per million tokens in and out and per request. What costs nothing is not
+/// what has no price: a hard budget refuses the latter.
+fn price(price: &Value) -> [String; 3] {
+    if price.is_null() {
+        return ["unpriced", "unpriced", "unpriced"].map(str::to_owned);
+    }
+    let read = serde_json::from_value::<Price>(price.clone());
+    if read.is_ok_and(|price| price.bound(u64::MAX, u64::MAX) == Money::ZERO) {
+        return ["free", "free", "free"].map(str::to_owned);
+    }
+    ["input", "output", "per_request"].map(|field| table::cell(&price[field]))
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Rate;
+
+    use super::*;
+
+    fn shown(now: Option<&Price>) -> [String; 3] {
+        price(&serde_json::to_value(now).unwrap())
+    }
+
+    #[test]
+    fn free_is_not_unpriced() {
+        assert_eq!(shown(None), ["unpriced"; 3]);
+        let free = Price::free("file@1");
+        assert_eq!(shown(Some(&free)), ["free"; 3]);
+        let per_token = Price { output: Rate::parse_per_million("0.40").unwrap(), ..free.clone() };
+        assert_eq!(shown(Some(&per_token)), ["0.00", "0.40", "0.00"]);
+        let per_request = Price { per_request: Money::parse("0.01").unwrap(), ..free };
+        assert_eq!(shown(Some(&per_request)), ["0.00", "0.00", "0.01"]);
+    }
 }

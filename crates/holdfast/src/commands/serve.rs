@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output;
 use crate::guard::lock;
 use crate::wire::Platform;
 use crate::{config, wire};
@@ -81,9 +82,17 @@ pub(crate) fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
 
 /// Says where the API is and where the admin key was written.
 async fn announce(platform: &Platform, ready_file: Option<&Path>) -> anyhow::Result<()> {
-    println!("Holdfast {} is up at {}", env!("CARGO_PKG_VERSION"), platform.url());
-    println!("  admin key   {}", platform.admin_key_at());
-    println!("  models      {}", platform.model_names().join(", "));
+    let said = output::say(format_args!(
+        "Holdfast {} is up at {}\n  admin key   {}\n  models      {}",
+        env!("CARGO_PKG_VERSION"),
+        platform.url(),
+        platform.admin_key_at(),
+        platform.model_names().join(", ")
+    ));
+    // The server serves whether or not anybody reads this.
+    if let Err(error) = output::quietly(said) {
+        tracing::warn!("{error:#}");
+    }
     let Some(path) = ready_file else { return Ok(()) };
     let ready = json!({ "url": platform.url(), "s3_url": null, "pid": std::process::id() });
     // Written beside and renamed, so that a reader never sees half of it.

@@ -55,25 +55,12 @@ pub(crate) async fn run(arguments: SessionsArgs) -> anyhow::Result<()> {
             let answer = api.get(path).await?;
             api.print(&answer, |answer| {
                 let fields = ["id", "user", "name", "state", "last_used_at"];
-                table::print(&fields, &table::rows(answer, &fields));
-                doubts(answer);
+                table::render(&fields, &table::rows(answer, &fields)) + &doubts(answer)
             })
         }
         SessionsCommand::Show { id } => {
             let answer = api.get(&format!("sessions/{}", encoded(&id))).await?;
-            api.print(&answer, |answer| {
-                println!("{}  {}\n", table::cell(&answer["id"]), table::cell(&answer["state"]));
-                let turns = answer["turns"].as_array().map(Vec::as_slice).unwrap_or_default();
-                for turn in turns {
-                    println!(
-                        "{}  {}",
-                        table::cell(&turn["response"]),
-                        table::cell(&turn["status"])
-                    );
-                    let fields = ["id", "kind", "tool", "state", "attempts", "arguments", "why"];
-                    table::print(&fields, &table::rows(&json!({ "data": turn["steps"] }), &fields));
-                }
-            })
+            api.print(&answer, with_steps)
         }
         SessionsCommand::Resolve { session, step, decision, output, message } => {
             let path = format!("sessions/{}/steps/{}/resolve", encoded(&session), encoded(&step));
@@ -85,18 +72,32 @@ pub(crate) async fn run(arguments: SessionsArgs) -> anyhow::Result<()> {
                 body["message"] = json!(message);
             }
             let answer = api.post(&path, &body).await?;
-            api.print(&answer, |_| println!("{step}: {decision}"))
+            api.print(&answer, |_| format!("{step}: {decision}"))
         }
     }
 }
 
-/// Shows what waits for a decision.
-fn doubts(answer: &Value) {
+/// A session, its turns, and the steps of each.
+fn with_steps(answer: &Value) -> String {
+    let mut text = format!("{}  {}", table::cell(&answer["id"]), table::cell(&answer["state"]));
+    let turns = answer["turns"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for turn in turns {
+        let (response, status) = (table::cell(&turn["response"]), table::cell(&turn["status"]));
+        let fields = ["id", "kind", "tool", "state", "attempts", "arguments", "why"];
+        let steps = table::rows(&json!({ "data": turn["steps"] }), &fields);
+        text.push_str(&format!("\n\n{response}  {status}\n{}", table::render(&fields, &steps)));
+    }
+    text
+}
+
+/// What waits for a decision.
+fn doubts(answer: &Value) -> String {
     let sessions = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for session in sessions.iter().filter(|session| !session["in_doubt"].is_null()) {
+    let doubtful = sessions.iter().filter(|session| !session["in_doubt"].is_null());
+    let shown = doubtful.map(|session| {
         let step = &session["in_doubt"];
-        println!(
-            "\nin doubt: {}  {}/{}({})\n  {}\n  holdfast sessions resolve {} {} done|failed|retry",
+        format!(
+            "\n\nin doubt: {}  {}/{}({})\n  {}\n  holdfast sessions resolve {} {} done|failed|retry",
             table::cell(&step["id"]),
             table::cell(&step["server"]),
             table::cell(&step["tool"]),
@@ -104,6 +105,7 @@ fn doubts(answer: &Value) {
             table::cell(&step["why"]),
             table::cell(&session["id"]),
             table::cell(&step["id"]),
-        );
-    }
+        )
+    });
+    shown.collect()
 }

@@ -73,6 +73,65 @@ fn all_problems_are_reported_with_their_key_paths() {
 }
 
 #[test]
+fn what_a_start_would_refuse_is_a_problem() {
+    let of = |base_url: &str, api_key: &str| {
+        problems(&format!(
+            "[[providers]]\nname = \"a\"\nvendor = \"openai-compatible\"\n\
+             base_url = \"{base_url}\"\napi_key = \"{api_key}\""
+        ))
+    };
+    assert_eq!(of("http://10.0.0.5/v1", "k"), Vec::<String>::new());
+    let refused =
+        ["http://user:secret@10.0.0.5/v1", "http://10.0.0.5/v1?key=1", "ftp://10.0.0.5", "/v1"];
+    for base_url in refused {
+        let found = of(base_url, "k");
+        assert_eq!(found.len(), 1, "{base_url}: {found:?}");
+        assert!(found[0].starts_with("providers[0].base_url: "), "{found:?}");
+        assert!(!found[0].contains("secret"), "{found:?}");
+    }
+    assert!(of("http://10.0.0.5/v1", "k\\nx")[0].starts_with("providers[0].api_key: "));
+}
+
+#[test]
+fn a_key_of_the_environment_that_cannot_be_sent_is_a_problem() {
+    let with = |key: &'static str| {
+        let environment = move |name: &str| (name == "OPENAI_API_KEY").then(|| key.to_owned());
+        let (_, problems) = parse("", Path::new(""), &environment).unwrap();
+        problems.iter().map(|problem| problem.at.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(with("sk-good"), Vec::<String>::new());
+    assert_eq!(with("sk-bad\n"), ["OPENAI_API_KEY"]);
+}
+
+#[test]
+fn what_must_be_there_once_is_a_problem_the_second_time() {
+    let text = r#"
+        [[providers]]
+        name = "a"
+        vendor = "openai-compatible"
+        base_url = "http://10.0.0.5/v1"
+        models = [{ id = "m" }, { id = "m" }]
+        [[keys]]
+        name = "b"
+        secret = "hf_0123456789abcdef"
+        [[keys]]
+        name = "c"
+        secret = "hf_0123456789abcdef"
+        [[models]]
+        name = "x"
+        path = "/nowhere/x.gguf"
+        [[models]]
+        name = "x"
+        path = "/nowhere/x.gguf"
+    "#;
+    let found = problems(text);
+    for path in ["providers[0].models[1].id", "keys[1].secret", "models[1].name"] {
+        let at = format!("{path}: ");
+        assert!(found.iter().any(|problem| problem.starts_with(&at)), "{path}: {found:#?}");
+    }
+}
+
+#[test]
 fn the_environment_sets_process_settings() {
     let environment = |name: &str| match name {
         "HOLDFAST_SERVER__LISTEN" => Some("127.0.0.1:9000".to_owned()),

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
+use providers::{ConfigError, Provider};
+
 use super::file::PriceEntry;
-use super::{Config, Problems};
+use super::{Config, Problems, ProviderEntry};
 
 /// Characters of a name at most.
 const NAME_CHARS_MAX: usize = 64;
@@ -28,18 +30,27 @@ pub(super) fn all(
 }
 
 fn names<'a>(list: &str, names: impl Iterator<Item = &'a str>, problems: &mut Problems) {
-    let mut seen = HashSet::new();
-    for (index, name) in names.enumerate() {
+    let all: Vec<&str> = names.collect();
+    for (index, &name) in all.iter().enumerate() {
         let at = format!("{list}[{index}].name");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(allowed) {
-            problems.add(
-                &at,
-                format!("must be 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.'"),
-            );
+            problems
+                .add(at, format!("must be 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.'"));
         }
+    }
+    twice(all.into_iter(), |index| format!("{list}[{index}].name"), problems);
+}
+
+fn twice<'a>(
+    names: impl Iterator<Item = &'a str>,
+    at: impl Fn(usize) -> String,
+    problems: &mut Problems,
+) {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
         if !seen.insert(name) {
-            problems.add(at, format!("\"{name}\" is there twice"));
+            problems.add(at(index), format!("\"{name}\" is there twice"));
         }
     }
 }
@@ -55,45 +66,58 @@ fn providers(
         if RESERVED_PROVIDERS.contains(&provider.name.as_str()) {
             problems.add(at("name"), format!("\"{}\" is Holdfast's own", provider.name));
         }
-        match providers::vendor(&provider.vendor) {
-            None => {
-                let known: Vec<&str> =
-                    providers::vendors().iter().map(|vendor| vendor.name.as_str()).collect();
-                let message = format!(
-                    "\"{}\" is not known; there are: {}",
-                    provider.vendor,
-                    known.join(", ")
-                );
-                problems.add(at("vendor"), message);
-            }
-            Some(vendor) => {
-                let base_url = provider.base_url.as_deref().or(vendor.base_url.as_deref());
-                check_base_url(base_url, &at("base_url"), problems);
-                // A vendor with an address of its own is somebody's service, which nobody uses
-                // without a key.
-                let usual = vendor.key_env.as_deref().and_then(environment);
-                if vendor.base_url.is_some()
-                    && provider.base_url.is_none()
-                    && provider.api_key.is_none()
-                    && usual.is_none()
-                {
-                    problems
-                        .add(at("api_key"), format!("vendor \"{}\" needs one", provider.vendor));
-                }
-            }
-        }
         for (place, model) in provider.models.iter().enumerate() {
-            price(&model.price, &at(&format!("models[{place}]")), problems);
+            let at = at(&format!("models[{place}]"));
+            if model.id.is_empty() {
+                problems.add(format!("{at}.id"), "must not be empty");
+            }
+            price(&model.price, &at, problems);
+        }
+        let ids = provider.models.iter().map(|model| model.id.as_str());
+        twice(ids, |place| at(&format!("models[{place}].id")), problems);
+    }
+    // The file's come first; what follows is there because a key is in the environment.
+    for (index, provider) in config.all_providers(environment).iter().enumerate() {
+        let vendor = providers::vendor(&provider.vendor);
+        let variable = vendor.and_then(|vendor| vendor.key_env.as_deref());
+        match variable.filter(|_| index >= config.providers.len()) {
+            Some(variable) => can_be_used(provider, &|_| variable.to_owned(), problems),
+            None => {
+                let at = |field: &str| format!("providers[{index}].{field}");
+                can_be_used(provider, &at, problems);
+            }
         }
     }
 }
 
-fn check_base_url(base_url: Option<&str>, at: &str, problems: &mut Problems) {
-    match base_url.map(str::parse::<http::Uri>) {
-        None => problems.add(at, "is missing: the vendor has no address of its own"),
-        Some(Ok(uri))
-            if uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")) => {}
-        Some(_) => problems.add(at, "must be an address such as \"http://10.0.0.5:8000/v1\""),
+/// Whether a start could use the provider: it is made as a start makes it, so that both ask for the
+/// same.
+fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {
+    let ProviderEntry { name, vendor: kind, base_url, api_key, .. } = provider;
+    let made = Provider::new(name, kind, base_url.as_deref(), api_key.clone());
+    match made {
+        Ok(_) => {}
+        Err(ConfigError::UnknownVendor(kind)) => {
+            let known: Vec<&str> =
+                providers::vendors().iter().map(|vendor| vendor.name.as_str()).collect();
+            let message = format!("\"{kind}\" is not known; there are: {}", known.join(", "));
+            problems.add(at("vendor"), message);
+        }
+        Err(ConfigError::NoBaseUrl(_)) => {
+            problems.add(at("base_url"), "is missing: the vendor has no address of its own");
+        }
+        Err(ConfigError::BadBaseUrl { url, why }) => {
+            problems.add(at("base_url"), format!("\"{url}\" can't be used: {why}"));
+        }
+        Err(ConfigError::BadKey) => {
+            problems.add(at("api_key"), "has characters that can't be sent in a header");
+        }
+    }
+    // A vendor with an address of its own is somebody's service, which nobody uses without a key.
+    let own_address = providers::vendor(kind).is_some_and(|vendor| vendor.base_url.is_some());
+    let has_key = api_key.as_ref().is_some_and(|key| !key.expose().is_empty());
+    if own_address && base_url.is_none() && !has_key {
+        problems.add(at("api_key"), format!("vendor \"{kind}\" needs one"));
     }
 }
 
@@ -139,6 +163,13 @@ fn keys(config: &Config, problems: &mut Problems) {
                 format!("keys[{index}].secret"),
                 format!("must have at least {SECRET_CHARS_MIN} characters"),
             );
+        }
+    }
+    // The secret itself is not shown.
+    let mut seen = HashSet::new();
+    for (index, key) in config.keys.iter().enumerate() {
+        if !seen.insert(key.secret.expose()) {
+            problems.add(format!("keys[{index}].secret"), "is another key's too");
         }
     }
 }

@@ -22,7 +22,7 @@ use types::{ErrorCode, Execute, Failure, Timestamp};
 
 use super::{Common, host, objects};
 use crate::config::ModelEntry;
-use crate::config::file::Engine;
+use crate::config::file::{Engine, PriceEntry};
 
 /// The provider's name.
 pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
@@ -80,28 +80,29 @@ impl Local {
         Ok(Self { engines, models: Arc::new(models), folder, known })
     }
 
-    /// The file's models and the demo model, as rows of the catalogue.
+    /// The file's models and the demo model, as rows of the catalogue, each with the fingerprint of
+    /// its text.
     pub(super) async fn configured_models(
         &self,
         entries: &[ModelEntry],
         directory: &Directory,
         now: Timestamp,
-    ) -> anyhow::Result<Vec<Model>> {
-        let mut rows = Vec::new();
+    ) -> anyhow::Result<Vec<(Model, String)>> {
+        let mut built_in = None;
         if !entries.iter().any(|entry| entry.name == DEMO) {
             let path = self.unpack_demo().await.context("unpacking the demo model")?;
-            rows.push(self.inspect(DEMO.to_owned(), path, Origin::File).await?);
+            built_in = Some(ModelEntry { path: Some(path), ..demo() });
         }
-        for entry in entries {
+        let mut rows = Vec::new();
+        for entry in built_in.iter().chain(entries) {
             let path = entry.path.clone().unwrap_or_default();
             let mut row = self.inspect(entry.name.clone(), path, Origin::File).await?;
             let known = directory.model(&row.name);
             row.prices = objects::dated(&entry.price, known.as_deref(), now);
             row.output_tokens_max = entry.max_output_tokens;
-            rows.push(row);
-        }
-        for row in &mut rows {
-            row.created_at = directory.model(&row.name).map_or(now, |known| known.created_at);
+            row.created_at = known.map_or(now, |known| known.created_at);
+            let fingerprint = objects::local_fingerprint(entry, &row)?;
+            rows.push((row, fingerprint));
         }
         Ok(rows)
     }
@@ -233,6 +234,16 @@ impl Forget for Local {
         let (engines, account) = (Arc::clone(&self.engines), account.to_owned());
         let session = session.clone();
         Box::pin(async move { Ok(engines.drop_session(&account, session.as_str()).await?) })
+    }
+}
+
+/// The built-in model, as if the file named it.
+pub(super) fn demo() -> ModelEntry {
+    ModelEntry {
+        name: DEMO.to_owned(),
+        path: None,
+        price: PriceEntry::default(),
+        max_output_tokens: None,
     }
 }
 

@@ -18,7 +18,7 @@ use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{Money, Price, Rate, Timestamp};
 
 use crate::config::file::{PriceEntry, ProviderModel};
-use crate::config::{BudgetEntry, Config, KeyEntry};
+use crate::config::{BudgetEntry, Config, KeyEntry, ModelEntry};
 
 /// What was taken, and what is to be remembered as taken.
 struct Taking<'a> {
@@ -31,7 +31,7 @@ struct Taking<'a> {
 /// Brings the store up to date with the file.
 pub(crate) async fn take(
     config: &Config,
-    local_models: Vec<Model>,
+    local_models: Vec<(Model, String)>,
     directory: &Directory,
     store: &dyn Store,
     now: Timestamp,
@@ -50,8 +50,8 @@ pub(crate) async fn take(
             run.provider_model(&provider.name, model).await?;
         }
     }
-    for model in local_models {
-        run.model(model).await?;
+    for (model, fingerprint) in local_models {
+        run.changed_model(model, fingerprint).await?;
     }
     run.remove_what_is_gone().await?;
     store.put_taken(run.after).await.context("remembering what was taken from the file")
@@ -71,6 +71,12 @@ pub(crate) fn fingerprint(object: &impl Serialize) -> anyhow::Result<String> {
 /// The fingerprint of a key's text.
 pub(crate) fn key_fingerprint(key: &KeyEntry) -> anyhow::Result<String> {
     fingerprint(&(&key.name, key.secret.expose(), &key.user, key.output_cap_default))
+}
+
+/// The fingerprint of a local model's text: what the file says, and which bytes it names. A price
+/// that was set at run time is no part of it, or each start would take the file's again.
+pub(crate) fn local_fingerprint(entry: &ModelEntry, model: &Model) -> anyhow::Result<String> {
+    fingerprint(&(&model.path, &model.sha256, &entry.price, entry.max_output_tokens))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -138,12 +144,6 @@ impl Taking<'_> {
             created_at: known.as_ref().map_or(self.now, |known| known.created_at),
         };
         self.changed_model(model, fingerprint(entry)?).await
-    }
-
-    async fn model(&mut self, model: Model) -> anyhow::Result<()> {
-        let prices: Vec<&Price> = model.prices.iter().map(|dated| &dated.price).collect();
-        let sha256 = fingerprint(&(&model.path, &model.sha256, prices, model.output_tokens_max))?;
-        self.changed_model(model, sha256).await
     }
 
     async fn changed_model(&mut self, model: Model, sha256: String) -> anyhow::Result<()> {

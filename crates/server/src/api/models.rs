@@ -1,15 +1,24 @@
 //! Models: `GET|POST /api/models`.
+//!
+//! Here is also what a model costs now, for every door that says it: an unknown price is not zero,
+//! and what is free until it is priced is not unknown.
 
 use std::path::PathBuf;
 
 use axum::extract::State;
+use pipeline::ProviderInfo;
 use serde::{Deserialize, Serialize};
 use storage::Model;
+use storage::budgets::Origin;
 use storage::models::DatedPrice;
 use types::{Failure, Money, Price, Rate, Timestamp};
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiFailure, Json, Operator, Shared};
+use crate::app::App;
+
+/// The version of a price that nobody set, as the ledger names it too.
+const FREE: &str = "unpriced@free";
 
 /// A model.
 #[derive(Serialize, ToSchema)]
@@ -18,6 +27,33 @@ pub(crate) struct ModelView {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     model: Model,
+    /// Of its prices, the one that holds now; `null` = nobody knows what it costs.
+    #[schema(value_type = Option<Object>)]
+    price: Option<Price>,
+}
+
+impl ModelView {
+    fn of(app: &App, model: &Model) -> Self {
+        let free_until_priced = is_free_until_priced(app.directory.providers(), model);
+        let price = price_at(model, free_until_priced, app.clock.now());
+        Self { model: model.clone(), price }
+    }
+}
+
+/// What a model costs now; `None` = nobody knows.
+pub(crate) fn price_now(app: &App, model: &Model) -> Option<Price> {
+    ModelView::of(app, model).price
+}
+
+fn is_free_until_priced(providers: &[ProviderInfo], model: &Model) -> bool {
+    let mut its_own = providers.iter().filter(|provider| provider.name == model.provider);
+    its_own.any(|provider| provider.free_until_priced)
+}
+
+fn price_at(model: &Model, free_until_priced: bool, now: Timestamp) -> Option<Price> {
+    let dated = model.prices.iter().rev().find(|dated| dated.since <= now);
+    let free = || free_until_priced.then(|| Price::free(FREE));
+    dated.map(|dated| dated.price.clone()).or_else(free)
 }
 
 /// Models.
@@ -31,9 +67,7 @@ pub(crate) struct ModelList {
 #[utoipa::path(get, path = "/api/models", responses((status = 200, body = ModelList)))]
 pub(crate) async fn list(State(app): Shared, operator: Operator) -> axum::Json<ModelList> {
     let models = app.directory.models(&operator.0);
-    axum::Json(ModelList {
-        data: models.iter().map(|model| ModelView { model: Model::clone(model) }).collect(),
-    })
+    axum::Json(ModelList { data: models.iter().map(|model| ModelView::of(&app, model)).collect() })
 }
 
 /// A model to add or to price. With `path`: a local model of a GGUF file on the server's machine.
@@ -87,12 +121,14 @@ pub(crate) async fn create(
         model.prices.sort_by_key(|dated| dated.since);
     }
     model.output_tokens_max = create.max_output_tokens.or(model.output_tokens_max);
+    // Its present text is this one, whatever it came from: the file wins again when it changes.
+    model.origin = Origin::Api;
     let model = app.directory.put_model(model).await?;
-    Ok(axum::Json(ModelView { model: Model::clone(&model) }))
+    Ok(axum::Json(ModelView::of(&app, &model)))
 }
 
 /// The model of that name, or a new one of a provider that is configured.
-fn known(app: &crate::App, name: &str, now: Timestamp) -> Result<Model, Failure> {
+fn known(app: &App, name: &str, now: Timestamp) -> Result<Model, Failure> {
     if let Some(model) = app.directory.model(name) {
         return Ok(Model::clone(&model));
     }
@@ -114,7 +150,7 @@ fn known(app: &crate::App, name: &str, now: Timestamp) -> Result<Model, Failure>
         prices: Vec::new(),
         output_tokens_max: None,
         context_tokens: None,
-        origin: storage::budgets::Origin::Api,
+        origin: Origin::Api,
         version: 0,
         created_at: now,
     })
@@ -139,5 +175,46 @@ fn price(create: &ModelCreate, now: Timestamp) -> Result<Option<DatedPrice>, Fai
             "input_usd_per_million",
             "give both input_usd_per_million and output_usd_per_million, or free: true alone",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(prices: Vec<DatedPrice>) -> Model {
+        Model {
+            name: "local/a".to_owned(),
+            provider: "local".to_owned(),
+            upstream_model: "a".to_owned(),
+            path: None,
+            sha256: None,
+            prices,
+            output_tokens_max: None,
+            context_tokens: None,
+            origin: Origin::File,
+            version: 1,
+            created_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn what_is_free_until_priced_is_not_unpriced() {
+        let version = |model: &Model, free: bool, now: i64| {
+            price_at(model, free, Timestamp(now)).map(|price| price.version)
+        };
+        let unpriced = model(Vec::new());
+        assert_eq!(version(&unpriced, false, 9), None);
+        assert_eq!(version(&unpriced, true, 9).as_deref(), Some(FREE));
+
+        let dated = |since| DatedPrice {
+            since: Timestamp(since),
+            price: Price::free(format!("api@{since}")),
+        };
+        let priced = model(vec![dated(5), dated(20)]);
+        assert_eq!(version(&priced, false, 4), None);
+        assert_eq!(version(&priced, true, 4).as_deref(), Some(FREE));
+        assert_eq!(version(&priced, true, 9).as_deref(), Some("api@5"));
+        assert_eq!(version(&priced, false, 20).as_deref(), Some("api@20"));
     }
 }

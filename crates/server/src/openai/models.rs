@@ -12,7 +12,7 @@ use types::{ErrorCode, Failure};
 
 use crate::app::App;
 use crate::body::Body;
-use crate::{errors, request};
+use crate::{api, errors, request};
 
 /// All models.
 pub(crate) async fn list(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
@@ -49,9 +49,6 @@ async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model
 
 /// OpenAI's four fields, and what agents need to choose: price, context, output limit.
 fn render(model: &Model, app: &App) -> Value {
-    let now = app.clock.now();
-    let price =
-        model.prices.iter().rev().find(|dated| dated.since <= now).map(|dated| &dated.price);
     json!({
         "id": model.name,
         "object": "model",
@@ -59,7 +56,7 @@ fn render(model: &Model, app: &App) -> Value {
         "owned_by": model.provider,
         "context_length": model.context_tokens,
         "max_output_tokens": model.output_tokens_max,
-        "price": price.map(|price| json!({
+        "price": api::price_now(app, model).map(|price| json!({
             "input_usd_per_million": price.input,
             "output_usd_per_million": price.output,
             "cached_input_usd_per_million": price.cached_input,

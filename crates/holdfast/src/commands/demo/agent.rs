@@ -42,7 +42,7 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<L
     narrator.say(&format!(
         "  once: loading the model and starting the tool server took {:.0} ms with the first turn\n",
         warmed.total.as_secs_f64() * 1e3
-    ));
+    ))?;
     let first = turn(&client, narrator, FIRST, None).await?;
     let second = turn(&client, narrator, SECOND, Some(&first.id)).await?;
     let steps = steps(stage).await?;
@@ -52,8 +52,8 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<L
     };
     let (model_ms, tool_ms) = (of("model"), of("tool"));
     let platform_ms = (whole - model_ms - tool_ms).max(0.0);
-    narrator.say("");
-    narrator.say("  step   what                          model ms   tool ms   platform ms");
+    narrator.say("")?;
+    narrator.say("  step   what                          model ms   tool ms   platform ms")?;
     for (index, step) in steps.iter().enumerate() {
         let own = own_share(&steps, index);
         let column = |kind: &str| {
@@ -67,13 +67,13 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<L
             column("model"),
             column("tool"),
             own
-        ));
+        ))?;
     }
     narrator.say(&format!(
         "\n  {} steps in {whole:.0} ms: model {model_ms:.0} ms, tools {tool_ms:.0} ms, Holdfast itself {platform_ms:.1} ms",
         steps.len()
-    ));
-    narrator.say("  (HTTP, events and every durable commit included; the article we answer counts 700 ms in such a loop)");
+    ))?;
+    narrator.say("  (HTTP, events and every durable commit included; the article we answer counts 700 ms in such a loop)")?;
     Ok(LoopTimes { steps: steps.len(), platform_ms, model_ms, tool_ms })
 }
 
@@ -86,7 +86,7 @@ async fn turn(
     let turn = client.turn("local/demo", input, previous, TASK).await?;
     let status = turn.response.as_ref().map(|response| response["status"].clone());
     ensure!(status == Some(Value::from("completed")), "the turn did not complete: {status:?}");
-    narrator.exchange(input, &turn);
+    narrator.exchange(input, &turn)?;
     Ok(turn)
 }
 
@@ -128,10 +128,10 @@ pub(super) async fn bill(stage: &Stage, narrator: &Narrator) -> anyhow::Result<(
     for task in [TASK, super::crash::TASK] {
         let mut rows = rows(stage, task).await?;
         rows.reverse();
-        narrator.say(&format!("  task {task}"));
+        narrator.say(&format!("  task {task}"))?;
         narrator.say(
             "    what                          in    out        cost $   unreconciled $      ms",
-        );
+        )?;
         for row in &rows {
             let text = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
             let usage = &row["usage"];
@@ -143,14 +143,14 @@ pub(super) async fn bill(stage: &Stage, narrator: &Narrator) -> anyhow::Result<(
                 text("cost"),
                 text("unreconciled"),
                 millis(number(&row["total_us"])),
-            ));
+            ))?;
         }
         let total: types::Money = sum(&rows, "cost")?;
         let unreconciled = sum(&rows, "unreconciled")?;
         narrator.say(&format!(
             "    {} calls, ${total} settled, ${unreconciled} unreconciled\n",
             rows.len()
-        ));
+        ))?;
     }
     Ok(())
 }

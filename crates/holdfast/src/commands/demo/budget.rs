@@ -56,15 +56,15 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<A
     let counted = provider_count(stage, before)?;
     narrator.say(&format!(
         "  {CALLS} calls at once under ${LIMIT_USD}: {answered} answered, {refused} refused"
-    ));
+    ))?;
     narrator.say(&format!(
         "  settled ${}, unreconciled ${}, presumed ${}, of limit ${}",
         text("settled_usd"),
         text("unreconciled_usd"),
         text("presumed_usd"),
         text("limit_usd")
-    ));
-    narrator.say(&format!("  the provider itself counted ${counted}"));
+    ))?;
+    narrator.say(&format!("  the provider itself counted ${counted}"))?;
     ensure!(counted.to_string() == text("settled_usd"), "the ledger and the provider disagree");
     Ok(Amounts {
         limit_usd: text("limit_usd"),

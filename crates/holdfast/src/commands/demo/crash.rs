@@ -36,13 +36,13 @@ pub(super) async fn after_outcome(
     narrator.say(&format!(
         "  killed with SIGKILL once add_note's outcome was journaled; the client had {} events",
         broken.last_event.map_or(0, |number| number + 1)
-    ));
+    ))?;
     let whole = stage.client().resume(broken).await.context("picking the stream up")?;
     completed(&whole)?;
-    narrator.exchange(agent::FIRST, &whole);
+    narrator.exchange(agent::FIRST, &whole)?;
     let effects = Stage::log(&stage.effects()).len() - before;
     let twice = finished_twice(stage);
-    narrator.say(&format!("  the tool server's log: {effects} effect; the provider's log: {twice} responses finished twice"));
+    narrator.say(&format!("  the tool server's log: {effects} effect; the provider's log: {twice} responses finished twice"))?;
     ensure!(effects == 1, "the writing tool had {effects} effects, not one");
     ensure!(twice == 0, "the provider finished {twice} calls twice");
     Ok(platform)
@@ -60,8 +60,8 @@ pub(super) async fn while_running(
     let admin = stage.admin()?;
     let (session, step) = in_doubt(stage).await?;
     let text = |name: &str| step[name].as_str().unwrap_or_default().to_owned();
-    narrator.say("\n  killed again, now while the tool ran: nobody knows whether it wrote, so nobody guesses");
-    narrator.say(&format!("  in doubt: {} {}", text("tool"), text("arguments")));
+    narrator.say("\n  killed again, now while the tool ran: nobody knows whether it wrote, so nobody guesses")?;
+    narrator.say(&format!("  in doubt: {} {}", text("tool"), text("arguments")))?;
     let key = text("id");
     let there =
         Stage::log(&stage.effects()).iter().any(|effect| effect["idempotency_key"] == key.as_str());
@@ -74,13 +74,13 @@ pub(super) async fn while_running(
         "  the tool's own log says that the effect is {}: decided {}",
         if there { "there" } else { "not there" },
         decision["decision"]
-    ));
+    ))?;
     admin.post(&format!("/api/sessions/{session}/steps/{key}/resolve"), &decision).await?;
     let whole = stage.client().resume(broken).await.context("picking the stream up")?;
     completed(&whole)?;
-    narrator.exchange(agent::FIRST, &whole);
+    narrator.exchange(agent::FIRST, &whole)?;
     let effects = Stage::log(&stage.effects()).len() - before;
-    narrator.say(&format!("  the tool server's log: {effects} effect"));
+    narrator.say(&format!("  the tool server's log: {effects} effect"))?;
     ensure!(effects == 1, "the writing tool had {effects} effects, not one");
     Ok(platform)
 }

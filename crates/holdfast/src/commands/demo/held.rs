@@ -48,15 +48,15 @@ pub(super) async fn show(
     let restored = second_turn(&client, &other).await?;
     let shown =
         FirstToken { held: millis(&held)?, restored: millis(&restored)?, cold: millis(&cold)? };
-    narrator.say(&format!("  user       {QUESTION}"));
-    narrator.say(&format!("  assistant  {}", held.text()));
+    narrator.say(&format!("  user       {QUESTION}"))?;
+    narrator.say(&format!("  assistant  {}", held.text()))?;
     narrator.say(&format!(
         "  first token after {:.1} ms with the state held in memory, {:.1} ms restored from disk after a restart, {:.1} ms cold",
         shown.held, shown.restored, shown.cold
-    ));
+    ))?;
     narrator.say(
         "  (on a model of 3 million parameters; the larger the model, the larger the difference)",
-    );
+    )?;
     Ok((platform, shown))
 }
 

@@ -1,11 +1,11 @@
 //! Plain words on the terminal; with `--json` they go to standard error, and one JSON object ends
 //! the output.
-#![expect(clippy::print_stderr, reason = "with --json the words must not mix with the object")]
 
 use serde_json::Value;
 
 use super::Shown;
 use super::client::Streamed;
+use crate::commands::output;
 
 /// Characters of a text that are shown.
 const SHOWN_CHARS: usize = 100;
@@ -22,22 +22,18 @@ impl Narrator {
     }
 
     /// One paragraph.
-    pub(super) fn say(&self, text: &str) {
-        if self.json {
-            eprintln!("{text}");
-        } else {
-            println!("{text}");
-        }
+    pub(super) fn say(&self, text: &str) -> anyhow::Result<()> {
+        if self.json { output::say_aside(text) } else { output::say(text) }
     }
 
     /// The heading of a part.
-    pub(super) fn part(&self, number: u32, title: &str) {
-        self.say(&format!("\n{number}. {title}\n"));
+    pub(super) fn part(&self, number: u32, title: &str) -> anyhow::Result<()> {
+        self.say(&format!("\n{number}. {title}\n"))
     }
 
     /// What was asked, which tools were called, what was answered.
-    pub(super) fn exchange(&self, asked: &str, turn: &Streamed) {
-        self.say(&format!("  user       {asked}"));
+    pub(super) fn exchange(&self, asked: &str, turn: &Streamed) -> anyhow::Result<()> {
+        self.say(&format!("  user       {asked}"))?;
         for call in turn.items("mcp_call") {
             let text = |name: &str| shortened(call[name].as_str().unwrap_or_default());
             self.say(&format!(
@@ -45,17 +41,14 @@ impl Narrator {
                 text("name"),
                 text("arguments"),
                 text("output")
-            ));
+            ))?;
         }
-        self.say(&format!("  assistant  {}", shortened(&turn.text())));
+        self.say(&format!("  assistant  {}", shortened(&turn.text())))
     }
 
     /// What was shown, as the last line.
     pub(super) fn finish(&self, shown: &Shown) -> anyhow::Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string(shown)?);
-        }
-        Ok(())
+        if self.json { output::say(serde_json::to_string(shown)?) } else { Ok(()) }
     }
 }
 
