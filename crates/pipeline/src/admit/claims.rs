@@ -111,8 +111,12 @@ impl Desk {
     ) -> Result<(), NotDone> {
         self.recorder.flush().await.map_err(|failure| (failure, vec![]))?;
         let totals = self.read_totals(pool, window).await.map_err(|failure| (failure, vec![]))?;
-        let Some(wanted) = pool.refuse(&totals, arrivals) else { return Ok(()) };
-        self.give_back(pool.take_returns()).await?;
+        let looked = pool.refuse(&totals, arrivals);
+        // Before anybody is told: who was refused leaves nothing open behind.
+        let returned = self.give_back(pool.take_returns()).await;
+        let wanted = looked.answer();
+        returned?;
+        let Some(wanted) = wanted else { return Ok(()) };
         let claimed = self.claim(pool, totals.window.max(window), wanted).await?;
         // There was enough a moment ago. If it is gone, others took it, or the budget was deleted:
         // not for ever.

@@ -53,8 +53,15 @@ impl Escrow {
                 Taken::Held(hold) => Ok(hold),
                 Taken::Wait(answer) => answer.await.unwrap_or_else(|_| Err(stopped())),
             };
-            let short = |refusal| Short { budget: Arc::clone(budget), refusal };
-            holds.push(hold.map_err(short)?);
+            match hold {
+                Ok(hold) => holds.push(hold),
+                Err(refusal) => {
+                    let held = budgets.get(..holds.len()).unwrap_or_default();
+                    drop(holds);
+                    self.hand_in(held).await;
+                    return Err(Short { budget: Arc::clone(budget), refusal });
+                }
+            }
         }
         Ok(holds)
     }
@@ -102,6 +109,20 @@ impl Escrow {
             pools.values().map(Arc::clone).collect()
         };
         self.drain_pools(&pools).await
+    }
+
+    /// Waits until what a refused Call had of these budgets, and what was claimed for it, is back
+    /// in the store. A failure is the worker's to log: it tries again with the next Call.
+    async fn hand_in(&self, budgets: &[Arc<Budget>]) {
+        for budget in budgets {
+            let pool = self.pool(budget);
+            let Some((answer, start_worker)) = pool.hand_in() else { continue };
+            if start_worker {
+                self.desk.start_worker(&pool);
+            }
+            // A worker that is gone has said why.
+            let _returned = answer.await;
+        }
     }
 
     async fn drain_pools(&self, pools: &[Arc<Pool>]) -> Result<(), Failure> {

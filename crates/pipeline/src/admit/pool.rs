@@ -1,31 +1,28 @@
 //! The money of one budget that this node holds in memory: open slices, and who waits for more.
 //!
 //! A *slice* is claimed durably and then spent from memory. At most two are *live* and hold idle
-//! money; what a settlement frees in an older one goes back with its ledger row. Invariants: for
-//! each slice `idle + held + written-or-queued = amount`; a reservation draws on slices of one
-//! window only; a window, once ended, never opens again; while anybody waits, nobody overtakes
-//! (order of arrival), and a worker ([`super::claims`]) is at work.
+//! money; what a settlement frees in an older one goes back with its ledger row. Invariants: a
+//! reservation draws on slices of one window only; a window, once ended, never opens again; while
+//! anybody waits, nobody overtakes (order of arrival), and a worker ([`super::claims`]) is at work;
+//! who is refused, or goes, leaves no slice behind that was claimed for it.
 //!
 //! Everything here is memory under one lock held for nanoseconds: no await, no store, no clock of
 //! its own.
 
 mod hold;
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use storage::ledger::SlicePart;
-use storage::{Budget, Slice, WindowKey, WindowKind, WindowTotals};
+use storage::{Budget, Slice, WindowKey, WindowTotals};
 use tokio::sync::oneshot;
 use types::ids::{BudgetId, SliceId};
 use types::{Failure, Money, Timestamp};
 
 pub(crate) use hold::Hold;
+use state::{State, Waiter};
 
-/// A slice is at least this many bounds of the Call that asks for it.
-const SLICE_BOUNDS: i64 = 8;
-/// A slice is at least the limit divided by this: 1 %.
-const SLICE_OF_LIMIT: i64 = 100;
 /// Slices that may hold idle money: the current one and the next.
 const LIVE_SLICES_MAX: usize = 2;
 /// Parts of one reservation: one for each live slice.
@@ -76,51 +73,24 @@ pub(crate) enum Job {
     LookAgain { window: WindowKey, arrivals: u64 },
 }
 
-#[derive(Debug)]
-struct State {
-    version: u64,
-    limit: Money,
-    kind: WindowKind,
-    window: Option<WindowKey>,
-    /// Oldest first; the live ones are last.
-    slices: VecDeque<OpenSlice>,
-    next_number: u64,
-    to_return: Vec<Returning>,
-    /// What the store had unclaimed when it was last asked: a hint for output caps, never for
-    /// admission.
-    unclaimed: Option<Money>,
-    /// The last claim came short: claiming more in the background is pointless.
-    dry: bool,
-    /// A worker is at work.
-    working: bool,
-    /// The bound of whoever asked last: what a background claim is sized by.
-    last_bound: Money,
-    waiters: VecDeque<Waiter>,
-    arrivals: u64,
-    drains: Vec<oneshot::Sender<Result<(), Failure>>>,
-}
-
-#[derive(Debug)]
-struct OpenSlice {
-    number: u64,
-    id: SliceId,
-    window: WindowKey,
-    amount: Money,
-    idle: Money,
-    held: Money,
-    live: bool,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    needed: Money,
-    arrival: u64,
-    answer: oneshot::Sender<Result<Hold, Refusal>>,
-}
-
 /// Answers that are sent once the lock is released: a hold that nobody takes gives itself back,
 /// under the lock.
 type Answers = Vec<(oneshot::Sender<Result<Hold, Refusal>>, Result<Hold, Refusal>)>;
+
+/// What came of looking again.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    wanted: Option<Money>,
+    refused: Answers,
+}
+
+impl Looked {
+    /// Tells those who are refused. Answers the size of the claim that is due, if one is.
+    pub(crate) fn answer(self) -> Option<Money> {
+        send(self.refused);
+        self.wanted
+    }
+}
 
 impl Pool {
     pub(crate) fn new(budget: &Budget) -> Self {
@@ -136,9 +106,11 @@ impl Pool {
             dry: false,
             working: false,
             last_bound: Money::ZERO,
+            spent_bound: Money::ZERO,
             waiters: VecDeque::new(),
             arrivals: 0,
             drains: Vec::new(),
+            drain_all: false,
         };
         Self { id: budget.id.clone(), state: Mutex::new(state) }
     }
@@ -153,7 +125,6 @@ impl Pool {
         let mut state = self.lock();
         state.adopt(budget);
         state.roll(now);
-        state.last_bound = amount;
         if state.waiters.is_empty() && state.idle() >= amount {
             let hold = self.hold(&mut state, amount);
             let has_work = state.wants_next() || !state.to_return.is_empty();
@@ -174,7 +145,20 @@ impl Pool {
         let mut state = self.lock();
         let (answer, receiver) = oneshot::channel();
         state.drains.push(answer);
+        state.drain_all = true;
         (receiver, !std::mem::replace(&mut state.working, true))
+    }
+
+    /// Asks for what is on its way back to arrive there; `None` = there is nothing. Else answers as
+    /// [`Self::drain`] does.
+    pub(crate) fn hand_in(&self) -> Option<(oneshot::Receiver<Result<(), Failure>>, bool)> {
+        let mut state = self.lock();
+        if state.to_return.is_empty() {
+            return None;
+        }
+        let (answer, receiver) = oneshot::channel();
+        state.drains.push(answer);
+        Some((receiver, !std::mem::replace(&mut state.working, true)))
     }
 
     /// What is left of the budget as far as this node knows; `None` = it has not looked in this
@@ -212,14 +196,18 @@ impl Pool {
     pub(crate) fn next_job(self: &Arc<Self>, now: Timestamp) -> Option<Job> {
         let mut state = self.lock();
         state.roll(now);
-        if !state.drains.is_empty() {
+        // Those who have gone leave something to return.
+        let answers = self.serve(&mut state);
+        if std::mem::take(&mut state.drain_all) {
             state.retire_all();
         }
         if !state.to_return.is_empty() {
-            return Some(Job::Return(std::mem::take(&mut state.to_return)));
+            let parts = std::mem::take(&mut state.to_return);
+            drop(state);
+            send(answers);
+            return Some(Job::Return(parts));
         }
         let drained = std::mem::take(&mut state.drains);
-        let answers = self.serve(&mut state);
         let job = state.next_claim();
         state.working = job.is_some();
         drop(state);
@@ -240,18 +228,18 @@ impl Pool {
         send(answers);
     }
 
-    /// After looking again: refuses those up to `arrivals` for whom there is not enough. For the
-    /// first of the others everything idle is set free to be returned, and a claim of the answered
-    /// size is due.
-    pub(crate) fn refuse(&self, totals: &WindowTotals, arrivals: u64) -> Option<Money> {
+    /// After looking again: refuses those up to `arrivals` for whom there is not enough. What was
+    /// claimed for them, or for the first of the others everything idle, is set free to be
+    /// returned; for that one a claim is due.
+    pub(crate) fn refuse(&self, totals: &WindowTotals, arrivals: u64) -> Looked {
         let mut state = self.lock();
         let idle = state.learn(totals);
         let free = state.unclaimed.unwrap_or_default().saturating_add(idle);
-        let mut answers: Answers = Vec::new();
+        let mut refused: Answers = Vec::new();
         let mut staying = VecDeque::new();
         for waiter in std::mem::take(&mut state.waiters) {
             if waiter.arrival <= arrivals && waiter.needed > free {
-                answers.push((waiter.answer, Err(Refusal::Exceeded { free })));
+                refused.push((waiter.answer, Err(Refusal::Exceeded { free })));
             } else if !waiter.answer.is_closed() {
                 staying.push_back(waiter);
             }
@@ -261,10 +249,10 @@ impl Pool {
         let wanted = wanted.map(|needed| state.slice_size(needed));
         if wanted.is_some() {
             state.retire_all();
+        } else {
+            state.retire_oversized();
         }
-        drop(state);
-        send(answers);
-        wanted
+        Looked { wanted, refused }
     }
 
     /// Everything that is on its way back to the store.
@@ -276,7 +264,7 @@ impl Pool {
     pub(crate) fn fail(&self, failure: &Failure, not_returned: Vec<Returning>) {
         let mut state = self.lock();
         state.to_return.extend(not_returned);
-        state.working = false;
+        (state.working, state.drain_all) = (false, false);
         let waiters = std::mem::take(&mut state.waiters);
         let drains = std::mem::take(&mut state.drains);
         drop(state);
@@ -289,22 +277,28 @@ impl Pool {
     }
 
     fn hold(self: &Arc<Self>, state: &mut State, amount: Money) -> Hold {
+        state.last_bound = amount;
         let (window, parts) = (state.window.unwrap_or_default(), state.draw(amount));
         Hold::new(Arc::clone(self), window, parts)
     }
 
     /// Gives to those who wait, in order of arrival, as long as there is enough for the first.
     fn serve(self: &Arc<Self>, state: &mut State) -> Answers {
-        let mut answers = Answers::new();
+        let (mut answers, mut gone) = (Answers::new(), false);
         while let Some(first) = state.waiters.front() {
             if !first.answer.is_closed() && first.needed > state.idle() {
                 break;
             }
             let Some(first) = state.waiters.pop_front() else { break };
-            if !first.answer.is_closed() {
-                let hold = self.hold(state, first.needed);
-                answers.push((first.answer, Ok(hold)));
+            if first.answer.is_closed() {
+                gone = true;
+                continue;
             }
+            let hold = self.hold(state, first.needed);
+            answers.push((first.answer, Ok(hold)));
+        }
+        if gone {
+            state.retire_oversized();
         }
         answers
     }
@@ -318,170 +312,6 @@ fn send(answers: Answers) {
     for (answer, result) in answers {
         // If nobody waits any more the hold comes back here and gives itself back.
         drop(answer.send(result));
-    }
-}
-
-impl State {
-    /// Takes a changed limit in: what is idle goes back, so that a lowered limit refuses at once.
-    fn adopt(&mut self, budget: &Budget) {
-        if budget.version <= self.version {
-            return;
-        }
-        (self.version, self.limit, self.kind) = (budget.version, budget.limit, budget.window);
-        self.retire_all();
-        (self.unclaimed, self.dry) = (None, false);
-    }
-
-    /// Enters the window of `now`, unless a later one was entered before.
-    fn roll(&mut self, now: Timestamp) {
-        self.enter(self.kind.at(now));
-    }
-
-    fn enter(&mut self, window: WindowKey) {
-        if self.window.is_none_or(|current| window > current) {
-            self.window = Some(window);
-            self.retire_all();
-            (self.unclaimed, self.dry) = (None, false);
-        }
-    }
-
-    fn idle(&self) -> Money {
-        self.slices.iter().map(|slice| slice.idle).sum()
-    }
-
-    fn live(&self) -> impl DoubleEndedIterator<Item = &OpenSlice> {
-        self.slices.iter().filter(|slice| slice.live)
-    }
-
-    fn learn(&mut self, totals: &WindowTotals) -> Money {
-        self.enter(totals.window);
-        if self.window == Some(totals.window) {
-            self.unclaimed = Some(self.limit.minus_or_zero(totals.taken()));
-        }
-        let returning = self.to_return.iter().filter(|part| part.window == totals.window);
-        let returning: Money = returning.map(|part| part.amount).sum();
-        self.idle() + returning
-    }
-
-    /// Draws on the oldest live slice first. The caller has checked that there is enough.
-    fn draw(&mut self, amount: Money) -> Parts {
-        let mut parts = [(0, Money::ZERO); LIVE_SLICES_MAX];
-        let mut left = amount;
-        let with_money = self.slices.iter_mut().filter(|slice| slice.idle > Money::ZERO);
-        for (part, slice) in parts.iter_mut().zip(with_money) {
-            let drawn = left.min(slice.idle);
-            slice.idle -= drawn;
-            slice.held += drawn;
-            left -= drawn;
-            *part = (slice.number, drawn);
-            if left == Money::ZERO {
-                break;
-            }
-        }
-        parts
-    }
-
-    /// Whether the next slice is due: half of what is there is used, and claiming may help.
-    fn wants_next(&self) -> bool {
-        let Some(newest) = self.live().next_back() else { return false };
-        let half = newest.amount.divided_by(2);
-        !self.dry && self.idle() < half
-    }
-
-    fn slice_size(&self, bound: Money) -> Money {
-        self.limit.divided_by(SLICE_OF_LIMIT).max(bound.times(SLICE_BOUNDS))
-    }
-
-    fn next_claim(&self) -> Option<Job> {
-        let window = self.window.unwrap_or_default();
-        let Some(first) = self.waiters.front() else {
-            let wanted = self.slice_size(self.last_bound);
-            return self.wants_next().then_some(Job::Claim { window, wanted });
-        };
-        let oldest_is_used_up = self.live().next().is_none_or(|slice| slice.idle == Money::ZERO);
-        let has_room = self.live().count() < LIVE_SLICES_MAX || oldest_is_used_up;
-        if has_room && !self.dry {
-            return Some(Job::Claim { window, wanted: self.slice_size(first.needed) });
-        }
-        Some(Job::LookAgain { window, arrivals: self.arrivals })
-    }
-
-    fn install(&mut self, slice: Slice, wanted: Money) {
-        self.enter(slice.window);
-        self.dry = slice.amount < wanted;
-        if slice.amount <= Money::ZERO {
-            return;
-        }
-        if self.window != Some(slice.window) {
-            // The window ended while the claim was on its way: nobody may draw on it any more.
-            let Slice { id, window, amount, .. } = slice;
-            self.to_return.push(Returning { slice: id, window, amount });
-            return;
-        }
-        while self.live().count() >= LIVE_SLICES_MAX {
-            self.retire_oldest();
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.slices.push_back(OpenSlice {
-            number,
-            id: slice.id,
-            window: slice.window,
-            amount: slice.amount,
-            idle: slice.amount,
-            held: Money::ZERO,
-            live: true,
-        });
-    }
-
-    fn retire_oldest(&mut self) {
-        if let Some(oldest) = self.slices.iter_mut().find(|slice| slice.live) {
-            retire(oldest, &mut self.to_return);
-        }
-        self.slices.retain(OpenSlice::matters);
-    }
-
-    fn retire_all(&mut self) {
-        for slice in self.slices.iter_mut().filter(|slice| slice.live) {
-            retire(slice, &mut self.to_return);
-        }
-        self.slices.retain(OpenSlice::matters);
-    }
-
-    /// Ends a reservation: `charge` of it is spent, the rest is idle again, or returned where the
-    /// slice is an older one.
-    fn give_back(&mut self, parts: &Parts, charge: Money, spent: &mut Vec<SlicePart>) {
-        let mut left = charge;
-        for (number, held) in parts.iter().filter(|(_, held)| *held > Money::ZERO) {
-            let charged = left.min(*held);
-            left -= charged;
-            let Some(slice) = self.slices.iter_mut().find(|slice| slice.number == *number) else {
-                continue;
-            };
-            slice.held -= *held;
-            let freed = *held - charged;
-            let returned = if slice.live { Money::ZERO } else { freed };
-            slice.idle += freed - returned;
-            if charged > Money::ZERO || returned > Money::ZERO {
-                spent.push(SlicePart { slice: slice.id.clone(), charged, returned });
-            }
-        }
-        self.slices.retain(OpenSlice::matters);
-    }
-}
-
-impl OpenSlice {
-    /// Whether anything of it is left in memory; a spent one is closed by its rows.
-    fn matters(&self) -> bool {
-        self.idle > Money::ZERO || self.held > Money::ZERO
-    }
-}
-
-fn retire(slice: &mut OpenSlice, to_return: &mut Vec<Returning>) {
-    slice.live = false;
-    let amount = std::mem::take(&mut slice.idle);
-    if amount > Money::ZERO {
-        to_return.push(Returning { slice: slice.id.clone(), window: slice.window, amount });
     }
 }
 

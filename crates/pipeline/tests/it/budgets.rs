@@ -150,6 +150,8 @@ struct Book {
     unwritten: Money,
     /// … and their bounds, which it may presume.
     unwritten_bounds: Money,
+    /// The largest bound of a Call that got its money in this life: slices are sized by it.
+    largest_bound: Money,
 }
 
 /// What a Call can have been reserved at, at most.
@@ -174,7 +176,6 @@ struct World {
     freed: bool,
     books: HashMap<BudgetId, Book>,
     windows: BTreeSet<WindowKey>,
-    largest_bound: Money,
 }
 
 /// In memory where there is such a folder: a crash is the process's death here, so that no disk has
@@ -218,7 +219,6 @@ impl World {
             freed: false,
             books,
             windows,
-            largest_bound: Money::ZERO,
         }
     }
 
@@ -298,8 +298,6 @@ impl World {
 
     fn burst(&mut self, asks: &[Ask]) {
         for ask in asks {
-            // Slices are claimed for it even if it is refused, or leaves.
-            self.largest_bound = self.largest_bound.max(most(ask));
             let pipeline = Arc::clone(&self.node().pipeline);
             let incoming = Self::incoming(*ask);
             let run = async move { pipeline.run(incoming).await };
@@ -340,21 +338,23 @@ impl World {
             // If it was admitted before, it is dropped unsent, and its end waits to be written.
             drop(self.runtime.block_on(task));
             for budget in self.in_scope(ask) {
-                self.books.get_mut(&budget).unwrap().unwritten_bounds += most(&ask);
+                let book = self.books.get_mut(&budget).unwrap();
+                book.unwritten_bounds += most(&ask);
+                book.largest_bound = book.largest_bound.max(most(&ask));
             }
         }
     }
 
     fn admitted(&mut self, ask: Ask, result: Result<Answer, Box<Refused>>) {
-        let Ok(mut answer) = result else {
-            // Slices may have been claimed for it all the same.
-            self.largest_bound = self.largest_bound.max(most(&ask));
-            return;
-        };
+        // One that was refused leaves nothing behind that was claimed for it.
+        let Ok(mut answer) = result else { return };
         Node::begin(&mut answer);
         let cap = ask.cap.map_or_else(|| answer.bill().output_cap.unwrap(), |cap| CAPS[cap]);
         let bound = price().bound(BYTES, cap);
-        self.largest_bound = self.largest_bound.max(bound);
+        for budget in self.in_scope(ask) {
+            let book = self.books.get_mut(&budget).unwrap();
+            book.largest_bound = book.largest_bound.max(bound);
+        }
         self.flights.push(Flight {
             call: answer.call.id.clone(),
             running: Running::Plain(Box::new(answer)),
@@ -550,6 +550,8 @@ impl World {
         let mut perhaps = HashMap::<BudgetId, Money>::new();
         for (ask, _) in std::mem::take(&mut self.pending) {
             for budget in self.in_scope(ask) {
+                let book = self.books.get_mut(&budget).unwrap();
+                book.largest_bound = book.largest_bound.max(most(&ask));
                 *perhaps.entry(budget).or_default() += most(&ask);
             }
         }
@@ -597,8 +599,9 @@ impl World {
         for budget in self.budgets.clone() {
             let sums = self.sums(&budget);
             assert_eq!((sums.reserved, sums.claimed), (Money::ZERO, Money::ZERO), "{sums:#?}");
-            let largest_claim = self.largest_bound.times(8).max(budget.limit.divided_by(100));
             let book = self.books.get_mut(&budget.id).unwrap();
+            let largest_bound = std::mem::take(&mut book.largest_bound);
+            let largest_claim = largest_bound.times(8).max(budget.limit.divided_by(100));
             let in_flight = in_flight.get(&budget.id).copied().unwrap_or_default();
             let presumed = sums.presumed - book.presumed;
             let perhaps = perhaps.get(&budget.id).copied().unwrap_or_default();
@@ -631,6 +634,7 @@ impl World {
             assert_eq!((sums.reserved, sums.claimed), (Money::ZERO, Money::ZERO), "{sums:#?}");
             assert_eq!((sums.settled, sums.unreconciled), (book.settled, book.unreconciled));
             assert_eq!(sums.presumed, book.presumed, "a clean stop presumes nothing");
+            book.largest_bound = Money::ZERO;
             (book.unwritten, book.unwritten_bounds) = (Money::ZERO, Money::ZERO);
         }
     }

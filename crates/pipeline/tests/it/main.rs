@@ -8,6 +8,8 @@ mod journey;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod world;

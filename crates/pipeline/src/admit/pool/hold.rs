@@ -32,6 +32,7 @@ impl Hold {
         let charge = settled.saturating_add(unreconciled);
         let mut spent = Vec::new();
         let mut state = self.pool.lock();
+        state.spent_bound = self.parts.iter().map(|(_, held)| *held).sum();
         state.give_back(&self.parts, charge, &mut spent);
         let answers = self.pool.serve(&mut state);
         drop(state);
@@ -51,7 +52,7 @@ impl Hold {
 
 impl Drop for Hold {
     /// Frees what was never spent: a Call that was refused by another budget, or whose client has
-    /// gone.
+    /// gone. What was claimed for it goes back too, unless others need that much.
     fn drop(&mut self) {
         if self.settled {
             return;
@@ -66,7 +67,9 @@ impl Drop for Hold {
             amount: returned,
         });
         state.to_return.extend(back);
+        state.last_bound = state.spent_bound;
         let answers = self.pool.serve(&mut state);
+        state.retire_oversized();
         drop(state);
         send(answers);
     }

@@ -1,7 +1,8 @@
 //! The pool by itself: who is served when, from which slice, and what goes back.
 
+use storage::WindowKind;
 use storage::budgets::Origin;
-use storage::ledger::Held;
+use storage::ledger::{Held, SlicePart};
 use tokio::sync::oneshot::error::TryRecvError;
 use types::clock::FakeClock;
 use types::{ErrorCode, Ids};
@@ -188,7 +189,7 @@ fn only_those_are_refused_who_arrived_before_the_look_and_need_too_much() {
     desk.install(0, 400);
     let Some(Job::LookAgain { arrivals, .. }) = desk.pool.next_job(NOW) else { panic!() };
     let mut after = desk.waits(50);
-    let wanted = desk.pool.refuse(&desk.totals(70), arrivals);
+    let wanted = desk.pool.refuse(&desk.totals(70), arrivals).answer();
     assert_eq!(wanted, Some(money(160)), "for the one who needs 20");
     let refused = before.try_recv().unwrap().unwrap_err();
     assert!(matches!(refused, Refusal::Exceeded { free } if free == money(30)), "{refused:?}");
