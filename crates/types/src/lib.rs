@@ -22,6 +22,7 @@ pub mod money;
 pub mod outcome;
 pub mod principal;
 pub mod secret;
+pub mod surcharge;
 pub mod usage;
 
 pub use call::{

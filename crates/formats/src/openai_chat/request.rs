@@ -12,6 +12,7 @@ use std::ops::Range;
 use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::format::Edits;
+use ::types::surcharge::surcharge;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,7 +52,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: asks_usage(&top)?,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         media: media.count,
-        surcharge: surcharge(&top).or(media.unbounded),
+        surcharge: surcharge(|name| Some(top.raw(name)?.get().into())).or(media.unbounded),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),
@@ -59,16 +60,6 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
             insert_at: top.insert_at(),
         },
     })
-}
-
-/// The first field that is billed by other rates than those of a text token.
-/// <https://platform.openai.com/docs/pricing>: tiers, searches and audio have prices of their own,
-/// and what of a prediction is not taken is billed as output, whatever the cap.
-fn surcharge(top: &TopLevel<'_>) -> Option<&'static str> {
-    const USUAL: [&str; 5] = ["null", "\"auto\"", "\"default\"", "\"flex\"", "[\"text\"]"];
-    let asked = |name: &&str| top.raw(name).is_some_and(|raw| !USUAL.contains(&raw.get()));
-    let fields = ["service_tier", "web_search_options", "modalities", "audio", "prediction"];
-    fields.into_iter().find(asked)
 }
 
 /// The cap, and the place of the field that an edit replaces: the one that counts, else one that is

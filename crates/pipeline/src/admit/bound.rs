@@ -6,6 +6,7 @@
 
 use types::call::{CallKind, ModelCall, ModelHead, Target};
 use types::conversation::Part;
+use types::surcharge::surcharge;
 use types::{Call, ErrorCode, Failure, Money, Price};
 
 /// Output cap for Calls that name none, in tokens, where neither key nor model says less.
@@ -19,10 +20,9 @@ const SHARE_OF_FREE: i64 = 4;
 /// Input tokens of one image at most: the dearest one of the catalogued models is 48,169 tokens.
 const MEDIA_TOKENS_MAX: u64 = 65_536;
 
-/// Fields that a chat format knows, that other doors hand on as they came, and that multiply the
-/// bill or are billed by other rates than those of a text token.
-const SURCHARGES: [&str; 6] =
-    ["service_tier", "web_search_options", "modalities", "audio", "prediction", "n"];
+/// The field that multiplies the bill. A chat format reads it into [`ModelHead::choices`]; other
+/// doors hand it on as it came.
+const CHOICES: &str = "n";
 
 /// What a Call is admitted at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,9 @@ pub(crate) fn is_free(price: &Price) -> bool {
 /// The model's maximum, or the key's default, or 32,768: whichever is least.
 fn default_cap(call: &Call, target: &Target) -> u64 {
     let default = call.principal.output_cap_default.unwrap_or(OUTPUT_CAP_DEFAULT);
-    target.output_tokens_max.map_or(default, |most| most.min(default)).max(1)
+    // An answer stands in the context too: nothing longer than that can come.
+    let most = [target.output_tokens_max, target.context_tokens].into_iter().flatten().min();
+    most.map_or(default, |most| most.min(default)).max(1)
 }
 
 /// The field of a request for which no bound can be given.
@@ -87,9 +89,13 @@ pub(crate) fn unbounded(model: &ModelCall) -> Option<&'static str> {
         return model.head.surcharge;
     }
     let conversation = model.neutral().ok()?;
-    let asked = |name: &&str| conversation.rest.contains_key(*name);
-    if let Some(field) = SURCHARGES.into_iter().find(asked) {
-        return Some(field);
+    let rest = &conversation.rest;
+    let billed_apart = surcharge(|name| Some(rest.get(name)?.to_string().into()));
+    if billed_apart.is_some() {
+        return billed_apart;
+    }
+    if rest.get(CHOICES).is_some_and(|choices| *choices != 1) {
+        return Some(CHOICES);
     }
     let mut parts = conversation.messages.iter().flat_map(|message| &message.parts);
     parts.find_map(|part| match part {

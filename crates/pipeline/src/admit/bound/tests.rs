@@ -50,6 +50,10 @@ fn tool() -> CallKind {
 }
 
 fn target(most: Option<u64>) -> Target {
+    sized(most, None)
+}
+
+fn sized(most: Option<u64>, context_tokens: Option<u64>) -> Target {
     Target {
         provider: Arc::from("p"),
         name: Arc::from("p/m"),
@@ -57,7 +61,7 @@ fn target(most: Option<u64>) -> Target {
         format: None,
         price: None,
         output_tokens_max: most,
-        context_tokens: None,
+        context_tokens,
     }
 }
 
@@ -69,6 +73,15 @@ fn a_default_cap_is_the_least_of_model_key_and_ours() {
     assert_eq!(cap(Some(100_000), None), 32_768);
     assert_eq!(cap(Some(100_000), Some(50_000)), 50_000);
     assert_eq!(cap(Some(8_192), Some(1_000)), 1_000);
+}
+
+#[test]
+fn a_default_cap_fits_the_models_context() {
+    let cap = |most, context| default_cap(&call(tool(), None), &sized(most, context));
+    assert_eq!(cap(None, Some(2_048)), 2_048);
+    assert_eq!(cap(Some(8_192), Some(2_048)), 2_048);
+    assert_eq!(cap(Some(1_024), Some(2_048)), 1_024);
+    assert_eq!(cap(None, Some(1_000_000)), 32_768);
 }
 
 #[test]
