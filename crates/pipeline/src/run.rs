@@ -142,6 +142,11 @@ impl Pipeline {
     /// `storage_unavailable` if rows or slices could not be written; they are presumed spent at the
     /// next start.
     pub async fn shutdown(&self) -> Result<(), Failure> {
+        // A stop in the middle of a start: without its writer a flush would wait for ever.
+        let never_started = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = never_started {
+            self.parts.tracker.spawn(writer.run());
+        }
         self.recorder.close().await;
         if within(&*self.parts.clock, STOP_GRACE, self.recorder.all_ended()).await.is_none() {
             tracing::warn!("calls still run: what is held for them is presumed spent");

@@ -313,15 +313,25 @@ async fn a_document_in_a_sessions_request_has_no_bound_and_an_image_has() {
     let refused = node.pipeline.run(with("file")).await.unwrap_err();
     assert_eq!(refused.failure.code, ErrorCode::Unsupported);
     assert_eq!(refused.failure.param.as_deref(), Some("input_file"));
-    let mut many = with("image");
-    if let CallKind::Model(model) = &mut many.kind {
-        let mut conversation = Conversation::clone(&model.neutral().unwrap());
-        conversation.rest.insert("n".to_owned(), Value::from(128));
-        let head = model.head.clone();
-        *model = ModelCall::from_neutral(&NoFormat, head, Arc::new(conversation));
+    let with_field = |name: &str, value: Value| {
+        let mut incoming = with("image");
+        if let CallKind::Model(model) = &mut incoming.kind {
+            let mut conversation = Conversation::clone(&model.neutral().unwrap());
+            conversation.rest.insert(name.to_owned(), value);
+            let head = model.head.clone();
+            *model = ModelCall::from_neutral(&NoFormat, head, Arc::new(conversation));
+        }
+        incoming
+    };
+    // What multiplies the bill unseen, and what is billed by other rates.
+    for (name, value) in [("n", Value::from(128)), ("service_tier", Value::from("priority"))] {
+        let refused = node.pipeline.run(with_field(name, value)).await.unwrap_err();
+        assert_eq!(refused.failure.param.as_deref(), Some(name));
     }
-    let refused = node.pipeline.run(many).await.unwrap_err();
-    assert_eq!(refused.failure.param.as_deref(), Some("n"), "what multiplies the bill unseen");
+    for (name, value) in [("n", Value::from(1)), ("service_tier", Value::from("auto"))] {
+        let answer = node.pipeline.run(with_field(name, value)).await.unwrap();
+        node.finish(answer, Some(usage(1, 1))).await;
+    }
     let answer = node.pipeline.run(with("image")).await.unwrap();
     node.finish(answer, Some(usage(1, 1))).await;
     node.stop().await;
@@ -402,6 +412,13 @@ async fn a_raised_limit_admits_and_a_lowered_one_refuses_at_once() {
     node.budget(Scope::Account, dollars("0.002"), WindowKind::Total).await;
     assert!(run().await.is_err());
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_never_started_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::new(MORNING));
+    Node::made(&database(&folder), &clock, 1).await.stop().await;
 }
 
 #[tokio::test]

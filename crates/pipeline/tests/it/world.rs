@@ -62,6 +62,13 @@ pub(crate) fn dollars(text: &str) -> Money {
 impl Node {
     /// Starts a node on the database at `path`.
     pub(crate) async fn start(path: &Path, clock: &Arc<FakeClock>, seed: u64) -> Self {
+        let node = Self::made(path, clock, seed).await;
+        node.pipeline.start().await.unwrap();
+        node
+    }
+
+    /// A node on the database at `path` that has not been started.
+    pub(crate) async fn made(path: &Path, clock: &Arc<FakeClock>, seed: u64) -> Self {
         let store = Arc::new(SqliteStore::open(path).unwrap());
         let ids = Arc::new(Ids::seeded(Arc::clone(clock) as _, seed));
         let parts = DirectoryParts {
@@ -84,7 +91,6 @@ impl Node {
             node: NodeId::new(&ids),
             tracker: tracker.clone(),
         });
-        pipeline.start().await.unwrap();
         let (clock, pipeline) = (Arc::clone(clock), Arc::new(pipeline));
         Self { store, clock, ids, directory, pipeline, targets, tracker }
     }
