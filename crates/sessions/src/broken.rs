@@ -185,5 +185,5 @@ fn last_rows(
         epoch: session.epoch,
         next_seq: session.next_seq,
     };
-    journal::rows(&cursor, &events, now).unwrap_or_default()
+    journal::rows(&cursor, events.iter(), now).unwrap_or_default()
 }

@@ -19,12 +19,12 @@ pub(crate) struct Cursor {
 }
 
 /// `events` as the next rows of the journal.
-pub(crate) fn rows(
+pub(crate) fn rows<'a>(
     cursor: &Cursor,
-    events: &[Event],
+    events: impl Iterator<Item = &'a Event>,
     at: Timestamp,
 ) -> Result<Vec<JournalRow>, Error> {
-    let numbered = events.iter().zip(cursor.next_seq..);
+    let numbered = events.zip(cursor.next_seq..);
     numbered.map(|(event, seq)| row(cursor, event, seq, at)).collect()
 }
 

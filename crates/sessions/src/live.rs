@@ -6,6 +6,7 @@
 //! and see every event once.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::{EventStream, StreamEvent};
 
 /// Events of one turn that are kept in memory.
 const TAIL_EVENTS_MAX: usize = 4_096;
+/// Bytes of them, unless a single one is larger: what a reader falls behind by for a moment.
+const TAIL_BYTES_MAX: usize = 1024 * 1024;
 /// A stream that was silent for so long sends a `keepalive`.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Commands that may wait for a turn.
@@ -94,13 +97,17 @@ pub(crate) struct Live {
     clients: watch::Sender<usize>,
     commands: mpsc::Sender<Command>,
     shown: Mutex<Shown>,
+    /// Streams of it: nobody else has to wake for each event.
+    streams: AtomicUsize,
 }
 
 /// What is shown of a turn that has not ended.
 #[derive(Debug, Default)]
 struct Shown {
     bill: Bill,
-    response: Value,
+    /// The response object without its output.
+    frame: Arc<Value>,
+    items: Vec<(u64, Arc<Value>)>,
 }
 
 #[derive(Debug)]
@@ -108,6 +115,22 @@ struct Tail {
     /// Number of the first event in `events`.
     first: u64,
     events: VecDeque<StreamEvent>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn add(&mut self, events: Vec<StreamEvent>) {
+        self.bytes += events.iter().map(|event| event.body.len()).sum::<usize>();
+        self.events.extend(events);
+        // The newest stays however large it is: whoever reads along needs it at once.
+        while self.events.len() > TAIL_EVENTS_MAX
+            || (self.bytes > TAIL_BYTES_MAX && self.events.len() > 1)
+        {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.body.len();
+            self.first += 1;
+        }
+    }
 }
 
 impl Live {
@@ -123,11 +146,12 @@ impl Live {
             about,
             store,
             clock,
-            tail: Mutex::new(Tail { first: events, events: VecDeque::new() }),
+            tail: Mutex::new(Tail { first: events, events: VecDeque::new(), bytes: 0 }),
             progress: watch::Sender::new(Progress { events, ..Progress::default() }),
             clients: watch::Sender::new(0),
             commands,
             shown: Mutex::default(),
+            streams: AtomicUsize::new(0),
         };
         (Arc::new(live), received)
     }
@@ -137,19 +161,19 @@ impl Live {
     pub(crate) fn publish(&self, events: Vec<StreamEvent>, ended: Option<Ended>) {
         let durable = {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.events.extend(events);
-            while tail.events.len() > TAIL_EVENTS_MAX {
-                tail.events.pop_front();
-                tail.first += 1;
-            }
+            tail.add(events);
             tail.first + tail.events.len() as u64
         };
-        self.progress.send_modify(|progress| {
+        self.progress.send_if_modified(|progress| {
             progress.events = durable;
+            let has_ended = ended.is_some();
             if let Some(ended) = ended {
                 progress.doubt = None;
                 progress.ended = Some(Arc::new(ended));
             }
+            // A stream counts itself before it looks how far the turn is, and this runs while
+            // nobody can look: one that is not counted here sees these events when it looks.
+            has_ended || self.streams.load(Ordering::SeqCst) > 0
         });
     }
 
@@ -168,8 +192,9 @@ impl Live {
     }
 
     /// Sets what is shown of a turn that has not ended.
-    pub(crate) fn show(&self, response: Value, bill: Bill) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Shown { bill, response };
+    pub(crate) fn show(&self, frame: Arc<Value>, items: Vec<(u64, Arc<Value>)>, bill: Bill) {
+        let shown = Shown { bill, frame, items };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     /// What it has cost so far.
@@ -182,7 +207,16 @@ impl Live {
         if let Some(ended) = &self.progress.borrow().ended {
             return ended.response.clone();
         }
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).response.clone()
+        let (frame, items) = {
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&shown.frame), shown.items.clone())
+        };
+        let mut response = (*frame).clone();
+        if let Some(fields) = response.as_object_mut() {
+            let output = items.iter().map(|(_, item)| (**item).clone()).collect();
+            fields.insert("output".to_owned(), Value::Array(output));
+        }
+        response
     }
 
     /// How far it is.
@@ -266,6 +300,7 @@ impl Live {
         from: u64,
         attachment: Option<Arc<Attachment>>,
     ) -> EventStream {
+        self.streams.fetch_add(1, Ordering::SeqCst);
         let reader = Reader {
             live: Arc::clone(self),
             progress: self.progress.subscribe(),
@@ -279,6 +314,12 @@ impl Live {
             Some((event, reader))
         })
         .boxed()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.live.streams.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

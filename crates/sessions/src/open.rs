@@ -6,7 +6,7 @@ use std::time::Duration;
 use formats::openai_responses::{CreateResponse, EventWriter, InputItem, ResponseSkeleton, ids_of};
 use pipeline::Refused;
 use serde_json::{Value, json};
-use storage::responses::{Post, PostQuery, ResponseWrite, Status};
+use storage::responses::{Post, PostQuery, Status};
 use storage::sessions::SessionWrite;
 use storage::{Link, Response, Session, SessionState};
 use types::ids::{CallId, ResponseId, SessionId};
@@ -19,7 +19,9 @@ use crate::live::{About, Live};
 use crate::mcp::ToolServers;
 use crate::recover::Found;
 use crate::state::Event;
-use crate::turn::{Ask, Offer, Opening, Refusal, Runner, RunnerParts, is_allowed, listed, values};
+use crate::turn::{
+    Ask, Offer, Opening, Refusal, Runner, RunnerParts, Told, is_allowed, item_row, listed, values,
+};
 use crate::{Inner, PostIdentity, Sessions, storage_failure};
 
 /// An `Idempotency-Key` names the same turn for so long.
@@ -125,10 +127,13 @@ impl Inner {
         let input = self.input(&mut asked, &mut before).await?;
         let hold = self.room_for(&before)?;
         let lists = self.lists(&asked, &before.items).await?;
-        let stored_input = list_of(&input)?;
-        let (new_items, mut prefix) = (input.len(), before.items);
-        prefix.extend(input);
-        let offer = offer(&asked.request, &prefix, &lists, &self.parts.tools)?;
+        let (old, mut items) = (before.items.len(), std::mem::take(&mut before.items));
+        items.extend(input);
+        let offer = offer(&asked.request, &items, &lists, &self.parts.tools)?;
+        let told = Told::new(&asked.request, &items, &offer)?;
+        let new = items.split_off(old);
+        // The history was said, and is not needed as items any more.
+        drop(items);
 
         // From here to the commit no other turn of the session may begin.
         let lock = before.previous.as_ref();
@@ -147,7 +152,7 @@ impl Inner {
             Some(previous) => self.continued(&asked, previous, &id, now).await?,
         };
         let opening = Opening {
-            response: ResponseWrite::Open(Box::new(Response {
+            response: Response {
                 id: id.clone(),
                 session: session.id.clone(),
                 account: asked.principal.account.as_ref().to_owned(),
@@ -159,17 +164,22 @@ impl Inner {
                 background: asked.request.background,
                 stream: asked.request.stream,
                 post,
-                request: Some(String::from_utf8_lossy(&asked.post.body).into_owned()),
-                input: Some(stored_input),
+                request: None,
+                input: None,
                 response: None,
                 created_at: now,
                 finished_at: None,
                 delivered_at: None,
                 deleted_at: None,
-            })),
+            },
             session: write,
+            request: asked.post.body.clone(),
+            input: list_of(&new)?,
         };
-        let runner = self.runner(&asked, &id, session, (prefix, new_items, offer), now);
+        let mut runner = self.runner(&asked, &id, session, (told, offer), now);
+        let about = &runner.live.about;
+        runner.batch.items = values(&new).filter_map(|item| item_row(about, item)).collect();
+        drop(new);
         self.start(runner, (opening, hold), asked, &lists).await
     }
 
@@ -227,7 +237,7 @@ impl Inner {
         asked: &Asked,
         id: &ResponseId,
         session: Session,
-        (prefix, new_items, offer): (Vec<InputItem>, usize, Offer),
+        (told, offer): (Told, Offer),
         now: Timestamp,
     ) -> Runner {
         let about = About {
@@ -257,8 +267,7 @@ impl Inner {
             ask: Ask {
                 principal: Arc::clone(&asked.principal),
                 root: session.root,
-                prefix,
-                new_items,
+                told,
                 offer,
                 background: asked.request.background,
                 streamed: asked.request.stream || asked.request.background,

@@ -26,7 +26,7 @@ use crate::history::{CONVERSATION_BYTES_MAX, Hold, chain_items};
 use crate::journal::{Cursor, items_of, replay};
 use crate::live::{About, Live};
 use crate::state::{Event, Place, Turn};
-use crate::turn::{Ask, Offer, Runner, RunnerParts, values};
+use crate::turn::{Ask, Offer, Runner, RunnerParts, Told, values};
 use crate::{Inner, Recovered, Sessions, not_at_work, storage_failure};
 
 /// Bodies of sessions that were not used for so long are removed.
@@ -151,11 +151,13 @@ impl Inner {
         let body = row.request.as_deref().unwrap_or_default();
         let mut request = parse_create(body.as_bytes())?;
         request.input = Vec::new();
-        let (prefix, new_items, hold) = self.prefix(&row).await?;
+        let (prefix, hold) = self.prefix(&row).await?;
         let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
         let offer = Offer::new(&request, &values(&prefix).chain(&own), &self.parts.tools)?;
         let writer = self.writer(&row, &request, &turn, &events, &offer);
-        let asked = (request, (prefix, new_items), offer);
+        let told = Told::new(&request, &prefix, &offer)?;
+        drop(prefix);
+        let asked = (request, told, offer);
         let mut runner = self.recovered(row, session, turn, asked, writer, &events)?;
         self.bill_so_far(&mut runner).await?;
         runner.live.set_doubt(runner.turn.doubt().cloned());
@@ -165,7 +167,7 @@ impl Inner {
             noted.map_err(|_| damaged("its state takes no cancellation"))?;
         }
         let actions = runner.turn.recover();
-        runner.live.show(runner.shown(), runner.bill.clone());
+        runner.show();
         let live = Arc::clone(&runner.live);
         self.add_live(&live);
         self.spawn(runner, actions, hold);
@@ -177,7 +179,7 @@ impl Inner {
         row: Response,
         session: Session,
         turn: Turn,
-        (request, (prefix, new_items), offer): (CreateResponse, (Vec<InputItem>, usize), Offer),
+        (request, told, offer): (CreateResponse, Told, Offer),
         writer: EventWriter,
         events: &[Value],
     ) -> Result<Runner, Failure> {
@@ -208,8 +210,7 @@ impl Inner {
             ask: Ask {
                 principal,
                 root: session.root,
-                prefix,
-                new_items,
+                told,
                 offer,
                 background: row.background,
                 streamed: row.stream || row.background,
@@ -274,8 +275,8 @@ impl Inner {
         }
     }
 
-    /// The items before the turn's own output, and how many of these are its own input.
-    async fn prefix(&self, row: &Response) -> Result<(Vec<InputItem>, usize, Hold), Failure> {
+    /// The items before the turn's own output.
+    async fn prefix(&self, row: &Response) -> Result<(Vec<InputItem>, Hold), Failure> {
         let mut prefix = Vec::new();
         let mut bytes = row.request.as_ref().map_or(0, String::len) as u64;
         if let Some(previous) = &row.previous {
@@ -287,10 +288,8 @@ impl Inner {
             prefix = chain_items(&mut chain.links)?;
             bytes = bytes.saturating_add(chain.bytes);
         }
-        let input = read_items(items_of(row.input.as_deref().unwrap_or_default()))?;
-        let new_items = input.len();
-        prefix.extend(input);
-        Ok((prefix, new_items, self.held.take_anyway(bytes)))
+        prefix.extend(read_items(items_of(row.input.as_deref().unwrap_or_default()))?);
+        Ok((prefix, self.held.take_anyway(bytes)))
     }
 
     /// A writer that goes on where the stream was cut.

@@ -11,15 +11,17 @@
 
 mod action;
 mod event;
+mod model;
 mod read;
 mod step;
+mod tool;
 
 use std::collections::VecDeque;
 
 use pipeline::StepIntent;
 use serde_json::Value;
 use types::ids::{AttemptId, CallId, StepId};
-use types::{ErrorCode, Money, Stop, Timestamp, Usage};
+use types::{Money, Usage};
 
 use crate::mcp::Effect;
 
@@ -140,7 +142,7 @@ impl Turn {
             Event::ModelLost { step, why, .. } => self.model_lost(step, why),
             Event::ModelOutcome { step, items, tools, calls_functions, stop, usage, .. } => {
                 self.finish_step(step, StepState::Done, true)?;
-                let end = after_model(*stop, *calls_functions, tools.is_empty());
+                let end = model::after_model(*stop, *calls_functions, tools.is_empty());
                 Some(self.model_outcome(items, tools, end, *usage))
             }
             Event::ModelFailed { step, error, .. } => {
@@ -229,165 +231,6 @@ impl Turn {
         }
     }
 
-    fn model_intent(
-        &mut self,
-        step: &StepId,
-        call: &CallId,
-        attempt: &AttemptId,
-        intent: &StepIntent,
-    ) -> Option<Vec<Action>> {
-        match &self.phase {
-            Phase::Between if self.waiting.is_empty() && self.step(step).is_none() => {
-                self.steps.push(Step::new(step, call, None, None));
-            }
-            Phase::Reask { step: lost, call: same } if lost == step && same == call => {}
-            _ => return None,
-        }
-        self.begin_try(step);
-        self.phase = Phase::Model {
-            step: step.clone(),
-            call: call.clone(),
-            attempt: attempt.clone(),
-            intent: Box::new(intent.clone()),
-        };
-        Some(vec![Action::RunModel])
-    }
-
-    fn model_lost(&mut self, step: &StepId, why: &str) -> Option<Vec<Action>> {
-        let Phase::Model { step: running, call, .. } = &self.phase else { return None };
-        if running != step {
-            return None;
-        }
-        let call = call.clone();
-        self.note(step, why);
-        if self.step(step)?.attempts > MODEL_REASKS_MAX {
-            self.set_state(step, StepState::Failed);
-            let message = format!("the model was asked {MODEL_REASKS_MAX} times without an answer");
-            let error = ErrorRecord { code: ErrorCode::UpstreamFailed, message };
-            return Some(self.end(Ending::Failed { error }));
-        }
-        self.set_state(step, StepState::Lost);
-        if self.cancel_asked {
-            self.set_state(step, StepState::Abandoned);
-            return Some(self.end(Ending::Cancelled));
-        }
-        self.phase = Phase::Reask { step: step.clone(), call };
-        Some(self.next())
-    }
-
-    fn model_outcome(
-        &mut self,
-        items: &[(u64, Value)],
-        tools: &[ToolRequest],
-        end: AfterTools,
-        usage: Option<Usage>,
-    ) -> Vec<Action> {
-        self.output.extend_from_slice(items);
-        self.waiting.extend(tools.iter().cloned());
-        if let Some(usage) = usage {
-            self.usage = Some(sum(self.usage.unwrap_or_default(), usage));
-        }
-        self.after_tools = end;
-        self.go_on()
-    }
-
-    fn tool_intent(
-        &mut self,
-        step: &StepId,
-        call: &CallId,
-        effect: Effect,
-        intent: &StepIntent,
-        item_id: &str,
-    ) -> Option<Vec<Action>> {
-        match &self.phase {
-            Phase::Between if self.next_is(item_id) && self.step(step).is_none() => {
-                let request = self.waiting.front()?;
-                self.steps.push(Step::new(step, call, Some(request), Some(effect)));
-                self.tool_calls += 1;
-            }
-            Phase::Retry { step: lost, call: same } if lost == step && same == call => {}
-            _ => return None,
-        }
-        self.begin_try(step);
-        self.phase = Phase::Tool {
-            step: step.clone(),
-            call: call.clone(),
-            effect,
-            intent: Box::new(intent.clone()),
-        };
-        Some(vec![Action::RunTool])
-    }
-
-    fn tool_lost(&mut self, step: &StepId, why: &str, at: Timestamp) -> Option<Vec<Action>> {
-        let (running, call, may_rerun) = match &self.phase {
-            Phase::Tool { step, call, effect, .. } => (step, call, *effect != Effect::Write),
-            // Another try can't be made: what became of the one before is still not known.
-            Phase::Retry { step, call } => (step, call, false),
-            _ => return None,
-        };
-        if running != step {
-            return None;
-        }
-        let call = call.clone();
-        self.note(step, why);
-        if self.cancel_asked {
-            self.phase = Phase::Doubt { step: step.clone(), call };
-            self.set_state(step, StepState::InDoubt);
-            return Some(vec![Action::Abandon(step.clone())]);
-        }
-        if may_rerun && self.step(step)?.attempts <= TOOL_RERUNS_MAX {
-            self.set_state(step, StepState::Lost);
-            self.phase = Phase::Retry { step: step.clone(), call };
-            return Some(self.next());
-        }
-        self.set_state(step, StepState::InDoubt);
-        if let Some(step) = self.step_mut(step) {
-            step.in_doubt_since = Some(at);
-        }
-        self.phase = Phase::Doubt { step: step.clone(), call };
-        Some(vec![Action::AwaitDecision(step.clone())])
-    }
-
-    fn resolved(
-        &mut self,
-        step: &StepId,
-        decision: &Decision,
-        by: &str,
-        item: Option<&(u64, Value)>,
-    ) -> Option<Vec<Action>> {
-        let Phase::Doubt { step: doubtful, call } = &self.phase else { return None };
-        if doubtful != step {
-            return None;
-        }
-        let call = call.clone();
-        let is_retry = *decision == Decision::Retry;
-        // A decision other than to try again says what the tool answered.
-        if !is_retry && item.is_none() {
-            return None;
-        }
-        self.released = true;
-        match item {
-            Some(item) if !is_retry => {
-                self.note(step, &format!("settled as {by} decided"));
-                self.set_state(step, StepState::Done);
-                Some(self.tool_settled(item))
-            }
-            _ => {
-                self.note(step, &format!("tried again as {by} decided"));
-                self.set_state(step, StepState::Lost);
-                self.phase = Phase::Retry { step: step.clone(), call };
-                Some(self.next())
-            }
-        }
-    }
-
-    fn tool_settled(&mut self, item: &(u64, Value)) -> Vec<Action> {
-        self.waiting.pop_front();
-        let behind = self.output.partition_point(|(index, _)| *index < item.0);
-        self.output.insert(behind, item.clone());
-        self.go_on()
-    }
-
     /// After a finished step: the next tool, the model, or the end.
     fn go_on(&mut self) -> Vec<Action> {
         if self.cancel_asked {
@@ -471,31 +314,6 @@ impl Turn {
 
     fn model_steps(&self) -> usize {
         self.steps.iter().filter(|step| step.tool.is_none()).count()
-    }
-}
-
-fn after_model(stop: Stop, calls_functions: bool, no_tools: bool) -> AfterTools {
-    match stop {
-        Stop::Length => {
-            AfterTools::End(Ending::Incomplete { reason: "max_output_tokens".to_owned() })
-        }
-        Stop::ContentFilter => {
-            AfterTools::End(Ending::Incomplete { reason: "content_filter".to_owned() })
-        }
-        Stop::End | Stop::ToolCalls if calls_functions || no_tools => {
-            AfterTools::End(Ending::Completed)
-        }
-        Stop::End | Stop::ToolCalls => AfterTools::AskModel,
-    }
-}
-
-fn sum(left: Usage, right: Usage) -> Usage {
-    Usage {
-        input_tokens: left.input_tokens.saturating_add(right.input_tokens),
-        cached_tokens: left.cached_tokens.saturating_add(right.cached_tokens),
-        cache_write_tokens: left.cache_write_tokens.saturating_add(right.cache_write_tokens),
-        output_tokens: left.output_tokens.saturating_add(right.output_tokens),
-        reasoning_tokens: left.reasoning_tokens.saturating_add(right.reasoning_tokens),
     }
 }
 

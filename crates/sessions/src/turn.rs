@@ -12,12 +12,13 @@ mod batch;
 mod model;
 mod offer;
 mod park;
+mod told;
 mod tool;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use formats::openai_responses::{CreateResponse, EventWriter, InputItem, read_item};
+use formats::openai_responses::{CreateResponse, EventWriter};
 use pipeline::{Bill, StepAdmission};
 use serde_json::{Value, json};
 use storage::SessionState;
@@ -29,13 +30,13 @@ use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal};
 
 use crate::Parts;
 use crate::journal::Cursor;
-use crate::live::{Command, Ended, Live};
+use crate::live::{About, Command, Ended, Live};
 use crate::state::{Action, Ending, ErrorRecord, Event, Misfit, Step, Turn};
 use crate::stop::{self, Point};
 
 pub(crate) use batch::{Batch, Opening, Refusal};
-pub(crate) use model::{bytes_of, media_in};
 pub(crate) use offer::{Offer, is_allowed, listed, values};
+pub(crate) use told::{Told, bytes_of, media_in};
 
 /// What was asked, and for whom.
 #[derive(Debug)]
@@ -44,10 +45,8 @@ pub(crate) struct Ask {
     pub(crate) request: CreateResponse,
     /// The session from which this one descends.
     pub(crate) root: SessionId,
-    /// The items before this turn's own output: the chain's, then the new input.
-    pub(crate) prefix: Vec<InputItem>,
-    /// How many of these, the last ones, are the new input.
-    pub(crate) new_items: usize,
+    /// What the model is told: the chain's items, the new input, and what the turn adds.
+    pub(crate) told: Told,
     /// The tools of our servers.
     pub(crate) offer: Offer,
     /// Whether it goes on without a client.
@@ -69,6 +68,10 @@ pub(crate) struct Runner {
     pub(crate) ask: Ask,
     pub(crate) batch: Batch,
     pub(crate) bill: Bill,
+    /// The response object that is shown before the end, but for its output.
+    frame: Arc<Value>,
+    /// The finished items as they are shown.
+    shown: Vec<(u64, Arc<Value>)>,
     /// The step whose intent is durable and that is to be run now.
     admission: Option<StepAdmission>,
     /// What the session's row says.
@@ -100,6 +103,10 @@ impl Runner {
     /// Does nothing yet.
     pub(crate) fn new(parts: RunnerParts) -> Self {
         let clients = parts.live.clients();
+        let mut frame = parts.writer.response();
+        if let Some(fields) = frame.as_object_mut() {
+            fields.insert("output".to_owned(), Value::Array(Vec::new()));
+        }
         Self {
             parts: parts.parts,
             live: parts.live,
@@ -111,6 +118,8 @@ impl Runner {
             ask: parts.ask,
             batch: Batch::default(),
             bill: Bill::default(),
+            frame: Arc::new(frame),
+            shown: Vec::new(),
             admission: None,
             session_state: parts.session_state,
             failure: None,
@@ -220,15 +229,6 @@ impl Runner {
         }
     }
 
-    /// The items that the model sees: all before this turn, and what it has so far.
-    fn items(&self) -> Result<Vec<InputItem>, Failure> {
-        let mut items = self.ask.prefix.clone();
-        for (_, item) in self.turn.output() {
-            items.push(read_item(item.clone(), "output")?);
-        }
-        Ok(items)
-    }
-
     /// The finished item with this id, with its output index.
     fn finished_item(&self, item_id: &str) -> Option<(u64, Value)> {
         let is_it = |item: &Value| item.get("id").and_then(Value::as_str) == Some(item_id);
@@ -262,7 +262,8 @@ impl Runner {
         let response = events.last().and_then(|event| event.get("response")).cloned();
         let response = response.unwrap_or(Value::Null);
         self.batch.send(&events);
-        self.batch.items = self.item_rows();
+        let about = &self.live.about;
+        self.batch.items.extend(self.writer.output().iter().filter_map(|item| item_row(about, item)));
         self.batch.close = Some(ResponseWrite::Close {
             id: self.cursor.response.clone(),
             status: ending.status(),
@@ -277,35 +278,33 @@ impl Runner {
         Ok(actions)
     }
 
-    /// The turn's own items, so that clients can refer to them by their ids.
-    fn item_rows(&self) -> Vec<ItemRow> {
-        let own = self.ask.prefix.len().saturating_sub(self.ask.new_items);
-        let input = self.ask.prefix.iter().skip(own).map(|item| item.value.clone());
-        let rows = input.chain(self.writer.output()).filter_map(|item| {
-            let id = item.get("id").and_then(Value::as_str)?.to_owned();
-            Some(ItemRow {
-                item: id,
-                response: self.cursor.response.clone(),
-                account: self.live.about.account.clone(),
-                user: self.live.about.user.clone(),
-                body: item.to_string(),
-            })
-        });
-        rows.collect()
-    }
-
-    /// The response object as it is shown before its end: with the items that wait for a tool.
-    pub(crate) fn shown(&self) -> Value {
-        let mut items = self.writer.indexed_output().to_vec();
-        items.extend(self.writer.waiting_items());
-        items.sort_by_key(|(index, _)| *index);
-        let output: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
-        let mut response = self.writer.response();
-        if let Some(fields) = response.as_object_mut() {
-            fields.insert("output".to_owned(), output.into());
+    /// Shows the response object as it is before its end: with the items that wait for a tool.
+    pub(crate) fn show(&mut self) {
+        // An item that is finished does not change: only new ones are copied.
+        let mut before = std::mem::take(&mut self.shown).into_iter().peekable();
+        for (index, item) in self.writer.indexed_output() {
+            while before.next_if(|(at, _)| at < index).is_some() {}
+            let kept = before.next_if(|(at, _)| at == index);
+            self.shown.push(kept.unwrap_or_else(|| (*index, Arc::new(item.clone()))));
         }
-        response
+        let waiting = self.writer.waiting_items().into_iter();
+        let waiting = waiting.map(|(index, item)| (index, Arc::new(item)));
+        let mut items: Vec<(u64, Arc<Value>)> = self.shown.iter().cloned().chain(waiting).collect();
+        items.sort_by_key(|(index, _)| *index);
+        self.live.show(Arc::clone(&self.frame), items, self.bill.clone());
     }
+}
+
+/// An item of this turn, so that clients can refer to it by its id.
+pub(crate) fn item_row(about: &About, item: &Value) -> Option<ItemRow> {
+    let id = item.get("id").and_then(Value::as_str)?.to_owned();
+    Some(ItemRow {
+        item: id,
+        response: about.response.clone(),
+        account: about.account.clone(),
+        user: about.user.clone(),
+        body: item.to_string(),
+    })
 }
 
 /// A journaled failure as clients are told it.

@@ -149,7 +149,7 @@ impl Process {
     }
 
     /// Takes it from whoever would use it next, if nobody has for so long.
-    fn retire(&self, clock: &dyn Clock) -> bool {
+    pub(super) fn retire(&self, clock: &dyn Clock) -> bool {
         let unused = millis(clock).saturating_sub(self.last_used_ms.load(Ordering::SeqCst));
         let is_idle = u128::from(unused) >= IDLE_MAX.as_millis();
         let order = Ordering::SeqCst;

@@ -12,7 +12,7 @@ use rmcp::service::{PeerRequestOptions, RequestHandle, ServiceError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use types::call::ToolInvocation;
-use types::clock::{SharedClock, within};
+use types::clock::{Clock, Monotonic, SharedClock, within};
 use types::error::Billed;
 use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start};
 use types::{Call, ErrorCode, Failure, Principal};
@@ -29,6 +29,8 @@ const SENDS_MAX: u32 = 3;
 const NOT_SENT: &str = "was not sent";
 /// A connection that is ended tells whoever waits within this time.
 const END_NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// What is waited at most for a call without a deadline; its server's own limits are shorter.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The answer of one call as the pipeline reads it. Dropping it before its end tells the server
 /// that the call is cancelled, and whether it had an effect is not known.
@@ -39,7 +41,8 @@ pub(super) fn stream(
     invocation: ToolInvocation,
 ) -> OutcomeStream {
     let answered = async move {
-        let events = match run(&shared, &server, &call.principal, invocation).await {
+        let whose = (&*call.principal, call.deadline);
+        let events = match run(&shared, &server, whose, invocation).await {
             Ok((delta, finish)) => vec![
                 OutcomeEvent::Start(Start { status: 200, ..Start::default() }),
                 OutcomeEvent::Frame { raw: None, delta: Some(delta) },
@@ -55,7 +58,7 @@ pub(super) fn stream(
 pub(super) async fn run(
     shared: &Arc<Shared>,
     server: &Arc<ToolServer>,
-    principal: &Principal,
+    (principal, deadline): (&Principal, Option<Monotonic>),
     invocation: ToolInvocation,
 ) -> Result<(Delta, Finish), Failure> {
     let cancelled = CancellationToken::new();
@@ -64,13 +67,19 @@ pub(super) async fn run(
     let tool = invocation.tool.clone();
     let request = request(invocation)?;
     for _ in 0..SENDS_MAX {
-        let in_use = shared.process(server, &principal.account, &principal.user).await?;
+        let process = shared.process(server, &principal.account, &principal.user);
+        let left = time_left(&*shared.clock, deadline);
+        let Some(in_use) = within(&*shared.clock, left, process).await else {
+            let message = "the call's time was over before it was sent";
+            return Err(Failure::new(ErrorCode::UpstreamTimeout, message));
+        };
+        let in_use = in_use?;
         if cancelled.is_cancelled() {
             let message = "the call was cancelled before it was sent";
             return Err(Failure::new(ErrorCode::Cancelled, message));
         }
         let Some(mut flight) = send(shared, in_use, request.clone()).await else { continue };
-        if let Some(answer) = flight.answer(server, &tool, &cancelled).await {
+        if let Some(answer) = flight.answer(server, &tool, deadline, &cancelled).await {
             return answer;
         }
     }
@@ -128,10 +137,12 @@ impl Flight {
         &mut self,
         server: &ToolServer,
         tool: &str,
+        deadline: Option<Monotonic>,
         cancelled: &CancellationToken,
     ) -> Option<Result<(Delta, Finish), Failure>> {
         let Some(handle) = self.handle.as_mut() else { return Some(Err(lost(tool, NOT_SENT))) };
         let timeout = server.timeout.unwrap_or(CALL_TIMEOUT_DEFAULT);
+        let left = time_left(&*self.shared.clock, deadline);
         let ended = self.in_use.process.ended.clone();
         let answer = tokio::select! {
             biased;
@@ -142,11 +153,14 @@ impl Flight {
                 told.and_then(Result::ok).unwrap_or(Err(ServiceError::TransportClosed))
             }
             () = cancelled.cancelled() => return Some(self.cancel(tool).await),
-            () = self.shared.clock.sleep(timeout) => {
+            () = self.shared.clock.sleep(timeout.min(left)) => {
                 let process = Arc::clone(&self.in_use.process);
                 let clock = Arc::clone(&self.shared.clock);
                 self.shared.tracker.spawn(end_if_hung(process, clock));
-                let message = format!("did not answer within {} s", timeout.as_secs());
+                let message = match left < timeout {
+                    true => "did not answer before the call's time was over".to_owned(),
+                    false => format!("did not answer within {} s", timeout.as_secs()),
+                };
                 let failure = lost(tool, &message);
                 return Some(Err(Failure { code: ErrorCode::UpstreamTimeout, ..failure }));
             }
@@ -170,9 +184,12 @@ impl Flight {
     /// Tells the server, and gives it [`CANCEL_GRACE`] to say what became of the call.
     async fn cancel(&mut self, tool: &str) -> Result<(Delta, Finish), Failure> {
         let Some(mut handle) = self.handle.take() else { return Err(lost(tool, NOT_SENT)) };
-        notify_cancelled(&handle).await;
-        let answer = within(&*self.shared.clock, CANCEL_GRACE, &mut handle.rx).await;
-        match answer {
+        // A server that reads nothing can't even be told: that counts against its time too.
+        let told = async {
+            notify_cancelled(&handle).await;
+            (&mut handle.rx).await
+        };
+        match within(&*self.shared.clock, CANCEL_GRACE, told).await {
             Some(Ok(answer)) => known(tool, answer),
             Some(Err(_)) | None => Err(lost(tool, "was cancelled and did not say what it did")),
         }
@@ -202,6 +219,12 @@ async fn notify_cancelled(handle: &RequestHandle<RoleClient>) {
     if let Err(error) = handle.peer.send_notification(notification).await {
         tracing::debug!(%error, "a tool server could not be told of a cancelled call");
     }
+}
+
+/// How long a call may still take; what has no deadline is limited by its server's timeout alone.
+fn time_left(clock: &dyn Clock, deadline: Option<Monotonic>) -> Duration {
+    let left = deadline.map(|deadline| deadline.saturating_sub(clock.monotonic()));
+    left.unwrap_or(TIME_MAX)
 }
 
 /// A server that does not even answer a ping is ended, so that the next call gets a fresh one.

@@ -189,16 +189,20 @@ async fn patient<F: Future>(work: F) -> F::Output {
     tokio::time::timeout(PATIENCE, work).await.expect("it took too long")
 }
 
+fn invocation(key: &str) -> ToolInvocation {
+    ToolInvocation {
+        server: "notes".to_owned(),
+        tool: "add_note".to_owned(),
+        arguments: json!({ "text": "once" }),
+        idempotency_key: key.to_owned(),
+    }
+}
+
 impl Bench {
     async fn call(&self, key: &str) -> Result<(Delta, Finish), Failure> {
         let server = self.servers.server("notes").unwrap();
-        let invocation = ToolInvocation {
-            server: "notes".to_owned(),
-            tool: "add_note".to_owned(),
-            arguments: json!({ "text": "once" }),
-            idempotency_key: key.to_owned(),
-        };
-        patient(run::run(&self.servers.shared, server, &self.key, invocation)).await
+        let whose = (&self.key, None);
+        patient(run::run(&self.servers.shared, server, whose, invocation(key))).await
     }
 
     async fn result(&self, key: &str) -> (String, bool, Value) {
@@ -394,4 +398,104 @@ async fn is_gone(bench: &Bench) {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_list_has_64_pages_at_most_however_little_they_hold() {
+    // No page has a tool, so that no other limit is near.
+    for (pages, fits) in [(LIST_PAGES_MAX, true), (LIST_PAGES_MAX + 1, false)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let empty: Behaviour = Box::new(move |_| {
+            let page = count.fetch_add(1, Ordering::SeqCst) + 1;
+            let next = (page < pages).then(|| page.to_string());
+            Say::Result(json!({ "tools": [], "nextCursor": next }))
+        });
+        let tools = Box::pin(listed(empty)).await;
+        assert_eq!(tools.is_ok(), fits);
+        assert_eq!(asked.load(Ordering::SeqCst), LIST_PAGES_MAX, "no page is asked for in vain");
+        if let Err(failure) = tools {
+            assert!(failure.message.ends_with("the limit of 64 pages"), "{}", failure.message);
+        }
+    }
+}
+
+/// The process that runs, or ran last.
+async fn process_of(bench: &Bench) -> Arc<Process> {
+    let slot = bench.servers.shared.slots.lock().unwrap().values().next().unwrap().clone();
+    let running = slot.lock().await;
+    Arc::clone(running.as_ref().unwrap())
+}
+
+#[tokio::test]
+async fn a_call_that_comes_while_an_idle_process_is_ended_gets_another_one() {
+    let clock = Arc::new(FakeClock::new(Timestamp::from_millis(0)));
+    let bench = bench(Arc::clone(&clock) as _, vec![good(), good()]);
+    assert_eq!(bench.result("step_1").await.0, "done");
+    let idle = process_of(&bench).await;
+    clock.advance(IDLE_MAX);
+    // It is taken from whoever comes next, and has not been told to end yet.
+    assert!(idle.retire(&*clock));
+    assert!(!idle.ended.is_cancelled());
+    let call = bench.call("step_2").await;
+    assert!(call.is_ok(), "{call:?}");
+    assert_eq!((bench.started(), bench.called()), (2, vec!["step_1".into(), "step_2".into()]));
+    assert!(!Arc::ptr_eq(&idle, &process_of(&bench).await));
+    assert!(!idle.retire(&*clock), "it is taken once");
+}
+
+#[tokio::test]
+async fn a_process_that_a_call_has_taken_is_not_ended_for_idleness() {
+    let clock: Arc<FakeClock> = Arc::new(FakeClock::new(Timestamp::from_millis(0)));
+    let shared_clock: SharedClock = Arc::clone(&clock) as _;
+    let bench = bench(Arc::clone(&shared_clock), vec![good()]);
+    assert_eq!(bench.result("step_1").await.0, "done");
+    let process = process_of(&bench).await;
+    clock.advance(IDLE_MAX);
+    let in_use = process.begin_use(&shared_clock).unwrap();
+    assert!(!process.retire(&*clock), "it is in use");
+    drop(in_use);
+    assert!(!process.retire(&*clock), "it was in use just now");
+    clock.advance(IDLE_MAX);
+    assert!(process.retire(&*clock));
+}
+
+impl Bench {
+    async fn call_until(&self, key: &str, deadline: Duration) -> Result<(Delta, Finish), Failure> {
+        let server = self.servers.server("notes").unwrap();
+        let whose = (&self.key, Some(deadline));
+        patient(run::run(&self.servers.shared, server, whose, invocation(key))).await
+    }
+}
+
+#[tokio::test]
+async fn a_call_ends_when_the_time_of_its_turn_is_over_though_its_server_has_more() {
+    let clock = Arc::new(FakeClock::new(Timestamp::from_millis(0)));
+    let bench = bench(Arc::clone(&clock) as _, vec![Box::new(|_| Say::Nothing)]);
+    let deadline = Duration::from_secs(3);
+    assert!(deadline < CALL_TIMEOUT_DEFAULT);
+    let mut call = Box::pin(bench.call_until("step_1", deadline));
+    patient(async {
+        while bench.called().is_empty() {
+            assert!(futures_util::poll!(&mut call).is_pending());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(futures_util::poll!(&mut call).is_pending(), "it has its time");
+    clock.advance(deadline);
+    let failure = call.await.unwrap_err();
+    // Whether it had its effect is not known: that is what puts its step in doubt.
+    assert_eq!((failure.code, failure.billed), (ErrorCode::UpstreamTimeout, Billed::Unknown));
+    assert!(failure.message.ends_with("did not answer before the call's time was over"));
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_before_it_is_sent_is_not_made() {
+    let clock = Arc::new(FakeClock::new(Timestamp::from_millis(0)));
+    let bench = bench(Arc::clone(&clock) as _, vec![good()]);
+    clock.advance(Duration::from_secs(5));
+    let failure = bench.call_until("step_1", Duration::from_secs(4)).await.unwrap_err();
+    assert_eq!((failure.code, failure.billed), (ErrorCode::UpstreamTimeout, Billed::No));
+    assert!(bench.called().is_empty());
 }

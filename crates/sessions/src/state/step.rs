@@ -46,7 +46,8 @@ pub enum StepState {
     InDoubt,
     /// Its outcome is known.
     Done,
-    /// It did not answer, and is not asked again.
+    /// A model that did not answer and is not asked again, or a tool step in doubt that somebody
+    /// decided had failed.
     Failed,
     /// It was given up: whether it had its effect is not known.
     Abandoned,

@@ -238,11 +238,11 @@ fn decisions_settle_a_step_in_doubt() {
     let doubtful = and(running_tool(Effect::Write), tool_lost(1));
     let done = Decision::Done { output: "ok".to_owned() };
     let failed = Decision::Failed { message: "no".to_owned() };
-    for decision in [done.clone(), failed] {
+    for (decision, state) in [(done.clone(), StepState::Done), (failed, StepState::Failed)] {
         let events = and(doubtful.clone(), resolved(1, decision, Some(item(0))));
         let (turn, actions) = after(&events);
         assert_eq!(actions, [Action::BeginModel]);
-        assert_eq!(turn.step(&step(1)).unwrap().state, StepState::Done);
+        assert_eq!(turn.step(&step(1)).unwrap().state, state);
         assert_eq!(turn.output().len(), 1);
     }
     let retried = and(doubtful.clone(), resolved(1, Decision::Retry, None));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use storage::{JournalQuery, SessionState};
 
 use super::node::{
-    Asked, Node, Say, Setup, assert_numbered, events, names, open, patient, with_notes,
+    Asked, Late, Node, Say, Setup, assert_numbered, events, names, open, patient, with_notes,
 };
 use super::store::{Fault, Faulty};
 use crate::{Decision, PostIdentity, StepState};
@@ -281,21 +281,17 @@ fn a_foreground_turn_waits_after_a_restart_until_its_client_comes_again() {
 fn a_turn_that_a_decision_released_goes_on_after_a_restart_too() {
     let folder = tempfile::tempdir().unwrap();
     let id = process(async {
-        let setup = Setup {
-            env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
-            timeout: Some(std::time::Duration::from_secs(1)),
-            ..Setup::default()
-        };
-        let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
+        let late = Late::start(folder.path()).await;
         let call = Say::Tool("add_note", json!({ "text": "once" }));
-        node.script.say([call, Say::Slow("Once ", "never")]);
-        let turn = node.post(with_notes(&json!({}))).await;
+        late.node.script.say([call, Say::Slow("Once ", "never")]);
+        let turn = late.node.post(with_notes(&json!({}))).await;
+        late.doubt(&turn).await;
         patient(turn.wait()).await.unwrap_err();
         let id = turn.response_id().as_str().to_owned();
         // Its client was told not to come again.
         drop(turn);
-        settle(&node, &id).await;
-        node.script.was_asked(2).await;
+        settle(&late.node, &id).await;
+        late.node.script.was_asked(2).await;
         id
     });
     process(async {

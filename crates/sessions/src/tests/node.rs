@@ -17,16 +17,19 @@ use tokio::process::Command;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::clock::{SharedClock, SystemClock};
+use types::clock::{FakeClock, SharedClock, SystemClock};
 use types::error::Billed;
 use types::ids::{NodeId, SessionId};
 use types::launch::{Child, ChildSpec, Launch, LaunchError};
 use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start};
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{Attempt, CallKind, CommonHeaders, Execute, Ids, Principal, Secret, Stop, Usage};
+use types::{
+    Attempt, CallKind, CommonHeaders, Execute, Failure, Ids, Principal, Secret, Stop, Timestamp,
+    Usage,
+};
 
-use crate::mcp::{Effect, ToolServer, ToolServers, ToolServersParts};
-use crate::{EventStream, Forget, Forgetting, Parts, PostIdentity, Sessions, StreamEvent, Turn};
+use crate::mcp::{CALL_TIMEOUT_DEFAULT, Effect, ToolServer, ToolServers, ToolServersParts};
+use crate::{Decision, EventStream, Forget, Forgetting, Parts, PostIdentity, Sessions, StreamEvent, Turn};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Say {
     Text(&'static str),
     Tool(&'static str, Value),
-    Fail(types::Failure),
+    /// So many calls of a tool, all in one answer.
+    Tools(usize, &'static str, Value),
+    Fail(Failure),
     /// Some text, then nothing until the gate opens, then the rest.
     Slow(&'static str, &'static str),
     /// A whole function call and text, then nothing.
@@ -169,6 +174,17 @@ fn events_of(say: Say, number: usize, gate: &Arc<Gate>) -> OutcomeStream {
         Say::Tool(name, arguments) => {
             let mut events = vec![start];
             events.extend(call(number, name, &arguments));
+            events.push(finish(Stop::ToolCalls));
+            stream::iter(events).boxed()
+        }
+        Say::Tools(count, name, arguments) => {
+            let mut events = vec![start];
+            for index in 0..u32::try_from(count).unwrap() {
+                let id = format!("call_{number}_{index}");
+                let json = arguments.to_string();
+                events.push(frame(Delta::ToolCallStart { index, id, name: name.to_owned() }));
+                events.push(frame(Delta::ToolCallArguments { index, json }));
+            }
             events.push(finish(Stop::ToolCalls));
             stream::iter(events).boxed()
         }
@@ -508,6 +524,68 @@ impl Node {
     }
 }
 
+/// A node whose writing tool has its effect and never answers, in time that stands still.
+pub(super) struct Late {
+    pub(super) node: Node,
+    clock: Arc<FakeClock>,
+}
+
+impl Late {
+    pub(super) async fn start(folder: &Path) -> Self {
+        let clock = Arc::new(FakeClock::new(Timestamp::from_millis(1_790_000_000_000)));
+        let setup = Setup {
+            env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000000".to_owned())],
+            clock: Some(Arc::clone(&clock) as _),
+            ..Setup::default()
+        };
+        Self { node: Node::start_with(folder, open(folder), setup).await, clock }
+    }
+
+    /// Lets the tool's time pass once it had its effect, and waits until its step is in doubt.
+    /// Nothing here takes a while: a slow machine must not make the effect come too late.
+    pub(super) async fn doubt(&self, turn: &Turn) -> Doubt {
+        self.node.has_effect().await;
+        let id = turn.response_id();
+        let progress = self.node.sessions.inner.live(id).expect("the turn is open").progress();
+        patient(async {
+            while progress.borrow().doubt.is_none() {
+                // Again and again: the call's timer may not have been set yet.
+                self.clock.advance(CALL_TIMEOUT_DEFAULT);
+                look_again().await;
+            }
+        })
+        .await;
+        Doubt {
+            step: self.node.in_doubt(id.as_str()).await,
+            session: turn.session_id().unwrap().clone(),
+            sessions: self.node.sessions.clone(),
+        }
+    }
+}
+
+/// A step in doubt.
+pub(super) struct Doubt {
+    pub(super) step: crate::Step,
+    session: SessionId,
+    sessions: Sessions,
+}
+
+impl Doubt {
+    /// Settles it, as `ada`.
+    pub(super) async fn resolve(&self, decision: Decision) -> Result<crate::Step, Failure> {
+        self.resolve_step(self.step.id.as_str(), decision).await
+    }
+
+    pub(super) async fn resolve_step(
+        &self,
+        step: &str,
+        decision: Decision,
+    ) -> Result<crate::Step, Failure> {
+        let session = self.session.as_str();
+        patient(self.sessions.resolve(DEFAULT_ACCOUNT, session, step, decision, "ada")).await
+    }
+}
+
 pub(super) fn all() -> storage::SessionFilter {
     storage::SessionFilter { limit: 100, ..storage::SessionFilter::default() }
 }
@@ -622,6 +700,6 @@ pub(super) fn headers(task: &str) -> CommonHeaders {
     CommonHeaders { task: Some(task.to_owned()), ..CommonHeaders::default() }
 }
 
-pub(super) fn unknown_bill(code: types::ErrorCode) -> types::Failure {
-    types::Failure::new(code, "it broke").billed(Billed::Unknown)
+pub(super) fn unknown_bill(code: types::ErrorCode) -> Failure {
+    Failure::new(code, "it broke").billed(Billed::Unknown)
 }

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 use types::ErrorCode;
+use types::principal::DEFAULT_ACCOUNT;
 
 use super::node::{
-    Node, Say, Setup, assert_numbered, events, headers, names, open, patient, unknown_bill,
-    with_notes,
+    Doubt, Late, Node, Say, Setup, assert_numbered, events, headers, names, open, patient,
+    unknown_bill, with_notes,
 };
-use crate::{Decision, PostIdentity, StepState};
+use crate::state::TOOL_CALLS_MAX;
+use crate::{Decision, PostIdentity, StepState, Turn};
 
 #[tokio::test]
 async fn a_streamed_turn_calls_its_tool_and_answers() {
@@ -281,27 +283,29 @@ async fn cancelling_a_running_tool_tells_its_server_and_shows_what_it_said() {
     assert!(node.effects().is_empty());
 }
 
+/// A turn that calls the writing tool, and the step that waits for a decision on it.
+async fn doubtful(late: &Late, body: &Value) -> (Turn, Doubt) {
+    late.node.script.say([Say::Tool("add_note", json!({ "text": "once" }))]);
+    let turn = late.node.post(with_notes(body)).await;
+    let doubt = late.doubt(&turn).await;
+    (turn, doubt)
+}
+
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_waits_for_a_decision() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
-        timeout: Some(std::time::Duration::from_secs(1)),
-        ..Setup::default()
-    };
-    let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
-    node.script.say([Say::Tool("add_note", json!({ "text": "once" })), Say::Text("Done.")]);
-    let turn = node.post(with_notes(&json!({}))).await;
+    let late = Late::start(folder.path()).await;
+    let (turn, doubt) = doubtful(&late, &json!({})).await;
+    let (node, step) = (&late.node, &doubt.step);
+    node.script.say([Say::Text("Done.")]);
     let failure = patient(turn.wait()).await.unwrap_err();
     assert_eq!(failure.code, ErrorCode::SessionInDoubt);
     assert!(failure.forbids_retry());
-    let step = node.in_doubt(turn.response_id().as_str()).await;
-    let session = turn.session_id().unwrap().as_str().to_owned();
     assert_eq!(step.arguments.as_deref(), Some("{\"text\":\"once\"}"));
     assert!(step.why.is_some() && step.in_doubt_since.is_some());
     let listed = node.sessions.list(super::node::all()).await.unwrap();
     assert_eq!(listed[0].session.state, storage::SessionState::InDoubt);
-    assert_eq!(listed[0].in_doubt.as_ref(), Some(&step));
+    assert_eq!(listed[0].in_doubt.as_ref(), Some(step));
     let shown = node.get(turn.response_id().as_str()).await;
     assert_eq!(shown["status"], "in_progress");
     assert_eq!(shown["output"][1]["holdfast"]["state"], "in_doubt", "{shown}");
@@ -311,75 +315,97 @@ async fn a_write_whose_answer_is_lost_waits_for_a_decision() {
     let refused = node.try_post(next, PostIdentity::default()).await.unwrap_err();
     assert_eq!(refused.failure.code, ErrorCode::SessionInDoubt);
 
-    let account = node.key("ci").await.account.clone();
-    let resolve = |step: String| {
-        let decision = Decision::Done { output: "Note 6 is saved".to_owned() };
-        let (sessions, session, account) =
-            (node.sessions.clone(), session.clone(), account.clone());
-        async move { sessions.resolve(&account, &session, &step, decision, "ada").await }
-    };
-    let wrong = resolve("step_x".to_owned()).await.unwrap_err();
+    let done = || Decision::Done { output: "Note 6 is saved".to_owned() };
+    let wrong = doubt.resolve_step("step_x", done()).await.unwrap_err();
     assert_eq!(wrong.code, ErrorCode::Conflict);
-    let settled = patient(resolve(step.id.as_str().to_owned())).await.unwrap();
+    let settled = doubt.resolve(done()).await.unwrap();
     assert_eq!(settled.state, StepState::Done);
     assert!(settled.why.unwrap().contains("ada"));
     let response = patient(turn.wait()).await.unwrap();
     assert_eq!(response["status"], "completed");
     assert_eq!(response["output"][1]["output"], "Note 6 is saved");
     assert_eq!(node.effects().len(), 1);
-    let again = resolve(step.id.as_str().to_owned()).await.unwrap_err();
+    let again = doubt.resolve(done()).await.unwrap_err();
     assert_eq!(again.code, ErrorCode::Conflict);
+}
+
+#[tokio::test]
+async fn a_step_that_somebody_said_had_failed_is_shown_as_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let late = Late::start(folder.path()).await;
+    let (turn, doubt) = doubtful(&late, &json!({ "background": true })).await;
+    late.node.script.say([Say::Text("So be it.")]);
+    let failed = Decision::Failed { message: "the notebook was closed".to_owned() };
+    assert_eq!(doubt.resolve(failed).await.unwrap().state, StepState::Failed);
+    let response = patient(turn.wait()).await.unwrap();
+    assert_eq!(response["status"], "completed");
+    let error = json!({
+        "type": "mcp_tool_execution_error",
+        "content": [{ "type": "text", "text": "the notebook was closed" }],
+    });
+    assert_eq!(response["output"][1]["error"], error);
+    let session = turn.session_id().unwrap().as_str();
+    let shown = late.node.sessions.show(DEFAULT_ACCOUNT, session).await.unwrap();
+    let states: Vec<StepState> = shown.turns[0].steps.iter().map(|step| step.state).collect();
+    assert_eq!(states, [StepState::Done, StepState::Failed, StepState::Done]);
 }
 
 #[tokio::test]
 async fn a_retry_that_somebody_decided_sends_the_same_key() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
-        timeout: Some(std::time::Duration::from_secs(1)),
-        ..Setup::default()
-    };
-    let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
-    node.script.say([Say::Tool("add_note", json!({ "text": "once" })), Say::Text("So be it.")]);
-    let turn = node.post(with_notes(&json!({ "background": true }))).await;
-    let step = node.in_doubt(turn.response_id().as_str()).await;
-    let session = turn.session_id().unwrap().as_str().to_owned();
-    let account = node.key("ci").await.account.clone();
-    let id = step.id.as_str();
-    let retried = node.sessions.resolve(&account, &session, id, Decision::Retry, "ada").await;
-    retried.unwrap();
+    let late = Late::start(folder.path()).await;
+    let (turn, doubt) = doubtful(&late, &json!({ "background": true })).await;
+    late.node.script.say([Say::Text("So be it.")]);
+    doubt.resolve(Decision::Retry).await.unwrap();
     // The server has seen the key and refuses: that is an answer.
     let response = patient(turn.wait()).await.unwrap();
     assert_eq!(response["output"][1]["status"], "failed");
-    let keys: Vec<String> = node.starts().into_iter().map(|(_, key)| key).collect();
+    let keys: Vec<String> = late.node.starts().into_iter().map(|(_, key)| key).collect();
+    let id = doubt.step.id.as_str();
     assert_eq!(keys, [id, id]);
-    assert_eq!(node.effects().len(), 1);
+    assert_eq!(late.node.effects().len(), 1);
 }
 
 #[tokio::test]
 async fn a_retry_that_never_ran_leaves_its_step_in_doubt() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        env: vec![("HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS", "60000".to_owned())],
-        timeout: Some(std::time::Duration::from_secs(1)),
-        ..Setup::default()
-    };
-    let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
-    node.script.say([Say::Tool("add_note", json!({ "text": "once" }))]);
-    let turn = node.post(with_notes(&json!({ "background": true }))).await;
-    let id = turn.response_id().as_str();
-    let step = node.in_doubt(id).await;
+    let late = Late::start(folder.path()).await;
+    let (turn, doubt) = doubtful(&late, &json!({ "background": true })).await;
     // From now on the server can't be started, so that the next try can't run.
-    node.break_tools().await;
-    let account = node.key("ci").await.account.clone();
-    let session = turn.session_id().unwrap().as_str();
-    let step_id = step.id.as_str();
-    let retried = node.sessions.resolve(&account, session, step_id, Decision::Retry, "ada");
-    patient(retried).await.unwrap();
-    let again = node.in_doubt(id).await;
-    assert_eq!((again.id, again.attempts), (step.id, 2));
-    assert_eq!(node.effects().len(), 1);
-    assert_eq!(node.get(id).await["status"], "in_progress");
+    late.node.break_tools().await;
+    doubt.resolve(Decision::Retry).await.unwrap();
+    let id = turn.response_id().as_str();
+    let again = late.node.in_doubt(id).await;
+    assert_eq!((again.id, again.attempts), (doubt.step.id, 2));
+    assert_eq!(late.node.effects().len(), 1);
+    assert_eq!(late.node.get(id).await["status"], "in_progress");
+}
+
+#[tokio::test]
+async fn one_answer_may_call_128_tools_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path()).await;
+    let call = Say::Tools(TOOL_CALLS_MAX + 2, "find_note", json!({ "query": "harbor" }));
+    node.script.say([call, Say::Text("At 6.")]);
+    let turn = node.post(with_notes(&json!({}))).await;
+    let response = patient(turn.wait()).await.unwrap();
+    assert_eq!(response["status"], "completed");
+    let calls: Vec<&Value> = response["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|item| item["type"] == "mcp_call")
+        .collect();
+    assert_eq!(calls.len(), 130, "every call has its result");
+    let (made, refused) = calls.split_at(TOOL_CALLS_MAX);
+    assert!(made.iter().all(|item| item["status"] == "completed" && item["error"].is_null()));
+    for item in refused {
+        assert_eq!(item["status"], "failed");
+        let told = "not called: one answer may call 128 tools at most";
+        assert_eq!(item["error"]["message"], told);
+    }
+    let ledger = node.ledger().await;
+    assert_eq!(ledger.iter().filter(|row| row.kind == "tool").count(), TOOL_CALLS_MAX);
 }
 
 #[tokio::test]

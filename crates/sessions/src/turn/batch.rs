@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pipeline::StepAdmission;
 use serde_json::Value;
-use storage::commit::StepReservation;
 use storage::responses::{ItemRow, ResponseWrite};
 use storage::sessions::SessionWrite;
-use storage::{Commit, Committed, Error, Fence, LedgerRow, Pending, ResponseEvent, SessionState};
+use storage::{
+    Commit, Committed, Error, Fence, LedgerRow, Pending, Response, ResponseEvent, SessionState,
+};
 use types::clock::Monotonic;
 use types::{ErrorCode, Failure};
 
@@ -49,10 +51,28 @@ pub(crate) struct Batch {
 }
 
 /// The rows of a turn that begins.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) session: SessionWrite,
-    pub(crate) response: ResponseWrite,
+    /// Without its request and its input.
+    pub(crate) response: Response,
+    /// The request as it came.
+    pub(crate) request: Bytes,
+    /// The new input, a JSON list.
+    pub(crate) input: String,
+}
+
+impl Opening {
+    /// The rows; a request and its input may be large, so the last time they are not copied.
+    fn rows(&mut self, is_last: bool) -> (SessionWrite, ResponseWrite) {
+        let input = if is_last { std::mem::take(&mut self.input) } else { self.input.clone() };
+        let response = Response {
+            request: Some(String::from_utf8_lossy(&self.request).into_owned()),
+            input: Some(input),
+            ..self.response.clone()
+        };
+        (self.session.clone(), ResponseWrite::Open(Box::new(response)))
+    }
 }
 
 impl Batch {
@@ -121,11 +141,10 @@ impl Runner {
         if intent.is_none() && self.batch.is_empty() {
             return Ok(());
         }
-        let reservation = intent.and_then(|(_, admission)| admission.reservation.clone());
-        let commit = self.rows(intent.map(|(event, _)| event), reservation)?;
-        let journaled = commit.journal.len() as u64;
         let (mut wait, mut made_room) = (RETRY_FIRST, false);
-        while let Err(error) = self.parts.store.commit(commit.clone()).await {
+        loop {
+            let commit = self.rows(intent, made_room)?;
+            let Err(error) = self.parts.store.commit(commit).await else { break };
             match (&error, intent) {
                 (Error::OverLimit { .. }, Some((_, admission))) if made_room => {
                     let failure = self.parts.pipeline.over_limit(admission, &error);
@@ -142,7 +161,7 @@ impl Runner {
                 _ => return Err(self.lost_lease(&error).into()),
             }
         }
-        self.committed(journaled, intent.map(|(event, _)| event));
+        self.committed(intent.map(|(event, _)| event));
         Ok(())
     }
 
@@ -181,21 +200,26 @@ impl Runner {
         }
     }
 
+    /// The rows of the batch and the intent. They are made anew for each try, so that a commit that
+    /// succeeds at once was not copied for the next one.
     fn rows(
-        &self,
-        intent: Option<&Event>,
-        reservation: Option<StepReservation>,
+        &mut self,
+        intent: Option<(&Event, &StepAdmission)>,
+        made_room: bool,
     ) -> Result<Commit, Stopped> {
-        let mut events = self.batch.events.clone();
-        events.extend(intent.cloned());
+        let reservation = intent.and_then(|(_, admission)| admission.reservation.clone());
         let at = self.parts.clock.now();
-        let journal =
-            journal::rows(&self.cursor, &events, at).map_err(|error| self.lost_lease(&error))?;
+        let events = self.batch.events.iter().chain(intent.map(|(event, _)| event));
+        let journal = journal::rows(&self.cursor, events, at);
+        let journal = journal.map_err(|error| self.lost_lease(&error))?;
         let mut responses: Vec<ResponseWrite> = Vec::new();
-        let session = match &self.batch.opening {
+        // A beginning is tried again only when a limit was in the way, and then once.
+        let is_last = self.batch.opening.is_some() && (made_room || reservation.is_none());
+        let session = match &mut self.batch.opening {
             Some(opening) => {
-                responses.push(opening.response.clone());
-                opening.session.clone()
+                let (session, response) = opening.rows(is_last);
+                responses.push(response);
+                session
             }
             None => SessionWrite::Update {
                 session: self.cursor.session.clone(),
@@ -205,6 +229,8 @@ impl Runner {
             },
         };
         responses.extend(self.batch.close.clone());
+        let items = &mut self.batch.items;
+        let items = if is_last { std::mem::take(items) } else { items.clone() };
         let is_new = matches!(session, SessionWrite::Open(_));
         Ok(Commit {
             ledger: self.batch.ledger.clone(),
@@ -216,7 +242,7 @@ impl Runner {
             responses,
             journal,
             response_events: self.event_rows(&self.batch.unsent),
-            items: self.batch.items.clone(),
+            items,
         })
     }
 
@@ -236,15 +262,15 @@ impl Runner {
     }
 
     /// What follows a commit: the stream moves on, who waits is told, stop points are reached.
-    fn committed(&mut self, journaled: u64, intent: Option<&Event>) {
-        self.cursor.next_seq += journaled;
+    fn committed(&mut self, intent: Option<&Event>) {
         let batch = std::mem::take(&mut self.batch);
+        self.cursor.next_seq += batch.events.iter().chain(intent).count() as u64;
         for point in batch.events.iter().chain(intent).filter_map(point_after) {
             stop::at(point);
         }
         let doubt = self.turn.doubt().filter(|_| self.session_state == SessionState::InDoubt);
         self.live.set_doubt(doubt.cloned());
-        self.live.show(self.shown(), self.bill.clone());
+        self.show();
         self.live.publish(batch.unsent, batch.ended);
         for (reply, step) in std::mem::take(&mut self.replies) {
             let answer: Result<Step, Failure> = self

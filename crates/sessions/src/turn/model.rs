@@ -1,15 +1,12 @@
 //! A model step: asked, streamed, and what became of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use formats::openai_responses::{OPENAI_RESPONSES, items_to_messages};
 use futures_util::StreamExt;
 use pipeline::{StepIntent, StepRun};
 use serde_json::Value;
 use storage::{Committed, Error};
-use types::call::{ModelCall, ModelHead};
-use types::conversation::{Conversation, Part, ToolChoice};
+use types::call::ModelCall;
 use types::ids::{AttemptId, CallId, StepId};
 use types::outcome::Finish;
 use types::{CallKind, ErrorCode, Failure, OutcomeEvent, Stop};
@@ -109,28 +106,13 @@ impl Runner {
         Ok(self.apply(&intent)?)
     }
 
-    fn model_call(&self) -> Result<ModelCall, Failure> {
-        let messages = items_to_messages(&self.items()?)?;
-        let mut conversation = self.ask.request.conversation(messages);
-        conversation.tools.extend(self.ask.offer.definitions.iter().cloned());
-        // A tool that must be called is called once: after its result the model is free to answer.
+    fn model_call(&mut self) -> Result<ModelCall, Failure> {
+        let told = &mut self.ask.told;
+        told.add(self.turn.output())?;
         if self.turn.steps().iter().any(|step| step.tool.is_some()) {
-            conversation.tool_choice = match conversation.tool_choice {
-                ToolChoice::Required | ToolChoice::Named { .. } => ToolChoice::Auto,
-                free @ (ToolChoice::Auto | ToolChoice::None) => free,
-            };
+            told.free_choice()?;
         }
-        let head = ModelHead {
-            model: self.ask.request.model.clone(),
-            stream: true,
-            output_cap: self.ask.request.max_output_tokens,
-            choices: 1,
-            include_usage: true,
-            body_bytes: bytes_of(&conversation)?,
-            media: media_in(&conversation),
-            ..ModelHead::default()
-        };
-        Ok(ModelCall::from_neutral(&OPENAI_RESPONSES, head, Arc::new(conversation)))
+        Ok(told.model_call(&self.ask.request))
     }
 
     /// Asks the model whose intent is durable.
@@ -385,19 +367,6 @@ async fn landed(flight: &mut Option<Flight>) -> Result<Committed, Error> {
 
 fn is_function_call(item: &Value) -> bool {
     item.get("type").and_then(Value::as_str) == Some("function_call")
-}
-
-/// An upper bound on the tokens of a conversation.
-pub(crate) fn bytes_of(conversation: &Conversation) -> Result<u64, Failure> {
-    let text = serde_json::to_vec(conversation)
-        .map_err(|_| Failure::new(ErrorCode::Internal, "a conversation can't be written"))?;
-    Ok(u64::try_from(text.len()).unwrap_or(u64::MAX))
-}
-
-pub(crate) fn media_in(conversation: &Conversation) -> u32 {
-    let parts = conversation.messages.iter().flat_map(|message| &message.parts);
-    let media = parts.filter(|part| matches!(part, Part::Media { .. })).count();
-    u32::try_from(media).unwrap_or(u32::MAX)
 }
 
 /// A target that ended its answer without saying so.

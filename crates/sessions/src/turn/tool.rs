@@ -311,7 +311,7 @@ impl Runner {
         self.session_state = SessionState::InDoubt;
         self.commit_batch().await?;
         self.live.set_doubt(self.turn.doubt().cloned());
-        self.live.show(self.shown(), self.bill.clone());
+        self.show();
         loop {
             let command = tokio::select! {
                 command = self.commands.recv() => command.ok_or(Stopped)?,
