@@ -28,7 +28,7 @@ An HTML comment right above a block says what is different about it:
 The ports that the pages name are other, free ones here, in what is run and in what is shown.
 
 Beyond that: every setting, command, option and path of the API has its place in the docs and
-nothing else has, and links lead somewhere.
+nothing else has, and links lead somewhere. And commands whose reader goes end quietly.
 """
 
 import dataclasses
@@ -42,6 +42,8 @@ import subprocess
 import sys
 import time
 import traceback
+import urllib.error
+import urllib.request
 
 from harness import ROOT, Server, SetupFailed, World, eventually, holdfast_binary
 
@@ -443,6 +445,49 @@ def check_api():
     same("paths of /api", written, real)
 
 
+def check_outputs():
+    """A reader that goes early ends a command quietly; a disk that is full does not."""
+    with World() as world:
+        server = world.start(Server, "")
+        for command in ASKING:
+            read, write = os.pipe()
+            os.close(read)
+            with os.fdopen(write, "w") as gone, open("/dev/full", "w") as full:
+                code, told = list_into(gone, command, server)
+                assert (code, told) == (0, ""), f"{command}: ended with {code}: {told}"
+                code, told = list_into(full, command, server)
+            assert code == 1 and "writing the answer" in told, f"{command}: {code}: {told}"
+
+
+def check_unread_servers():
+    """A server whose output nobody reads any more (`| head`) answers what it would log."""
+    with World() as world:
+        read, write = os.pipe()
+        os.close(read)
+        ready = world.folder / "unread.ready"
+        command = [holdfast_binary(), "serve", "--listen", "127.0.0.1:0", "--ready-file", ready]
+        child = subprocess.Popen(command, stdout=write, stderr=write, cwd=world.folder)
+        os.close(write)
+        try:
+            eventually("it is ready", ready.exists, BLOCK_SECONDS)
+            url = json.loads(ready.read_text())["url"]
+            try:
+                code = urllib.request.urlopen(f"{url}/v1/models", timeout=BLOCK_SECONDS).status
+            except urllib.error.HTTPError as refused:
+                code = refused.code
+            assert code == 401, code
+        finally:
+            child.terminate()
+            child.wait(STOP_SECONDS)
+
+
+def list_into(output, command, server):
+    """Lists something into a file: (exit code, what was said on standard error)."""
+    asked = [holdfast_binary(), command, "list", "--url", server.url, "--key", server.admin_key]
+    done = subprocess.run(asked, stdout=output, stderr=subprocess.PIPE, text=True)
+    return done.returncode, done.stderr
+
+
 def check_links():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
@@ -455,6 +500,7 @@ def main(names):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("conformance: told to end"))
     judge = Judge()
     checks = [check_settings, check_commands, check_api, check_links]
+    checks += [check_outputs, check_unread_servers]
     try:
         with World() as world:
             for function in checks:

@@ -45,7 +45,10 @@ fn log_to_stderr(command: &Command) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A log that can't be written must not end what is logged: the subscriber would say so on the
+    // same broken standard error, and panic.
     let layer = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(ansi);

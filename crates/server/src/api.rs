@@ -148,11 +148,32 @@ impl<T: serde::de::DeserializeOwned> axum::extract::FromRequest<Arc<App>> for Js
         let (limit, clock) = (app.limits.body_bytes_max, app.clock.as_ref());
         let bytes = request::body(request.into_body(), limit, clock).await?;
         let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
-        serde_path_to_error::deserialize(&mut deserializer).map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            ApiFailure(Failure::invalid(path, format!("the body is wrong: {}", error.into_inner())))
-        })
+        let read = serde_path_to_error::deserialize(&mut deserializer);
+        let read = read.map_err(|error| ApiFailure(wrong_body(&error)))?;
+        deserializer.end().map_err(|error| {
+            ApiFailure(Failure::invalid("body", format!("the body is wrong: {error}")))
+        })?;
+        Ok(Self(read))
     }
+}
+
+/// Names the field where there is one: its place in the text then tells nothing more.
+fn wrong_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Failure {
+    let (path, inner) = (error.path().to_string(), error.inner());
+    if matches!(path.as_str(), "." | "?") {
+        return Failure::invalid("body", format!("the body is wrong: {inner}"));
+    }
+    let (place, message) =
+        (format!(" at line {} column {}", inner.line(), inner.column()), inner.to_string());
+    let message = message.strip_suffix(&place).unwrap_or(&message);
+    Failure::invalid(path.clone(), format!("the body is wrong: {path}: {message}"))
+}
+
+/// axum's words for a wrong query begin with its own; then come the parameter and what is wrong.
+fn wrong_query(told: &str) -> Failure {
+    let told = told.strip_prefix("Failed to deserialize query string: ").unwrap_or(told);
+    let param = told.split_once(": ").map_or("query", |(param, _)| param);
+    Failure::invalid(param.to_owned(), format!("the query is wrong: {told}"))
 }
 
 /// Query parameters whose errors look like all others.
@@ -165,7 +186,7 @@ impl<T: serde::de::DeserializeOwned> FromRequestParts<Arc<App>> for Parameters<T
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query
             .map(|query| Self(query.0))
-            .map_err(|error| ApiFailure(Failure::invalid("query", error.body_text())))
+            .map_err(|error| ApiFailure(wrong_query(&error.body_text())))
     }
 }
 
@@ -248,6 +269,44 @@ pub(crate) fn not_found(what: &str, id: &str) -> ApiFailure {
 
 #[cfg(test)]
 mod tests {
+    use super::{wrong_body, wrong_query};
+    use crate::api::calls::CallsQuery;
+    use axum::extract::Query;
+
+    fn refused(body: &str) -> (Option<String>, String) {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Body {
+            #[expect(dead_code, reason = "only read")]
+            limit_usd: types::Money,
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(body);
+        let error = serde_path_to_error::deserialize::<_, Body>(&mut deserializer).unwrap_err();
+        let failure = wrong_body(&error);
+        (failure.param.map(String::from), failure.message)
+    }
+
+    #[test]
+    fn a_wrong_body_names_its_field() {
+        let (param, message) = refused(r#"{"limit_usd": "much"}"#);
+        assert_eq!(param.as_deref(), Some("limit_usd"));
+        assert!(message.starts_with("the body is wrong: limit_usd: is not"), "{message}");
+        assert!(!message.contains("column"), "{message}");
+        let (param, message) = refused("{");
+        assert_eq!(param.as_deref(), Some("body"));
+        assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn a_wrong_query_names_its_parameter() {
+        for (query, param) in [("limit=x", "limit"), ("sesion=a", "sesion")] {
+            let uri = format!("/api/calls?{query}").parse().unwrap();
+            let error = Query::<CallsQuery>::try_from_uri(&uri).unwrap_err();
+            let failure = wrong_query(&error.body_text());
+            assert!(failure.message.contains(param), "{}", failure.message);
+        }
+    }
+
     #[test]
     fn the_document_says_which_key_is_needed() {
         let document = serde_json::to_value(super::openapi()).unwrap();

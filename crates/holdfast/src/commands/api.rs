@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, Request};
+use http::header::HeaderValue;
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -72,12 +73,12 @@ impl ApiArgs {
             .enable_http1();
         let client =
             Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector.build());
-        let address = format!("{}/api/{path}", self.url.trim_end_matches('/'));
+        let address = self.address(path)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(&address)
-            .header("authorization", format!("Bearer {}", self.key()?))
+            .header("authorization", self.authorization()?)
             .header("content-type", "application/json")
             .body(Full::from(body))?;
         let answer = client.request(request).await.with_context(|| {
@@ -99,9 +100,27 @@ impl ApiArgs {
         bail!("{} ({}, HTTP {})", text("message"), text("code"), status.as_u16())
     }
 
+    /// Where a path of `/api` is.
+    fn address(&self, path: &str) -> anyhow::Result<Uri> {
+        let base = self.url.trim_end_matches('/');
+        let address = format!("{base}/api/{path}").parse::<Uri>().ok();
+        let usable = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+        address.filter(usable).with_context(|| {
+            format!("--url must be an address such as http://127.0.0.1:8420, not {:?}", self.url)
+        })
+    }
+
+    fn authorization(&self) -> anyhow::Result<HeaderValue> {
+        let value = HeaderValue::try_from(format!("Bearer {}", self.key()?));
+        let mut value = value.context("the key has characters that can't be sent in a header")?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a command has nothing else to do meanwhile")]
     fn key(&self) -> anyhow::Result<String> {
-        if let Some(key) = &self.key {
+        // An empty variable is none, as for the server.
+        if let Some(key) = self.key.as_ref().filter(|key| !key.is_empty()) {
             return Ok(key.clone());
         }
         let path = self.data.join("admin.key");
@@ -124,4 +143,30 @@ pub(crate) fn encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(url: &str, key: Option<&str>) -> ApiArgs {
+        let key = key.map(str::to_owned);
+        ApiArgs { url: url.to_owned(), key, data: PathBuf::from("/nowhere"), json: false }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_named() {
+        let address = |url: &str| asking(url, None).address("keys").map(|uri| uri.to_string());
+        assert_eq!(address("http://h:1/").unwrap(), "http://h:1/api/keys");
+        for url in ["127.0.0.1:8420", "localhost", "ftp://h", ""] {
+            assert!(address(url).unwrap_err().to_string().starts_with("--url must be"), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_empty_key_is_none() {
+        let told = |key| asking("http://h", Some(key)).authorization().unwrap_err().to_string();
+        assert!(told("").starts_with("no key: "), "{}", told(""));
+        assert!(told("a\nb").starts_with("the key has characters"), "{}", told("a\nb"));
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::output;
 use crate::config;
 
 /// Check the configuration.
@@ -20,18 +21,20 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (config, problems) = config::load(Some(&arguments.config))?;
     let unpriced: Vec<String> = unpriced(&config);
-    if arguments.json {
+    let said = if arguments.json {
         let answer = serde_json::json!({ "problems": problems, "unpriced": unpriced });
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+        serde_json::to_string_pretty(&answer)?
     } else {
-        for problem in &problems {
-            println!("problem  {problem}");
-        }
-        for model in &unpriced {
-            println!("unpriced {model}: a hard budget refuses it; give it a price or free = true");
-        }
-        println!("{}: {} problem(s)", arguments.config.display(), problems.len());
-    }
+        let problem = |problem: &config::Problem| format!("problem  {problem}\n");
+        let no_price = |model: &String| {
+            format!("unpriced {model}: a hard budget refuses it; give it a price or free = true\n")
+        };
+        let lines: String =
+            problems.iter().map(problem).chain(unpriced.iter().map(no_price)).collect();
+        format!("{lines}{}: {} problem(s)", arguments.config.display(), problems.len())
+    };
+    // Whether there is a problem is told by the exit status too, whoever reads the rest.
+    output::quietly(output::say(said))?;
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

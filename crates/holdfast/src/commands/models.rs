@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -60,6 +60,7 @@ pub(crate) async fn run(arguments: ModelsArgs) -> anyhow::Result<()> {
                 body["name"] = json!(name.unwrap_or(stem));
                 body["path"] = json!(path);
             } else {
+                ensure!(name.is_none(), "--name names a GGUF file, and {what} is none");
                 body["name"] = json!(what);
             }
             let answer = api.post("models", &body).await?;

@@ -104,6 +104,27 @@ fn a_key_of_the_environment_that_cannot_be_sent_is_a_problem() {
 }
 
 #[test]
+fn settings_that_serve_nobody_are_problems() {
+    let text = r#"
+        [server]
+        max_body_bytes = 0
+        max_connections = 0
+        [engine]
+        sequences = 0
+        program = "nowhere/engine"
+    "#;
+    assert_eq!(
+        problems(text),
+        [
+            "server.max_body_bytes: must be at least 1",
+            "server.max_connections: must be at least 1",
+            "engine.sequences: must be at least 1",
+            "engine.program: /etc/holdfast/nowhere/engine is not a file",
+        ]
+    );
+}
+
+#[test]
 fn what_must_be_there_once_is_a_problem_the_second_time() {
     let text = r#"
         [[providers]]

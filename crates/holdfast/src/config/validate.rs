@@ -22,11 +22,27 @@ pub(super) fn all(
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
 ) {
+    process(config, problems);
     providers(config, environment, problems);
     models(config, problems);
     keys(config, problems);
     budgets(config, problems);
     mcp_servers(config, problems);
+}
+
+/// What a start would take and then serve nobody with.
+fn process(config: &Config, problems: &mut Problems) {
+    let at_least_one = [
+        ("server.max_body_bytes", config.server.max_body_bytes == 0),
+        ("server.max_connections", config.server.max_connections == 0),
+        ("engine.sequences", config.engine.sequences == 0),
+    ];
+    for (at, _) in at_least_one.into_iter().filter(|(_, is_none)| *is_none) {
+        problems.add(at, "must be at least 1");
+    }
+    if let Some(program) = config.engine.program.as_ref().filter(|program| !program.is_file()) {
+        problems.add("engine.program", format!("{} is not a file", program.display()));
+    }
 }
 
 fn names<'a>(list: &str, names: impl Iterator<Item = &'a str>, problems: &mut Problems) {

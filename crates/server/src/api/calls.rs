@@ -21,6 +21,7 @@ const LIMIT_MAX: usize = 1_000;
 
 /// Which Calls.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CallsQuery {
     /// Of this session.
     session: Option<String>,
@@ -66,15 +67,15 @@ pub(crate) async fn list(
         session: query
             .session
             .as_deref()
-            .map(|text| id(text, "session", SessionId::parse))
+            .map(|text| id(text, "session", "session", SessionId::parse))
             .transpose()?,
         task: query.task,
-        key: query.key.as_deref().map(|text| id(text, "key", KeyId::parse)).transpose()?,
+        key: query.key.as_deref().map(|text| id(text, "key", "key", KeyId::parse)).transpose()?,
         since: query.since.map(|seconds| Timestamp(seconds.saturating_mul(1_000_000))),
         before: query
             .before
             .as_deref()
-            .map(|text| id(text, "before", CallId::parse))
+            .map(|text| id(text, "before", "call", CallId::parse))
             .transpose()?,
         limit,
     };
@@ -84,9 +85,14 @@ pub(crate) async fn list(
     Ok(Json(Calls { data: rows.into_iter().map(|row| CallView { row }).collect(), has_more }))
 }
 
-fn id<T>(text: &str, name: &'static str, parse: fn(&str) -> Option<T>) -> Result<T, ApiFailure> {
+fn id<T>(
+    text: &str,
+    param: &'static str,
+    what: &str,
+    parse: fn(&str) -> Option<T>,
+) -> Result<T, ApiFailure> {
     parse(text).ok_or_else(|| {
-        ApiFailure(types::Failure::invalid(name, format!("\"{text}\" is no id of a {name}")))
+        ApiFailure(types::Failure::invalid(param, format!("\"{text}\" is no id of a {what}")))
     })
 }
 

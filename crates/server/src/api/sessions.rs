@@ -23,6 +23,7 @@ const LIMIT_MAX: usize = 1_000;
 
 /// Which sessions.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SessionsQuery {
     /// `idle`, `running` or `in_doubt`.
     #[param(value_type = Option<String>)]
