@@ -1,9 +1,9 @@
 //! `/api`: Holdfast's own questions and changes, described by an OpenAPI document at
 //! `/api/openapi.json`.
 //!
-//! Every endpoint but the document itself needs a key with the admin role and answers for that key's
-//! account only; the document says so too. Errors have one shape, [`ApiError`]. Lists are newest
-//! first and bounded.
+//! Every endpoint but the document itself needs a key with the admin role and answers for that
+//! key's account only; the document says so too. Errors have one shape, [`ApiError`]. Lists are
+//! newest first and bounded.
 
 use std::sync::Arc;
 
