@@ -7,6 +7,7 @@ use ::types::format::{WriteOptions, WriteResponse};
 use ::types::outcome::{Finish, Start};
 
 use super::*;
+use crate::openai_responses::McpError;
 use crate::openai_responses::request::parse_create;
 
 fn writer() -> EventWriter {
