@@ -205,3 +205,6 @@ impl Kept {
 /// Nobody is left who could send anything.
 #[derive(Debug)]
 struct Gone;
+
+#[cfg(test)]
+mod tests;
