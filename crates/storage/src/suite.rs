@@ -85,6 +85,7 @@ macro_rules! suite {
                 a_chain_of_too_many_members_does_not_fit,
                 a_session_is_forgotten_when_a_body_goes,
                 a_session_that_is_whole_is_not_forgotten,
+                forks_are_forgotten_with_what_they_were_forked_from,
                 a_turn_that_has_ended_holds_no_money,
                 an_equal_post_finds_its_turn,
                 deleting_takes_every_body_and_leaves_the_rest,

@@ -171,19 +171,38 @@ pub(super) fn delete(conn: &Connection, id: &ResponseId, at: Timestamp) -> Resul
     ] {
         conn.prepare_cached(sql)?.execute([id.as_str()])?;
     }
-    forget_if_deleted(conn, id)?;
+    forget_family(conn, id)?;
     Ok(true)
 }
 
-/// Forgets the session of this response, of whose turns none is open, if it was deleted or another
-/// of the session was. An open turn works with what would be forgotten.
-fn forget_if_deleted(conn: &Connection, id: &ResponseId) -> Result<(), Error> {
+/// Forgets the response's session and all that were forked from it: what an engine holds for a fork
+/// was computed over the history before it too. A session with an open turn is left, since that
+/// works with what would be forgotten: it is forgotten at the turn's end.
+fn forget_family(conn: &Connection, id: &ResponseId) -> Result<(), Error> {
     // REPLACE gives a row that is there a new number: what is being done about it may have been
     // done before this response's turn.
     let sql = "INSERT OR REPLACE INTO forgotten (account, session)
+               WITH RECURSIVE family (id) AS (
+                   SELECT session FROM responses WHERE id = ?1
+                   UNION SELECT forks.id FROM sessions AS forks JOIN family ON forks.forked_from = family.id)
+               SELECT account, id FROM sessions WHERE id IN family
+                   AND NOT EXISTS (SELECT 1 FROM responses
+                                   WHERE session = sessions.id AND finished_at IS NULL)";
+    conn.prepare_cached(sql)?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Forgets the session of a response that has just ended if bodies were deleted, meanwhile or
+/// before, in it or in one that it was forked from.
+fn forget_if_deleted(conn: &Connection, id: &ResponseId) -> Result<(), Error> {
+    let sql = "INSERT OR REPLACE INTO forgotten (account, session)
+               WITH RECURSIVE line (id) AS (
+                   SELECT session FROM responses WHERE id = ?1
+                   UNION SELECT forked_from FROM sessions JOIN line ON sessions.id = line.id
+                         WHERE forked_from IS NOT NULL)
                SELECT account, session FROM responses AS its WHERE id = ?1
                    AND EXISTS (SELECT 1 FROM responses
-                               WHERE session = its.session AND deleted_at IS NOT NULL)
+                               WHERE session IN line AND deleted_at IS NOT NULL)
                    AND NOT EXISTS (SELECT 1 FROM responses
                                    WHERE session = its.session AND finished_at IS NULL)";
     conn.prepare_cached(sql)?.execute([id.as_str()])?;

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::BUSY_TIMEOUT;
@@ -28,7 +29,9 @@ const BATCH_WRITES_MAX: usize = 256;
 /// Length of the log, in pages of 4 KiB, from which it is moved into the database: 8 MiB.
 const CHECKPOINT_PAGES: u32 = 2_048;
 /// How long emptying the log after a deletion waits for readers; meanwhile nobody writes.
-const ERASE_TIMEOUT: Duration = Duration::from_millis(250);
+const ERASE_TIMEOUT: Duration = Duration::from_millis(20);
+/// Pause between two tries, if nothing else is to be done; a write waits no longer than that.
+const ERASE_PAUSE: Duration = Duration::from_millis(20);
 /// Low bits of a transaction's number that count within one opening of the database.
 const SEQUENCE_BITS: u32 = 40;
 
@@ -148,7 +151,7 @@ impl Writer {
     fn serve(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(BATCH_WRITES_MAX);
         let mut closers = Vec::new();
-        while queue.blocking_recv_many(&mut messages, BATCH_WRITES_MAX) > 0 {
+        while self.next(&mut queue, &mut messages) {
             let mut jobs = Vec::with_capacity(messages.len());
             for message in messages.drain(..) {
                 match message {
@@ -166,6 +169,27 @@ impl Writer {
             // Whoever closes may have gone.
             let _ = closer.send(());
         }
+    }
+
+    /// Waits for messages. False if there will be none any more.
+    fn next(&mut self, queue: &mut mpsc::Receiver<Message>, messages: &mut Vec<Message>) -> bool {
+        // Else what was deleted would stay in the log of a server that is idle.
+        while self.must_erase {
+            match queue.try_recv() {
+                Ok(message) => {
+                    messages.push(message);
+                    return true;
+                }
+                Err(TryRecvError::Disconnected) => return false,
+                // Nothing comes any more, and what ends empties the log.
+                Err(TryRecvError::Empty) if queue.is_closed() => return false,
+                Err(TryRecvError::Empty) => {
+                    thread::park_timeout(ERASE_PAUSE);
+                    self.must_erase = !self.erase();
+                }
+            }
+        }
+        queue.blocking_recv_many(messages, BATCH_WRITES_MAX) > 0
     }
 
     fn take(&mut self, mut jobs: Vec<Box<dyn Job>>) {
@@ -190,7 +214,7 @@ impl Writer {
         }
     }
 
-    /// Empties the log. False while a reader needs it: the next transaction tries again.
+    /// Empties the log. False while a reader needs it.
     fn erase(&self) -> bool {
         let emptied = || -> Result<bool, rusqlite::Error> {
             self.conn.busy_timeout(ERASE_TIMEOUT)?;

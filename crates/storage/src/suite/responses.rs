@@ -193,6 +193,45 @@ pub async fn a_session_is_forgotten_when_a_body_goes(place: &dyn Place) {
     assert_eq!(listed().await.len(), 1);
 }
 
+/// So is a session that was forked from it: what is held for a fork was computed over the history
+/// before it. What was there before the fork is not.
+pub async fn forks_are_forgotten_with_what_they_were_forked_from(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let node = NodeId::new(&make.ids);
+    let first = session(&make, &node);
+    let fork = |of: &Session| Session {
+        root: first.id.clone(),
+        forked_from: Some(of.id.clone()),
+        ..session(&make, &node)
+    };
+    let second = fork(&first);
+    let third = fork(&second);
+    opened(&*store, &[&first, &second, &third]).await;
+    let rows: Vec<Response> = [&first, &second, &third]
+        .map(|made| Response { finished_at: Some(NOON), ..response(&make, made) })
+        .into();
+    put(&*store, &rows.iter().collect::<Vec<_>>()).await;
+    let forgotten = || async {
+        let rows = store.forgotten(0, 10).await.unwrap();
+        for row in &rows {
+            store.forgotten_everywhere(row.number).await.unwrap();
+        }
+        let sessions = rows.into_iter().map(|row| row.session);
+        sessions.collect::<std::collections::BTreeSet<_>>()
+    };
+    store.delete_response(&rows[1].id, NOON).await.unwrap();
+    assert_eq!(forgotten().await, [second.id.clone(), third.id.clone()].into());
+
+    // A turn of the last fork that was open meanwhile left its state behind.
+    let open = response(&make, &third);
+    put(&*store, &[&open]).await;
+    store.delete_response(&rows[0].id, NOON).await.unwrap();
+    assert_eq!(forgotten().await, [first.id.clone(), second.id.clone()].into());
+    close(&*store, &open, NOON).await.unwrap();
+    assert_eq!(forgotten().await, [third.id.clone()].into());
+}
+
 /// A session of which nothing was deleted is not forgotten when its turns end.
 pub async fn a_session_that_is_whole_is_not_forgotten(place: &dyn Place) {
     let store = place.open().await.unwrap();

@@ -36,6 +36,9 @@ DROP TABLE response_events;
 ALTER TABLE event_rows RENAME TO response_events;
 CREATE UNIQUE INDEX response_events_by_number ON response_events (response, first);
 
+-- Deleting a response's bodies reaches the sessions that were forked from its own.
+CREATE INDEX sessions_by_origin ON sessions (forked_from) WHERE forked_from IS NOT NULL;
+
 -- No query looks for a root by its index.
 DROP INDEX sessions_by_root;
 

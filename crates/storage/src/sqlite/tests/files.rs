@@ -85,7 +85,7 @@ async fn a_deleted_body_is_overwritten() {
     assert!(holds_secret("db"), "it is stored as it is");
     let store = folder.store();
     assert!(store.delete_response(&id, NOON).await.unwrap());
-    assert!(!holds_secret("db"));
+    // Reading it before would end this process's locks on it.
     store.close().await.unwrap();
     assert!(!holds_secret("db"));
 }
@@ -107,6 +107,36 @@ async fn a_deleted_body_leaves_the_log() {
     assert!(log_holds_it(), "it was written there");
     assert!(store.delete_response(&id, NOON).await.unwrap());
     assert!(!log_holds_it());
+}
+
+/// A reader that needs the log then only delays that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_body_leaves_the_log_when_its_last_reader_ends() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let make = Make::new();
+    let row = Response { request: Some("harbor".repeat(999)), ..ended_response(&make) };
+    let id = row.id.clone();
+    let opened = vec![ResponseWrite::Open(Box::new(row))];
+    store.commit(Commit { responses: opened, ..Commit::default() }).await.unwrap();
+    let (entered, has_entered) = tokio::sync::oneshot::channel();
+    let (go, may_go) = std::sync::mpsc::sync_channel::<()>(1);
+    let reading = tokio::spawn(store.read(move |conn| {
+        conn.query_row("SELECT count(*) FROM responses", [], |_| Ok(()))?;
+        entered.send(()).unwrap();
+        may_go.recv().unwrap();
+        Ok(())
+    }));
+    has_entered.await.unwrap();
+    assert!(store.delete_response(&id, NOON).await.unwrap());
+    let log = || fs::read(folder.path().with_extension("db-wal")).unwrap();
+    let holds_it = |bytes: &[u8]| bytes.windows(12).any(|window| window == b"harborharbor");
+    assert!(holds_it(&log()), "the reader still needs it");
+    go.send(()).unwrap();
+    reading.await.unwrap().unwrap();
+    while holds_it(&log()) {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whoever copies the folder of a stopped server has all of it in one file.
