@@ -1,8 +1,8 @@
 //! What a pool knows: its open slices, who waits, and what is on its way back.
 //!
 //! Plain data and the rules on it, behind [`super::Pool`]'s lock; nothing here answers anybody.
-//! Invariants: for each slice `idle + held + written-or-queued = amount`; only live slices have idle
-//! money; slices are sized by Calls that got their money, never by those that were refused.
+//! Invariants: for each slice `idle + held + written-or-queued = amount`; only live slices have
+//! idle money; slices are sized by Calls that got their money, never by those that were refused.
 
 use std::collections::VecDeque;
 
