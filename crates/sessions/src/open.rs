@@ -66,7 +66,8 @@ impl Sessions {
         let created = if asked.request.store {
             // On its own task: a client that goes while its turn becomes durable must not leave one
             // behind that nobody works on.
-            let begun = self.inner.parts.tracker.spawn(async move { inner.create(asked).await });
+            let begun =
+                self.inner.parts.tracker.spawn(async move { Box::pin(inner.create(asked)).await });
             begun.await.unwrap_or_else(|_| Err(not_begun()))
         } else {
             Box::pin(inner.plain(asked)).await
@@ -84,12 +85,12 @@ impl Inner {
         if post.idempotency_key.is_none() && asked.post.retry_count == 0 {
             // It is no other's retry, and need not wait for others; its own retries wait for it.
             let _first = lock.read().await;
-            return self.begin(asked, post).await;
+            return Box::pin(self.begin(asked, post)).await;
         }
         let _retry = lock.write().await;
         match self.attach(&asked, &post).await? {
             Some(turn) => Ok(turn),
-            None => self.begin(asked, post).await,
+            None => Box::pin(self.begin(asked, post)).await,
         }
     }
 

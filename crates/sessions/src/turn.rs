@@ -263,7 +263,9 @@ impl Runner {
         let response = response.unwrap_or(Value::Null);
         self.batch.send(&events);
         let about = &self.live.about;
-        self.batch.items.extend(self.writer.output().iter().filter_map(|item| item_row(about, item)));
+        self.batch
+            .items
+            .extend(self.writer.output().iter().filter_map(|item| item_row(about, item)));
         self.batch.close = Some(ResponseWrite::Close {
             id: self.cursor.response.clone(),
             status: ending.status(),

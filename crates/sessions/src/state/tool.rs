@@ -38,7 +38,12 @@ impl Turn {
         Some(vec![Action::RunTool])
     }
 
-    pub(super) fn tool_lost(&mut self, step: &StepId, why: &str, at: Timestamp) -> Option<Vec<Action>> {
+    pub(super) fn tool_lost(
+        &mut self,
+        step: &StepId,
+        why: &str,
+        at: Timestamp,
+    ) -> Option<Vec<Action>> {
         let (running, call, may_rerun) = match &self.phase {
             Phase::Tool { step, call, effect, .. } => (step, call, *effect != Effect::Write),
             // Another try can't be made: what became of the one before is still not known.

@@ -29,7 +29,9 @@ use types::{
 };
 
 use crate::mcp::{CALL_TIMEOUT_DEFAULT, Effect, ToolServer, ToolServers, ToolServersParts};
-use crate::{Decision, EventStream, Forget, Forgetting, Parts, PostIdentity, Sessions, StreamEvent, Turn};
+use crate::{
+    Decision, EventStream, Forget, Forgetting, Parts, PostIdentity, Sessions, StreamEvent, Turn,
+};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
