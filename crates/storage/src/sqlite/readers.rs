@@ -21,10 +21,12 @@ const READERS: usize = 3;
 /// Reads that may wait; more wait outside.
 const READS_WAITING_MAX: usize = 256;
 
+type Read = Box<dyn FnOnce(&mut Connection) + Send>;
+
 /// What the threads are asked.
 pub(super) enum Message {
     /// Do this.
-    Read(Box<dyn FnOnce(&mut Connection) + Send>),
+    Read(Read),
     /// Finish what waits, and end.
     Close,
 }
@@ -96,13 +98,20 @@ pub(super) fn start(path: &Path) -> Result<Readers, Error> {
 
 /// Reads until it is told to end; the connection is closed when it comes back.
 fn serve(mut conn: Connection, queue: &Mutex<mpsc::Receiver<Message>>) {
-    // The lock is held while waiting, by one thread, and let go before the work is done.
-    let locked = || queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let next = || locked().blocking_recv();
-    while let Some(message) = next() {
-        match message {
-            Message::Read(read) => read(&mut conn),
-            Message::Close => locked().close(),
+    while let Some(read) = next(queue) {
+        read(&mut conn);
+    }
+}
+
+/// The next read. The lock is held while waiting, by one thread, and let go before the work is
+/// done; it is not let go between being told to end and ending the queue, or another thread would
+/// wait in between, for ever.
+fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Read> {
+    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match queue.blocking_recv()? {
+            Message::Read(read) => return Some(read),
+            Message::Close => queue.close(),
         }
     }
 }
