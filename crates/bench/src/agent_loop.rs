@@ -3,8 +3,8 @@
 //! Model and tool answer at once. Both write down when they were asked and when they had answered,
 //! so that a step's time is seen from outside: from the model's last byte to the tool's call, and
 //! from the tool's answer to the model's next request. Each holds one durable commit (outcome of
-//! one step, intent of the next). A median below one fsync would mean that something is not
-//! durable, and fails.
+//! one step, intent of the next). A median below what a fast fsync takes would mean that something
+//! is not durable, and fails.
 
 use std::fs::File;
 use std::io::Write;
@@ -61,9 +61,12 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     ensure!(steps.len() >= turns * CALLS_PER_TURN, "only {} steps were seen", steps.len());
     let (step_p50, step_p99) = (quantile(&mut steps, 0.5), quantile(&mut steps, 0.99));
     let fsync_p50 = quantile(&mut fsyncs, 0.5);
+    // The fast ones: on a busy machine the sync's own thread waits for a processor, and the median
+    // says more about that than about the disk.
+    let fsync_p10 = quantile(&mut fsyncs, 0.1);
     ensure!(
-        step_p50 >= fsync_p50,
-        "a step took {step_p50} ms, less than one fsync ({fsync_p50} ms): it is not durable"
+        step_p50 >= fsync_p10,
+        "a step took {step_p50} ms, less than a fast fsync ({fsync_p10} ms): it is not durable"
     );
     let figures = json!({
         "bench": "agent-loop",

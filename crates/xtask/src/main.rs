@@ -51,8 +51,8 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Check => check::run(),
-        Task::Tidy { fix: false } => tidy::run(),
-        Task::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
+        Task::Tidy { fix: false } => tidy::run(true),
+        Task::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run(true)),
         Task::Test { long } => test_all::run(long),
         Task::Deps => check::dependencies(),
         Task::BuildEngine => build_engine::run(),

@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,6 +20,9 @@ use crate::counts::Report;
 /// Folders with tools that `build/setup` installs for this checkout alone.
 const TOOL_FOLDERS: &[&str] =
     &[".build/tools/bin", ".build/cargo/bin", ".build/node/node_modules/.bin"];
+
+/// How often a long step says that it goes on.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -62,7 +66,20 @@ pub(crate) fn has_cargo_tool(name: &str) -> bool {
 pub(crate) fn run(title: &str, mut command: Command) -> Result<()> {
     println!("== {title}");
     let started = Instant::now();
-    let status = command.status().with_context(|| format!("{title}: can't be started"))?;
+    let mut child = command.spawn().with_context(|| format!("{title}: can't be started"))?;
+    let (ended, has_ended) = mpsc::channel::<()>();
+    // A C++ library compiles for minutes without a line: somebody would think that it hangs.
+    let reminder = thread::spawn({
+        let title = title.to_owned();
+        move || {
+            while has_ended.recv_timeout(REMINDER) == Err(RecvTimeoutError::Timeout) {
+                println!("   {title}: {} s, still at it", started.elapsed().as_secs());
+            }
+        }
+    });
+    let status = child.wait().with_context(|| format!("{title}: lost"))?;
+    drop(ended);
+    drop(reminder.join());
     println!("   {title}: {:.1} s", started.elapsed().as_secs_f64());
     if !status.success() {
         bail!("{title}: see above");
