@@ -51,8 +51,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// `cargo xtask tidy`: prints every finding; as a part of other checks only the errors, and how many
-/// warnings there are.
+/// `cargo xtask tidy`: prints every finding; as a part of other checks only the errors, and how
+/// many warnings there are.
 ///
 /// # Errors
 /// If one of them is more than a warning, or the tree can't be read.
