@@ -61,6 +61,20 @@ impl SqliteStore {
         Ok(Self { writes, reads })
     }
 
+    /// Opens the database at `path` for reading alone, also while a server writes it: nothing is
+    /// made or changed, and a write is answered with [`Error::Unavailable`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none, or an older one, since its tables can't be brought up to
+    /// date here; [`Error::NewerVersion`]; [`Error::Unavailable`] if it can't be read.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let conn = connection::open_to_look(path)?;
+        migrate::check(&conn)?;
+        let reads = readers::start(path)?;
+        let (writes, _) = mpsc::channel(1);
+        Ok(Self { writes, reads })
+    }
+
     /// Waits for all writes that were handed over, moves the log into the database and closes it.
     /// What comes afterwards is answered with [`Error::Unavailable`].
     ///

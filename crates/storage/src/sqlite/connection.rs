@@ -57,6 +57,14 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     Ok(conn)
 }
 
+/// A connection that cannot write, to a database that must be there.
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, Error> {
+    if !path.exists() {
+        return Err(Error::NotFound { what: "database" });
+    }
+    open_reader(path)
+}
+
 fn open(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;

@@ -4,6 +4,8 @@
 //! Each runs in a transaction of its own together with raising that number. One that was released
 //! is never edited: a change is a new file at the end of the list.
 
+use std::cmp::Ordering;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::Error;
@@ -24,9 +26,27 @@ pub(super) fn run(conn: &mut Connection) -> Result<(), Error> {
     run_list(conn, MIGRATIONS)
 }
 
+/// Whether `conn`'s database has exactly the migrations that are known here.
+///
+/// # Errors
+/// [`Error::NewerVersion`] if it has more, [`Error::NotFound`] if it lacks some.
+pub(super) fn check(conn: &Connection) -> Result<(), Error> {
+    let (found, known) =
+        (version(conn)?, u32::try_from(MIGRATIONS.len()).map_err(Error::internal)?);
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Error::NewerVersion { found, known }),
+        Ordering::Less => Err(Error::NotFound { what: "database of this version" }),
+    }
+}
+
+fn version(conn: &Connection) -> Result<u32, Error> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
 fn run_list(conn: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
     let known = u32::try_from(migrations.len()).map_err(Error::internal)?;
-    let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = version(conn)?;
     if found > known {
         return Err(Error::NewerVersion { found, known });
     }

@@ -174,6 +174,30 @@ async fn a_file_that_is_no_database_or_a_newer_one_is_refused() {
     assert!(matches!(missing, Error::Unavailable(_)), "{missing:?}");
 }
 
+/// Somebody may look while a server writes, and changes nothing by it.
+#[tokio::test]
+async fn a_store_that_is_only_read_sees_what_another_writes() {
+    let folder = Folder::new();
+    let missing = SqliteStore::open_read_only(&folder.path()).unwrap_err();
+    assert!(matches!(missing, Error::NotFound { .. }), "{missing:?}");
+    assert!(!folder.path().exists());
+
+    let store = folder.store();
+    let looks = SqliteStore::open_read_only(&folder.path()).unwrap();
+    let budget = Make::new().budget(10, WindowKind::Day);
+    store.put_budget(budget.clone()).await.unwrap();
+    assert_eq!(looks.budgets(ACCOUNT).await.unwrap(), [budget.clone()]);
+    let refused = looks.put_budget(budget).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+
+    rusqlite::Connection::open(folder.path())
+        .unwrap()
+        .pragma_update(None, "user_version", 1)
+        .unwrap();
+    let older = SqliteStore::open_read_only(&folder.path()).unwrap_err();
+    assert!(matches!(older, Error::NotFound { .. }), "{older:?}");
+}
+
 /// A full disk fails every write of its transaction, loses nothing that was answered, and can be
 /// written again after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
