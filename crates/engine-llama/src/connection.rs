@@ -1,6 +1,8 @@
-//! The socket to the parent: one thread reads, one writes, one makes requests ready in between.
+//! The socket to the parent: one thread reads, one writes; those of `prepare.rs` make requests
+//! ready in between.
 //!
-//! Reading never waits for the model: a full queue is answered at once with `overloaded`. Writing
+//! Reading never waits for the model or for what is being made ready: a full queue is answered at
+//! once with `overloaded`, and what is cancelled is taken out of it. Writing
 //! keeps the order in which the scheduler spoke. What the parent may have in flight bounds the
 //! writer's queue (see the protocol's window), so it never holds much.
 
@@ -13,22 +15,27 @@ use std::thread::{Builder, JoinHandle};
 
 use engine::protocol::codec::{self, FrameError};
 use engine::protocol::{EngineFailure, FailureCode, FromEngine, Generate, ToEngine};
-use types::clock::{Monotonic, SharedClock};
+use types::clock::SharedClock;
 
-use crate::job::{Place, Preparer};
+use crate::job::{Place, Preparer, Wanted};
 use crate::kv_store::Owner;
+use crate::prepare::{Asked, Preparing};
 use crate::scheduler::Event;
 
 /// Messages that may wait for the writer.
 const OUTBOX_MAX: usize = 4_096;
-/// Stack of the thread that compiles clients' schemas: they nest.
-const PREPARE_STACK_BYTES: usize = 32 * 1024 * 1024;
 
 /// Where messages to the parent go.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox(SyncSender<Option<FromEngine>>);
 
 impl Outbox {
+    /// An outbox, and where its messages come out; `None` is the end.
+    pub(crate) fn new() -> (Self, Receiver<Option<FromEngine>>) {
+        let (sender, messages) = sync_channel(OUTBOX_MAX);
+        (Self(sender), messages)
+    }
+
     /// Sends a message, waiting for room. A parent that is gone takes nothing, and nothing is lost
     /// by that.
     pub(crate) fn send(&self, message: FromEngine) {
@@ -49,14 +56,14 @@ impl Outbox {
 /// # Errors
 /// The system has no thread to give.
 pub(crate) fn start_writer(stream: UnixStream) -> std::io::Result<(Outbox, JoinHandle<()>)> {
-    let (sender, messages) = sync_channel(OUTBOX_MAX);
+    let (out, messages) = Outbox::new();
     let write = move || {
         if let Err(error) = write_all(stream, &messages) {
             tracing::warn!(%error, "writing to the parent");
         }
     };
     let thread = Builder::new().name("writer".to_owned()).spawn(write)?;
-    Ok((Outbox(sender), thread))
+    Ok((out, thread))
 }
 
 fn write_all(
@@ -76,12 +83,6 @@ fn write_all(
     Ok(())
 }
 
-/// A request on its way to be made ready, or what must not overtake it.
-enum Unprepared {
-    Generate(Box<Generate>, Monotonic, Place),
-    Cancel(u64),
-}
-
 /// Reads the parent's messages.
 pub(crate) struct Inbox {
     /// Where they go.
@@ -95,19 +96,21 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Starts reading, and a thread that makes requests ready. At the parent's end the scheduler is
-    /// told to stop.
+    /// Starts reading, and the threads that make requests ready. At the parent's end the scheduler
+    /// is told to stop.
     ///
     /// # Errors
     /// The system has no threads to give.
     pub(crate) fn start(self, stream: UnixStream, preparer: Preparer) -> std::io::Result<()> {
-        let (sender, unprepared) = sync_channel(self.waiting_max * 2 + 1);
+        let work = move |asked: Asked, wanted: &Wanted| {
+            let job = preparer.prepare(*asked.request, asked.taken, asked.place, wanted)?;
+            Ok(Event::Job(Box::new(job)))
+        };
         let (events, out) = (self.events.clone(), self.out.clone());
-        let prepare = move || prepare_all(&preparer, &unprepared, &events, &out);
-        let builder = Builder::new().name("prepare".to_owned()).stack_size(PREPARE_STACK_BYTES);
-        builder.spawn(prepare)?;
+        let preparing = Preparing::start(Box::new(work), events, out, Arc::clone(&self.clock))?;
+        preparing.watch()?;
         let read = move || {
-            if let Err(error) = self.read_all(stream, &sender) {
+            if let Err(error) = self.read_all(stream, &preparing) {
                 tracing::error!(%error, "reading from the parent");
             }
             // An error means that the scheduler has ended already.
@@ -117,28 +120,23 @@ impl Inbox {
         Ok(())
     }
 
-    fn read_all(
-        &self,
-        stream: UnixStream,
-        unprepared: &SyncSender<Unprepared>,
-    ) -> Result<(), FrameError> {
+    fn read_all(&self, stream: UnixStream, preparing: &Preparing) -> Result<(), FrameError> {
         let mut reader = BufReader::new(stream);
         let waiting = Arc::new(AtomicUsize::new(0));
         while let Some(message) = codec::read::<ToEngine>(&mut reader)? {
             let sent = match message {
                 ToEngine::Generate(request) => {
-                    self.take(request, &waiting, unprepared);
+                    self.take(request, &waiting, preparing);
                     Ok(())
                 }
-                ToEngine::Cancel { id } => {
-                    // Twice: it may be running, or still be on its way there.
-                    drop(unprepared.send(Unprepared::Cancel(id)));
-                    self.events.send(Event::Cancel(id))
-                }
+                ToEngine::Cancel { id } if preparing.cancel(id) => Ok(()),
+                ToEngine::Cancel { id } => self.events.send(Event::Cancel(id)),
                 ToEngine::Ack { id, deltas } => self.events.send(Event::Ack(id, deltas)),
                 ToEngine::Flush { id } => self.events.send(Event::Flush(id)),
                 ToEngine::Drop { id, account, session } => {
-                    self.events.send(Event::Drop(id, Owner { account, session }))
+                    let owner = Owner { account, session };
+                    preparing.forget(&owner);
+                    self.events.send(Event::Drop(id, owner))
                 }
                 ToEngine::Stats { id } => self.events.send(Event::Stats(id)),
             };
@@ -149,66 +147,14 @@ impl Inbox {
         Ok(())
     }
 
-    fn take(
-        &self,
-        request: Box<Generate>,
-        waiting: &Arc<AtomicUsize>,
-        unprepared: &SyncSender<Unprepared>,
-    ) {
+    fn take(&self, request: Box<Generate>, waiting: &Arc<AtomicUsize>, preparing: &Preparing) {
         let id = request.id;
         let taken = self.clock.monotonic();
-        let place = Place::take(waiting, self.waiting_max);
-        let ready = place.map(|place| Unprepared::Generate(request, taken, place));
-        let sent = ready.is_some_and(|ready| unprepared.try_send(ready).is_ok());
-        if !sent {
-            let message = format!("{} requests wait for this model already", self.waiting_max);
-            let failure = EngineFailure::new(FailureCode::Overloaded, message);
-            self.out.send(FromEngine::Failed { id, failure });
+        if let Some(place) = Place::take(waiting, self.waiting_max) {
+            return preparing.push(Asked { request, taken, place });
         }
-    }
-}
-
-fn prepare_all(
-    preparer: &Preparer,
-    unprepared: &Receiver<Unprepared>,
-    events: &SyncSender<Event>,
-    out: &Outbox,
-) {
-    while let Ok(next) = unprepared.recv() {
-        let event = match next {
-            Unprepared::Cancel(id) => Event::Cancel(id),
-            Unprepared::Generate(request, taken, place) => {
-                let id = request.id;
-                match prepare_one(preparer, *request, taken, place) {
-                    Ok(event) => event,
-                    Err(failure) => {
-                        out.send(FromEngine::Failed { id, failure });
-                        continue;
-                    }
-                }
-            }
-        };
-        if events.send(event).is_err() {
-            return;
-        }
-    }
-}
-
-fn prepare_one(
-    preparer: &Preparer,
-    request: Generate,
-    taken: Monotonic,
-    place: Place,
-) -> Result<Event, EngineFailure> {
-    // Templates and schemas come from outside; a bug that one of them finds must fail its own
-    // request only.
-    let prepared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        preparer.prepare(request, taken, place)
-    }));
-    match prepared {
-        Ok(job) => job.map(|job| Event::Job(Box::new(job))),
-        Err(_panic) => {
-            Err(EngineFailure::new(FailureCode::Internal, "the request could not be prepared"))
-        }
+        let message = format!("{} requests wait for this model already", self.waiting_max);
+        let failure = EngineFailure::new(FailureCode::Overloaded, message);
+        self.out.send(FromEngine::Failed { id, failure });
     }
 }

@@ -5,8 +5,11 @@
 //! order, and nothing but `", "` and `": "` stands between (as in `json.dumps`), so that the
 //! template renders the same text again. What the compiler does not take is refused with the path
 //! in the schema; nothing is ever ignored silently. Schemas come from clients and are hostile:
-//! their size, the compiler's work and the matcher's work per token are bounded.
+//! what they ask for is counted before it is compiled (`grammar/limits.rs`), the compiler's work
+//! and the matcher's work per token are bounded, and between two compilations it is asked whether
+//! the answer is still wanted.
 
+mod limits;
 mod schema;
 
 use std::fmt;
@@ -18,17 +21,24 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use toktrie::{InferenceCapabilities, TokEnv};
 
+use crate::job::Wanted;
 use crate::output::{ARGUMENTS_HEAD, NAME_HEAD};
 use crate::vocab::{CALL_CLOSE, CALL_OPEN};
+use limits::Counts;
 
-/// Bytes of one schema.
-const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// Tools of one request.
 const TOOLS_MAX: usize = 512;
 /// Bytes of a tool's name.
 const TOOL_NAME_BYTES_MAX: usize = 256;
 /// Tool calls of one answer.
 pub(crate) const CALLS_MAX: u32 = 32;
+/// What the compiler may spend on a grammar's expressions: half as much as it takes by itself,
+/// which is more than the largest schemas in use need.
+const INITIAL_FUEL_MAX: u64 = 600_000;
+/// Symbols of a grammar.
+const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
+/// States of a matcher, of one to two kilobytes each.
+const MATCHER_STATES_MAX: usize = 50_000;
 
 /// Compiles grammars for one vocabulary.
 pub(crate) struct Grammars {
@@ -84,17 +94,23 @@ impl Grammars {
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(environment, capabilities, &slices)?;
         factory.quiet();
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        limits.initial_lexer_fuel = INITIAL_FUEL_MAX;
+        limits.max_grammar_size = GRAMMAR_SYMBOLS_MAX;
+        limits.max_lexer_states = MATCHER_STATES_MAX;
         Ok(Self { factory })
     }
 
     /// What binds the answer to `request`.
     ///
     /// # Errors
-    /// A schema is too large or not supported, or a tool's name is no name; the field is named.
-    pub(crate) fn bind(&self, request: &Generate) -> Result<Bound, EngineFailure> {
+    /// A schema is too large or not supported, or a tool's name is no name; the field is named. Or
+    /// the answer is not wanted any more.
+    pub(crate) fn bind(&self, request: &Generate, wanted: &Wanted) -> Result<Bound, EngineFailure> {
         let tools = callable(request)?;
-        let schema = request.schema.as_ref().map(|schema| self.checked(schema, "schema"));
+        count(request, &tools)?;
+        let schema = request.schema.as_ref().map(|schema| self.checked(schema, "schema", wanted));
         let schema = schema.transpose()?;
         if tools.is_empty() {
             return Ok(match schema {
@@ -102,7 +118,8 @@ impl Grammars {
                 None => Bound::Free { ban_calls: !request.tools.is_empty() },
             });
         }
-        let calls = self.call_rules(&tools)?;
+        let calls = self.call_rules(&tools, wanted)?;
+        wanted.check()?;
         let parallel = request.parallel_tool_calls;
         let forced = !matches!(request.tool_choice, ToolChoice::Auto);
         if !forced && schema.is_none() {
@@ -125,7 +142,11 @@ impl Grammars {
     }
 
     /// The rules of what stands behind an opening marker.
-    fn call_rules(&self, tools: &[(usize, &Tool)]) -> Result<String, EngineFailure> {
+    fn call_rules(
+        &self,
+        tools: &[(usize, &Tool)],
+        wanted: &Wanted,
+    ) -> Result<String, EngineFailure> {
         let alternatives: Vec<_> = tools.iter().map(|(index, _)| format!("call_{index}")).collect();
         let (begin, end) = (quoted("\n"), quoted(&format!("\n{CALL_CLOSE}")));
         let mut rules = format!("call_rest: {begin} call {end}\n");
@@ -135,7 +156,7 @@ impl Grammars {
             let parameters = tool.parameters.as_ref();
             let parameters = parameters.filter(|value| !value.is_null());
             let parameters = match parameters {
-                Some(schema) => self.checked(&schema::as_object(schema, &path)?, &path)?,
+                Some(schema) => self.checked(&schema::as_object(schema, &path)?, &path, wanted)?,
                 None => schema::any_object(),
             };
             let head = format!("{NAME_HEAD}{}{ARGUMENTS_HEAD}", Value::from(tool.name.as_str()));
@@ -146,15 +167,15 @@ impl Grammars {
     }
 
     /// The schema as it is compiled, once it is known to compile.
-    fn checked(&self, schema: &Value, path: &str) -> Result<Value, EngineFailure> {
-        if schema.to_string().len() > SCHEMA_BYTES_MAX {
-            let message = format!("a schema may have {SCHEMA_BYTES_MAX} bytes");
-            return Err(EngineFailure::new(FailureCode::UnsupportedSchema, message).param(path));
-        }
+    fn checked(&self, schema: &Value, path: &str, wanted: &Wanted) -> Result<Value, EngineFailure> {
+        wanted.check()?;
         let normal = schema::normalise(schema);
         let Err(reason) = self.try_json(&normal) else { return Ok(normal) };
-        let (inner, reason) =
-            schema::find_fault(&normal, reason, &|part| self.try_json(part).err());
+        let (inner, reason) = schema::find_fault(&normal, reason, &|part| {
+            // What nobody waits for any more is not looked for.
+            wanted.check().ok()?;
+            self.try_json(part).err()
+        });
         let message = format!("this JSON schema can't be held: {reason}");
         let param = format!("{path}{inner}");
         Err(EngineFailure::new(FailureCode::UnsupportedSchema, message).param(param))
@@ -192,6 +213,20 @@ impl Grammars {
 fn unsupported(reason: &str) -> EngineFailure {
     let message = format!("the tools' and the answer's schemas can't be held together: {reason}");
     EngineFailure::new(FailureCode::UnsupportedSchema, message)
+}
+
+/// Counts what the schemas of a request come to, before any of them is compiled.
+fn count(request: &Generate, tools: &[(usize, &Tool)]) -> Result<(), EngineFailure> {
+    let mut counts = Counts::default();
+    if let Some(schema) = &request.schema {
+        counts.add(schema, "schema")?;
+    }
+    for (index, tool) in tools {
+        if let Some(parameters) = &tool.parameters {
+            counts.add(parameters, &format!("tools[{index}].parameters"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tools that may be called, with their places in the request.

@@ -2,11 +2,14 @@
 //! the model's state happens here, on a thread of its own, so that one hostile template or schema
 //! delays no running generation.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine::protocol::{EngineFailure, FailureCode, Generate, WINDOW_MAX};
+use engine::protocol::{ChatMessage, EngineFailure, FailureCode, Generate, WINDOW_MAX};
 use types::clock::Monotonic;
 
 use crate::constraint::Constraint;
@@ -40,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) id: u64,
     /// Whose state it extends.
     pub(crate) owner: JobOwner,
+    /// Whether the state that it leaves behind may be written to disk.
+    pub(crate) persist: bool,
     /// The rendered prompt.
     pub(crate) prompt: String,
     /// Its usual tokens.
@@ -81,6 +86,33 @@ impl Drop for Place {
     }
 }
 
+/// Whether somebody still waits for a request: shared by who prepares it and who may end it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    /// It is wanted.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// It is not wanted any more.
+    pub(crate) fn end(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    /// Goes on only if it is wanted.
+    ///
+    /// # Errors
+    /// It is not; whoever ended it has answered already.
+    pub(crate) fn check(&self) -> Result<(), EngineFailure> {
+        if self.0.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(EngineFailure::new(FailureCode::Cancelled, "nobody waits for this any more"))
+    }
+}
+
 /// Makes requests ready.
 #[derive(Debug)]
 pub(crate) struct Preparer {
@@ -92,6 +124,8 @@ pub(crate) struct Preparer {
     pub(crate) grammars: SharedGrammars,
     /// Tokens that a sequence holds.
     pub(crate) context: u32,
+    /// Bytes of the longest token.
+    pub(crate) token_bytes_max: u32,
     /// How the model's tokens are best drawn.
     pub(crate) defaults: Defaults,
 }
@@ -100,17 +134,26 @@ impl Preparer {
     /// Makes a request ready.
     ///
     /// # Errors
-    /// The request is invalid, its schema unsupported, the template refuses it, or it does not fit
-    /// the context.
+    /// The request is invalid, its schema unsupported, the template refuses it, it does not fit the
+    /// context, or it is not wanted any more.
     pub(crate) fn prepare(
         &self,
         request: Generate,
         taken: Monotonic,
         place: Place,
+        wanted: &Wanted,
     ) -> Result<Job, EngineFailure> {
         validate(&request)?;
-        let bound = self.grammars.bind(&request)?;
-        let prompt = self.template.render(&request.messages, &request.tools)?;
+        // A token can't spell more, so what is longer does not fit: neither rendered nor tokenized.
+        let bytes_max = self.context as usize * self.token_bytes_max as usize;
+        if texts_bytes(&request.messages) > bytes_max {
+            return Err(bytes_exceeded(self.context));
+        }
+        let bound = self.grammars.bind(&request, wanted)?;
+        wanted.check()?;
+        let prompt = self.template.render(&request.messages, &request.tools, bytes_max)?;
+        let Some(prompt) = prompt else { return Err(bytes_exceeded(self.context)) };
+        wanted.check()?;
         let tokens = self.vocab.tokenize_prompt(&prompt).map_err(|_too_long| too_long())?;
         if tokens.is_empty() || tokens.len() >= self.context as usize {
             return Err(context_exceeded(tokens.len(), self.context));
@@ -124,6 +167,7 @@ impl Preparer {
         Ok(Job {
             id: request.id,
             owner: JobOwner { account: request.account, session: request.session },
+            persist: request.persist,
             prompt,
             tokens,
             constraint,
@@ -142,6 +186,22 @@ impl Preparer {
 pub(crate) fn context_exceeded(tokens: usize, context: u32) -> EngineFailure {
     let message = format!(
         "the prompt has {tokens} tokens; this model's context here is {context}, the answer included"
+    );
+    EngineFailure::new(FailureCode::ContextLengthExceeded, message).param("messages")
+}
+
+/// Bytes of the texts that every template shows whole, but for white space around them. (Of an
+/// assistant's, some leave parts out.)
+fn texts_bytes(messages: &[ChatMessage]) -> usize {
+    let shown = messages.iter().filter(|message| message.role != "assistant");
+    shown.map(|message| message.content.trim().len()).sum()
+}
+
+/// The failure of a prompt with so many bytes that its tokens can't fit.
+fn bytes_exceeded(context: u32) -> EngineFailure {
+    let message = format!(
+        "the prompt has more bytes than any {context} tokens, which are this model's context here, \
+         the answer included"
     );
     EngineFailure::new(FailureCode::ContextLengthExceeded, message).param("messages")
 }

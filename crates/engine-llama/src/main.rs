@@ -12,6 +12,7 @@ mod job;
 mod kv_store;
 mod llama;
 mod output;
+mod prepare;
 mod prompt;
 mod random_model;
 mod sampler;

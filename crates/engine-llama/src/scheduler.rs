@@ -351,6 +351,7 @@ impl Scheduler {
     }
 }
 
-fn cancelled() -> EngineFailure {
+/// The failure of what was cancelled.
+pub(crate) fn cancelled() -> EngineFailure {
     EngineFailure::new(FailureCode::Cancelled, "cancelled")
 }

@@ -91,6 +91,7 @@ pub(crate) fn serve(options: &Options) -> anyhow::Result<()> {
         template,
         grammars,
         context: context.context_per_sequence(),
+        token_bytes_max: vocab.token_bytes_max(),
         defaults,
     };
     let waiting_max = usize::try_from(options.waiting.max(1))?;
@@ -167,6 +168,7 @@ impl Loaded {
             arch: self.arch.clone(),
             context: self.context.context_per_sequence(),
             sequences: self.sequences,
+            token_bytes_max: self.vocab.token_bytes_max(),
             template_sha256: hex(&Sha256::digest(self.template.source())),
         };
         Hello { protocol: protocol::PROTOCOL, build, model }

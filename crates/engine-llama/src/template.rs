@@ -24,7 +24,7 @@ const CHATML: &str = include_str!("template/chatml.jinja");
 
 /// Instructions that one rendering may take: about a second's work.
 const FUEL_MAX: u64 = 50_000_000;
-/// Bytes of a rendered prompt.
+/// Bytes of a rendered prompt, whatever the model's context holds.
 const PROMPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Nesting of macros and includes.
 const RECURSION_MAX: usize = 100;
@@ -79,7 +79,8 @@ impl Template {
         &self.source
     }
 
-    /// The prompt that asks for the assistant's next message.
+    /// The prompt that asks for the assistant's next message; `None` if it has more than so many
+    /// bytes.
     ///
     /// # Errors
     /// The template refuses this conversation, or works too long.
@@ -87,7 +88,8 @@ impl Template {
         &self,
         messages: &[ChatMessage],
         tools: &[Tool],
-    ) -> Result<String, EngineFailure> {
+        bytes_max: usize,
+    ) -> Result<Option<String>, EngineFailure> {
         let messages: Vec<_> = messages.iter().map(message_value).collect();
         let tools = match tools {
             [] => Value::from(()),
@@ -100,10 +102,15 @@ impl Template {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
-        let mut prompt = Bounded(Vec::new());
+        let bytes_max = bytes_max.min(PROMPT_BYTES_MAX);
+        let mut prompt = Bounded { bytes: Vec::new(), bytes_max, is_full: false };
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
-        template.render_captured_to(variables, &mut prompt).map_err(|error| failure(&error))?;
-        String::from_utf8(prompt.0).map_err(|_not_utf8| {
+        let rendered = template.render_captured_to(variables, &mut prompt);
+        if prompt.is_full {
+            return Ok(None);
+        }
+        rendered.map_err(|error| failure(&error))?;
+        String::from_utf8(prompt.bytes).map(Some).map_err(|_not_utf8| {
             EngineFailure::new(FailureCode::TemplateFailed, "the chat template wrote no UTF-8")
         })
     }
@@ -166,15 +173,21 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     Ok(Value::from_safe_string(python::json_dumps(&value, indent)))
 }
 
-/// Takes at most [`PROMPT_BYTES_MAX`].
-struct Bounded(Vec<u8>);
+/// Takes at most so many bytes.
+struct Bounded {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// Whether more came.
+    is_full: bool,
+}
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > PROMPT_BYTES_MAX {
+        if self.bytes.len() + bytes.len() > self.bytes_max {
+            self.is_full = true;
             return Err(io::Error::other("the prompt is too long"));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -93,6 +93,14 @@ impl Vocab {
         range.unwrap_or_default()
     }
 
+    /// Bytes of the longest token, as a rendered prompt holds it.
+    pub(crate) fn token_bytes_max(&self) -> u32 {
+        let lengths = self.starts.windows(2).map(|pair| pair[1] - pair[0]);
+        // What has no token of its own is taken by the one for unknown characters.
+        let longest = lengths.max().unwrap_or(0).max(char::MAX.len_utf8());
+        u32::try_from(longest).unwrap_or(u32::MAX)
+    }
+
     /// The token's text as a client sees it.
     pub(crate) fn output_text(&self, token: Token) -> &[u8] {
         let silent = usize::try_from(token).ok().and_then(|index| self.silent.get(index));

@@ -118,6 +118,8 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Answer>, Fai
         None => Vec::new(),
     };
     let engine = shared.engines.engine(&model);
+    let loaded = engine.loaded().await.map_err(|error| failure(&error, false))?;
+    request::check_fits(&request, &loaded)?;
     let generation = engine.generate(request).await.map_err(|error| failure(&error, false))?;
     let model_version = model.sha256.clone();
     let ids = Arc::clone(&shared.ids);

@@ -73,7 +73,7 @@ pub enum FromEngine {
         #[serde(flatten)]
         failure: EngineFailure,
     },
-    /// Every held session is on disk.
+    /// Every held session that may be there is on disk.
     Flushed {
         /// The request.
         id: u64,
@@ -115,6 +115,10 @@ pub struct LoadedModel {
     pub context: u32,
     /// Sequences that run at once.
     pub sequences: u32,
+    /// Bytes of its longest token: what has more bytes than that for each token of the context does
+    /// not fit. 0 = not said.
+    #[serde(default)]
+    pub token_bytes_max: u32,
     /// SHA-256 of the chat template in use, lower-case hexadecimal.
     pub template_sha256: String,
 }
@@ -286,7 +290,7 @@ pub enum ToEngine {
         /// How many more.
         deltas: u32,
     },
-    /// Write every held session to disk.
+    /// Write every held session that may be there to disk.
     Flush {
         /// Id of this request.
         id: u64,
@@ -317,6 +321,10 @@ pub struct Generate {
     /// The session whose state it extends and leaves behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Whether the session's state may be written to disk, and read from there. Without it the
+    /// state is in memory only: not saved behind the turn, at eviction or at the engine's end.
+    #[serde(default)]
+    pub persist: bool,
     /// The history, oldest first.
     pub messages: Vec<ChatMessage>,
     /// Tools that the model may call.

@@ -15,6 +15,8 @@ const NUMBER_MAX: i64 = 9_007_199_254_740_991;
 const ANY: &str = "holdfast:any-value";
 /// Nested schemas that are followed; serde_json has already bounded the nesting of the text.
 const DEPTH_MAX: usize = 100;
+/// Parts of a refused schema that are compiled by themselves to find the fault.
+const FAULT_TRIES_MAX: usize = 64;
 
 /// Keywords whose value is a schema.
 const ONE: [&str; 7] = [
@@ -32,7 +34,7 @@ const LISTS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
 const MAPS: [&str; 5] =
     ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 /// Keywords that say nothing about the value.
-const ANNOTATIONS: [&str; 9] = [
+pub(super) const ANNOTATIONS: [&str; 9] = [
     "title",
     "description",
     "default",
@@ -177,7 +179,8 @@ fn each_part(fields: &mut Map<String, Value>, change: &mut impl FnMut(&mut Value
     }
 }
 
-/// The innermost part of a schema that the compiler refuses, as a path, and why.
+/// The innermost part of a schema that the compiler refuses, as a path, and why. In a large schema
+/// it may be a part further out.
 ///
 /// `refuses` says why a schema is refused, or `None` if it isn't.
 pub(super) fn find_fault(
@@ -188,9 +191,14 @@ pub(super) fn find_fault(
     let (mut path, mut reason) = (String::new(), reason);
     let mut at = schema.clone();
     let definitions = schema.get("$defs").cloned();
+    let mut tries = 0;
     for _ in 0..DEPTH_MAX {
         let Value::Object(fields) = &at else { break };
         let worse = parts(fields).into_iter().find_map(|(step, part)| {
+            tries += 1;
+            if tries > FAULT_TRIES_MAX {
+                return None;
+            }
             let alone = with_definitions(part, definitions.as_ref());
             refuses(&alone).map(|reason| (step, alone, reason))
         });

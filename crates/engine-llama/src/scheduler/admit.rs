@@ -40,7 +40,7 @@ impl Scheduler {
                 (slot, phase)
             }
         };
-        self.slots.take(slot, &job.owner);
+        self.slots.take(slot, &job.owner, job.persist);
         job.place = None;
         let reading = matches!(phase, Phase::Restoring { .. });
         self.runs.push(Run::new(job, slot, phase));
@@ -56,6 +56,9 @@ impl Scheduler {
         let (Some(store), Some(session)) = (&self.store, &job.owner.session) else {
             return Some(Phase::Prefill);
         };
+        if !job.persist {
+            return Some(Phase::Prefill);
+        }
         let ticket = self.next_ticket;
         let owner = Owner { account: job.owner.account.clone(), session: session.clone() };
         store.try_send(Request::Load { ticket, owner }).ok()?;

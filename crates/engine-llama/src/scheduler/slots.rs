@@ -21,7 +21,9 @@ pub(super) struct Slot {
     /// Tokens that were generated behind them and not computed.
     pub(super) tail: Vec<Token>,
     busy: bool,
-    /// A session's state that is not on disk.
+    /// Whether what it holds may be written to disk.
+    persist: bool,
+    /// A session's state that is to be on disk and is not.
     dirty: bool,
     /// When it was last used, in turns of [`Slots::clock`].
     used: u64,
@@ -99,10 +101,11 @@ impl Slots {
         (length >= SHARED_PREFIX_MIN.min(prompt.len())).then_some(index)
     }
 
-    /// Gives the slot to a generation of `owner`.
-    pub(super) fn take(&mut self, index: usize, owner: &JobOwner) {
+    /// Gives the slot to a generation of `owner`, whose state may be written to disk or not.
+    pub(super) fn take(&mut self, index: usize, owner: &JobOwner, persist: bool) {
         let slot = &mut self.slots[index];
         slot.owner = Some(owner.clone());
+        slot.persist = persist;
         slot.busy = true;
     }
 
@@ -117,7 +120,8 @@ impl Slots {
         }
         slot.busy = false;
         slot.used = used;
-        slot.dirty = slot.owner.as_ref().is_some_and(|owner| owner.session.is_some());
+        let is_session = slot.owner.as_ref().is_some_and(|owner| owner.session.is_some());
+        slot.dirty = is_session && slot.persist;
     }
 
     /// The slot holds nothing any more.

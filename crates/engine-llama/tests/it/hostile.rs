@@ -59,6 +59,44 @@ fn requests_that_make_no_sense_name_their_field() {
 }
 
 #[test]
+fn schemas_that_multiply_are_refused_before_they_are_compiled() {
+    let world = World::new();
+    let mut engine = world.start(&[]);
+    let pattern = |text: String| json!({"type": "string", "pattern": text});
+    let ranges: Vec<_> = (10..40).map(|k| pattern(format!(".*[a-c]{{{k}}}.*"))).collect();
+    let all = json!({"allOf": ranges});
+    let parameters = json!({"type": "object", "properties": {"a": all}});
+    let tool = Tool { name: "f".to_owned(), parameters: Some(parameters), ..Tool::default() };
+    let nested = pattern("^((((a{100}){100}){100}){100})$".to_owned());
+    let cases = [
+        ("schema", Generate { schema: Some(all), ..greedy("x") }),
+        ("schema/pattern", Generate { schema: Some(nested), ..greedy("x") }),
+        ("tools[0].parameters/properties/a", Generate { tools: vec![tool], ..greedy("x") }),
+    ];
+    for (param, request) in cases {
+        let failure = engine.run(request).failed.unwrap_or_else(|| panic!("{param} was taken"));
+        assert_eq!(failure.code, FailureCode::UnsupportedSchema, "{failure:?}");
+        assert_eq!(failure.param.as_deref(), Some(param), "{failure:?}");
+    }
+    assert!(engine.run(greedy("still there")).done.is_some());
+}
+
+#[test]
+fn a_prompt_of_more_bytes_than_fit_is_refused_by_its_bytes() {
+    let world = World::new();
+    let mut engine = world.start(&[]);
+    let hello = engine.hello.clone().unwrap().model;
+    let room = usize::try_from(hello.context * hello.token_bytes_max).unwrap();
+    // Before it is rendered, and while it is.
+    for role in ["user", "assistant"] {
+        let messages = vec![message(role, &"word ".repeat(room / 5 + 2)), message("user", "?")];
+        let failure = engine.run(Generate { messages, ..greedy("") }).failed.unwrap();
+        assert_eq!(failure.code, FailureCode::ContextLengthExceeded);
+        assert!(failure.message.contains("more bytes"), "{}", failure.message);
+    }
+}
+
+#[test]
 fn a_client_cant_write_the_templates_own_tokens_into_nothing() {
     // Control tokens in a message become control tokens (as with every engine that renders
     // templates); what matters here is that nothing breaks: marks, zero bytes and half a tool call

@@ -10,7 +10,7 @@ fn history() -> Vec<ChatMessage> {
 }
 
 fn first_turn(session: &str) -> Generate {
-    Generate { session: Some(session.to_owned()), messages: history(), ..greedy("") }
+    Generate { session: Some(session.to_owned()), persist: true, messages: history(), ..greedy("") }
 }
 
 /// The turn after `first`, whose answer it repeats as clients do.
@@ -165,4 +165,43 @@ fn turns_of_one_session_wait_for_each_other() {
     let (one, two) = (engine.finish(one), engine.finish(two));
     assert_eq!(one.text, two.text);
     assert_eq!(two.reused().1, ReusedFrom::Memory);
+}
+
+#[test]
+fn what_may_not_be_on_disk_is_held_in_memory_only() {
+    let world = World::new();
+    let mut engine = world.start(&["--sequences", "2"]);
+    let in_memory = |request: Generate| Generate { persist: false, ..request };
+    let first = engine.run(in_memory(first_turn("s")));
+    reuses(&engine.run(in_memory(second_turn("s", &first))), ReusedFrom::Memory);
+    // Neither behind a turn nor at a flush, nor when others take its place, nor at the end.
+    engine.flush();
+    for other in ["a", "b", "c"] {
+        engine.run(in_memory(first_turn(other)));
+    }
+    let again = engine.run(in_memory(second_turn("s", &first)));
+    assert_eq!(again.reused(), (0, ReusedFrom::Nothing));
+    engine.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(engine.child.wait().unwrap().success());
+    // The lock of the folder is all there is.
+    let files = world.state_files();
+    assert!(files.iter().all(|file| file.extension().is_none()), "{files:?}");
+    let mut engine = world.start(&[]);
+    let cold = engine.run(in_memory(second_turn("s", &first)));
+    assert_eq!(cold.reused(), (0, ReusedFrom::Nothing));
+    assert_eq!(engine.stats().saved_states, 0);
+}
+
+#[test]
+fn a_turn_that_may_not_be_on_disk_takes_what_was_saved_before_no_further() {
+    let world = World::new();
+    let mut engine = world.start(&[]);
+    let first = engine.run(first_turn("s"));
+    engine.flush();
+    let saved = world.state_files();
+    let held = engine.run(Generate { persist: false, ..second_turn("s", &first) });
+    reuses(&held, ReusedFrom::Memory);
+    engine.flush();
+    assert_eq!(world.state_files(), saved);
+    assert_eq!(engine.stats().saved_states, 1);
 }

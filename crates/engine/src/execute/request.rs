@@ -2,9 +2,9 @@
 
 use types::clock::Monotonic;
 use types::conversation::{Conversation, Message, OutputShape, Part, Role};
-use types::{Attempt, CallKind, ErrorCode, Failure};
+use types::{Attempt, Call, CallKind, ErrorCode, Failure};
 
-use crate::protocol::{ChatMessage, Generate, Sampling, Tool, ToolCall, ToolChoice};
+use crate::protocol::{ChatMessage, Generate, LoadedModel, Sampling, Tool, ToolCall, ToolChoice};
 
 /// The request of an attempt. `now` is the monotonic clock, from which the deadline counts.
 ///
@@ -20,14 +20,45 @@ pub(super) fn from_attempt(attempt: &Attempt, now: Monotonic) -> Result<Generate
     }
     let conversation = model.neutral()?;
     let mut request = from_conversation(&conversation)?;
-    request.account = call.principal.account.to_string();
-    request.session = call.session.as_ref().map(ToString::to_string);
+    belong(&mut request, call);
     let caps = [attempt.output_cap, conversation.output_cap, attempt.target.output_tokens_max];
     let cap = caps.into_iter().flatten().min();
     request.max_tokens = cap.map(|cap| u32::try_from(cap).unwrap_or(u32::MAX));
     let left = call.deadline.map(|deadline| deadline.saturating_sub(now));
     request.deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     Ok(request)
+}
+
+/// Says whose the request is and where its state may be kept: on disk only where the conversation
+/// itself is, which is a stored session's step. A name alone (`holdfast-session`) keeps it in
+/// memory.
+pub(super) fn belong(request: &mut Generate, call: &Call) {
+    request.account = call.principal.account.to_string();
+    request.session = call.session.as_ref().map(ToString::to_string);
+    request.persist = call.step.is_some();
+}
+
+/// Refuses a prompt that no number of the model's tokens can spell within its context, before it
+/// is sent: it would only be read there to be refused.
+///
+/// # Errors
+/// A 400 that says so.
+pub(super) fn check_fits(request: &Generate, model: &LoadedModel) -> Result<(), Failure> {
+    let bytes_max = u64::from(model.context) * u64::from(model.token_bytes_max);
+    // White space around a text, and parts of what an assistant said, some templates leave out.
+    let shown = request.messages.iter().filter(|message| message.role != "assistant");
+    let bytes: u64 = shown.map(|message| message.content.trim().len() as u64).sum();
+    if bytes_max == 0 || bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!(
+        "the prompt has {bytes} bytes, more than any {} tokens, which are this model's context \
+         here, the answer included",
+        model.context
+    );
+    let mut failure = Failure::new(ErrorCode::ContextLengthExceeded, message);
+    failure.param = Some("messages".into());
+    Err(failure)
 }
 
 /// The parts of a request that the conversation says.

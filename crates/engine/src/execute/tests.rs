@@ -1,7 +1,16 @@
-use serde_json::json;
-use types::conversation::{Conversation, Message, OutputShape, Part, Role, ToolCall};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::request::{dropped, from_conversation};
+use serde_json::json;
+use types::call::{Call, CallKind, Door, Plan, ToolInvocation};
+use types::clock::{FakeClock, Timestamp};
+use types::conversation::{Conversation, Message, OutputShape, Part, Role, ToolCall};
+use types::ids::{CallId, KeyId, SessionId, StepId};
+use types::principal::{self, DEFAULT_ACCOUNT, Principal};
+use types::{ErrorCode, Ids};
+
+use super::request::{belong, check_fits, dropped, from_conversation};
+use crate::protocol::{ChatMessage, Generate, LoadedModel};
 
 fn conversation(messages: Vec<Message>) -> Conversation {
     Conversation { messages, ..Conversation::default() }
@@ -63,4 +72,78 @@ fn what_the_model_is_not_told_is_named() {
         conversation.rest.insert(name.to_owned(), serde_json::Value::from(1));
     }
     assert_eq!(dropped(&conversation), ["logit_bias", "shoe_size"]);
+}
+
+fn call() -> Call {
+    let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
+    let key = KeyId::new(&ids);
+    let principal = Principal {
+        account: DEFAULT_ACCOUNT.into(),
+        user: key.as_str().into(),
+        key,
+        key_name: "test".into(),
+        role: principal::Role::Member,
+        output_cap_default: None,
+    };
+    let invocation = ToolInvocation {
+        server: "s".to_owned(),
+        tool: "t".to_owned(),
+        arguments: json!({}),
+        idempotency_key: "k".to_owned(),
+    };
+    Call {
+        id: CallId::new(&ids),
+        parent: None,
+        principal: Arc::new(principal),
+        session: Some(SessionId::new(&ids)),
+        session_root: None,
+        step: Some(StepId::new(&ids)),
+        task: "t".into(),
+        class: "interactive".into(),
+        door: Door::OpenaiChat,
+        budget: None,
+        deadline: None,
+        started_at: Timestamp(0),
+        started: Duration::ZERO,
+        plan: Arc::new(Plan { name: "local/m".into(), targets: Vec::new() }),
+        kind: CallKind::Tool(invocation),
+    }
+}
+
+#[test]
+fn only_a_stored_sessions_step_leaves_state_on_disk() {
+    let stored = call();
+    let mut request = Generate::default();
+    belong(&mut request, &stored);
+    assert!(request.persist);
+    assert_eq!(request.session, stored.session.as_ref().map(ToString::to_string));
+    // `store: false` and chat completions name a session and keep nothing.
+    belong(&mut request, &Call { step: None, ..stored });
+    assert!(!request.persist && request.session.is_some());
+}
+
+#[test]
+fn a_prompt_of_more_bytes_than_the_context_can_spell_is_refused_before_it_is_sent() {
+    let model = LoadedModel {
+        sha256: String::new(),
+        arch: "llama".to_owned(),
+        context: 10,
+        sequences: 1,
+        token_bytes_max: 4,
+        template_sha256: String::new(),
+    };
+    let says = |role: &str, bytes: usize| ChatMessage {
+        role: role.to_owned(),
+        content: format!(" {}\n", "x".repeat(bytes)),
+        ..ChatMessage::default()
+    };
+    let with = |messages| Generate { messages, ..Generate::default() };
+    let fits = with(vec![says("system", 20), says("assistant", 1_000), says("user", 20)]);
+    assert!(check_fits(&fits, &model).is_ok());
+    let more = with(vec![says("system", 20), says("user", 21)]);
+    let failure = check_fits(&more, &model).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::ContextLengthExceeded);
+    assert_eq!(failure.param.as_deref(), Some("messages"));
+    // An engine that does not say how long its tokens are refuses by itself.
+    assert!(check_fits(&more, &LoadedModel { token_bytes_max: 0, ..model }).is_ok());
 }

@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Error, is_stopping};
-use crate::protocol::codec::{FrameError, read_async, write_async};
+use crate::protocol::codec::{FRAME_BYTES_MAX, FrameError, read_async, write_async};
 use crate::protocol::{
-    FromEngine, Generate, Hello, Piece, ReusedFrom, Stats, StopReason, ToEngine, TokenUsage,
+    EngineFailure, FailureCode, FromEngine, Generate, Hello, Piece, ReusedFrom, Stats, StopReason,
+    ToEngine, TokenUsage,
 };
 
 /// Deltas of one request that may be on their way.
@@ -225,10 +226,18 @@ impl Connection {
         taken
     }
 
+    /// Answers a request that can't be sent.
+    fn refuse(&self, id: u64) {
+        let message = format!("the request has more than {FRAME_BYTES_MAX} bytes");
+        let failure = EngineFailure::new(FailureCode::InvalidRequest, message).param("messages");
+        // There is room for a first message.
+        self.sort(FromEngine::Failed { id, failure });
+    }
+
     async fn write(self: Arc<Self>, half: OwnedWriteHalf, mut to_write: mpsc::Receiver<ToEngine>) {
         let mut writer = BufWriter::new(half);
         let written = tokio::select! {
-            written = write_all(&mut writer, &mut to_write) => written,
+            written = write_all(&mut writer, &mut to_write, |id| self.refuse(id)) => written,
             () = self.closed.cancelled() => return,
             // Dropping the write half is what the child sees as the end.
             () = self.hung_up.cancelled() => Ok(()),
@@ -243,12 +252,16 @@ impl Connection {
 async fn write_all(
     writer: &mut BufWriter<OwnedWriteHalf>,
     to_write: &mut mpsc::Receiver<ToEngine>,
+    refuse: impl Fn(u64),
 ) -> Result<(), FrameError> {
     while let Some(message) = to_write.recv().await {
         match write_async(writer, &message).await {
             // It was refused before a byte of it was written.
             Err(error @ FrameError::Size { .. }) => {
-                tracing::warn!(%error, "a request is too large")
+                tracing::warn!(%error, "a request is too large");
+                if let ToEngine::Generate(request) = &message {
+                    refuse(request.id);
+                }
             }
             written => written?,
         }

@@ -113,6 +113,7 @@ async fn hello(stream: &mut UnixStream, protocol: u32) {
         arch: "llama".to_owned(),
         context: 100,
         sequences: 8,
+        token_bytes_max: 4,
         template_sha256: String::new(),
     };
     let hello = Hello { protocol, build: "fake".to_owned(), model };
@@ -212,6 +213,19 @@ async fn answers_are_sorted_by_request() {
     let b = world.engine.generate(request("b")).await.unwrap();
     let (a, b) = tokio::join!(answer(a), answer(b));
     assert_eq!((a.unwrap().as_str(), b.unwrap().as_str()), ("a", "bb"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_to_be_sent_is_answered() {
+    let world = world();
+    world.launch.next(echo);
+    let bytes = crate::protocol::codec::FRAME_BYTES_MAX as usize;
+    let content = "x".repeat(bytes);
+    let message = crate::protocol::ChatMessage { content, ..Default::default() };
+    let large = Generate { messages: vec![message], ..request("large") };
+    let error = answer(world.engine.generate(large).await.unwrap()).await.unwrap_err();
+    assert!(matches!(&error, Error::Refused(it) if it.code == FailureCode::InvalidRequest));
+    assert_eq!(ask(&world.engine, "small").await.unwrap(), "small");
 }
 
 #[tokio::test]
