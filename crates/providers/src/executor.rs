@@ -27,6 +27,7 @@ use self::answer::{Live, Step};
 use self::request::{Prepared, Template};
 use crate::http::Client;
 use crate::provider::Provider;
+use crate::redact::Redactor;
 
 /// Does the Calls of one provider.
 pub struct HttpExecutor {
@@ -38,6 +39,7 @@ struct Shared {
     provider: Provider,
     client: Client,
     template: Template,
+    redactor: Redactor,
     clock: SharedClock,
 }
 
@@ -51,7 +53,9 @@ impl fmt::Debug for HttpExecutor {
 pub fn executor(provider: Provider, clock: SharedClock) -> Arc<dyn Execute> {
     let client = Client::new(provider.base_url().clone(), provider.timeouts, Arc::clone(&clock));
     let template = Template::new(&provider);
-    Arc::new(HttpExecutor { shared: Arc::new(Shared { provider, client, template, clock }) })
+    let redactor = provider.redactor();
+    let shared = Shared { provider, client, template, redactor, clock };
+    Arc::new(HttpExecutor { shared: Arc::new(shared) })
 }
 
 impl Execute for HttpExecutor {
@@ -135,8 +139,7 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         tracing::warn!(%provider, %call, %error, "no answer from the provider");
         answer::unanswered(&error, provider)
     })?;
-    let clock = Arc::clone(&shared.clock);
-    let mut live = Live::new(exchange, format, &shared.provider, deadline, clock);
+    let mut live = Live::new(exchange, format, &shared, &attempt.call);
     if !parts.status.is_success() {
         let failure = live.refused(&parts).await;
         if let Some(exchange) = live.into_whole() {
@@ -144,12 +147,16 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         }
         return Err(failure);
     }
-    answer::check_head(&parts, stream, &shared.provider.name)?;
+    answer::check_head(&parts, stream, &shared.provider.name).inspect_err(|failure| {
+        let (provider, call) = (&shared.provider.name, &attempt.call.id);
+        let reason = failure.message.as_str();
+        tracing::warn!(%provider, %call, reason, "the provider's answer can't be read");
+    })?;
     live.read_with(format.reader(ReadOptions { stream, decode, withhold_usage }));
     live.start = Start {
         status: parts.status.as_u16(),
         content_type: answer::content_type(&parts).map(str::to_owned).filter(|_| !decode),
-        headers: answer::visible_headers(&parts.headers),
+        headers: answer::visible_headers(&parts.headers, &shared.redactor),
         dropped,
         reused_tokens: None,
     };

@@ -12,6 +12,7 @@
 pub mod executor;
 pub mod http;
 pub mod provider;
+mod redact;
 pub mod vendor;
 
 pub use executor::{HttpExecutor, executor};

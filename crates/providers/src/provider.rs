@@ -10,6 +10,7 @@ use ::http::uri::Scheme;
 use types::{ErrorCode, Secret};
 
 use crate::http::Timeouts;
+use crate::redact::Redactor;
 use crate::vendor::{Auth, Vendor, vendor};
 
 /// A configured upstream.
@@ -90,6 +91,11 @@ impl Provider {
     /// Where it is reached.
     pub const fn base_url(&self) -> &Uri {
         &self.base_url
+    }
+
+    /// What keeps its credential out of what it says.
+    pub(crate) fn redactor(&self) -> Redactor {
+        Redactor::new(self.api_key.as_ref())
     }
 
     /// The value of `authorization`, marked sensitive.

@@ -3,6 +3,9 @@
 //! A stall is noticed by one timer that is looked at again when it ends, not one per chunk. A
 //! `Finish` waits until the body has ended, for [`DRAIN_MAX`] at most, so that the connection can
 //! be kept: servers send the end of the body right behind the last event.
+//!
+//! A provider's words are for the client alone: errors quote prompts, and some repeat the operator's
+//! key, which is replaced. The log has the status and the class.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,14 +16,17 @@ use std::time::Duration;
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use ::http::response::Parts;
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 use types::clock::{Clock, Monotonic, SharedClock, Sleep};
 use types::error::{Billed, UpstreamError};
 use types::format::{Format, ReadResponse};
+use types::ids::CallId;
 use types::outcome::{OutcomeEvent, Start};
-use types::{ErrorCode, Failure};
+use types::{Call, ErrorCode, Failure};
 
+use super::Shared;
 use crate::http::{Deadline, Exchange, SendError, time_left};
-use crate::provider::Provider;
+use crate::redact::Redactor;
 
 /// How long a whole answer waits for the end of its body.
 const DRAIN_MAX: Duration = Duration::from_millis(50);
@@ -45,6 +51,8 @@ pub(super) struct Live {
     format: &'static dyn Format,
     reader: Option<Box<dyn ReadResponse>>,
     provider: Arc<str>,
+    call: CallId,
+    redactor: Redactor,
     clock: SharedClock,
     stall: Duration,
     /// When the Call must have ended.
@@ -62,17 +70,19 @@ impl Live {
     pub(super) fn new(
         exchange: Exchange,
         format: &'static dyn Format,
-        provider: &Provider,
-        deadline: Deadline,
-        clock: SharedClock,
+        shared: &Shared,
+        call: &Call,
     ) -> Self {
-        let stall = provider.timeouts.stall;
+        let (provider, clock) = (&shared.provider, Arc::clone(&shared.clock));
+        let (stall, deadline) = (provider.timeouts.stall, call.deadline);
         let (last, left) = (clock.monotonic(), time_left(deadline, clock.as_ref()));
         Self {
             exchange,
             format,
             reader: None,
             provider: Arc::clone(&provider.name),
+            call: call.id.clone(),
+            redactor: shared.redactor.clone(),
             last,
             timer: clock.sleep(stall.min(left)),
             clock,
@@ -103,7 +113,8 @@ impl Live {
             Poll::Ready(Some(Ok(data))) => Poll::Ready(self.take(data, events)),
             Poll::Ready(Some(Err(error))) => {
                 if self.finish.is_none() {
-                    tracing::warn!(provider = %self.provider, %error, "the provider's answer was cut");
+                    let (provider, call) = (&self.provider, &self.call);
+                    tracing::warn!(%provider, %call, %error, "the provider's answer was cut");
                 }
                 Poll::Ready(self.end(events))
             }
@@ -123,8 +134,11 @@ impl Live {
         }
         let Some(reader) = &mut self.reader else { return Step::Over };
         reader.push(data, events);
-        match events.back() {
-            Some(OutcomeEvent::Failed(_)) => Step::Over,
+        match events.back_mut() {
+            Some(OutcomeEvent::Failed(failure)) => {
+                failed(failure, &self.redactor, (&self.provider, &self.call));
+                Step::Over
+            }
             Some(OutcomeEvent::Finish(_)) => {
                 self.finish = events.pop_back();
                 self.timer = self.clock.sleep(DRAIN_MAX);
@@ -137,7 +151,12 @@ impl Live {
     fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) -> Step {
         match (self.finish.take(), &mut self.reader) {
             (Some(finish), _) => events.push_back(finish),
-            (None, Some(reader)) => reader.end(events),
+            (None, Some(reader)) => {
+                reader.end(events);
+                if let Some(OutcomeEvent::Failed(failure)) = events.back_mut() {
+                    failed(failure, &self.redactor, (&self.provider, &self.call));
+                }
+            }
             (None, None) => {}
         }
         Step::Over
@@ -188,20 +207,32 @@ impl Live {
             return Failure::new(ErrorCode::UpstreamFailed, text);
         }
         let body = self.error_body().await;
+        let body = self.redactor.clean_body(body);
         let mut failure = self.format.parse_error(status, &body);
+        self.redactor.clean(&mut failure);
         let wait = retry_after(&parts.headers, self.clock.as_ref());
         failure.retry_after = wait.or(failure.retry_after);
-        let (provider, code) = (&self.provider, failure.code);
+        let (provider, call, code) = (&self.provider, &self.call, failure.code);
         if matches!(status, 401 | 403) {
-            let said = &failure.message;
-            tracing::error!(%provider, status, %said, "the provider refused the operator's credentials");
+            tracing::error!(
+                %provider, %call, status, %code,
+                "the provider refused the operator's credentials"
+            );
             return self.credentials_refused(status, &failure);
         }
-        tracing::warn!(%provider, status, %code, "the provider answered with an error");
-        let format = if is_object(&body) { self.format.name() } else { NO_FORMAT };
-        let content_type = content_type(parts).unwrap_or("application/octet-stream").to_owned();
+        tracing::warn!(%provider, %call, status, %code, "the provider answered with an error");
+        let format = if self.may_pass(&body) { self.format.name() } else { NO_FORMAT };
+        let content_type = content_type(parts).filter(|kind| !self.redactor.is_in(kind));
+        let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
         failure.upstream = Some(Box::new(UpstreamError { status, body, content_type, format }));
         failure
+    }
+
+    /// Whether a client can be given this body as it is: an error object of the provider's format
+    /// without the operator's key in it.
+    fn may_pass(&self, body: &[u8]) -> bool {
+        let body = serde_json::from_slice::<Value>(body);
+        body.is_ok_and(|body| body.is_object() && !self.redactor.is_within(&body))
     }
 
     /// The words of a provider that refused our credentials repeat parts of the operator's key, and
@@ -259,8 +290,10 @@ fn overdue(provider: &str) -> Failure {
 /// The format of a body that is no error of the provider's format: it is not passed on.
 const NO_FORMAT: &str = "";
 
-fn is_object(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
+/// A failure that the provider told in its answer, on its way to the client.
+fn failed(failure: &mut Failure, redactor: &Redactor, (provider, call): (&str, &CallId)) {
+    redactor.clean(failure);
+    tracing::warn!(%provider, %call, code = %failure.code, "the provider's answer has failed");
 }
 
 /// The failure of a request that got no answer.
@@ -327,7 +360,7 @@ pub(super) fn content_type(parts: &Parts) -> Option<&str> {
 
 /// The headers that clients may see: request ids, rate limits and timing. Nothing that names the
 /// operator's account.
-pub(super) fn visible_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn visible_headers(headers: &HeaderMap, redactor: &Redactor) -> Vec<(String, String)> {
     let visible = |name: &str| {
         matches!(name, "x-request-id" | "request-id" | "openai-processing-ms" | "openai-version")
             || name.starts_with("x-ratelimit-")
@@ -336,7 +369,7 @@ pub(super) fn visible_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let texts = shown.filter_map(|(name, value)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
-    texts.take(VISIBLE_HEADERS_MAX).collect()
+    texts.filter(|(_, text)| !redactor.is_in(text)).take(VISIBLE_HEADERS_MAX).collect()
 }
 
 /// How long the provider asks to wait: in milliseconds, in seconds, or until a date.

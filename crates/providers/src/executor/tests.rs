@@ -15,6 +15,8 @@ use types::{Attempt, ErrorCode, Failure, Format, Secret};
 use super::*;
 use crate::http::Timeouts;
 
+mod secrets;
+
 const CHUNK: &str = r#"{"id":"c","model":"m-2","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
 const LAST: &str =
     r#"{"id":"c","model":"m-2","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
