@@ -13,7 +13,8 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use types::Failure;
 
-use crate::json::{at, join, malformed};
+use crate::fold::imitated;
+use crate::json::{join, malformed};
 
 /// Fields at the top level of a request at most. The largest API has about forty.
 const FIELDS_MAX: usize = 256;
@@ -85,6 +86,21 @@ impl<'a> TopLevel<'a> {
         self.get(name, wanted)?.ok_or_else(|| crate::json::missing(name))
     }
 
+    /// Refuses a field that some readers take for one of `known` although it is another. `path` is
+    /// where the object stands.
+    pub(crate) fn refuse_imitations(
+        &self,
+        path: &str,
+        known: impl IntoIterator<Item = &'static str> + Clone,
+    ) -> Result<(), Failure> {
+        for (name, _) in &self.fields {
+            if let Some(known) = imitated(name, known.clone()) {
+                return Err(imitation(&join(path, name), known));
+            }
+        }
+        Ok(())
+    }
+
     /// The model's name: a string that is not empty.
     pub(crate) fn model(&self) -> Result<String, Failure> {
         let model: String = self.required("model", "a string")?;
@@ -93,6 +109,12 @@ impl<'a> TopLevel<'a> {
         }
         Ok(model)
     }
+}
+
+/// A 400 for a field that some readers take for another.
+pub(crate) fn imitation(path: &str, known: &str) -> Failure {
+    let text = format!("'{path}' is no field, and some providers take it for '{known}': write that");
+    Failure::invalid(path, text)
 }
 
 /// A value of this type; `None` if it is `null`.
@@ -104,109 +126,6 @@ pub(crate) fn typed<T: DeserializeOwned>(
     let wrong =
         |_| Failure::invalid(path, format!("invalid value for '{path}': expected {wanted}"));
     serde_json::from_str::<Option<T>>(raw.get()).map_err(wrong)
-}
-
-/// What a list of messages or items holds besides text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Media {
-    /// Images, sounds and documents: everything that is not known to be text.
-    pub(crate) count: u32,
-    /// The first kind of part of which nobody can say beforehand how many tokens it is, or at which
-    /// rate they are billed.
-    pub(crate) unbounded: Option<&'static str>,
-}
-
-/// Images, sounds and documents in a list of messages or items.
-pub(crate) fn count_media(list: &RawValue, path: &str) -> Result<u32, Failure> {
-    Ok(media_in(list, path)?.count)
-}
-
-/// What a list of messages or items holds besides text.
-pub(crate) fn media_in(list: &RawValue, path: &str) -> Result<Media, Failure> {
-    let text = list.get();
-    if !may_hold_media(text.as_bytes()) {
-        return Ok(Media::default());
-    }
-    let wrong = |_| {
-        Failure::invalid(path, format!("invalid value for '{path}': expected an array of objects"))
-    };
-    let messages: Vec<MessageHead<'_>> = serde_json::from_str(text).map_err(wrong)?;
-    let mut media = Media::default();
-    for (index, message) in messages.iter().enumerate() {
-        for (name, raw) in [("content", message.content), ("output", message.output)] {
-            let path = || join(&at(path, index), name);
-            if let Some(raw) = raw {
-                media_parts(raw, path, &mut media)?;
-            }
-        }
-        if message.audio.is_some_and(|raw| raw.get() != "null") {
-            media.add(Some("audio"));
-        }
-    }
-    Ok(media)
-}
-
-impl Media {
-    fn add(&mut self, unbounded: Option<&'static str>) {
-        self.count = self.count.saturating_add(1);
-        self.unbounded = self.unbounded.or(unbounded);
-    }
-}
-
-/// The kind of a part whose tokens have no bound. An image has one, whatever its address; a
-/// document has as many pages as it likes in few bytes, or lies at the provider under an id; sound
-/// has rates of its own; and of a kind that is not known nothing is.
-fn unbounded(kind: &str) -> Option<&'static str> {
-    match kind {
-        "image_url" | "input_image" | "image" => None,
-        "file" => Some("file"),
-        "input_file" => Some("input_file"),
-        "input_audio" | "audio" => Some("input_audio"),
-        _ => Some("content"),
-    }
-}
-
-/// Only content that is a list can hold media, and an answer in sound that is named again; an
-/// escape can hide its name.
-fn may_hold_media(list: &[u8]) -> bool {
-    memchr::memchr(b'[', list.get(1..).unwrap_or_default()).is_some()
-        || [&b"audio"[..], br"\u"].iter().any(|text| memchr::memmem::find(list, text).is_some())
-}
-
-fn media_parts(
-    raw: &RawValue,
-    path: impl Fn() -> String,
-    media: &mut Media,
-) -> Result<(), Failure> {
-    if !raw.get().starts_with('[') {
-        return Ok(());
-    }
-    let wrong = |_| {
-        let path = path();
-        let text = format!("invalid value for '{path}': expected a string or an array of parts");
-        Failure::invalid(path, text)
-    };
-    let parts: Vec<PartHead> = serde_json::from_str(raw.get()).map_err(wrong)?;
-    let kinds = parts.iter().map(|part| part.kind.as_deref().unwrap_or("text"));
-    let is_text = |kind: &&str| matches!(*kind, "text" | "input_text" | "output_text" | "refusal");
-    kinds.filter(|kind| !is_text(kind)).for_each(|kind| media.add(unbounded(kind)));
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct MessageHead<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    audio: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct PartHead {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
 }
 
 /// Collects the fields; `None` if there are too many.
@@ -231,5 +150,6 @@ impl<'de> Visitor<'de> for Collect {
     }
 }
 
+/// A field's name, its escapes undone.
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

@@ -9,12 +9,15 @@
 //! provider, a price or an HTTP route.
 #![warn(missing_docs)]
 
+mod fold;
 mod head;
 mod json;
+mod media;
 mod openai;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod sse;
+mod weight;
 
 pub use openai_chat::OPENAI_CHAT;
 pub use openai_responses::OPENAI_RESPONSES;

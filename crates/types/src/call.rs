@@ -222,8 +222,10 @@ pub struct ModelHead {
     pub body_bytes: u64,
     /// Images, sounds and documents in it.
     pub media: u32,
-    /// A field that makes the provider bill beyond its token prices (a service tier, a search,
-    /// audio output), if the request has one: no bound can be given for it.
+    /// Whether it declares tools, which a model's chat template introduces in its own words.
+    pub tools: bool,
+    /// A field whose cost nobody can say beforehand (a service tier, a search, another model), if
+    /// the request has one: no bound can be given for it.
     pub surcharge: Option<&'static str>,
     /// Where the fields that the pipeline may edit stand in the raw body, for byte-exact edits.
     pub spans: HeadSpans,

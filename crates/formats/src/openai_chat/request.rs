@@ -12,15 +12,14 @@ use std::ops::Range;
 use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::format::Edits;
-use ::types::surcharge::surcharge;
+use ::types::surcharge::{FIELDS, surcharge};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 pub(crate) use parse::parse;
 pub(crate) use render::render;
 
-use crate::head::{TopLevel, media_in, typed};
+use crate::head::{TopLevel, typed};
+use crate::media::{media_in, tools_in};
 
 /// Answers to one request at most, as OpenAI has it.
 const CHOICES_MAX: u64 = 128;
@@ -29,10 +28,22 @@ const OUTPUT_CAP: &str = "max_completion_tokens";
 /// The older name of the same.
 const OUTPUT_CAP_OLD: &str = "max_tokens";
 const CAP_TYPE: &str = "a positive integer";
+/// The fields that are read here.
+const READ: [&str; 8] = [
+    "model",
+    "messages",
+    OUTPUT_CAP,
+    OUTPUT_CAP_OLD,
+    "n",
+    "stream",
+    "stream_options",
+    "tools",
+];
 
 /// Reads what every stage needs.
 pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let top = TopLevel::read(body)?;
+    top.refuse_imitations("", READ.into_iter().chain(FIELDS))?;
     let (output_cap, cap_span) = read_cap(&top)?;
     let choices = top.get("n", CAP_TYPE)?.unwrap_or(1);
     if choices == 0 || choices > CHOICES_MAX {
@@ -44,6 +55,8 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         return Err(Failure::invalid("messages", text));
     }
     let media = media_in(messages, "messages")?;
+    let tools = tools_in(top.raw("tools"))?;
+    let billed_apart = surcharge(|name| Some(top.raw(name)?.get().into()));
     Ok(ModelHead {
         model: top.model()?,
         stream: top.get("stream", "a boolean")?.unwrap_or(false),
@@ -52,7 +65,8 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: asks_usage(&top)?,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         media: media.count,
-        surcharge: surcharge(|name| Some(top.raw(name)?.get().into())).or(media.unbounded),
+        tools: tools.any || top.raw("functions").is_some(),
+        surcharge: billed_apart.or(tools.unbounded).or(media.unbounded),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),
@@ -83,22 +97,16 @@ fn read_cap(top: &TopLevel<'_>) -> Result<(Option<u64>, Option<Range<usize>>), F
     Ok((cap, top.span(name)))
 }
 
-#[derive(Deserialize)]
-struct StreamOptions<'a> {
-    #[serde(borrow, default)]
-    include_usage: Option<&'a RawValue>,
-}
-
 fn asks_usage(top: &TopLevel<'_>) -> Result<bool, Failure> {
     const PATH: &str = "stream_options";
     let Some(raw) = top.raw(PATH) else { return Ok(false) };
     let wrong = || Failure::invalid(PATH, "invalid type for 'stream_options': expected an object");
-    if !raw.get().starts_with(['{', 'n']) {
-        return Err(wrong());
+    if raw.get() == "null" {
+        return Ok(false);
     }
-    let options: Option<StreamOptions<'_>> =
-        serde_json::from_str(raw.get()).map_err(|_| wrong())?;
-    let asked = options.and_then(|options| options.include_usage);
+    let options = TopLevel::read(raw.get().as_bytes()).map_err(|_| wrong())?;
+    options.refuse_imitations(PATH, ["include_usage"])?;
+    let asked = options.raw("include_usage");
     let asked = asked.map(|raw| typed(raw, "stream_options.include_usage", "a boolean"));
     Ok(asked.transpose()?.flatten().unwrap_or(false))
 }

@@ -15,8 +15,10 @@ use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
 use super::types::{CreateResponse, InputItem, Tool};
-use crate::head::{TopLevel, count_media};
+use crate::head::TopLevel;
 use crate::json::{Fields, malformed, missing, wrong_type};
+use crate::media::media_in;
+use crate::weight::{check_length, check_values};
 
 pub use items::read_item;
 
@@ -43,7 +45,7 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let stream = top.get("stream", "a boolean")?.unwrap_or(false);
     let output_cap = top.get("max_output_tokens", "a non-negative integer")?;
     let media = match top.raw("input") {
-        Some(raw) if raw.get().starts_with('[') => count_media(raw, "input")?,
+        Some(raw) if raw.get().starts_with('[') => media_in(raw, "input")?.count,
         _ => 0,
     };
     Ok(ModelHead {
@@ -54,6 +56,7 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: true,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         media,
+        tools: top.raw("tools").is_some_and(|raw| raw.get().starts_with('[')),
         surcharge: None,
         spans: HeadSpans {
             model: top.span("model"),
@@ -69,8 +72,11 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
 /// # Errors
 /// A 400 that names the field.
 pub fn parse_create(body: &[u8]) -> Result<CreateResponse, Failure> {
-    // The tree would keep the last of two equal fields and hide the other.
-    TopLevel::read(body)?;
+    // The tree would keep the last of two equal fields and hide the other, and may be large.
+    let top = TopLevel::read(body)?;
+    check_length(top.raw("input"), "input", ITEMS_MAX, "items")?;
+    check_length(top.raw("tools"), "tools", TOOLS_MAX, "tools")?;
+    check_values(body)?;
     let tree: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     let mut fields = Fields::of(tree, "")?;
     refuse_not_offered(&mut fields)?;
@@ -241,10 +247,6 @@ fn read_input(input: Option<Value>) -> Result<Vec<InputItem>, Failure> {
                 "content": [{ "type": "input_text", "text": text }],
             });
             Ok(vec![read_item(message, "input[0]")?])
-        }
-        Some(Value::Array(items)) if items.len() > ITEMS_MAX => {
-            let text = format!("'input' has more than {ITEMS_MAX} items");
-            Err(Failure::invalid("input", text))
         }
         Some(Value::Array(items)) => {
             let items = items.into_iter().enumerate();

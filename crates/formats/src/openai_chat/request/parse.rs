@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::head::TopLevel;
 use crate::json::{Fields, at, malformed, missing, wrong_type};
+use crate::weight::{check_length, check_values};
 
 /// Messages in one request at most.
 const MESSAGES_MAX: usize = 20_000;
@@ -22,8 +23,11 @@ const STOPS_MAX: usize = 64;
 
 /// Parses a request.
 pub(crate) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
-    // The tree would keep the last of two equal fields and hide the other.
-    TopLevel::read(body)?;
+    // The tree would keep the last of two equal fields and hide the other, and may be large.
+    let top = TopLevel::read(body)?;
+    check_length(top.raw("messages"), "messages", MESSAGES_MAX, "messages")?;
+    check_length(top.raw("tools"), "tools", TOOLS_MAX, "tools")?;
+    check_values(body)?;
     let tree: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     let mut fields = Fields::of(tree, "")?;
     for spoken_elsewhere in ["model", "stream", "stream_options"] {
@@ -66,10 +70,6 @@ fn keep_rest(fields: Fields, rest: &mut Map<String, Value>) {
 
 fn messages(fields: &mut Fields, rest: &mut Map<String, Value>) -> Result<Vec<Message>, Failure> {
     let list = fields.list("messages")?.ok_or_else(|| missing("messages"))?;
-    if list.len() > MESSAGES_MAX {
-        let text = format!("'messages' has more than {MESSAGES_MAX} messages");
-        return Err(Failure::invalid("messages", text));
-    }
     let list = list.into_iter().enumerate();
     list.map(|(index, value)| message(value, &at("messages", index), rest)).collect()
 }
@@ -204,9 +204,6 @@ fn tools(
     rest: &mut Map<String, Value>,
 ) -> Result<Vec<ToolDefinition>, Failure> {
     let list = fields.list("tools")?.unwrap_or_default();
-    if list.len() > TOOLS_MAX {
-        return Err(Failure::invalid("tools", format!("'tools' has more than {TOOLS_MAX} tools")));
-    }
     let list = list.into_iter().enumerate();
     list.map(|(index, value)| tool(value, &at("tools", index), rest)).collect()
 }

@@ -47,6 +47,40 @@ fn what_is_billed_by_other_rates_is_named() {
 }
 
 #[test]
+fn a_name_that_some_providers_take_for_another_is_refused() {
+    let body = |field: &str| {
+        format!(r#"{{"model":"g/cheap","max_tokens":1,"messages":[],{field}}}"#)
+    };
+    for (field, known) in [
+        (r#""Max_Tokens":100000"#, "max_tokens"),
+        (r#""max_to\u212aens":100000"#, "max_tokens"),
+        (r#""max_completion_token\u017f":100000"#, "max_completion_tokens"),
+        (r#""Model":"expensive""#, "model"),
+        (r#""N":128"#, "n"),
+        (r#""Messages":[{"role":"user","content":[{"type":"video_url"}]}]"#, "messages"),
+        (r#""Stream":true"#, "stream"),
+        (r#""Service_Tier":"priority""#, "service_tier"),
+        (r#""stream_options":{"include_usage":true,"Include_Usage":false}"#, "include_usage"),
+    ] {
+        let said = refused(&body(field));
+        assert!(said.contains(&format!("take it for '{known}'")), "{field}: {said}");
+    }
+    // Others are nobody's business.
+    assert_eq!(head(&body(r#""Temperature":1"#)).output_cap, Some(1));
+}
+
+#[test]
+fn tools_are_seen_and_those_of_a_provider_named() {
+    let head = |field: &str| head(&format!(r#"{{"model":"m","messages":[],{field}}}"#));
+    let seen = |field: &str| (head(field).tools, head(field).surcharge);
+    assert_eq!(seen(r#""tools":[]"#), (false, None));
+    assert_eq!(seen(r#""tools":[{"type":"function","function":{"name":"f"}}]"#), (true, None));
+    assert_eq!(seen(r#""functions":[]"#), (true, None));
+    assert_eq!(seen(r#""tools":[{"type":"web_search"}]"#), (true, Some("tools")));
+    assert_eq!(seen(r#""models":["m","dear"]"#), (false, Some("models")));
+}
+
+#[test]
 fn a_part_whose_tokens_nobody_can_count_is_named() {
     let surcharge = |part: &str| {
         let body = format!(

@@ -297,3 +297,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_request_of_too_many_values_is_refused_before_it_is_a_tree() {
+    let zeros = |count: usize| vec!["0"; count].join(",");
+    let said = |body: &str| parse_create(body.as_bytes()).unwrap_err().message;
+    let listed = format!(r#"{{"model":"m","input":[{}]}}"#, zeros(ITEMS_MAX + 1));
+    assert_eq!(said(&listed), format!("'input' has more than {ITEMS_MAX} items"));
+    let tooled = format!(r#"{{"model":"m","input":"x","tools":[{}]}}"#, zeros(TOOLS_MAX + 1));
+    assert_eq!(said(&tooled), format!("'tools' has more than {TOOLS_MAX} tools"));
+    let hidden = format!(
+        r#"{{"model":"m","input":"x","hidden":[{}]}}"#,
+        zeros(crate::weight::VALUES_MAX)
+    );
+    assert_eq!(said(&hidden), format!("the body has more than {} values", crate::weight::VALUES_MAX));
+}
