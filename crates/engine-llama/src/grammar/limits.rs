@@ -24,8 +24,9 @@ const BYTES_MAX: usize = 256 * 1024;
 const OBJECTS_MAX: usize = 10_000;
 /// Schemas within schemas, each with its keyword: what `serde_json` reads at all is nested less.
 const NESTING_MAX: usize = 96;
-/// Properties of one object: the compiler's work grows with their square.
-const PROPERTIES_MAX: usize = 1_000;
+/// Properties of one object: the compiler's work grows with their square, and the matcher's with
+/// each that may be left out.
+const PROPERTIES_MAX: usize = 500;
 /// Entries of `anyOf`, `oneOf` and `allOf` in all schemas of a request.
 const BRANCHES_MAX: usize = 1_000;
 /// Patterns in all schemas of a request.
@@ -36,7 +37,7 @@ const PATTERN_BYTES_MAX: usize = 4_096;
 const PATTERN_SIZE_MAX: u64 = 10_000;
 /// Every `multipleOf` of a request, without its decimal point, in all: the compiler has a state for
 /// each remainder.
-const MULTIPLES_MAX: u64 = 10_000;
+const MULTIPLES_MAX: u64 = 1_000;
 /// What string constraints that one value must satisfy together may come to: the product of their
 /// choices.
 const CHOICES_MAX: u64 = 2_000;

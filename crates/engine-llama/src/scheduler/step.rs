@@ -89,12 +89,14 @@ impl Scheduler {
     /// fail.
     fn fail_batch(&mut self, parts: &[Part]) {
         for part in parts {
-            self.fail(part.id, part.slot, "the model could not be computed");
+            let message = "the model could not be computed";
+            let failure = EngineFailure::new(FailureCode::Internal, message);
+            self.fail(part.id, part.slot, &failure);
         }
     }
 
-    fn fail(&mut self, id: u64, slot: usize, message: &str) {
-        self.end(id, &EngineFailure::new(FailureCode::Internal, message));
+    fn fail(&mut self, id: u64, slot: usize, failure: &EngineFailure) {
+        self.end(id, failure);
         self.slots.forget(slot);
         self.context.clear(slots::sequence(slot));
     }
@@ -111,8 +113,9 @@ impl Scheduler {
         match self.draw(at, part.index) {
             Ok(drawn) => self.drawn(at, drawn),
             Err(error) => {
-                tracing::error!(%error, "no token could be drawn");
-                self.fail(part.id, part.slot, &error.to_string());
+                let failure = EngineFailure::new(failure_code(&error), error.to_string());
+                tracing::warn!(id = part.id, %error, "no token could be drawn");
+                self.fail(part.id, part.slot, &failure);
             }
         }
     }
@@ -172,6 +175,14 @@ impl Scheduler {
 impl Part {
     fn new(run: &Run, tokens: Vec<Token>, draws: bool) -> Self {
         Self { id: run.job.id, slot: run.slot, tokens, draws, index: 0 }
+    }
+}
+
+const fn failure_code(error: &constraint::Error) -> FailureCode {
+    match error {
+        constraint::Error::Logits => FailureCode::Internal,
+        // The matcher has limits too, and it is the request's schema that passes one.
+        constraint::Error::Grammar(_) => FailureCode::UnsupportedSchema,
     }
 }
 

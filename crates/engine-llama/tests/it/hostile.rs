@@ -82,6 +82,22 @@ fn schemas_that_multiply_are_refused_before_they_are_compiled() {
 }
 
 #[test]
+fn a_schema_that_the_matcher_gives_up_on_is_the_requests_fault() {
+    let world = World::new();
+    let mut engine = world.start(&[]);
+    let object = |first: u32| {
+        let names = (first..first + 500).map(|name| format!("p{name}"));
+        let properties = names.map(|name| (name, json!({"type": "null"})));
+        json!({"type": "object", "properties": properties.collect::<serde_json::Map<_, _>>()})
+    };
+    let schema = Some(json!({"anyOf": [object(0), object(1_000)]}));
+    let failure = engine.run(Generate { schema, ..greedy("x") }).failed.unwrap();
+    assert_eq!(failure.code, FailureCode::UnsupportedSchema, "{failure:?}");
+    assert!(failure.message.contains("can't go on"), "{failure:?}");
+    assert!(engine.run(greedy("still there")).done.is_some());
+}
+
+#[test]
 fn a_prompt_of_more_bytes_than_fit_is_refused_by_its_bytes() {
     let world = World::new();
     let mut engine = world.start(&[]);
