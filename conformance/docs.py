@@ -28,7 +28,8 @@ An HTML comment right above a block says what is different about it:
 The ports that the pages name are other, free ones here, in what is run and in what is shown.
 
 Beyond that: every setting, command, option and path of the API has its place in the docs and
-nothing else has, and links lead somewhere. And commands whose reader goes end quietly.
+nothing else has, and links lead somewhere. And commands whose reader goes end quietly, a start in
+vain leaves nothing behind, and one without its engine says so.
 """
 
 import dataclasses
@@ -36,6 +37,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,7 +56,7 @@ PORTS = (8420, 9000)
 # What a block that does not stay may take, and what a process has to end after Ctrl-C.
 BLOCK_SECONDS = 30
 STOP_SECONDS = 15
-# Commands that ask a server: here they are told where it is.
+# Commands that ask a server, which they find by its data folder.
 ASKING = ("keys", "calls", "sessions", "budgets", "models")
 # Their common options, which commands.md describes once.
 COMMON_OPTIONS = {"--url", "--key", "--data", "--json"}
@@ -168,19 +170,9 @@ class Page:
         for name in ("examples", "models"):
             (self.folder / name).symlink_to(ROOT / name)
         (self.folder / "node_modules").symlink_to(ROOT / "conformance" / "js" / "node_modules")
-        self.write_program(programs / "holdfast")
+        (programs / "holdfast").symlink_to(holdfast_binary())
         self.where.write_text(str(self.folder))
         self.environment = self.clean_environment(programs)
-
-    def write_program(self, path):
-        """`holdfast`, told where this page's server is."""
-        url = f"http://127.0.0.1:{self.ports[PORTS[0]]}"
-        path.write_text(
-            "#!/bin/sh\n"
-            f'case "$1" in {"|".join(ASKING)}) exec {holdfast_binary()} "$@" --url {url} ;; esac\n'
-            f'exec {holdfast_binary()} "$@"\n'
-        )
-        path.chmod(0o755)
 
     def clean_environment(self, programs):
         """What a newcomer's shell has: nothing of ours but where to listen."""
@@ -459,6 +451,79 @@ def check_outputs():
             assert code == 1 and "writing the answer" in told, f"{command}: {code}: {told}"
 
 
+def check_lost_secrets():
+    """A key whose secret could not be shown is not left behind."""
+    with World() as world:
+        server = world.start(Server, "")
+
+        def names():
+            return [key["name"] for key in server.api("GET", "keys")[1]["data"]]
+
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "w") as gone, open("/dev/full", "w") as full:
+            for output in (gone, full):
+                asked = [holdfast_binary(), "keys", "create", "lost", "--no-budget"]
+                asked += ["--url", server.url, "--key", server.admin_key]
+                done = subprocess.run(asked, stdout=output, stderr=subprocess.PIPE, text=True)
+                assert done.returncode == 1 and "deleted again" in done.stderr, done.stderr
+                assert names() == ["admin"], names()
+
+
+def check_refused_folders():
+    """A folder with other files is left as it was; a start in vain makes none."""
+    with World() as world:
+        home = world.folder / "home"
+        home.mkdir(mode=0o755)
+        (home / "letter.txt").write_text("mine")
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        for data, address, told in (
+            (home, "127.0.0.1:0", "no data folder of Holdfast's"),
+            (world.folder / "new", f"127.0.0.1:{port}", "--listen"),
+        ):
+            command = [holdfast_binary(), "serve", "--data", data, "--listen", address]
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=home, timeout=BLOCK_SECONDS
+            )
+            assert done.returncode == 1 and told in done.stderr, done.stderr
+        listening.close()
+        assert not (world.folder / "new").exists()
+        assert home.stat().st_mode & 0o777 == 0o755 and len(list(home.iterdir())) == 1
+
+
+def check_engine_that_is_missing():
+    """A copy of `holdfast` alone says so: in its log, when it is asked, and to clients."""
+    with World() as world:
+        alone = world.folder / "alone"
+        alone.mkdir()
+        binary = pathlib.Path(shutil.copy(holdfast_binary(), alone / "holdfast"))
+        ready, log = world.folder / "alone.ready", world.folder / "alone.log"
+        command = [binary, "serve", "--listen", "127.0.0.1:0", "--ready-file", ready]
+        with open(log, "w") as output:
+            child = subprocess.Popen(command, stdout=output, stderr=output, cwd=alone)
+        try:
+            eventually("it is ready", ready.exists, BLOCK_SECONDS)
+            url = json.loads(ready.read_text())["url"]
+            key = (alone / "holdfast-data" / "admin.key").read_text().strip()
+            asked = json.dumps({"model": "local/demo", "messages": [{"role": "user", "content": "x"}]})
+            for path, body in (("/v1/chat/completions", asked.encode()), ("/readyz", None)):
+                request = urllib.request.Request(url + path, body)
+                request.add_header("authorization", f"Bearer {key}")
+                request.add_header("content-type", "application/json")
+                try:
+                    told, code = urllib.request.urlopen(request, timeout=BLOCK_SECONDS).read(), 200
+                except urllib.error.HTTPError as refused:
+                    told, code = refused.read(), refused.code
+                assert code == 503 and b"is not beside holdfast" in told, (path, code, told)
+            assert (alone / "holdfast-data" / "server.url").read_text().strip() == url
+        finally:
+            child.terminate()
+            child.wait(STOP_SECONDS)
+        assert "holdfast-engine is not beside holdfast" in log.read_text(), log.read_text()
+        assert not (alone / "holdfast-data" / "server.url").exists()
+
+
 def check_unread_servers():
     """A server whose output nobody reads any more (`| head`) answers what it would log."""
     with World() as world:
@@ -500,7 +565,8 @@ def main(names):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("conformance: told to end"))
     judge = Judge()
     checks = [check_settings, check_commands, check_api, check_links]
-    checks += [check_outputs, check_unread_servers]
+    checks += [check_outputs, check_unread_servers, check_lost_secrets, check_refused_folders]
+    checks += [check_engine_that_is_missing]
     try:
         with World() as world:
             for function in checks:

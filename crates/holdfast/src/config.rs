@@ -13,6 +13,7 @@ use toml::{Table, Value};
 pub(crate) mod file;
 mod substitute;
 mod validate;
+pub(crate) mod warnings;
 
 pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
 
@@ -51,7 +52,12 @@ impl Problems {
 pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<(Config, Vec<Problem>)> {
     let text = path.map(read).transpose()?.unwrap_or_default();
     let folder = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
-    parse(&text, &folder, &|name| std::env::var(name).ok())
+    let (config, mut problems) = parse(&text, &folder, &|name| std::env::var(name).ok())?;
+    let mut unknown = Problems::default();
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    warnings::unknown_settings(set, &mut unknown);
+    problems.append(&mut unknown.0);
+    Ok((config, problems))
 }
 
 #[expect(clippy::disallowed_methods, reason = "read before a runtime exists")]
@@ -80,7 +86,7 @@ fn parse(
 fn override_from_environment(table: &mut Table, environment: &dyn Fn(&str) -> Option<String>) {
     for (section, keys) in file::SETTINGS {
         for key in *keys {
-            let name = format!("{ENVIRONMENT_PREFIX}{section}__{key}").to_uppercase();
+            let name = variable(section, key);
             let Some(text) = environment(&name) else { continue };
             let value = match text.parse::<i64>() {
                 Ok(number) => Value::Integer(number),
@@ -92,6 +98,18 @@ fn override_from_environment(table: &mut Table, environment: &dyn Fn(&str) -> Op
             }
         }
     }
+}
+
+/// The variable that sets a setting.
+fn variable(section: &str, key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{section}__{key}").to_uppercase()
+}
+
+/// Whether a variable sets a setting.
+fn is_setting(name: &str) -> bool {
+    let in_section =
+        |(section, keys): &(&str, &[&str])| keys.iter().any(|key| variable(section, key) == name);
+    file::SETTINGS.iter().any(in_section)
 }
 
 /// Paths in the file are relative to the file.

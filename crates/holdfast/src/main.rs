@@ -42,8 +42,10 @@ fn main() -> ExitCode {
 /// `pipeline=trace`) overrides both.
 fn log_to_stderr(command: &Command) {
     let usual = if command.is_server() { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+    let asked = std::env::var("HOLDFAST_LOG").ok().filter(|text| !text.is_empty());
+    let understood = asked.as_deref().and_then(log_filter);
+    let is_wrong = asked.is_some() && understood.is_none();
+    let filter = understood.unwrap_or_else(|| tracing_subscriber::EnvFilter::new(usual));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A log that can't be written must not end what is logged: the subscriber would say so on the
     // same broken standard error, and panic.
@@ -52,5 +54,44 @@ fn log_to_stderr(command: &Command) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(ansi);
-    if command.is_server() { layer.init() } else { layer.without_time().with_target(false).init() }
+    if command.is_server() {
+        layer.init()
+    } else {
+        layer.without_time().with_target(false).init()
+    }
+    if is_wrong && !matches!(command, Command::Guard(_)) {
+        tracing::warn!(
+            "HOLDFAST_LOG={:?} says nothing: write error, warn, info, debug or trace, for all or by part (pipeline=trace)",
+            asked.unwrap_or_default()
+        );
+    }
+}
+
+/// What `HOLDFAST_LOG` asks for: levels, each for everything or for a part. A word that is no level
+/// would else be taken for a part that there is not.
+fn log_filter(text: &str) -> Option<tracing_subscriber::EnvFilter> {
+    use tracing_subscriber::filter::LevelFilter;
+    let is_level = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or(part);
+        !level.trim().is_empty() && level.trim().parse::<LevelFilter>().is_ok()
+    };
+    if !text.split(',').all(is_level) {
+        return None;
+    }
+    tracing_subscriber::EnvFilter::try_new(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_levels_are_taken_for_a_log_filter() {
+        for text in ["debug", "WARN", "pipeline=trace", "warn,server=debug", "off"] {
+            assert!(log_filter(text).is_some(), "{text}");
+        }
+        for text in ["loud", "pipeline", "pipeline=loud", "debug,loud", ","] {
+            assert!(log_filter(text).is_none(), "{text}");
+        }
+    }
 }

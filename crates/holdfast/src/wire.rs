@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::{SharedClock, SystemClock};
 use types::ids::NodeId;
+use types::principal::DEFAULT_ACCOUNT;
 use types::{Execute, Ids};
 
-use crate::config::Config;
+use crate::config::{Config, warnings};
 use crate::launcher::Launcher;
 
 mod admin_key;
@@ -86,6 +87,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
     let models = local.configured_models(&settings.models, &directory, now).await?;
     objects::take(&settings, models, &directory, shared.as_ref(), now).await?;
     local.serve_models(&directory).await;
+    warn_of_unknown_keys(&settings, &directory);
 
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
     let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
@@ -247,6 +249,15 @@ async fn directory(
         providers: known,
     };
     Directory::load(parts).await.context("reading keys, models and budgets")
+}
+
+/// Names in the file of keys that neither the file nor anybody else has made.
+fn warn_of_unknown_keys(settings: &Config, directory: &Directory) {
+    let keys = directory.keys(DEFAULT_ACCOUNT);
+    let known = |name: &str| keys.iter().any(|key| key.name == name);
+    for warning in warnings::of_keys(settings, &known) {
+        tracing::warn!("{warning}");
+    }
 }
 
 fn tool_servers(

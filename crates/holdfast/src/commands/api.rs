@@ -11,25 +11,37 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use super::output;
+use super::serve::DATA_DEFAULT;
+use super::{output, serve};
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Under which the options of every question stand, below a command's own.
+const HEADING: &str = "Asking a server";
+/// Where a server is that says nothing else.
+const URL_DEFAULT: &str = "http://127.0.0.1:8420";
+
 /// Where the server is and with which key.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// Address of the server.
-    #[arg(long, default_value = "http://127.0.0.1:8420", global = true)]
-    url: String,
-    /// Admin key; else `HOLDFAST_ADMIN_KEY`, else `<data>/admin.key`.
-    #[arg(long, env = "HOLDFAST_ADMIN_KEY", hide_env_values = true, global = true)]
+    /// Address of the server; else `<data>/server.url`, else http://127.0.0.1:8420.
+    #[arg(long, env = "HOLDFAST_URL", global = true, help_heading = HEADING)]
+    url: Option<String>,
+    /// Admin key; else `<data>/admin.key`.
+    #[arg(
+        long,
+        env = "HOLDFAST_ADMIN_KEY",
+        hide_env_values = true,
+        global = true,
+        help_heading = HEADING
+    )]
     key: Option<String>,
-    /// Data folder in which `admin.key` is looked for.
-    #[arg(long, default_value = "holdfast-data", global = true)]
+    /// Data folder in which `server.url` and `admin.key` are looked for.
+    #[arg(long, default_value = DATA_DEFAULT, global = true, help_heading = HEADING)]
     data: PathBuf,
     /// Print the answer as JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub(crate) json: bool,
 }
 
@@ -73,7 +85,8 @@ impl ApiArgs {
             .enable_http1();
         let client =
             Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector.build());
-        let address = self.address(path)?;
+        let base = self.base();
+        let address = address(&base.url, path)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -83,8 +96,8 @@ impl ApiArgs {
             .body(Full::from(body))?;
         let answer = client.request(request).await.with_context(|| {
             format!(
-                "no server answers at {}; start one with `holdfast serve`, or name it by --url",
-                self.url
+                "no server answers at {} ({}); start one with `holdfast serve`, or name it by --url or by its --data folder",
+                base.url, base.told_by
             )
         })?;
         let status = answer.status();
@@ -100,14 +113,19 @@ impl ApiArgs {
         bail!("{} ({}, HTTP {})", text("message"), text("code"), status.as_u16())
     }
 
-    /// Where a path of `/api` is.
-    fn address(&self, path: &str) -> anyhow::Result<Uri> {
-        let base = self.url.trim_end_matches('/');
-        let address = format!("{base}/api/{path}").parse::<Uri>().ok();
-        let usable = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-        address.filter(usable).with_context(|| {
-            format!("--url must be an address such as http://127.0.0.1:8420, not {:?}", self.url)
-        })
+    /// Where the server is, and who said so.
+    fn base(&self) -> Base {
+        // An empty variable is none, as for the server.
+        if let Some(url) = self.url.as_ref().filter(|url| !url.is_empty()) {
+            return Base { url: url.clone(), told_by: "as it was named".to_owned() };
+        }
+        match serve::folder::server_of(&self.data) {
+            Some(url) => {
+                let file = self.data.join(serve::folder::URL_FILE);
+                Base { url, told_by: format!("from {}", file.display()) }
+            }
+            None => Base { url: URL_DEFAULT.to_owned(), told_by: "the usual address".to_owned() },
+        }
     }
 
     fn authorization(&self) -> anyhow::Result<HeaderValue> {
@@ -125,10 +143,26 @@ impl ApiArgs {
         }
         let path = self.data.join("admin.key");
         let key = std::fs::read_to_string(&path).with_context(|| {
-            format!("no key: give --key, set HOLDFAST_ADMIN_KEY, or name the data folder by --data ({} can't be read)", path.display())
+            let file = path.display();
+            format!("no key: give --key, set HOLDFAST_ADMIN_KEY, or name the data folder by --data ({file} can't be read)")
         })?;
         Ok(key.trim().to_owned())
     }
+}
+
+/// A server's address and who told it.
+struct Base {
+    url: String,
+    told_by: String,
+}
+
+/// Where a path of `/api` is.
+fn address(base: &str, path: &str) -> anyhow::Result<Uri> {
+    let address = format!("{}/api/{path}", base.trim_end_matches('/')).parse::<Uri>().ok();
+    let usable = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    address
+        .filter(usable)
+        .with_context(|| format!("--url must be an address such as {URL_DEFAULT}, not {base:?}"))
 }
 
 /// A text as a part of a path.
@@ -147,16 +181,29 @@ pub(crate) fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn asking(url: &str, key: Option<&str>) -> ApiArgs {
-        let key = key.map(str::to_owned);
-        ApiArgs { url: url.to_owned(), key, data: PathBuf::from("/nowhere"), json: false }
+    fn asking(url: Option<&str>, key: Option<&str>, data: &Path) -> ApiArgs {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        ApiArgs { url: own(url), key: own(key), data: data.to_owned(), json: false }
+    }
+
+    #[test]
+    fn the_server_of_the_data_folder_is_found() {
+        let data = tempfile::tempdir().unwrap();
+        let base = |url| asking(url, None, data.path()).base().url;
+        assert_eq!(base(None), URL_DEFAULT);
+        serve::folder::tell(data.path(), "http://127.0.0.1:9").unwrap();
+        assert_eq!(base(None), "http://127.0.0.1:9");
+        assert_eq!(base(Some("")), "http://127.0.0.1:9");
+        assert_eq!(base(Some("http://h:1")), "http://h:1");
     }
 
     #[test]
     fn what_cannot_be_asked_is_named() {
-        let address = |url: &str| asking(url, None).address("keys").map(|uri| uri.to_string());
+        let address = |url: &str| address(url, "keys").map(|uri| uri.to_string());
         assert_eq!(address("http://h:1/").unwrap(), "http://h:1/api/keys");
         for url in ["127.0.0.1:8420", "localhost", "ftp://h", ""] {
             assert!(address(url).unwrap_err().to_string().starts_with("--url must be"), "{url}");
@@ -165,7 +212,8 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_none() {
-        let told = |key| asking("http://h", Some(key)).authorization().unwrap_err().to_string();
+        let nowhere = Path::new("/nowhere");
+        let told = |key| asking(None, Some(key), nowhere).authorization().unwrap_err().to_string();
         assert!(told("").starts_with("no key: "), "{}", told(""));
         assert!(told("a\nb").starts_with("the key has characters"), "{}", told("a\nb"));
     }

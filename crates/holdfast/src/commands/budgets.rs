@@ -90,10 +90,7 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
 }
 
 fn show(budgets: &Value) -> String {
-    let fields = [
-        "id",
-        "scope",
-        "window",
+    const AMOUNTS: [&str; 6] = [
         "limit_usd",
         "settled_usd",
         "unreconciled_usd",
@@ -101,5 +98,13 @@ fn show(budgets: &Value) -> String {
         "reserved_usd",
         "free_usd",
     ];
-    table::render(&fields, &table::rows(&json!({ "data": budgets }), &fields))
+    let data = budgets.as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = |budget: &Value| {
+        let what = [table::cell(&budget["id"]), table::scope(&budget["scope"])];
+        let rest = ["window"].into_iter().chain(AMOUNTS).map(|field| table::cell(&budget[field]));
+        what.into_iter().chain(rest).collect()
+    };
+    let rows: Vec<Vec<String>> = data.iter().map(row).collect();
+    let headings: Vec<&str> = ["id", "scope", "window"].into_iter().chain(AMOUNTS).collect();
+    table::render(&headings, &rows)
 }

@@ -8,10 +8,10 @@
     reason = "the demo is a client with processes of its own, not the platform"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 
 mod agent;
@@ -25,10 +25,13 @@ mod platform;
 use narrator::Narrator;
 use platform::Stage;
 
+/// Where a server is that was told nothing.
+const URL_OF_A_SERVER: &str = "http://127.0.0.1:8420";
+
 /// Show the whole of it in under a minute.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Keep the evidence in this folder; else a temporary one is used.
+    /// Keep the evidence in this new folder; else a temporary one is used.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Leave the platform running at the end.
@@ -61,10 +64,15 @@ pub(crate) fn run(arguments: &DemoArgs) -> anyhow::Result<ExitCode> {
         (None, Some(temporary)) => temporary.path().join("data"),
         (None, None) => anyhow::bail!("no data folder"),
     };
-    let data = super::serve::prepare(&data)?;
+    let data = super::serve::folder::prepare(&data)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let narrator = Narrator::new(arguments.json);
+    ensure!(
+        arguments.task.is_some() || !Stage::was_set(&data),
+        "{} has an earlier demo in it, which would be counted too; name a new folder by --data",
+        data.display()
+    );
     let stage = Stage::set(&data)?;
     let shown = runtime.block_on(async {
         match &arguments.task {
@@ -91,8 +99,7 @@ async fn whole_show(
     narrator.part(1, "The platform")?;
     let mut platform = stage.start(None)?;
     let provider = stage.start_provider()?;
-    narrator.say(&format!("up at {}, data in {}", stage.url(), stage.data.display()))?;
-    narrator.say(&format!("the admin key is in {}", stage.data.join("admin.key").display()))?;
+    stage.say_where(narrator)?;
 
     narrator.part(2, "An agent task on the local model")?;
     let loop_times = agent::show(stage, narrator).await?;
@@ -109,14 +116,11 @@ async fn whole_show(
 
     narrator.part(6, "The bill of the task")?;
     agent::bill(stage, narrator).await?;
-    try_next(stage, narrator)?;
     if keep {
-        narrator.say(&format!(
-            "Left running: process {} (and the provider, {}).",
-            platform.leave(),
-            provider.leave()
-        ))?;
+        stage.say_how_to_go_on(narrator)?;
+        stays(narrator, &[platform.leave(), provider.leave()])?;
     } else {
+        say_how_to_try(narrator)?;
         drop(provider);
         platform.stop()?;
     }
@@ -132,6 +136,8 @@ async fn one_task(
     keep: bool,
 ) -> anyhow::Result<Option<Shown>> {
     let platform = stage.start(None)?;
+    stage.say_where(narrator)?;
+    narrator.say("")?;
     let turn = stage
         .client()
         .turn("local/demo", task, None, "your-task")
@@ -139,27 +145,44 @@ async fn one_task(
         .context("running your task")?;
     narrator.exchange(task, &turn)?;
     if keep {
-        try_next(stage, narrator)?;
-        narrator.say(&format!("Left running: process {}.", platform.leave()))?;
+        stage.say_how_to_go_on(narrator)?;
+        stays(narrator, &[platform.leave()])?;
     } else {
         platform.stop()?;
     }
     Ok(None)
 }
 
-fn try_next(stage: &Stage, narrator: &Narrator) -> anyhow::Result<()> {
+/// How to end what was left running.
+fn stays(narrator: &Narrator, pids: &[u32]) -> anyhow::Result<()> {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    narrator.say(&format!("\nLeft running. To stop it: kill {}", pids.join(" ")))
+}
+
+/// What the reader can do next: the demo's own server ends with it.
+fn say_how_to_try(narrator: &Narrator) -> anyhow::Result<()> {
     narrator.say(
-        "\nTry it yourself (`holdfast demo --keep`, or `holdfast serve` with your own folder):\n",
+        "\nTry it yourself. In one terminal, in a folder of your own:\n\n  holdfast serve\n\nand in another, in the same folder:\n",
     )?;
-    let url = stage.url();
-    narrator.say(&format!(
-        "  curl {url}/v1/chat/completions -H \"authorization: Bearer $HOLDFAST_KEY\" \\\n    -d '{{\"model\":\"local/demo\",\"messages\":[{{\"role\":\"user\",\"content\":\"My name is Nora.\"}}]}}'\n"
-    ))?;
-    narrator.say(&format!(
-        "  from openai import OpenAI\n  client = OpenAI(base_url=\"{url}/v1\", api_key=os.environ[\"HOLDFAST_KEY\"])\n  first = client.responses.create(model=\"local/demo\", input=\"My name is Nora.\")\n  print(client.responses.create(model=\"local/demo\", previous_response_id=first.id, input=\"What is my name?\").output_text)\n"
-    ))?;
-    narrator.say(&format!(
-        "  HOLDFAST_KEY is {}; `--task \"…\"` sends your words through the tools.",
-        "the admin key, or one from `holdfast keys create`"
-    ))
+    narrator.say(&examples(URL_OF_A_SERVER, Path::new("holdfast-data/admin.key")))?;
+    narrator.say(
+        "  `holdfast demo --task \"…\"` sends your words through the demo's tools; `holdfast demo --keep` leaves all of this running.",
+    )
+}
+
+/// Two requests that work as they stand.
+pub(crate) fn examples(url: &str, key: &Path) -> String {
+    let key = key.display();
+    format!(
+        r#"  curl {url}/v1/chat/completions \
+    -H "authorization: Bearer $(cat {key})" \
+    -d '{{"model": "local/demo", "messages": [{{"role": "user", "content": "My name is Nora."}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key=open("{key}").read().strip())
+  first = client.responses.create(model="local/demo", input="My name is Nora.")
+  second = client.responses.create(model="local/demo", previous_response_id=first.id, input="What is my name?")
+  print(second.output_text)
+"#
+    )
 }

@@ -9,12 +9,15 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
+use crate::config::Config;
 use crate::guard::lock;
 use crate::wire::Platform;
 use crate::{config, wire};
 
+pub(super) mod folder;
+
 /// Where everything durable lies, unless said otherwise.
-const DATA_DEFAULT: &str = "holdfast-data";
+pub(super) const DATA_DEFAULT: &str = "holdfast-data";
 /// The configuration file that is read without being named, if it is there.
 const CONFIG_DEFAULT: &str = "holdfast.toml";
 
@@ -28,7 +31,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// Address and port; port 0 picks one and prints it.
-    #[arg(long)]
+    #[arg(long, value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Write `{"url":…,"s3_url":null,"pid":…}` here when requests are served.
     #[arg(long)]
@@ -50,16 +53,22 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         .data
         .or_else(|| settings.data.dir.clone())
         .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
-    let data = prepare(&data)?;
-    let Some(locked) = lock::take_now(&data.join(".lock"))? else {
+    // Before anything is made, so that a start that can't succeed leaves nothing behind.
+    is_free(settings.server.listen)?;
+    let data = folder::prepare(&data)?;
+    let Some(locked) = lock::take_now(&data.join(folder::LOCK))? else {
         bail!("another holdfast is using {}; choose another --data or stop it", data.display());
     };
+    warn(&settings);
+    let told = data.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let platform = wire::start(wire::Setup { settings, data, config_file: file }).await?;
+        folder::tell(&told, platform.url())?;
         announce(&platform, arguments.ready_file.as_deref()).await?;
         told_to_stop().await?;
         tracing::info!("stopping");
+        folder::forget(&told);
         platform.stop().await;
         anyhow::Ok(())
     })?;
@@ -67,17 +76,33 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the data folder, readable by its owner alone, and answers its absolute path.
-#[expect(clippy::disallowed_methods, reason = "called before a runtime exists")]
-pub(crate) fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let made = std::fs::create_dir_all(data);
-    made.with_context(|| format!("making the data folder {}", data.display()))?;
-    let absolute =
-        std::fs::canonicalize(data).with_context(|| format!("reading {}", data.display()))?;
-    std::fs::set_permissions(&absolute, PermissionsExt::from_mode(0o700))
-        .with_context(|| format!("making {} private", absolute.display()))?;
-    Ok(absolute)
+/// What a start takes and somebody may be surprised by.
+fn warn(settings: &Config) {
+    for warning in config::warnings::of_process(settings) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Reads an address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:8471".to_owned())
+}
+
+/// Whether the address can be listened on. Nobody can connect meanwhile.
+fn is_free(address: SocketAddr) -> anyhow::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let bound =
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+            // As the listener has it: an address whose last connections are still closing is free.
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            bind(&socket, &address)
+        });
+    bound.with_context(|| {
+        format!(
+            "{address} can't be listened on; choose another address by --listen, such as --listen 127.0.0.1:8471"
+        )
+    })
 }
 
 /// Says where the API is and where the admin key was written.
@@ -111,4 +136,25 @@ async fn told_to_stop() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_with_an_example() {
+        assert!(address("127.0.0.1:8471").is_ok() && address("[::1]:0").is_ok());
+        for text in ["localhost:8471", "8471", ":8471", ""] {
+            assert!(address(text).unwrap_err().contains("127.0.0.1:8471"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_before_anything_is_made() {
+        let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = is_free(used.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(told.contains("--listen"), "{told}");
+        assert!(is_free(SocketAddr::from(([127, 0, 0, 1], 0))).is_ok());
+    }
 }

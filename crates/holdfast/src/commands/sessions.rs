@@ -1,5 +1,6 @@
 //! `holdfast sessions`.
 
+use anyhow::ensure;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -36,6 +37,7 @@ enum SessionsCommand {
         step: String,
         /// done (with --output), failed (with --message) or retry (the same idempotency key is
         /// sent).
+        #[arg(value_parser = ["done", "failed", "retry"])]
         decision: String,
         /// What the tool answered, if it was done.
         #[arg(long)]
@@ -53,16 +55,14 @@ pub(crate) async fn run(arguments: SessionsArgs) -> anyhow::Result<()> {
         SessionsCommand::List { in_doubt } => {
             let path = if in_doubt { "sessions?state=in_doubt" } else { "sessions" };
             let answer = api.get(path).await?;
-            api.print(&answer, |answer| {
-                let fields = ["id", "user", "name", "state", "last_used_at"];
-                table::render(&fields, &table::rows(answer, &fields)) + &doubts(answer)
-            })
+            api.print(&answer, |answer| sessions(answer) + &doubts(answer))
         }
         SessionsCommand::Show { id } => {
             let answer = api.get(&format!("sessions/{}", encoded(&id))).await?;
             api.print(&answer, with_steps)
         }
         SessionsCommand::Resolve { session, step, decision, output, message } => {
+            complete(&decision, output.as_deref(), message.as_deref())?;
             let path = format!("sessions/{}/steps/{}/resolve", encoded(&session), encoded(&step));
             let mut body = json!({ "decision": decision });
             if let Some(output) = output {
@@ -75,6 +75,39 @@ pub(crate) async fn run(arguments: SessionsArgs) -> anyhow::Result<()> {
             api.print(&answer, |_| format!("{step}: {decision}"))
         }
     }
+}
+
+/// Whether the decision says all that the model needs.
+fn complete(decision: &str, output: Option<&str>, message: Option<&str>) -> anyhow::Result<()> {
+    match decision {
+        "done" => ensure!(
+            output.is_some() && message.is_none(),
+            "say what the tool answered, as the model shall read it: done --output \"...\""
+        ),
+        "failed" => ensure!(
+            message.is_some() && output.is_none(),
+            "say why it failed, as the model shall read it: failed --message \"...\""
+        ),
+        _ => ensure!(
+            output.is_none() && message.is_none(),
+            "the tool itself will answer: retry takes neither --output nor --message"
+        ),
+    }
+    Ok(())
+}
+
+/// One line per session.
+fn sessions(answer: &Value) -> String {
+    let data = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = |session: &Value| {
+        let fields = ["id", "user", "name", "state"];
+        let mut row: Vec<String> =
+            fields.iter().map(|field| table::cell(&session[*field])).collect();
+        row.push(table::time(&session["last_used_at"]));
+        row
+    };
+    let rows: Vec<Vec<String>> = data.iter().map(row).collect();
+    table::render(&["id", "user", "name", "state", "last used (UTC)"], &rows)
 }
 
 /// A session, its turns, and the steps of each.
@@ -97,15 +130,61 @@ fn doubts(answer: &Value) -> String {
     let shown = doubtful.map(|session| {
         let step = &session["in_doubt"];
         format!(
-            "\n\nin doubt: {}  {}/{}({})\n  {}\n  holdfast sessions resolve {} {} done|failed|retry",
+            "\n\nin doubt: {}  {}/{}({})\n  {}\nsettle it by one of:{}",
             table::cell(&step["id"]),
             table::cell(&step["server"]),
             table::cell(&step["tool"]),
             table::cell(&step["arguments"]),
             table::cell(&step["why"]),
-            table::cell(&session["id"]),
-            table::cell(&step["id"]),
+            decisions(&table::cell(&session["id"]), &table::cell(&step["id"])),
         )
     });
     shown.collect()
+}
+
+/// The commands that decide about a step, each on a line that a shell takes as it stands.
+fn decisions(session: &str, step: &str) -> String {
+    ["done --output \"...\"", "failed --message \"...\"", "retry"]
+        .map(|decision| format!("\n  holdfast sessions resolve {session} {step} {decision}"))
+        .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_in_doubt_comes_with_commands_that_can_be_pasted() {
+        let step = json!({ "id": "step_1", "server": "notes", "tool": "add_note" });
+        let session = json!({ "id": "sess_1", "last_used_at": 0, "in_doubt": step });
+        let shown = doubts(&json!({ "data": [session, { "id": "sess_2", "in_doubt": null }] }));
+        let commands: Vec<&str> =
+            shown.lines().filter(|line| line.starts_with("  holdfast ")).collect();
+        assert_eq!(commands.len(), 3, "{shown}");
+        for (command, decision) in commands.iter().zip(["done", "failed", "retry"]) {
+            let expected = format!("  holdfast sessions resolve sess_1 step_1 {decision}");
+            assert!(command.starts_with(&expected) && !command.contains('|'), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_decision_says_what_the_model_needs() {
+        let told = |decision, output, message| {
+            complete(decision, output, message).unwrap_err().to_string()
+        };
+        assert!(told("done", None, None).contains("--output"));
+        assert!(told("failed", None, None).contains("--message"));
+        assert!(told("retry", Some("saved"), None).contains("neither"));
+        for (decision, output, message) in
+            [("done", Some("saved"), None), ("failed", None, Some("closed")), ("retry", None, None)]
+        {
+            assert!(complete(decision, output, message).is_ok(), "{decision}");
+        }
+    }
+
+    #[test]
+    fn sessions_have_a_time_that_can_be_read() {
+        let session = json!({ "id": "sess_1", "state": "idle", "last_used_at": 1_000_000 });
+        assert!(sessions(&json!({ "data": [session] })).ends_with("idle   1970-01-01 00:00:01"));
+    }
 }

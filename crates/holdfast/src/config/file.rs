@@ -328,9 +328,24 @@ fn read<T: DeserializeOwned>(value: Value, at: &str, problems: &mut Problems) ->
         Err(error) => {
             let path = error.path().to_string();
             let at = if path == "." { at.to_owned() } else { format!("{at}.{path}") };
-            let message = error.into_inner().to_string();
-            problems.add(at, message.trim().replace('\n', "; "));
+            let message = error.into_inner().to_string().trim().replace('\n', "; ");
+            let example = example(&at, &message).unwrap_or_default();
+            problems.add(at, message + &example);
             None
         }
     }
+}
+
+/// What to write instead, where a reader may not guess it from the message.
+fn example(at: &str, message: &str) -> Option<String> {
+    if at.ends_with(".listen") {
+        return Some("; write an address and a port: \"127.0.0.1:8420\"".to_owned());
+    }
+    let number = message.strip_prefix("invalid type: ")?.split('`').nth(1)?;
+    if !message.contains("expected a string") || number.parse::<f64>().is_err() {
+        return None;
+    }
+    let is_money = at.rsplit('.').next().is_some_and(|field| field.contains("usd"));
+    let cents = if is_money && !number.contains('.') { ".00" } else { "" };
+    Some(format!("; write \"{number}{cents}\""))
 }

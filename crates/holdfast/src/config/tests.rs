@@ -152,6 +152,36 @@ fn what_must_be_there_once_is_a_problem_the_second_time() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test has nothing else to do meanwhile")]
+#[test]
+fn a_model_file_that_no_start_could_read_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.gguf");
+    std::fs::write(&path, "no model at all").unwrap();
+    let of = |path: &Path| problems(&format!("[[models]]\nname = \"m\"\npath = {path:?}"));
+    let found = of(&path);
+    assert!(
+        found[0].starts_with("models[0].path: ") && found[0].contains("broken.gguf"),
+        "{found:?}"
+    );
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/holdfast-demo-Q8_0.gguf");
+    assert_eq!(of(Path::new(demo)), Vec::<String>::new());
+}
+
+#[test]
+fn a_wrong_type_comes_with_what_to_write() {
+    let found = problems(
+        "[server]\nlisten = \"localhost:1\"\n[[budgets]]\nscope = \"account\"\nlimit_usd = 5",
+    );
+    assert!(found[0].ends_with("write an address and a port: \"127.0.0.1:8420\""), "{found:?}");
+    assert!(found[1].ends_with("write \"5.00\""), "{found:?}");
+    let found = problems(
+        "[[providers]]\nname = \"a\"\nvendor = \"openai-compatible\"\nbase_url = \"http://h/v1\"\n\
+         models = [{ id = \"m\", input_usd_per_million = 0.1, output_usd_per_million = \"1\" }]",
+    );
+    assert!(found.iter().any(|problem| problem.contains("write \"0.1\"")), "{found:?}");
+}
+
 #[test]
 fn the_environment_sets_process_settings() {
     let environment = |name: &str| match name {

@@ -1,6 +1,8 @@
 //! What types can't say: names, references between objects, prices that contradict themselves.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
 
 use providers::{ConfigError, Provider};
 
@@ -160,9 +162,24 @@ fn models(config: &Config, problems: &mut Problems) {
                     format!("{} is not a file", path.display()),
                 );
             }
-            Some(_) => {}
+            Some(path) => {
+                if let Err(error) = is_model(path) {
+                    let message = format!("{} can't be used: {error}", path.display());
+                    problems.add(format!("models[{index}].path"), message);
+                }
+            }
         }
     }
+}
+
+/// Whether the file begins as a model does. The rest is read and hashed by a start.
+#[expect(clippy::disallowed_methods, reason = "read before a runtime exists, or on its own thread")]
+fn is_model(path: &Path) -> Result<(), engine::gguf::Error> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let header = engine::gguf::Header::read(file, length)?;
+    let architecture = header.text("general.architecture").map(drop);
+    architecture.ok_or(engine::gguf::Error::Missing("general.architecture"))
 }
 
 fn keys(config: &Config, problems: &mut Problems) {

@@ -66,6 +66,11 @@ pub(crate) async fn ensure(
         write_private(&path, secret.expose()).await?;
         directory.put_key_with_secret(new, &secret).await.context("storing the admin key")?;
     } else {
+        ensure!(
+            written.len() >= CHARS_MIN,
+            "the admin key in {} must have at least {CHARS_MIN} characters; write a longer one, or delete the file for a new key",
+            path.display()
+        );
         directory
             .put_key_with_secret(new, &Secret::new(written))
             .await

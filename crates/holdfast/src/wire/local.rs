@@ -21,8 +21,14 @@ use types::ids::SessionId;
 use types::{ErrorCode, Execute, Failure, Timestamp};
 
 use super::{Common, host, objects};
-use crate::config::ModelEntry;
 use crate::config::file::{Engine, PriceEntry};
+use crate::config::{ModelEntry, warnings};
+
+mod absent;
+mod sockets;
+
+use absent::EngineAbsent;
+use sockets::Sockets;
 
 /// The provider's name.
 pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
@@ -30,15 +36,14 @@ pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
 const DEMO: &str = "demo";
 /// The demo model, trained by the scripts beside it.
 const DEMO_GGUF: &[u8] = include_bytes!("../../../../models/demo/holdfast-demo-Q8_0.gguf");
-/// Bytes of a data folder's path up to which sockets are made in it (a socket's whole path has at
-/// most 107).
-const SOCKETS_IN_DATA_BYTES_MAX: usize = 48;
-
 /// Local models and their engines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Local {
     engines: Arc<Engines>,
     models: Arc<LocalModels>,
+    /// The engines' program.
+    program: PathBuf,
+    sockets: Arc<Sockets>,
     folder: PathBuf,
     known: Arc<Mutex<HashMap<PathBuf, Known>>>,
 }
@@ -55,10 +60,13 @@ impl Local {
     /// Starts no engine yet.
     pub(super) fn new(settings: &Engine, data: &Path, common: &Common) -> anyhow::Result<Self> {
         let folder = data.join("models");
-        make_private(&folder)?;
+        sockets::make_private(&folder)?;
+        let program = warnings::engine_program(settings.program.as_deref());
+        let program = program.context("finding our own binary")?;
+        let sockets = Arc::new(Sockets::make(data, &std::env::temp_dir())?);
         let options = Options {
-            program: settings.program.clone().map_or_else(beside_us, Ok)?,
-            socket_folder: socket_folder(data)?,
+            program: program.clone(),
+            socket_folder: sockets.folder(),
             kv_folder: Some(data.join("kv")),
             kv_disk_bytes: settings.kv_disk_bytes,
             sequences: settings.sequences,
@@ -77,7 +85,7 @@ impl Local {
             Arc::clone(&common.ids),
         );
         let known = Arc::new(Mutex::new(read_known(&folder)));
-        Ok(Self { engines, models: Arc::new(models), folder, known })
+        Ok(Self { engines, models: Arc::new(models), program, sockets, folder, known })
     }
 
     /// The file's models and the demo model, as rows of the catalogue, each with the fingerprint of
@@ -96,7 +104,10 @@ impl Local {
         let mut rows = Vec::new();
         for entry in built_in.iter().chain(entries) {
             let path = entry.path.clone().unwrap_or_default();
-            let mut row = self.inspect(entry.name.clone(), path, Origin::File).await?;
+            let read = self.inspect(entry.name.clone(), path.clone(), Origin::File).await;
+            let mut row = read.with_context(|| {
+                format!("the model {PROVIDER}/{} of {}", entry.name, path.display())
+            })?;
             let known = directory.model(&row.name);
             row.prices = objects::dated(&entry.price, known.as_deref(), now);
             row.output_tokens_max = entry.max_output_tokens;
@@ -200,11 +211,16 @@ impl Local {
 
     /// Who does Calls on local models.
     pub(super) fn executor(&self) -> Arc<dyn Execute> {
-        Arc::clone(&self.models) as _
+        let models = Arc::clone(&self.models) as _;
+        if self.program.is_file() {
+            return models;
+        }
+        Arc::new(EngineAbsent { program: self.program.clone(), models })
     }
 
     /// Each local model: `up`, or `idle` until it is first asked for.
     pub(super) fn health(&self, directory: &Directory) -> Vec<PartHealth> {
+        let has_engine = self.program.is_file();
         let of = |model: Arc<Model>| {
             let file = self.models.get(&model.upstream_model);
             let up = file
@@ -214,7 +230,8 @@ impl Local {
             let (state, reason) = match (&file, up) {
                 (None, _) => ("down", Some("its file can't be read".to_owned())),
                 (Some(_), true) => ("up", None),
-                (Some(_), false) => ("idle", None),
+                (Some(_), false) if has_engine => ("idle", None),
+                (Some(_), false) => ("down", Some(absent::MESSAGE.to_owned())),
             };
             PartHealth { part: model.name.clone(), state: state.to_owned(), reason }
         };
@@ -226,6 +243,7 @@ impl Local {
     /// Lets every engine save its sessions and end.
     pub(super) async fn stop(&self) {
         self.engines.shutdown().await;
+        self.sockets.remove();
     }
 }
 
@@ -254,30 +272,4 @@ const KNOWN: &str = "files.json";
 fn read_known(folder: &Path) -> HashMap<PathBuf, Known> {
     let text = std::fs::read_to_string(folder.join(KNOWN)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
-}
-
-/// `holdfast-engine` lies beside `holdfast`.
-fn beside_us() -> anyhow::Result<PathBuf> {
-    Ok(std::env::current_exe().context("finding our own binary")?.with_file_name("holdfast-engine"))
-}
-
-fn socket_folder(data: &Path) -> anyhow::Result<PathBuf> {
-    let short = data.as_os_str().len() <= SOCKETS_IN_DATA_BYTES_MAX;
-    let folder = if short {
-        data.join("run")
-    } else {
-        std::env::temp_dir().join(format!("holdfast-{}", std::process::id()))
-    };
-    make_private(&folder)?;
-    Ok(folder)
-}
-
-/// Makes a folder that only its owner can enter.
-#[expect(clippy::disallowed_methods, reason = "done once, at start")]
-fn make_private(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("making {}", folder.display()))?;
-    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))
-        .with_context(|| format!("making {} private", folder.display()))
 }

@@ -73,7 +73,7 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> anyhow::Result<L
         "\n  {} steps in {whole:.0} ms: model {model_ms:.0} ms, tools {tool_ms:.0} ms, Holdfast itself {platform_ms:.1} ms",
         steps.len()
     ))?;
-    narrator.say("  (HTTP, events and every durable commit included; the article we answer counts 700 ms in such a loop)")?;
+    narrator.say("  (Holdfast's own share has HTTP, events and every durable commit in it)")?;
     Ok(LoopTimes { steps: steps.len(), platform_ms, model_ms, tool_ms })
 }
 

@@ -12,6 +12,8 @@ use super::platform::{Process, Stage};
 
 /// Sentences of the first turn's history: enough tokens that computing them again can be felt.
 const HISTORY_SENTENCES: usize = 60;
+/// The first turn.
+const TOLD: &str = "My name is Salma.";
 /// The second turn.
 const QUESTION: &str = "What was my name again?";
 
@@ -48,6 +50,12 @@ pub(super) async fn show(
     let restored = second_turn(&client, &other).await?;
     let shown =
         FirstToken { held: millis(&held)?, restored: millis(&restored)?, cold: millis(&cold)? };
+    narrator.say(&format!(
+        "  (behind a history of {HISTORY_SENTENCES} sentences about a garden door, in the turn before:)"
+    ))?;
+    narrator.say(&format!("  user       {TOLD}"))?;
+    let answer = &first["output"][0]["content"][0]["text"];
+    narrator.say(&format!("  assistant  {}", answer.as_str().unwrap_or_default()))?;
     narrator.say(&format!("  user       {QUESTION}"))?;
     narrator.say(&format!("  assistant  {}", held.text()))?;
     narrator.say(&format!(
@@ -69,7 +77,7 @@ fn history(opening: &str) -> String {
 async fn first_turn(client: &Client) -> anyhow::Result<Value> {
     let input = json!([
         { "role": "developer", "content": history("You keep notes.") },
-        { "role": "user", "content": "My name is Salma." },
+        { "role": "user", "content": TOLD },
     ]);
     let turn = client
         .plain_turn(&json!({ "model": "local/demo", "input": input, "stream": true }))
@@ -93,7 +101,7 @@ async fn second_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed>
 async fn cold_turn(client: &Client, first: &Value) -> anyhow::Result<Streamed> {
     let input = json!([
         { "role": "developer", "content": history("Here you keep notes.") },
-        { "role": "user", "content": "My name is Salma." },
+        { "role": "user", "content": TOLD },
         { "role": "assistant", "content": first["output"][0]["content"][0]["text"] },
         { "role": "user", "content": QUESTION },
     ]);

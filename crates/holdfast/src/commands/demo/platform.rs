@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::client::Client;
+use super::narrator::Narrator;
 
 /// How long the platform may take to come up.
 const UP_WITHIN: Duration = Duration::from_secs(30);
@@ -23,6 +24,9 @@ const FILES: &[(&str, &[u8])] = &[
     ("provider.py", include_bytes!("../../../../../examples/demo/provider.py")),
     ("provider_script.py", include_bytes!("../../../../../examples/demo/provider_script.py")),
 ];
+
+/// The configuration in the demo's folder.
+const CONFIG: &str = "holdfast.toml";
 
 /// The demo's folder and what is in it.
 #[derive(Debug)]
@@ -68,8 +72,31 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Whether a demo was run in this data folder before.
+    pub(super) fn was_set(data: &Path) -> bool {
+        data.join("demo").join(CONFIG).exists()
+    }
+
+    /// Says where the platform and its admin key are.
+    pub(super) fn say_where(&self, narrator: &Narrator) -> anyhow::Result<()> {
+        narrator.say(&format!("up at {}, data in {}", self.url(), self.data.display()))?;
+        narrator.say(&format!("the admin key is in {}", self.admin_key().display()))
+    }
+
+    /// Says what can be done with a platform that is left running.
+    pub(super) fn say_how_to_go_on(&self, narrator: &Narrator) -> anyhow::Result<()> {
+        let data = self.data.display();
+        narrator.say("\nTry it yourself:\n")?;
+        narrator.say(&super::examples(&self.url(), &self.admin_key()))?;
+        narrator.say(&format!("  holdfast calls list --data {data}"))
+    }
+
+    fn admin_key(&self) -> PathBuf {
+        self.data.join("admin.key")
+    }
+
     fn config(&self) -> PathBuf {
-        self.folder.join("holdfast.toml")
+        self.folder.join(CONFIG)
     }
 
     /// Where the platform is.
@@ -143,8 +170,7 @@ env = {{ HOLDFAST_DEMO_EFFECTS = {effects} }}
 
     /// The administrator's client.
     pub(super) fn admin(&self) -> anyhow::Result<Client> {
-        let key = std::fs::read_to_string(self.data.join("admin.key"))
-            .context("reading the admin key")?;
+        let key = std::fs::read_to_string(self.admin_key()).context("reading the admin key")?;
         Ok(Client::new(&self.url(), key.trim()))
     }
 
@@ -166,7 +192,11 @@ env = {{ HOLDFAST_DEMO_EFFECTS = {effects} }}
             .stdout(Stdio::null())
             .stderr(log)
             .stdin(Stdio::null());
-        command.env_remove("HOLDFAST_STOP_AT");
+        // What the caller's environment says is meant for a server of theirs.
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        for variable in ["HOLDFAST_STOP_AT", "HOLDFAST_ADMIN_KEY"] {
+            command.env_remove(variable);
+        }
         if let Some(stop_at) = stop_at {
             command.env("HOLDFAST_STOP_AT", stop_at);
         }
