@@ -7,7 +7,7 @@
 
 use formats::openai_responses::{EventWriter, ResponseSkeleton, ids_of, parse_create};
 use serde_json::{Value, json};
-use storage::responses::{EVENTS_PAGE_MAX, ResponseWrite, Status};
+use storage::responses::{ResponseWrite, Status};
 use storage::sessions::SessionWrite;
 use storage::{
     Commit, Error, Fence, JournalRow, LedgerRow, Response, ResponseEvent, Session, SessionState,
@@ -19,7 +19,9 @@ use pipeline::StepIntent;
 use std::sync::Arc;
 
 use crate::journal::{self, Cursor, event_of};
+use crate::live::EVENTS_READ_MAX;
 use crate::state::{Ending, ErrorRecord, Event};
+use crate::turn::lost_row;
 use crate::{Inner, storage_failure};
 
 /// What can be read of the steps that had begun and whose outcome is not known.
@@ -58,7 +60,7 @@ impl Inner {
             ..Commit::default()
         };
         let whole = Commit {
-            ledger: self.lost(&unfinished, now),
+            ledger: self.lost(&unfinished),
             journal: session
                 .map(|session| last_rows(session, row, unfinished, &failure, now))
                 .unwrap_or_default(),
@@ -83,7 +85,7 @@ impl Inner {
     async fn next_event(&self, row: &Response) -> Result<u64, Failure> {
         let mut next = 0;
         loop {
-            let page = self.parts.store.response_events(&row.id, next, EVENTS_PAGE_MAX).await;
+            let page = self.parts.store.response_events(&row.id, next, EVENTS_READ_MAX).await;
             let page = page.map_err(|error| storage_failure(&error))?;
             let Some(last) = page.last() else { return Ok(next) };
             next = last.sequence + 1;
@@ -108,9 +110,8 @@ impl Inner {
         (event, response)
     }
 
-    fn lost(&self, unfinished: &Unfinished, now: Timestamp) -> Vec<LedgerRow> {
-        let intents = unfinished.intents.iter();
-        intents.map(|(_, intent)| self.parts.pipeline.lost_row(intent, now)).collect()
+    fn lost(&self, unfinished: &Unfinished) -> Vec<LedgerRow> {
+        unfinished.intents.iter().map(|(_, intent)| lost_row(&self.parts, intent)).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use storage::Response;
+use storage::{Deletion, Response};
 use tokio::sync::oneshot;
 use types::ids::{ResponseId, SessionId};
 use types::{ErrorCode, Failure, Principal};
@@ -29,18 +29,20 @@ impl Sessions {
     /// its session goes soon after, or at the end of the turn that is open in it.
     ///
     /// # Errors
-    /// `not_found`; `unavailable` or `storage_unavailable` if it can't be ended now.
+    /// `not_found`; `conflict` if an open response continues it; `unavailable` or
+    /// `storage_unavailable` if it can't be ended now.
     pub async fn delete(&self, principal: &Principal, id: &str) -> Result<(), Failure> {
         let row = self.inner.owned(principal, id).await?;
         self.inner.end(&row.id, principal).await?;
         let parts = &self.inner.parts;
         let deleted = parts.store.delete_response(&row.id, parts.clock.now()).await;
         match deleted.map_err(|error| storage_failure(&error))? {
-            true => {
+            Deletion::Done => {
                 self.inner.forgetting.notify_one();
                 Ok(())
             }
-            false => Err(not_found(id)),
+            Deletion::NotFound => Err(not_found(id)),
+            Deletion::InUse(open) => Err(in_use(id, &open)),
         }
     }
 
@@ -112,6 +114,16 @@ impl Inner {
         };
         row.filter(is_theirs).ok_or_else(|| not_found(id))
     }
+}
+
+/// What a client is told about a response that an open one continues. That one's history would lack
+/// a part of it, so that it could not be taken up again after a restart.
+fn in_use(id: &str, open: &ResponseId) -> Failure {
+    let message = format!(
+        "response {id} can't be deleted now: response {open}, which continues it, is still in \
+         progress. Cancel that one with POST /v1/responses/{open}/cancel, or wait for its end"
+    );
+    Failure::new(ErrorCode::Conflict, message)
 }
 
 /// What a client is told about a response that is not there for it.

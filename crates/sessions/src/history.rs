@@ -1,11 +1,12 @@
 //! What a turn goes on from: the items of the responses before it, and its new input.
 //!
 //! All of it is in memory while the turn is open, so how large one conversation may be, and how
-//! large all of them together, is limited, and known before any of it is read. A history is whole
-//! or refused: an answer that silently lacks a part of it would be another answer.
+//! large all of them together and all of one user, is limited, and known before any of it is read.
+//! A turn's room grows with it. A history is whole or refused: an answer that silently lacks a part
+//! of it would be another answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use formats::openai_responses::{InputItem, read_item};
@@ -26,6 +27,8 @@ pub(crate) const CONVERSATION_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of all conversations at most whose turns are open, as they are stored. In memory they are
 /// a few times as large.
 const HELD_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of those of one user at most: whatever one key asks for, there is room for others.
+const USER_HELD_BYTES_MAX: u64 = HELD_BYTES_MAX / 2;
 /// When a turn that found no room may be tried again.
 const NO_ROOM_RETRY: Duration = Duration::from_secs(2);
 /// Random bytes in an item's id.
@@ -44,44 +47,129 @@ pub(crate) struct Before {
 
 /// Bytes of the conversations whose turns are open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Held(Arc<AtomicU64>);
+pub(crate) struct Held(Arc<Mutex<Totals>>);
+
+#[derive(Debug, Default)]
+struct Totals {
+    all: u64,
+    /// Of each user who has an open turn.
+    users: HashMap<Arc<str>, u64>,
+}
 
 /// The part of one of them, while it lives.
 #[derive(Debug)]
 pub(crate) struct Hold {
     held: Held,
+    user: Arc<str>,
     bytes: u64,
 }
 
-impl Held {
-    /// Takes room for a conversation.
-    fn take(&self, bytes: u64) -> Result<Hold, Failure> {
-        let hold = self.take_anyway(bytes);
-        if self.0.load(Ordering::SeqCst) <= HELD_BYTES_MAX {
-            return Ok(hold);
+impl Totals {
+    fn add(&mut self, user: &Arc<str>, bytes: u64) {
+        self.all = self.all.saturating_add(bytes);
+        let users = self.users.entry(Arc::clone(user)).or_default();
+        *users = users.saturating_add(bytes);
+    }
+
+    fn give_back(&mut self, user: &Arc<str>, bytes: u64) {
+        self.all = self.all.saturating_sub(bytes);
+        if let Some(users) = self.users.get_mut(user) {
+            *users = users.saturating_sub(bytes);
+            if *users == 0 {
+                self.users.remove(user);
+            }
         }
-        let message = "the open turns of this node hold as much history as they may; try again \
-                       when some have ended";
-        Err(Failure::new(ErrorCode::Overloaded, message).retry_after(NO_ROOM_RETRY))
+    }
+
+    /// Refuses more than all may hold, and more than one user may.
+    fn within_limits(&self, user: &Arc<str>) -> Result<(), Failure> {
+        if self.users.get(user).is_some_and(|bytes| *bytes > USER_HELD_BYTES_MAX) {
+            return Err(no_room("of this key's user", "one user's"));
+        }
+        match self.all > HELD_BYTES_MAX {
+            true => Err(no_room("of this node", "they")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn no_room(whose: &str, who: &str) -> Failure {
+    let message = format!(
+        "the open turns {whose} hold as much history as {who} may; try again when some have ended"
+    );
+    Failure::new(ErrorCode::Overloaded, message).retry_after(NO_ROOM_RETRY)
+}
+
+impl Held {
+    /// Takes room for a conversation of this user.
+    fn take(&self, user: &Arc<str>, bytes: u64) -> Result<Hold, Failure> {
+        let mut hold = self.take_anyway(user, 0);
+        hold.grow(bytes)?;
+        Ok(hold)
     }
 
     /// Bytes that are taken.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.totals().all
     }
 
     /// Takes room for the conversation of a turn that is open already.
-    pub(crate) fn take_anyway(&self, bytes: u64) -> Hold {
-        self.0.fetch_add(bytes, Ordering::SeqCst);
-        Hold { held: self.clone(), bytes }
+    pub(crate) fn take_anyway(&self, user: &Arc<str>, bytes: u64) -> Hold {
+        self.totals().add(user, bytes);
+        Hold { held: self.clone(), user: Arc::clone(user), bytes }
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    /// Bytes that it has taken.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes more room, or none if there is not enough.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+        let mut totals = self.held.totals();
+        totals.add(&self.user, bytes);
+        if let Err(failure) = totals.within_limits(&self.user) {
+            totals.give_back(&self.user, bytes);
+            return Err(failure);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Takes room that is in use already.
+    pub(crate) fn grow_anyway(&mut self, bytes: u64) {
+        self.held.totals().add(&self.user, bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Gives room back.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.held.totals().give_back(&self.user, bytes);
+        self.bytes -= bytes;
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.held.totals().give_back(&self.user, self.bytes);
     }
+}
+
+/// Whose room it is.
+pub(crate) fn owner(account: &str, user: &str) -> Arc<str> {
+    // Neither has a line break: both are ids.
+    format!("{account}\n{user}").into()
 }
 
 impl Inner {
@@ -103,7 +191,7 @@ impl Inner {
             return Err(missing());
         }
         if let Some(gone) = chain.links.iter().find(|link| link.is_deleted || !owned(link)) {
-            return Err(previous_not_found(gone.id.as_str()));
+            return Err(ancestor_not_found(id, gone.id.as_str()));
         }
         if !chain.fits {
             return Err(too_long("previous_response_id"));
@@ -113,8 +201,9 @@ impl Inner {
     }
 
     /// Room for the conversation while its turn is open.
-    pub(crate) fn room_for(&self, before: &Before) -> Result<Hold, Failure> {
-        self.held.take(before.bytes)
+    pub(crate) fn room_for(&self, asked: &Asked, before: &Before) -> Result<Hold, Failure> {
+        let principal = &asked.principal;
+        self.held.take(&owner(&principal.account, &principal.user), before.bytes)
     }
 
     /// Refuses to continue what has not ended, or a session in which a step is in doubt.
@@ -217,6 +306,15 @@ pub(crate) fn previous_not_found(id: &str) -> Failure {
     }
 }
 
+/// What a client is told about a response that can't be continued because one before it is gone.
+fn ancestor_not_found(id: &str, gone: &str) -> Failure {
+    let message = format!(
+        "response {id} can't be continued: response {gone}, which it continues, was deleted, so \
+         that its history is not whole. Begin a new conversation"
+    );
+    Failure { message, ..previous_not_found(id) }
+}
+
 /// What a client is told whose conversation is larger than this node holds.
 fn too_long(param: &str) -> Failure {
     let message = format!(
@@ -235,17 +333,36 @@ fn too_long(param: &str) -> Failure {
 mod tests {
     use types::ErrorCode;
 
-    use super::{HELD_BYTES_MAX, Held};
+    use super::{HELD_BYTES_MAX, Held, USER_HELD_BYTES_MAX, owner};
 
     #[test]
     fn room_is_limited_and_comes_back() {
-        let held = Held::default();
-        let all = held.take(HELD_BYTES_MAX).unwrap();
-        let refused = held.take(1).unwrap_err();
+        let (held, [ada, bob, eve]) =
+            (Held::default(), ["ada", "bob", "eve"].map(|u| owner("a", u)));
+        let half = held.take(&ada, USER_HELD_BYTES_MAX).unwrap();
+        let mut other = held.take(&bob, HELD_BYTES_MAX - USER_HELD_BYTES_MAX - 5).unwrap();
+        other.grow(5).unwrap();
+        let refused = held.take(&eve, 1).unwrap_err();
         assert_eq!((refused.code, refused.retry_after.is_some()), (ErrorCode::Overloaded, true));
+        assert_eq!(other.grow(1).unwrap_err().code, ErrorCode::Overloaded);
         assert_eq!(held.bytes(), HELD_BYTES_MAX, "what was refused holds nothing");
-        let open_already = held.take_anyway(10);
-        drop((all, open_already));
+        other.shrink(3);
+        assert_eq!((other.bytes(), held.bytes()), (USER_HELD_BYTES_MAX - 3, HELD_BYTES_MAX - 3));
+        let open_already = held.take_anyway(&eve, 10);
+        drop((half, other, open_already));
         assert_eq!(held.bytes(), 0);
+        assert!(held.totals().users.is_empty());
+    }
+
+    #[test]
+    fn one_user_leaves_room_for_others() {
+        let (held, ada, bob) = (Held::default(), owner("a", "ada"), owner("a", "bob"));
+        let all_of_hers = held.take(&ada, USER_HELD_BYTES_MAX).unwrap();
+        let refused = held.take(&ada, 1).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after.is_some()), (ErrorCode::Overloaded, true));
+        assert!(refused.message.contains("this key's user"), "{}", refused.message);
+        held.take(&bob, USER_HELD_BYTES_MAX).unwrap();
+        drop(all_of_hers);
+        held.take(&ada, 1).unwrap();
     }
 }

@@ -39,7 +39,7 @@ use types::clock::SharedClock;
 use types::ids::{NodeId, ResponseId, SessionId};
 use types::{CommonHeaders, ErrorCode, Failure, Ids, Principal, Timestamp};
 
-use history::{Held, Hold};
+use history::Held;
 use live::Live;
 use state::Action;
 use turn::Runner;
@@ -219,11 +219,18 @@ impl Sessions {
     /// listed. Waits for nothing: the Call and its bill do not need the row, and the next Call
     /// makes one that was lost.
     pub fn note_named(&self, principal: &Principal, name: &str) {
-        let parts = &self.inner.parts;
+        self.inner.note_named(principal, name);
+    }
+}
+
+impl Inner {
+    /// As [`Sessions::note_named`].
+    fn note_named(&self, principal: &Principal, name: &str) {
+        let parts = &self.parts;
         let id = pipeline::named_session(&principal.account, &principal.user, name);
         let now = parts.clock.now();
         {
-            let mut named = self.inner.named.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
             if named.get(&id).is_some_and(|noted| now.since(*noted) < NAMED_AGAIN) {
                 return;
             }
@@ -254,9 +261,7 @@ impl Sessions {
             }
         });
     }
-}
 
-impl Inner {
     /// The open turn that makes this response, if somebody works on it.
     fn live(&self, id: &ResponseId) -> Option<Arc<Live>> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
@@ -275,9 +280,9 @@ impl Inner {
     }
 
     /// Lets a runner work on its turn, which is among the open ones until it has ended.
-    fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>, hold: Hold) {
+    fn spawn(self: &Arc<Self>, runner: Runner, actions: Vec<Action>) {
         let live = Arc::clone(&runner.live);
-        let leaving = Leaving { inner: Arc::clone(self), live, _hold: hold };
+        let leaving = Leaving { inner: Arc::clone(self), live };
         self.parts.tracker.spawn(async move {
             runner.run(actions).await;
             drop(leaving);
@@ -290,8 +295,6 @@ impl Inner {
 struct Leaving {
     inner: Arc<Inner>,
     live: Arc<Live>,
-    /// Its conversation is in memory until then.
-    _hold: Hold,
 }
 
 impl Drop for Leaving {

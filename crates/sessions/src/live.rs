@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use pipeline::Bill;
 use serde_json::Value;
-use storage::responses::EVENTS_PAGE_MAX;
 use storage::{ResponseEvent, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::clock::SharedClock;
@@ -27,6 +26,8 @@ use crate::{EventStream, StreamEvent};
 const TAIL_EVENTS_MAX: usize = 4_096;
 /// Bytes of them, unless a single one is larger: what a reader falls behind by for a moment.
 const TAIL_BYTES_MAX: usize = 1024 * 1024;
+/// Events that are read from the store at once: a single one may have some hundred kilobytes.
+pub(crate) const EVENTS_READ_MAX: usize = 128;
 /// A stream that was silent for so long sends a `keepalive`.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Commands that may wait for a turn.
@@ -358,7 +359,7 @@ impl Reader {
             return Some(());
         }
         let response = &self.live.about.response;
-        let page = self.live.store.response_events(response, self.next, EVENTS_PAGE_MAX).await;
+        let page = self.live.store.response_events(response, self.next, EVENTS_READ_MAX).await;
         match page {
             Ok(page) if !page.is_empty() => self.buffer.extend(page.into_iter().map(from_row)),
             Ok(_) => return None,
@@ -377,7 +378,7 @@ pub(crate) fn stored_stream(store: Arc<dyn Store>, response: ResponseId, from: u
         let (store, response) = (Arc::clone(&store), response.clone());
         async move {
             let from = from?;
-            let page = match store.response_events(&response, from, EVENTS_PAGE_MAX).await {
+            let page = match store.response_events(&response, from, EVENTS_READ_MAX).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(response = response.as_str(), %error, "a stream's events were not read");

@@ -183,17 +183,22 @@ impl ToolServers {
     /// The server of that name, if `principal` may use it.
     ///
     /// # Errors
-    /// `permission_denied`, in the same words whether the server exists or not.
+    /// `permission_denied`; its message tells a server that is not there from one that the key may
+    /// not use, since whoever configures either is the same person.
     pub fn allowed(&self, name: &str, principal: &Principal) -> Result<&Arc<ToolServer>, Failure> {
-        let server = self.servers.get(name).filter(|server| server.allows(principal));
-        server.ok_or_else(|| {
-            let key = &principal.key_name;
-            let message = format!(
-                "the tool server {name:?} is not configured for the key {key:?}: name the key in its \
-                 `keys`"
-            );
-            Failure::new(ErrorCode::PermissionDenied, message)
-        })
+        let key = &principal.key_name;
+        let message = match self.servers.get(name) {
+            Some(server) if server.allows(principal) => return Ok(server),
+            Some(_) => format!(
+                "the tool server {name:?} is not configured for the key {key:?}: name the key in \
+                 its `keys`"
+            ),
+            None => format!(
+                "no tool server {name:?} is configured: `server_label` is the `name` of one under \
+                 [[mcp_servers]]"
+            ),
+        };
+        Err(Failure::new(ErrorCode::PermissionDenied, message))
     }
 
     /// The tools of a server, as it lists them to `principal`'s own process, which is started if it

@@ -20,7 +20,8 @@ use crate::mcp::ToolServers;
 use crate::recover::Found;
 use crate::state::Event;
 use crate::turn::{
-    Ask, Offer, Opening, Refusal, Runner, RunnerParts, Told, is_allowed, item_row, listed, values,
+    Ask, Growth, Offer, Opening, Refusal, Runner, RunnerParts, Told, is_allowed, item_row, listed,
+    values,
 };
 use crate::{Inner, PostIdentity, Sessions, storage_failure};
 
@@ -126,7 +127,7 @@ impl Inner {
         let mut before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
         let input = self.input(&mut asked, &mut before).await?;
-        let hold = self.room_for(&before)?;
+        let hold = self.room_for(&asked, &before)?;
         let lists = self.lists(&asked, &before.items).await?;
         let (old, mut items) = (before.items.len(), std::mem::take(&mut before.items));
         items.extend(input);
@@ -177,18 +178,18 @@ impl Inner {
             request: asked.post.body.clone(),
             input: list_of(&new)?,
         };
-        let mut runner = self.runner(&asked, &id, session, (told, offer), now);
+        let mut runner = self.runner(&asked, &id, session, (told, offer, hold), now);
         let about = &runner.live.about;
         runner.batch.items = values(&new).filter_map(|item| item_row(about, item)).collect();
         drop(new);
-        self.start(runner, (opening, hold), asked, &lists).await
+        self.start(runner, opening, asked, &lists).await
     }
 
     /// Makes the beginning durable, and lets the turn run.
     async fn start(
         self: &Arc<Self>,
         mut runner: Runner,
-        (opening, hold): (Opening, Hold),
+        opening: Opening,
         asked: Asked,
         lists: &[(String, Vec<Value>)],
     ) -> Result<Turn, Failure> {
@@ -229,7 +230,7 @@ impl Inner {
         let live = Arc::clone(&runner.live);
         self.add_live(&live);
         let turn = Turn::live(live, Arc::clone(&self.parts), true);
-        self.spawn(runner, actions, hold);
+        self.spawn(runner, actions);
         Ok(turn)
     }
 
@@ -238,7 +239,7 @@ impl Inner {
         asked: &Asked,
         id: &ResponseId,
         session: Session,
-        (told, offer): (Told, Offer),
+        (told, offer, hold): (Told, Offer, Hold),
         now: Timestamp,
     ) -> Runner {
         let about = About {
@@ -274,6 +275,7 @@ impl Inner {
                 streamed: asked.request.stream || asked.request.background,
                 request: asked.request.clone(),
             },
+            growth: Growth::new(hold),
             session_state: SessionState::Running,
         })
     }

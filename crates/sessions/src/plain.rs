@@ -16,14 +16,14 @@ use serde_json::Value;
 use types::call::{Credential, Door, ModelCall, ModelHead};
 use types::clock::SharedClock;
 use types::ids::{CallId, SessionId};
-use types::outcome::Finish;
+use types::outcome::{Delta, Finish};
 use types::{CallKind, ErrorCode, Failure, Incoming, OutcomeEvent, Stop};
 
 use crate::answer::Turn;
 use crate::history::Hold;
 use crate::live::{KEEPALIVE, keepalive, stream_event};
 use crate::open::Asked;
-use crate::turn::{bytes_of, media_in};
+use crate::turn::{Growth, bytes_of, media_in};
 use crate::{EventStream, Inner, StreamEvent};
 
 impl Inner {
@@ -32,7 +32,7 @@ impl Inner {
         let mut before = self.before(&asked).await?;
         self.refuse_unfinished(&before).await?;
         let input = self.input(&mut asked, &mut before).await?;
-        let hold = self.room_for(&before)?;
+        let hold = self.room_for(&asked, &before)?;
         let mut items = before.items;
         items.extend(input);
         let conversation = asked.request.conversation(items_to_messages(&items)?);
@@ -46,6 +46,7 @@ impl Inner {
             media: media_in(&conversation),
             ..ModelHead::default()
         };
+        let session_name = asked.post.headers.session_name.clone();
         let incoming = Incoming {
             credential: Credential::Known(Arc::clone(&asked.principal)),
             door: Door::OpenaiResponses,
@@ -60,6 +61,9 @@ impl Inner {
             )),
         };
         let answer = self.parts.pipeline.run(incoming).await.map_err(|refused| refused.failure)?;
+        if let Some(name) = session_name {
+            self.note_named(&answer.call.principal, &name);
+        }
         let id = self.response_id();
         let now = self.parts.clock.now();
         let skeleton = ResponseSkeleton::new(id.as_str(), now, &asked.request);
@@ -90,8 +94,8 @@ struct Run {
     bill: Arc<Mutex<Bill>>,
     ended: bool,
     failure: Option<Failure>,
-    /// The conversation is in memory while the Call runs.
-    _hold: Hold,
+    /// The conversation is in memory while the Call runs, and what it says.
+    growth: Growth,
 }
 
 impl Plain {
@@ -115,7 +119,7 @@ impl Plain {
             bill: Arc::clone(&bill),
             ended: false,
             failure: None,
-            _hold: hold,
+            growth: Growth::new(hold),
         };
         Self { run: Mutex::new(Some(run)), session, bill, snapshot }
     }
@@ -186,7 +190,7 @@ impl Run {
         match event {
             Some(OutcomeEvent::Start(_)) => Vec::new(),
             Some(OutcomeEvent::Frame { delta, .. }) => {
-                delta.map(|delta| self.writer.delta(&delta)).unwrap_or_default()
+                delta.map(|delta| self.said(&delta)).unwrap_or_default()
             }
             Some(OutcomeEvent::Finish(finish)) => self.finished(&finish),
             Some(OutcomeEvent::Failed(failure)) => self.failed(*failure),
@@ -194,6 +198,15 @@ impl Run {
                 let message = "the answer ended before it was whole";
                 self.failed(Failure::new(ErrorCode::StreamCut, message))
             }
+        }
+    }
+
+    /// What a piece of the answer becomes. An answer that is too long is ended, and its Call with
+    /// it, since nobody reads it any more.
+    fn said(&mut self, delta: &Delta) -> Vec<Value> {
+        match self.growth.add(delta) {
+            Ok(()) => self.writer.delta(delta),
+            Err(failure) => self.failed(failure),
         }
     }
 

@@ -15,18 +15,19 @@ use formats::openai_responses::{
 };
 use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
-use storage::responses::EVENTS_PAGE_MAX;
 use storage::{CallFilter, JournalQuery, JournalRow, Response, Session};
 use types::ids::ResponseId;
 use types::outcome::Delta;
 use types::principal::Role;
 use types::{ErrorCode, Failure, Principal, Timestamp};
 
-use crate::history::{CONVERSATION_BYTES_MAX, Hold, chain_items};
+use crate::history::{CONVERSATION_BYTES_MAX, Hold, chain_items, owner};
 use crate::journal::{Cursor, items_of, replay};
-use crate::live::{About, Live};
-use crate::state::{Event, Place, Turn};
-use crate::turn::{Ask, Offer, Runner, RunnerParts, Told, values};
+use crate::live::{About, EVENTS_READ_MAX, Live};
+use crate::state::{Event, Turn};
+use crate::turn::{
+    ANSWER_BYTES_MAX, Ask, Growth, Offer, Runner, RunnerParts, Told, answer_bytes_of, values,
+};
 use crate::{Inner, Recovered, Sessions, not_at_work, storage_failure};
 
 /// Bodies of sessions that were not used for so long are removed.
@@ -147,18 +148,19 @@ impl Inner {
         let rows = self.journal_of(&row).await?;
         let turn = replay(&rows).map_err(|error| damaged(&error.to_string()))?;
         drop(rows);
-        let events = self.all_events(&row).await?;
+        let sent = self.sent(&row, &turn).await?;
         let body = row.request.as_deref().unwrap_or_default();
         let mut request = parse_create(body.as_bytes())?;
         request.input = Vec::new();
         let (prefix, hold) = self.prefix(&row).await?;
         let own: Vec<Value> = turn.output().iter().map(|(_, item)| item.clone()).collect();
         let offer = Offer::new(&request, &values(&prefix).chain(&own), &self.parts.tools)?;
-        let writer = self.writer(&row, &request, &turn, &events, &offer);
+        let writer = Box::pin(self.writer(&row, &request, &turn, &sent, &offer)).await?;
         let told = Told::new(&request, &prefix, &offer)?;
         drop(prefix);
-        let asked = (request, told, offer);
-        let mut runner = self.recovered(row, session, turn, asked, writer, &events)?;
+        let growth = Growth::resumed(hold, turn.output(), sent.answer_bytes, sent.events_bytes);
+        let asked = (request, told, offer, growth);
+        let mut runner = self.recovered(row, session, turn, asked, writer, sent.next)?;
         self.bill_so_far(&mut runner).await?;
         runner.live.set_doubt(runner.turn.doubt().cloned());
         if let Some(by) = cancel {
@@ -170,7 +172,7 @@ impl Inner {
         runner.show();
         let live = Arc::clone(&runner.live);
         self.add_live(&live);
-        self.spawn(runner, actions, hold);
+        self.spawn(runner, actions);
         Ok(live)
     }
 
@@ -179,9 +181,9 @@ impl Inner {
         row: Response,
         session: Session,
         turn: Turn,
-        (request, told, offer): (CreateResponse, Told, Offer),
+        (request, told, offer, growth): (CreateResponse, Told, Offer, Growth),
         writer: EventWriter,
-        events: &[Value],
+        events: u64,
     ) -> Result<Runner, Failure> {
         let principal = self.parts.pipeline.principal(&row.key).unwrap_or_else(|| former(&row));
         let call = turn.root_call().cloned().ok_or_else(|| damaged("it has no first Call"))?;
@@ -194,7 +196,7 @@ impl Inner {
             background: row.background,
         };
         let (store, clock) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.clock));
-        let (live, commands) = Live::new(about, store, clock, events.len() as u64);
+        let (live, commands) = Live::new(about, store, clock, events);
         Ok(Runner::new(RunnerParts {
             parts: Arc::clone(&self.parts),
             live,
@@ -216,6 +218,7 @@ impl Inner {
                 streamed: row.stream || row.background,
                 request,
             },
+            growth,
             session_state: session.state,
         }))
     }
@@ -258,19 +261,43 @@ impl Inner {
         }
     }
 
-    async fn all_events(&self, row: &Response) -> Result<Vec<Value>, Failure> {
-        let mut events = Vec::new();
+    /// What its stream has sent since its newest model step began.
+    async fn sent(&self, row: &Response, turn: &Turn) -> Result<Sent, Failure> {
+        let place = turn.newest_place();
+        let mut sent = Sent {
+            next: place.sequence,
+            output_index: place.output_index,
+            events_bytes: place.events_bytes,
+            ..Sent::default()
+        };
+        let is_running = turn.running_model().is_some();
+        self.each_event(row, place.sequence, |event, bytes| {
+            sent.take(&event, bytes, is_running);
+            true
+        })
+        .await?;
+        Ok(sent)
+    }
+
+    /// Reads the events of its stream from `from` on, few at a time, until `take` has enough.
+    async fn each_event(
+        &self,
+        row: &Response,
+        from: u64,
+        mut take: impl FnMut(Value, usize) -> bool + Send,
+    ) -> Result<(), Failure> {
+        let mut from = from;
         loop {
-            let from = events.len() as u64;
-            let page = self.parts.store.response_events(&row.id, from, EVENTS_PAGE_MAX).await;
+            let page = self.parts.store.response_events(&row.id, from, EVENTS_READ_MAX).await;
             let page = page.map_err(|error| storage_failure(&error))?;
-            if page.is_empty() {
-                return Ok(events);
-            }
+            let Some(last) = page.last() else { return Ok(()) };
+            from = last.sequence + 1;
             for event in page {
-                let event = serde_json::from_str(&event.body)
+                let value = serde_json::from_str(&event.body)
                     .map_err(|_| damaged("an event of its stream can't be read"))?;
-                events.push(event);
+                if !take(value, event.body.len()) {
+                    return Ok(());
+                }
             }
         }
     }
@@ -289,39 +316,45 @@ impl Inner {
             bytes = bytes.saturating_add(chain.bytes);
         }
         prefix.extend(read_items(items_of(row.input.as_deref().unwrap_or_default()))?);
-        Ok((prefix, self.held.take_anyway(bytes)))
+        Ok((prefix, self.held.take_anyway(&owner(&row.account, &row.user), bytes)))
     }
 
     /// A writer that goes on where the stream was cut.
-    fn writer(
+    async fn writer(
         &self,
         row: &Response,
         request: &CreateResponse,
         turn: &Turn,
-        events: &[Value],
+        sent: &Sent,
         offer: &Offer,
-    ) -> EventWriter {
+    ) -> Result<EventWriter, Failure> {
         let fresh = || ids_of(Arc::clone(&self.parts.ids));
-        let make = |ids: NewId, place: Place| {
+        let make = |ids: NewId, sequence: u64, output_index: u64| {
             let skeleton = ResponseSkeleton::new(row.id.as_str(), row.created_at, request);
-            let writer = EventWriter::new(skeleton, ids, place.sequence, place.output_index);
+            let writer = EventWriter::new(skeleton, ids, sequence, output_index);
             let waiting =
                 turn.waiting().iter().map(|request| (request.output_index, request.item.clone()));
             let items = turn.output().iter().cloned().chain(waiting).collect();
             writer.with_mcp_tools(offer.owners.clone()).restore(items)
         };
-        if let Some((_, place)) = turn.running_model() {
-            let from = usize::try_from(place.sequence).unwrap_or(usize::MAX);
-            let cut = events.get(from..).unwrap_or_default();
-            let mut writer = make(recorded_ids(cut, fresh()), place);
+        // An answer that was too long already is ended, not told anew.
+        if let Some((_, place)) = turn.running_model()
+            && sent.answer_bytes <= ANSWER_BYTES_MAX
+        {
+            let ids = recorded_ids(sent.ids.clone(), fresh());
+            let mut writer = make(ids, place.sequence, place.output_index);
             writer.begin_model_call();
-            cut.iter().filter_map(delta_of).for_each(|delta| drop(writer.delta(&delta)));
-            if writer.next_sequence() == events.len() as u64 {
-                return writer;
+            let tell = |event: Value, _| {
+                delta_of(&event).iter().for_each(|delta| drop(writer.delta(delta)));
+                true
+            };
+            self.each_event(row, place.sequence, tell).await?;
+            if writer.next_sequence() == sent.next {
+                return Ok(writer);
             }
             tracing::error!(response = row.id.as_str(), "a cut answer's events can't be told anew");
         }
-        make(fresh(), end_of(events))
+        Ok(make(fresh(), sent.next, sent.output_index))
     }
 
     /// Removes the bodies of expired sessions, from time to time.
@@ -351,11 +384,44 @@ impl Inner {
     }
 }
 
+/// What a stream has sent since a model step began.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The number of the next event.
+    next: u64,
+    /// The output index of the next item.
+    output_index: u64,
+    /// Bytes of the events of all the turn's models.
+    events_bytes: u64,
+    /// Bytes of what the running answer said.
+    answer_bytes: u64,
+    /// The ids of the running answer's items, in their order.
+    ids: VecDeque<String>,
+}
+
+impl Sent {
+    fn take(&mut self, event: &Value, bytes: usize, is_running: bool) {
+        self.next += 1;
+        self.events_bytes = self.events_bytes.saturating_add(bytes as u64);
+        if let Some(index) = event.get("output_index").and_then(Value::as_u64) {
+            self.output_index = self.output_index.max(index.saturating_add(1));
+        }
+        // Of one that is too long nothing more is kept.
+        if !is_running || self.answer_bytes > ANSWER_BYTES_MAX {
+            return;
+        }
+        let said = delta_of(event).map_or(0, |delta| answer_bytes_of(&delta));
+        self.answer_bytes = self.answer_bytes.saturating_add(said);
+        if type_of(event) == "response.output_item.added"
+            && let Some(id) = event.pointer("/item/id").and_then(Value::as_str)
+        {
+            self.ids.push_back(id.to_owned());
+        }
+    }
+}
+
 /// Ids that were given before, in their order, then new ones.
-fn recorded_ids(events: &[Value], mut fresh: NewId) -> NewId {
-    let added = events.iter().filter(|event| type_of(event) == "response.output_item.added");
-    let ids = added.filter_map(|event| event.pointer("/item/id").and_then(Value::as_str));
-    let mut ids: VecDeque<String> = ids.map(str::to_owned).collect();
+fn recorded_ids(mut ids: VecDeque<String>, mut fresh: NewId) -> NewId {
     Box::new(move |prefix| ids.pop_front().unwrap_or_else(|| fresh(prefix)))
 }
 
@@ -385,12 +451,6 @@ fn delta_of(event: &Value) -> Option<Delta> {
         }
         _ => None,
     }
-}
-
-/// Where a stream of these events goes on.
-fn end_of(events: &[Value]) -> Place {
-    let indexes = events.iter().filter_map(|event| event.get("output_index")?.as_u64());
-    Place { sequence: events.len() as u64, output_index: indexes.max().map_or(0, |last| last + 1) }
 }
 
 fn type_of(event: &Value) -> &str {

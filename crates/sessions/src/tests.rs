@@ -4,6 +4,7 @@
 mod crash;
 mod forget;
 mod history;
+mod limits;
 mod node;
 mod orphans;
 mod posts;

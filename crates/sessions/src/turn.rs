@@ -9,6 +9,7 @@
 //! format's writer does).
 
 mod batch;
+mod growth;
 mod model;
 mod offer;
 mod park;
@@ -35,6 +36,7 @@ use crate::state::{Action, Ending, ErrorRecord, Event, Misfit, Step, Turn};
 use crate::stop::{self, Point};
 
 pub(crate) use batch::{Batch, Opening, Refusal};
+pub(crate) use growth::{ANSWER_BYTES_MAX, Growth, bytes_of as answer_bytes_of};
 pub(crate) use offer::{Offer, is_allowed, listed, values};
 pub(crate) use told::{Told, bytes_of, media_in};
 
@@ -68,6 +70,9 @@ pub(crate) struct Runner {
     pub(crate) ask: Ask,
     pub(crate) batch: Batch,
     pub(crate) bill: Bill,
+    /// Whether a step of it has no known price: then nobody knows what all cost.
+    is_unpriced: bool,
+    pub(crate) growth: Growth,
     /// The response object that is shown before the end, but for its output.
     frame: Arc<Value>,
     /// The finished items as they are shown.
@@ -92,6 +97,7 @@ pub(crate) struct RunnerParts {
     pub(crate) writer: EventWriter,
     pub(crate) cursor: Cursor,
     pub(crate) ask: Ask,
+    pub(crate) growth: Growth,
     pub(crate) session_state: SessionState,
 }
 
@@ -118,6 +124,8 @@ impl Runner {
             ask: parts.ask,
             batch: Batch::default(),
             bill: Bill::default(),
+            is_unpriced: false,
+            growth: parts.growth,
             frame: Arc::new(frame),
             shown: Vec::new(),
             admission: None,
@@ -219,6 +227,11 @@ impl Runner {
         if row.error.is_none() || row.cost != types::Money::default() {
             self.bill.cost = Some(self.bill.cost.unwrap_or_default().saturating_add(row.cost));
         }
+        self.is_unpriced |= row.kind == "model" && row.price_version.is_none();
+        if self.is_unpriced {
+            // An unknown price is not zero.
+            self.bill.cost = None;
+        }
         self.bill.attempts += 1;
         self.bill.over_bound |= row.over_bound;
         self.bill.output_cap = self.bill.output_cap.or(row.output_cap);
@@ -312,6 +325,13 @@ pub(crate) fn item_row(about: &About, item: &Value) -> Option<ItemRow> {
 /// A journaled failure as clients are told it.
 fn failure_of(error: &ErrorRecord) -> Failure {
     Failure::new(error.code, error.message.clone())
+}
+
+/// The row of an attempt whose outcome a crash lost: its answer ended before it was whole, and
+/// nobody knows what it cost.
+pub(crate) fn lost_row(parts: &Parts, intent: &pipeline::StepIntent) -> storage::LedgerRow {
+    let row = parts.pipeline.lost_row(intent, parts.clock.now());
+    storage::LedgerRow { error: Some(ErrorCode::StreamCut), ..row }
 }
 
 /// What somebody is told who wants to settle a step that is not in doubt.

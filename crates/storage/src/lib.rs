@@ -32,7 +32,7 @@ pub use journal::{Journal, JournalQuery, JournalRow};
 pub use keys::{Key, Keys};
 pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
 pub use models::{Model, Models};
-pub use responses::{Chain, Link, Response, ResponseEvent, ResponseWrite, Responses};
+pub use responses::{Chain, Deletion, Link, Response, ResponseEvent, ResponseWrite, Responses};
 pub use sessions::{
     Fence, Forgotten, Session, SessionFilter, SessionState, SessionWrite, Sessions,
 };

@@ -156,7 +156,8 @@ impl Status {
 /// A change of a response, as a part of a [`crate::Commit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseWrite {
-    /// A new one.
+    /// A new one. Refused as [not found](crate::Error::NotFound) if the bodies of a response that it
+    /// continues were removed: somebody may have done so since its history was read.
     Open(Box<Response>),
     /// Its end. What a reservation still holds for its turn is presumed spent: nobody is left who
     /// would settle it.
@@ -210,6 +211,17 @@ pub struct PostQuery {
     pub retried: Option<(Post, Timestamp)>,
 }
 
+/// What became of a wish to remove a response's bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// They are gone.
+    Done,
+    /// There is nothing to remove.
+    NotFound,
+    /// This response is open and needs them: it is the response itself, or one that continues it.
+    InUse(ResponseId),
+}
+
 /// Stored responses, read, and what stands alone of them. Turns write them by [`crate::Commit`]
 /// only.
 pub trait Responses {
@@ -243,8 +255,9 @@ pub trait Responses {
     /// Remembers that a client has the whole answer.
     fn mark_delivered(&self, id: &ResponseId, at: Timestamp) -> Pending<()>;
 
-    /// Removes the bodies of a response whose turn has ended. Its session is
+    /// Removes the bodies of a response whose turn has ended, unless an open turn continues it,
+    /// itself or through others: that turn could not be taken up again without them. Its session is
     /// [forgotten](crate::Sessions::forgotten), at once or at the end of the turn that is open in
-    /// it. False if there is nothing to remove.
-    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool>;
+    /// it.
+    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<Deletion>;
 }

@@ -92,6 +92,7 @@ macro_rules! suite {
                 events_are_appended_and_never_replaced,
                 events_with_line_breaks_are_kept,
                 responses_are_kept_end_once_and_are_chained,
+                what_an_open_turn_continues_is_not_deleted,
             }
             sessions {
                 a_lease_that_changes_hands_fences_its_former_owner,

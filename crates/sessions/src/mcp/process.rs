@@ -21,6 +21,12 @@ use super::{
     IDLE_MAX, LIST_BYTES_MAX, LIST_PAGES_MAX, Owner, START_MAX, Shared, TOOLS_MAX, Tool, ToolServer,
 };
 
+/// A server that wrote a line which is no message has so long to answer all the same.
+const STRAY_GRACE: Duration = Duration::from_secs(3);
+/// How a child ends, after its pipes, is known within this time.
+const END_NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// How a child ends whose program could not be run: a shell's word for it, and our guard's.
+const NOT_STARTED: &str = "exit status: 127";
 /// Added to the users of a process that is ended for want of them: nobody gets it any more.
 const RETIRED: usize = usize::MAX / 2;
 
@@ -57,20 +63,12 @@ impl Process {
             return Err(failed(&server.name, "has no pipes"));
         };
         let (stdin, written, tally) = Outgoing::new(stdin);
-        let wire = Wire::new(stdout, stdin);
+        let (wire, stray) = Wire::new(stdout, stdin);
         let client = ClientConfig::new(
             ClientCapabilities::default(),
             Implementation::new("holdfast", env!("CARGO_PKG_VERSION")),
         );
-        let shaken = within(&*shared.clock, START_MAX, shake_hands(client, wire)).await;
-        let service = match shaken {
-            Some(Ok(service)) => service,
-            Some(Err(error)) => {
-                tracing::warn!(server = server.name, %error, "a tool server did not initialize");
-                return Err(failed(&server.name, "did not answer `initialize` as MCP says"));
-            }
-            None => return Err(failed(&server.name, "did not answer `initialize` in time")),
-        };
+        let service = handshake(shared, server, &mut child, client, (wire, stray)).await?;
         let process = Arc::new(Self {
             name: server.name.clone(),
             service,
@@ -177,6 +175,60 @@ impl Drop for InUse {
     }
 }
 
+/// The connection of a server that has just been started.
+async fn handshake(
+    shared: &Shared,
+    server: &ToolServer,
+    child: &mut Child,
+    client: ClientConfig,
+    (wire, mut stray): (Wire, watch::Receiver<Option<String>>),
+) -> Result<Connection, Failure> {
+    let clock = &*shared.clock;
+    let mut noticed = stray.clone();
+    let babbles = async {
+        if noticed.wait_for(Option::is_some).await.map(drop).is_err() {
+            // It has closed the pipe, which ends the handshake.
+            std::future::pending::<()>().await;
+        }
+        clock.sleep(STRAY_GRACE).await;
+    };
+    let shaken = tokio::select! {
+        shaken = within(clock, START_MAX, shake_hands(client, wire)) => shaken,
+        () = babbles => None,
+    };
+    let ended = match shaken {
+        Some(Ok(connection)) => return Ok(connection),
+        Some(Err(error)) => {
+            tracing::warn!(server = server.name, %error, "a tool server did not initialize");
+            within(clock, END_NOTICED_WITHIN, &mut child.exited).await
+        }
+        None => None,
+    };
+    let stray = stray.borrow_and_update().clone();
+    Err(not_initialized(server, stray, ended.as_deref()))
+}
+
+/// Why a server did not shake hands: what it wrote, or how it ended.
+fn not_initialized(server: &ToolServer, stray: Option<String>, ended: Option<&str>) -> Failure {
+    let program = server.command.first().map_or("", String::as_str);
+    let what = match (stray, ended) {
+        (Some(line), _) => format!(
+            "wrote a line to its standard output that is not JSON, and did not answer \
+             `initialize`: {line:?}. Only MCP's messages may go there"
+        ),
+        (None, Some(NOT_STARTED)) => format!(
+            "could not be started: there is no program {program:?}, or it can't be run; the log \
+             of the server says why"
+        ),
+        (None, Some(how)) => format!(
+            "ended before it answered `initialize` ({how}): what it wrote to its standard error \
+             is in the log of the server"
+        ),
+        (None, None) => "did not answer `initialize` as MCP says, or not in time".to_owned(),
+    };
+    failed(&server.name, &what)
+}
+
 type Connection = RunningService<RoleClient, ClientConfig>;
 
 /// A boxed future, because the compiler does not see that the library's own can be sent between
@@ -218,7 +270,7 @@ async fn launch(shared: &Shared, server: &ToolServer, owner: &Owner) -> Result<C
     };
     shared.launch.launch(spec).map_err(|error| {
         tracing::warn!(server = server.name, error = %error.source, "a tool server did not start");
-        failed(&server.name, "could not be started")
+        failed(&server.name, &format!("could not be started: {program:?}: {}", error.source))
     })
 }
 

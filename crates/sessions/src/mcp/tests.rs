@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use types::Ids;
 use types::Timestamp;
 use types::call::ToolInvocation;
-use types::clock::FakeClock;
+use types::clock::{Clock as _, FakeClock};
 use types::error::Billed;
 use types::ids::KeyId;
 use types::launch::{Child, ChildSpec, LaunchError};
@@ -498,4 +498,97 @@ async fn a_call_whose_time_is_over_before_it_is_sent_is_not_made() {
     let failure = bench.call_until("step_1", Duration::from_secs(4)).await.unwrap_err();
     assert_eq!((failure.code, failure.billed), (ErrorCode::UpstreamTimeout, Billed::No));
     assert!(bench.called().is_empty());
+}
+
+/// Starts what writes this, and then ends so, or stays and says nothing.
+#[derive(Debug)]
+struct Broken {
+    writes: &'static str,
+    ends: Option<&'static str>,
+}
+
+impl Launch for Broken {
+    fn launch(&self, spec: ChildSpec) -> Result<Child, LaunchError> {
+        if self.writes == "refused" {
+            let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+            return Err(LaunchError { name: spec.name, source });
+        }
+        let (stdin, input) = tokio::io::duplex(PIPE_BYTES);
+        let (mut output, stdout) = tokio::io::duplex(PIPE_BYTES);
+        let (writes, ends) = (self.writes, self.ends);
+        let alive: Box<dyn Send + Sync> = match ends {
+            Some(_) => Box::new(()),
+            None => Box::new(input),
+        };
+        let (kept, keeps) = tokio::sync::oneshot::channel();
+        let written = async move {
+            output.write_all(writes.as_bytes()).await.unwrap();
+            if ends.is_none() {
+                kept.send(output).unwrap();
+            }
+        };
+        futures_util::FutureExt::now_or_never(written).unwrap();
+        Ok(Child {
+            guard_pid: 1,
+            stdin: Some(Box::pin(stdin)),
+            stdout: Some(Box::pin(stdout)),
+            exited: Box::pin(async move {
+                match ends {
+                    Some(how) => how.to_owned(),
+                    None => std::future::pending().await,
+                }
+            }),
+            alive: Box::new((alive, keeps)),
+        })
+    }
+}
+
+/// What is said of a server that does not begin to work.
+async fn not_begun(writes: &'static str, ends: Option<&'static str>) -> String {
+    let clock = Arc::new(FakeClock::new(Timestamp::from_millis(0)));
+    let mut bench = bench(Arc::clone(&clock) as _, Vec::new());
+    let shared = Arc::get_mut(&mut bench.servers.shared).unwrap();
+    shared.launch = Arc::new(Broken { writes, ends });
+    let mut list = Box::pin(bench.servers.list("notes", &bench.key));
+    let failure = patient(async {
+        loop {
+            match futures_util::poll!(&mut list) {
+                std::task::Poll::Ready(listed) => return listed.unwrap_err(),
+                // It is known long before the time to start is over.
+                std::task::Poll::Pending => clock.advance(Duration::from_millis(1)),
+            }
+            tokio::task::yield_now().await;
+            assert!(clock.monotonic() < START_MAX / 2);
+        }
+    })
+    .await;
+    assert_eq!(failure.code, ErrorCode::ToolFailed);
+    failure.message
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_begin_says_why() {
+    let message = not_begun("", Some("exit status: 127")).await;
+    assert!(message.contains("could not be started: there is no program \"notes\""), "{message}");
+    let message = not_begun("", Some("exit status: 2")).await;
+    assert!(
+        message.contains("ended before it answered `initialize` (exit status: 2)"),
+        "{message}"
+    );
+    let message = not_begun("refused", None).await;
+    assert!(message.contains("could not be started: \"notes\": permission denied"), "{message}");
+    let message = not_begun("Listening on port 8000\n", None).await;
+    let told = message.contains("not JSON") && message.contains("\"Listening on port 8000\"");
+    assert!(told, "{message}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_one_that_is_not_allowed() {
+    let bench = bench(standing(), Vec::new());
+    let member = Principal { role: Role::Member, ..bench.key.clone() };
+    let missing = bench.servers.allowed("typo", &member).unwrap_err();
+    assert!(missing.message.starts_with("no tool server \"typo\" is configured"));
+    let denied = bench.servers.allowed("notes", &member).unwrap_err();
+    assert!(denied.message.contains("not configured for the key \"ci\""));
+    assert_eq!((missing.code, denied.code), (denied.code, ErrorCode::PermissionDenied));
 }

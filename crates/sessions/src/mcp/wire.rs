@@ -1,10 +1,11 @@
 //! The pipes of a tool server, as the MCP library's transport.
 //!
-//! Two things are known here and nowhere else. An answer longer than [`LINE_BYTES_MAX`] is skipped
+//! Three things are known here and nowhere else. An answer longer than [`LINE_BYTES_MAX`] is skipped
 //! by the library without a word, and whoever waits for it would wait for the whole timeout: the
 //! line is watched as it passes, and its call is answered with an error at the line's end. And
-//! [`Outgoing::seal`] says whether a single byte has left since a given moment: a request of which
-//! none has was never made, and may be made again elsewhere.
+//! [`Tally::seal`] says whether a single byte has left since a given moment: a request of which
+//! none has was never made, and may be made again elsewhere. And a line that is no JSON, which the
+//! library skips too, is kept: it says why a server that talks to people never answers.
 //!
 //! It must not know what the messages say beyond whose answer a line is.
 
@@ -28,6 +29,8 @@ pub(super) const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SKIPPED_MAX: usize = 256;
 /// Bytes of a request's id, and of the name of a field, that are looked at.
 const TOKEN_BYTES_MAX: usize = 64;
+/// Bytes of a line that is no JSON which are told.
+const STRAY_BYTES_MAX: usize = 200;
 
 type Stdin = Pin<Box<dyn AsyncWrite + Send + Sync>>;
 type Stdout = Pin<Box<dyn AsyncRead + Send + Sync>>;
@@ -39,12 +42,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stdout: Stdout, stdin: Outgoing) -> Self {
+    /// With the first line that is no JSON, once there is one.
+    pub(super) fn new(stdout: Stdout, stdin: Outgoing) -> (Self, watch::Receiver<Option<String>>) {
         let skipped = Arc::new(Skipped::default());
+        let (stray, strayed) = watch::channel(None);
         let incoming =
-            Incoming { inner: stdout, line: Line::default(), skipped: Arc::clone(&skipped) };
+            Incoming { inner: stdout, line: Line::default(), skipped: Arc::clone(&skipped), stray };
         let inner = AsyncRwTransport::new_client(incoming, stdin);
-        Self { inner: inner.with_max_line_length(LINE_BYTES_MAX), skipped }
+        (Self { inner: inner.with_max_line_length(LINE_BYTES_MAX), skipped }, strayed)
     }
 }
 
@@ -116,6 +121,8 @@ struct Incoming {
     inner: Stdout,
     line: Line,
     skipped: Arc<Skipped>,
+    /// The first line that is no JSON.
+    stray: watch::Sender<Option<String>>,
 }
 
 impl AsyncRead for Incoming {
@@ -132,6 +139,11 @@ impl AsyncRead for Incoming {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
+            if let Some(stray) = line.stray()
+                && self.stray.borrow().is_none()
+            {
+                self.stray.send_replace(Some(stray));
+            }
             // The library counts the line's end too.
             if line.bytes >= LINE_BYTES_MAX
                 && let Some(id) = line.answers()
@@ -158,6 +170,8 @@ struct Line {
     field: Field,
     id: Option<RequestId>,
     is_request: bool,
+    /// How it begins, unless it may be a message.
+    beginning: Vec<u8>,
 }
 
 /// A field of the outermost object.
@@ -173,6 +187,9 @@ enum Field {
 impl Line {
     fn take(&mut self, byte: u8) {
         self.bytes += 1;
+        if self.may_be_stray() && self.beginning.len() < STRAY_BYTES_MAX {
+            self.beginning.push(byte);
+        }
         if self.in_string {
             self.keep(byte);
             match byte {
@@ -221,6 +238,18 @@ impl Line {
         }
         self.field = Field::None;
         self.token.clear();
+    }
+
+    /// Whether it begins as no message does.
+    fn may_be_stray(&self) -> bool {
+        !matches!(self.beginning.trim_ascii_start().first(), Some(b'{' | b'['))
+    }
+
+    /// What it says to people, if it is no message.
+    fn stray(&self) -> Option<String> {
+        let text = self.beginning.trim_ascii();
+        let is_stray = !text.is_empty() && self.may_be_stray();
+        is_stray.then(|| String::from_utf8_lossy(text).into_owned())
     }
 
     /// The request that it answers, if it answers one.
@@ -321,6 +350,20 @@ mod tests {
             answered(r#"{"id":"a-7","result":"\"id\":8"}"#),
             Some(RequestId::String("a-7".into()))
         );
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_is_told() {
+        let stray = |line: &str| {
+            let mut read = Line::default();
+            line.bytes().for_each(|byte| read.take(byte));
+            read.stray()
+        };
+        assert_eq!(stray(" Listening on 8000\r").as_deref(), Some("Listening on 8000"));
+        assert_eq!(stray(&"x".repeat(1_000)).map(|line| line.len()), Some(STRAY_BYTES_MAX));
+        for message in [r#" {"id":7}"#, "[]", "", "  \r"] {
+            assert_eq!(stray(message), None);
+        }
     }
 
     #[test]

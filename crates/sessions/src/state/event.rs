@@ -195,6 +195,9 @@ pub struct Place {
     pub sequence: u64,
     /// The output index of the next item.
     pub output_index: u64,
+    /// Bytes of the models' events before it.
+    #[serde(default)]
+    pub events_bytes: u64,
 }
 
 /// A tool that the model calls on one of our servers.

@@ -72,6 +72,11 @@ impl Turn {
         }
     }
 
+    /// Where the events and items of the newest model step begin; the beginning, if there is none.
+    pub const fn newest_place(&self) -> Place {
+        self.begins_at
+    }
+
     /// Whether the client's limit on tool calls is used up.
     pub fn is_out_of_tool_calls(&self) -> bool {
         self.max_tool_calls.is_some_and(|max| self.tool_calls >= max)

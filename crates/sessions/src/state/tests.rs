@@ -63,7 +63,7 @@ fn opened() -> Event {
 }
 
 fn model_intent(n: usize) -> Event {
-    let begins_at = Place { sequence: 2, output_index: 0 };
+    let begins_at = Place { sequence: 2, ..Place::default() };
     Event::ModelIntent {
         step: step(n),
         call: call(n),

@@ -226,6 +226,8 @@ fn a_cut_answer_is_asked_again_and_its_item_is_closed() {
         assert_eq!(ledger.len(), 2);
         assert_eq!(ledger[0].call, ledger[1].call);
         assert_ne!(ledger[0].attempt, ledger[1].attempt);
+        let lost: Vec<_> = ledger.iter().filter_map(|row| row.error).collect();
+        assert_eq!(lost, [types::ErrorCode::StreamCut], "it says what became of the first");
     });
 }
 

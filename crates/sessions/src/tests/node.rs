@@ -45,6 +45,8 @@ pub(super) enum Say {
     Fail(Failure),
     /// Some text, then nothing until the gate opens, then the rest.
     Slow(&'static str, &'static str),
+    /// So many pieces of so many bytes each.
+    Long(usize, usize),
     /// A whole function call and text, then nothing.
     CallThenHang(&'static str, Value),
 }
@@ -192,6 +194,11 @@ fn events_of(say: Say, number: usize, gate: &Arc<Gate>) -> OutcomeStream {
         }
         Say::Fail(failure) => {
             stream::iter([start, OutcomeEvent::Failed(Box::new(failure))]).boxed()
+        }
+        Say::Long(pieces, bytes) => {
+            let piece = move |_| text(&"x".repeat(bytes));
+            let said = stream::iter(0..pieces).map(piece);
+            stream::iter([start]).chain(said).chain(stream::iter([finish(Stop::End)])).boxed()
         }
         Say::Slow(first, rest) => {
             let gate = Arc::clone(gate);
@@ -341,7 +348,7 @@ impl Node {
             ids: Arc::clone(&ids),
             providers: vec![ProviderInfo {
                 name: provider.to_owned(),
-                free_until_priced: true,
+                free_until_priced: provider == "local",
                 ..ProviderInfo::default()
             }],
         });

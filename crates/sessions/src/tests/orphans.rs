@@ -10,7 +10,8 @@ use types::ids::ResponseId;
 
 use super::crash::process;
 use super::node::{
-    Node, Say, Setup, all, assert_numbered, events, look_again, names, open, patient, with_notes,
+    Late, Node, Say, Setup, all, assert_numbered, events, look_again, names, open, patient,
+    with_notes,
 };
 use super::store::{Fault, Faulty};
 use crate::PostIdentity;
@@ -184,26 +185,39 @@ fn a_turn_whose_journal_cannot_be_read_is_closed_as_failed() {
 }
 
 #[test]
-fn a_turn_whose_history_is_gone_is_closed_as_failed() {
+fn what_an_open_turn_continues_is_not_deleted_so_that_its_doubt_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let id = process(async {
-        let node = Node::start(folder.path()).await;
-        node.script.say([Say::Text("first"), Say::Slow("Once ", "never")]);
+    let (first, second, step) = process(async {
+        let late = Late::start(folder.path()).await;
+        let node = &late.node;
+        node.script.say([Say::Text("first"), Say::Tool("add_note", json!({ "text": "once" }))]);
         let first = node.post(json!({ "input": "tell" })).await;
         patient(first.wait()).await.unwrap();
-        let next = json!({ "input": "more", "background": true,
-            "previous_response_id": first.response_id() });
-        let second = node.post(next).await;
-        node.script.was_asked(2).await;
-        let key = node.key("ci").await;
-        node.sessions.delete(&key, first.response_id().as_str()).await.unwrap();
-        second.response_id().as_str().to_owned()
+        let next = json!({ "background": true, "previous_response_id": first.response_id() });
+        let second = node.post(with_notes(&next)).await;
+        let doubt = late.doubt(&second).await;
+        let (first, second) = (first.response_id().as_str(), second.response_id().as_str());
+        let refused = node.sessions.delete(&*node.key("ci").await, first).await.unwrap_err();
+        assert_eq!((refused.code, refused.status()), (ErrorCode::Conflict, 400));
+        assert!(refused.message.contains(first) && refused.message.contains(second));
+        assert!(refused.message.contains("cancel"), "{}", refused.message);
+        (first.to_owned(), second.to_owned(), doubt.step.id)
     });
     process(async {
         let node = Node::start(folder.path()).await;
-        node.sessions.recover().await.unwrap();
-        assert_eq!(node.get(&id).await["status"], "failed");
-        assert!(node.script.asked().is_empty(), "it would answer without its history");
+        let recovered = node.sessions.recover().await.unwrap();
+        assert_eq!(recovered.open + recovered.in_doubt, 1);
+        assert_eq!(node.in_doubt(&second).await.id, step);
+        let key = node.key("ci").await;
+        node.sessions.delete(&key, &first).await.unwrap_err();
+        // Cancelled, it needs nothing any more.
+        patient(node.sessions.cancel(&key, &second)).await.unwrap();
+        node.sessions.delete(&key, &first).await.unwrap();
+        // What is continued, and what of it is gone, are both named.
+        let next = json!({ "input": "and?", "previous_response_id": second });
+        let refused = node.try_post(next, PostIdentity::default()).await.unwrap_err().failure;
+        assert_eq!(refused.code, ErrorCode::PreviousResponseNotFound);
+        assert!(refused.message.contains(&first) && refused.message.contains(&second));
     });
 }
 

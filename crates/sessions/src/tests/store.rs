@@ -8,9 +8,9 @@ use storage::models::Taken;
 use storage::responses::{ItemRow, PostQuery};
 use storage::sessions::{Session, SessionFilter};
 use storage::{
-    Budget, Budgets, CallFilter, Chain, Commit, Committed, Error, Forgotten, Journal, JournalQuery,
-    JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Pending, Response, ResponseEvent,
-    Responses, Sessions, Slice, Store, WindowKey, WindowTotals,
+    Budget, Budgets, CallFilter, Chain, Commit, Committed, Deletion, Error, Forgotten, Journal,
+    JournalQuery, JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Pending, Response,
+    ResponseEvent, Responses, Sessions, Slice, Store, WindowKey, WindowTotals,
 };
 use tokio_util::sync::CancellationToken;
 use types::ids::{BudgetId, CallId, KeyId, NodeId, ResponseId, SessionId, SliceId};
@@ -243,7 +243,7 @@ impl Responses for Faulty {
     fn mark_delivered(&self, id: &ResponseId, at: Timestamp) -> Pending<()> {
         self.inner.mark_delivered(id, at)
     }
-    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool> {
+    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<Deletion> {
         self.inner.delete_response(id, at)
     }
 }

@@ -15,6 +15,7 @@ use types::{ErrorCode, Failure};
 
 use super::{Runner, Stopped};
 use crate::StreamEvent;
+use crate::history::previous_not_found;
 use crate::journal;
 use crate::live::{Ended, stream_event};
 use crate::state::{Event, Step};
@@ -22,6 +23,8 @@ use crate::stop::{self, Point};
 
 /// An event waits for others so long at most.
 pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(50);
+/// Bytes of events that wait for the disk while a model speaks: one that is faster waits.
+pub(super) const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 /// A commit that the disk refused is tried again after this, doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// And after this at most.
@@ -36,6 +39,8 @@ pub(crate) struct Batch {
     pub(crate) ledger: Vec<LedgerRow>,
     /// For the stream.
     pub(crate) unsent: Vec<StreamEvent>,
+    /// Bytes of them.
+    pub(crate) unsent_bytes: usize,
     /// Whether an item begins or ends in `unsent`: then it waits for nothing.
     pub(crate) boundary: bool,
     /// When the oldest of `unsent` came.
@@ -78,7 +83,16 @@ impl Opening {
 impl Batch {
     /// Takes events of the stream.
     pub(crate) fn send(&mut self, events: &[Value]) {
-        self.unsent.extend(events.iter().map(stream_event));
+        for event in events.iter().map(stream_event) {
+            self.unsent_bytes += event.body.len();
+            self.unsent.push(event);
+        }
+    }
+
+    /// The response that a turn which begins continues.
+    fn continues(&self) -> Option<&str> {
+        let opening = self.opening.as_ref()?;
+        opening.response.previous.as_ref().map(types::ids::ResponseId::as_str)
     }
 
     fn is_empty(&self) -> bool {
@@ -158,6 +172,10 @@ impl Runner {
                 (Error::Unavailable(_), _) => {
                     self.wait_for_disk(&error, &mut wait).await?;
                 }
+                // What it continues was deleted since it was read.
+                (Error::NotFound { .. }, _) if let Some(previous) = self.batch.continues() => {
+                    return Err(Refusal::Refused(previous_not_found(previous)));
+                }
                 _ => return Err(self.lost_lease(&error).into()),
             }
         }
@@ -168,7 +186,7 @@ impl Runner {
     /// Starts making only the events of the stream durable.
     pub(super) fn start_flush(&mut self) -> Flight {
         let events = std::mem::take(&mut self.batch.unsent);
-        (self.batch.boundary, self.batch.since) = (false, None);
+        (self.batch.boundary, self.batch.since, self.batch.unsent_bytes) = (false, None, 0);
         let commit = Commit {
             fences: vec![self.fence()],
             response_events: self.event_rows(&events),
@@ -189,6 +207,8 @@ impl Runner {
                 Ok(())
             }
             Err(error @ Error::Unavailable(_)) => {
+                self.batch.unsent_bytes +=
+                    events.iter().map(|event| event.body.len()).sum::<usize>();
                 self.batch.unsent.splice(0..0, events);
                 let mut wait = RETRY_FIRST;
                 match self.wait_for_disk(&error, &mut wait).await {

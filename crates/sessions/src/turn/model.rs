@@ -11,8 +11,8 @@ use types::ids::{AttemptId, CallId, StepId};
 use types::outcome::Finish;
 use types::{CallKind, ErrorCode, Failure, OutcomeEvent, Stop};
 
-use super::batch::{FLUSH_AFTER, Flight};
-use super::{Refusal, Runner, Stopped, refuse_decision};
+use super::batch::{FLUSH_AFTER, Flight, UNSENT_BYTES_MAX};
+use super::{Refusal, Runner, Stopped, lost_row, refuse_decision};
 use crate::live::Command;
 use crate::state::{Action, ErrorRecord, Event, Place, ToolRequest};
 
@@ -67,6 +67,9 @@ impl Runner {
         if let Some(instead) = self.gate().await? {
             return Ok(instead);
         }
+        if let Err(failure) = self.growth.within_limits() {
+            return Ok(self.fail(failure));
+        }
         match self.try_begin_model(again).await {
             Ok(actions) => Ok(actions),
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
@@ -99,6 +102,7 @@ impl Runner {
             begins_at: Place {
                 sequence: self.writer.next_sequence(),
                 output_index: self.writer.next_output_index(),
+                events_bytes: self.growth.events(),
             },
         };
         self.commit_intent(&intent, &admission).await?;
@@ -131,6 +135,7 @@ impl Runner {
             first_item: self.writer.next_output_index(),
         };
         self.writer.begin_model_call();
+        self.growth.begin_answer();
         let mut run = self.parts.pipeline.run_step(admission);
         let end = self.stream_model(&mut run).await;
         let row = run.into_row();
@@ -162,6 +167,9 @@ impl Runner {
                 Wake::Event(Some(OutcomeEvent::Start(_))) => {}
                 Wake::Event(Some(OutcomeEvent::Frame { delta, .. })) => {
                     if let Some(delta) = delta {
+                        if let Err(failure) = self.growth.add(&delta) {
+                            break End::Failed(failure);
+                        }
                         let events = self.writer.delta(&delta);
                         self.stream_events(&events);
                     }
@@ -180,10 +188,12 @@ impl Runner {
 
     async fn wake(&mut self, run: &mut StepRun, flight: &mut Option<Flight>) -> Wake {
         let now = self.parts.clock.monotonic();
-        let can_flush = self.ask.streamed && flight.is_none() && !self.batch.unsent.is_empty();
+        let is_full = self.batch.unsent_bytes >= UNSENT_BYTES_MAX;
+        let can_flush =
+            (self.ask.streamed || is_full) && flight.is_none() && !self.batch.unsent.is_empty();
         let due = self.batch.since.map(|since| (since + FLUSH_AFTER).saturating_sub(now));
         let due = due.unwrap_or(FLUSH_AFTER);
-        if can_flush && due.is_zero() {
+        if can_flush && (is_full || due.is_zero()) {
             return Wake::Flush;
         }
         let (boundary, needs_client) = (self.batch.boundary, self.needs_client());
@@ -198,7 +208,8 @@ impl Runner {
                 drop(gone);
                 Wake::Cut(Cut::ClientGone)
             }
-            event = run.next() => Wake::Event(event),
+            // A model that is faster than the disk waits for it.
+            event = run.next(), if !is_full => Wake::Event(event),
             () = std::future::ready(()), if can_flush && boundary => Wake::Flush,
             () = self.parts.clock.sleep(due), if can_flush => Wake::Flush,
         }
@@ -214,7 +225,9 @@ impl Runner {
         if self.batch.since.is_none() && !events.is_empty() {
             self.batch.since = Some(self.parts.clock.monotonic());
         }
+        let before = self.batch.unsent_bytes;
         self.batch.send(events);
+        self.growth.sent((self.batch.unsent_bytes - before) as u64);
     }
 
     fn model_finished(
@@ -310,6 +323,7 @@ impl Runner {
     }
 
     fn model_is_lost(&mut self, running: Running, why: String) -> Result<Vec<Action>, Stopped> {
+        self.growth.lose_answer();
         let events = self.writer.interrupt_open_item();
         self.batch.send(&events);
         let Running { step, call, attempt, .. } = running;
@@ -325,13 +339,17 @@ impl Runner {
         attempt: AttemptId,
         intent: &StepIntent,
     ) -> Result<Vec<Action>, Stopped> {
-        self.settle(self.parts.pipeline.lost_row(intent, self.parts.clock.now()));
+        self.settle(lost_row(&self.parts, intent));
         let first_item = self.turn.running_model().map_or(0, |(_, place)| place.output_index);
         let was_sent = self.finished_from(first_item);
         let running = Running { step, call, attempt, is_local: false, first_item };
         if was_sent.iter().any(|(_, item)| is_function_call(item)) {
             let message = "the answer was cut off after a function call of it was sent";
             return self.model_is_failed(running, Failure::new(ErrorCode::StreamCut, message));
+        }
+        if let Err(failure) = self.growth.within_limits() {
+            // It would only say as much again.
+            return self.model_is_failed(running, failure);
         }
         self.model_is_lost(running, "this node was restarted".to_owned())
     }

@@ -143,7 +143,7 @@ fn media_of(messages: &[Message]) -> u32 {
 }
 
 /// How long something is as JSON; nothing of it is kept.
-fn written(value: &impl Serialize) -> Result<u64, Failure> {
+pub(super) fn written(value: &impl Serialize) -> Result<u64, Failure> {
     struct Count(u64);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -13,7 +13,7 @@ use types::ids::{CallId, StepId};
 use types::outcome::{Delta, OutcomeEvent};
 use types::{CallKind, ErrorCode, Failure};
 
-use super::{Refusal, Runner, Stopped, refuse_decision};
+use super::{Refusal, Runner, Stopped, lost_row, refuse_decision};
 use crate::live::Command;
 use crate::mcp::{CANCEL_GRACE, refusal_code};
 use crate::state::{Action, Decision, Event, TOOL_CALLS_MAX, ToolRequest};
@@ -79,6 +79,9 @@ impl Runner {
             return Ok(instead);
         }
         let is_new = again.is_none();
+        if is_new && let Err(failure) = self.growth.within_limits() {
+            return Ok(self.fail(failure));
+        }
         let arguments = match self.checked(request) {
             Ok(arguments) => arguments,
             Err(denied) if is_new => return self.refuse_tool(request, &denied),
@@ -190,6 +193,13 @@ impl Runner {
         item_id: &str,
         result: Result<&str, McpError<'_>>,
     ) -> Result<(u64, Value), Stopped> {
+        let bytes = match result {
+            Ok(text)
+            | Err(McpError::Execution { text } | McpError::Protocol { message: text, .. }) => {
+                text.len()
+            }
+        };
+        self.growth.take(bytes as u64);
         let events = match result {
             Ok(output) => self.writer.mcp_call_done(item_id, output),
             Err(error) => self.writer.mcp_call_failed(item_id, error),
@@ -301,7 +311,7 @@ impl Runner {
         call: CallId,
         intent: &StepIntent,
     ) -> Result<Vec<Action>, Stopped> {
-        self.settle(self.parts.pipeline.lost_row(intent, self.parts.clock.now()));
+        self.settle(lost_row(&self.parts, intent));
         self.tool_is_lost(step, call, "this node was restarted while the tool ran".to_owned())
     }
 

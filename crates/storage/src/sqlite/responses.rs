@@ -7,8 +7,8 @@ use types::ids::{KeyId, ResponseId, SessionId};
 use super::{SqliteStore, budgets, columns, events};
 use crate::error::Error;
 use crate::responses::{
-    CHAIN_MAX, Chain, ItemRow, Link, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
-    Responses, Status,
+    CHAIN_MAX, Chain, Deletion, ItemRow, Link, Post, PostQuery, Response, ResponseEvent,
+    ResponseWrite, Responses, Status,
 };
 use crate::store::Pending;
 
@@ -83,9 +83,13 @@ impl Responses for SqliteStore {
         })
     }
 
-    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<bool> {
+    fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<Deletion> {
         let id = id.clone();
-        self.erase(move |conn| delete(conn, &id, at))
+        self.erase(move |conn| match in_use(conn, &id)? {
+            Some(open) => Ok(Deletion::InUse(open)),
+            None if delete(conn, &id, at)? => Ok(Deletion::Done),
+            None => Ok(Deletion::NotFound),
+        })
     }
 }
 
@@ -114,6 +118,11 @@ pub(super) fn write(conn: &Connection, write: &ResponseWrite) -> Result<(), Erro
 fn insert(conn: &Connection, response: &Response) -> Result<(), Error> {
     if get(conn, &response.id)?.is_some() {
         return Err(Error::Exists { what: "response" });
+    }
+    if let Some(previous) = &response.previous
+        && lacks_history(conn, previous)?
+    {
+        return Err(Error::NotFound { what: "history of a response" });
     }
     let sql = format!(
         "INSERT INTO responses ({COLUMNS})
@@ -153,6 +162,52 @@ pub(super) fn put_items(conn: &Connection, items: &[ItemRow]) -> Result<(), Erro
         statement.execute(params![item.account, item.user, item.item, response, item.body])?;
     }
     Ok(())
+}
+
+/// The open response that needs the bodies of this one, if there is one. Few are open: the walk
+/// begins at them, and only at those that share its root.
+fn in_use(conn: &Connection, id: &ResponseId) -> Result<Option<ResponseId>, Error> {
+    let sql = "WITH RECURSIVE
+               its (root, position) AS (
+                   SELECT sessions.root, responses.position
+                   FROM responses JOIN sessions ON sessions.id = responses.session
+                   WHERE responses.id = ?1),
+               line (id, previous, open) AS (
+                   SELECT new.id, new.previous, new.id
+                   FROM its CROSS JOIN responses AS new CROSS JOIN sessions
+                   WHERE new.finished_at IS NULL AND sessions.id = new.session
+                       AND sessions.root = its.root
+                   UNION ALL
+                   SELECT old.id, old.previous, line.open
+                   FROM line CROSS JOIN responses AS old CROSS JOIN its
+                   WHERE old.id = line.previous AND old.position >= its.position)
+               SELECT open FROM line WHERE id = ?1 LIMIT 1";
+    let open = conn
+        .prepare_cached(sql)?
+        .query_row([id.as_str()], |row| columns::id(row, 0, ResponseId::parse));
+    Ok(open.optional()?)
+}
+
+/// Whether a body of this response, or of one that it continues, was removed. That is rare: the
+/// chain is only walked where something of its sessions was.
+fn lacks_history(conn: &Connection, id: &ResponseId) -> Result<bool, Error> {
+    let sql = "WITH RECURSIVE family (id) AS (
+                   SELECT session FROM responses WHERE id = ?1
+                   UNION SELECT forked_from FROM sessions JOIN family ON sessions.id = family.id
+                         WHERE forked_from IS NOT NULL)
+               SELECT EXISTS (SELECT 1 FROM responses
+                              WHERE session IN family AND deleted_at IS NOT NULL)";
+    let may: bool = conn.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?;
+    if !may {
+        return Ok(false);
+    }
+    let sql = "WITH RECURSIVE line (previous, is_deleted) AS (
+                   SELECT previous, deleted_at IS NOT NULL FROM responses WHERE id = ?1
+                   UNION ALL
+                   SELECT old.previous, old.deleted_at IS NOT NULL
+                   FROM line CROSS JOIN responses AS old WHERE old.id = line.previous)
+               SELECT EXISTS (SELECT 1 FROM line WHERE is_deleted)";
+    Ok(conn.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?)
 }
 
 /// Removes the bodies of a response that has ended.

@@ -13,8 +13,8 @@ use crate::commit::Commit;
 use crate::error::Error;
 use crate::journal::{JournalQuery, JournalRow};
 use crate::responses::{
-    CHAIN_MAX, Chain, ItemRow, Link, Post, PostQuery, Response, ResponseEvent, ResponseWrite,
-    Status,
+    CHAIN_MAX, Chain, Deletion, ItemRow, Link, Post, PostQuery, Response, ResponseEvent,
+    ResponseWrite, Status,
 };
 use crate::sessions::Session;
 use crate::store::Store;
@@ -347,6 +347,47 @@ pub async fn an_equal_post_finds_its_turn(place: &dyn Place) {
     assert!(finds(by_key("k", NOON)).await, "a key names its turn, delivered or not");
 }
 
+/// What an open turn continues, itself or through others and across a fork, is not removed while it
+/// is open; what it does not continue is. And no turn begins behind what was removed.
+pub async fn what_an_open_turn_continues_is_not_deleted(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let node = NodeId::new(&make.ids);
+    let made = session(&make, &node);
+    let fork = Session {
+        root: made.root.clone(),
+        forked_from: Some(made.id.clone()),
+        ..session(&make, &node)
+    };
+    opened(&*store, &[&made, &fork]).await;
+    let ended = |of: &Session, previous: Option<&Response>| Response {
+        finished_at: Some(NOON),
+        previous: previous.map(|previous| previous.id.clone()),
+        position: previous.map_or(0, |previous| previous.position + 1),
+        ..response(&make, of)
+    };
+    let first = ended(&made, None);
+    let second = ended(&made, Some(&first));
+    let beside = ended(&made, Some(&first));
+    let open = Response { finished_at: None, ..ended(&fork, Some(&second)) };
+    put(&*store, &[&first, &second, &beside, &open]).await;
+    let delete = |row: &Response| store.delete_response(&row.id, NOON);
+    for row in [&first, &second, &open] {
+        assert_eq!(delete(row).await.unwrap(), Deletion::InUse(open.id.clone()));
+        assert_eq!(store.response(&row.id).await.unwrap().unwrap().deleted_at, None);
+    }
+    assert_eq!(delete(&beside).await.unwrap(), Deletion::Done);
+    close(&*store, &open, NOON).await.unwrap();
+    assert_eq!(delete(&first).await.unwrap(), Deletion::Done);
+
+    for previous in [&open, &second, &first] {
+        let late = Response { finished_at: None, ..ended(&fork, Some(previous)) };
+        let responses = vec![ResponseWrite::Open(Box::new(late))];
+        let refused = store.commit(Commit { responses, ..Commit::default() }).await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+    }
+}
+
 /// Deleting takes every body of a response that has ended, and leaves ids, hashes and times.
 pub async fn deleting_takes_every_body_and_leaves_the_rest(place: &dyn Place) {
     let store = place.open().await.unwrap();
@@ -383,10 +424,11 @@ pub async fn deleting_takes_every_body_and_leaves_the_rest(place: &dyn Place) {
     store.commit(commit).await.unwrap();
     assert_eq!(store.item(ACCOUNT, "ada", "msg_1").await.unwrap(), Some(item));
     assert_eq!(store.item(ACCOUNT, "bob", "msg_1").await.unwrap(), None);
-    assert!(!store.delete_response(&row.id, NOON).await.unwrap(), "its turn is open");
+    let open = store.delete_response(&row.id, NOON).await.unwrap();
+    assert_eq!(open, Deletion::InUse(row.id.clone()), "its turn is open");
     close(&*store, &row, NOON).await.unwrap();
-    assert!(store.delete_response(&row.id, NOON).await.unwrap());
-    assert!(!store.delete_response(&row.id, NOON).await.unwrap());
+    assert_eq!(store.delete_response(&row.id, NOON).await.unwrap(), Deletion::Done);
+    assert_eq!(store.delete_response(&row.id, NOON).await.unwrap(), Deletion::NotFound);
 
     let left = store.response(&row.id).await.unwrap().unwrap();
     assert_eq!((left.request, left.input, left.response), (None, None, None));

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::ledger::{CALLS_PAGE_MAX, CallFilter, Ledger};
 use crate::models::Models;
-use crate::responses::{Post, Response, ResponseEvent, ResponseWrite, Responses, Status};
+use crate::responses::{Deletion, Post, Response, ResponseEvent, ResponseWrite, Responses, Status};
 use crate::sqlite::SqliteStore;
 use crate::store::Store;
 use crate::suite::fixtures::{ACCOUNT, Make, NOON, TODAY, amounts, part, rows, spend};
@@ -84,7 +84,7 @@ async fn a_deleted_body_is_overwritten() {
     };
     assert!(holds_secret("db"), "it is stored as it is");
     let store = folder.store();
-    assert!(store.delete_response(&id, NOON).await.unwrap());
+    assert_eq!(store.delete_response(&id, NOON).await.unwrap(), Deletion::Done);
     // Reading it before would end this process's locks on it.
     store.close().await.unwrap();
     assert!(!holds_secret("db"));
@@ -105,7 +105,7 @@ async fn a_deleted_body_leaves_the_log() {
         bytes.windows(12).any(|window| window == b"harborharbor")
     };
     assert!(log_holds_it(), "it was written there");
-    assert!(store.delete_response(&id, NOON).await.unwrap());
+    assert_eq!(store.delete_response(&id, NOON).await.unwrap(), Deletion::Done);
     assert!(!log_holds_it());
 }
 
@@ -128,7 +128,7 @@ async fn a_deleted_body_leaves_the_log_when_its_last_reader_ends() {
         Ok(())
     }));
     has_entered.await.unwrap();
-    assert!(store.delete_response(&id, NOON).await.unwrap());
+    assert_eq!(store.delete_response(&id, NOON).await.unwrap(), Deletion::Done);
     let log = || fs::read(folder.path().with_extension("db-wal")).unwrap();
     let holds_it = |bytes: &[u8]| bytes.windows(12).any(|window| window == b"harborharbor");
     assert!(holds_it(&log()), "the reader still needs it");
