@@ -213,3 +213,17 @@ def background_new_turn_meanwhile(f):
     )
     assert error.body["code"] and error.body["message"], error.body
     f.client.responses.cancel(response.id)
+
+
+@flow
+def background_sent_again(f):
+    """A POST sent again attaches to its open turn, and is a new one once that was taken and ended."""
+    again = {"x-stainless-retry-count": "1"}
+    first = f.respond("[[prefill_ms=1000]] taken", background=True)
+    attached = f.respond("[[prefill_ms=1000]] taken", background=True, extra_headers=again)
+    equal(attached.id, first.id)
+    finished(f, first.id)
+    second = f.respond("[[prefill_ms=1000]] taken", background=True, extra_headers=again)
+    assert second.id != first.id, "the old response of a POST that was answered"
+    equal(finished(f, second.id).status, "completed")
+    equal(len(f.sent()), 2, "requests at the provider")

@@ -1,12 +1,13 @@
 """A server of its own that is stopped, or killed, and started again on the same data folder."""
 
 import contextlib
+import socket
 
 import openai
 
 import standard
 from events import check_events, dumped
-from flows import MODEL, equal, flow
+from flows import MODEL, equal, flow, raises, slow
 from harness import Server, World, effects, eventually
 
 NOTES = {"type": "mcp", "server_label": "notes"}
@@ -121,3 +122,49 @@ def killed_while_a_tool_writes(_):
         final = check_events(events)
         equal(final["output"][-1]["content"][0]["text"], "The tool said: It was saved.")
         equal(len(effects(log)), 1, "effects")
+
+
+def long_stream(r):
+    """A chat stream in the middle of an answer that takes a minute."""
+    stream = r.client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "[[delay_ms=100]] [[words:600]]"}],
+        stream=True,
+    )
+    for _ in range(3):
+        next(stream)
+    return stream
+
+
+def is_listening(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@slow
+def stopped_in_a_chat_stream(_):
+    """SIGTERM: a stream has its time, then it is closed, and its Call is in the ledger."""
+    with restartable() as r:
+        stream = long_stream(r)
+        assert r.server.stop(), "it waits for the stream to end"
+        raises(Exception, lambda: list(stream))
+        r.again()
+        _, calls = r.server.api("GET", "calls")
+        [call] = calls["data"]
+        equal(call["error"], "cancelled", "how the Call ended")
+
+
+@flow
+def told_to_stop_twice(_):
+    """Who says it twice does not wait for streams."""
+    with restartable() as r:
+        stream = long_stream(r)
+        r.server.child.terminate()
+        eventually("it takes no connections", lambda: not is_listening(r.server))
+        r.server.child.terminate()
+        equal(r.server.child.wait(5), 0, "its status")
+        raises(Exception, lambda: list(stream))

@@ -4,18 +4,21 @@
 //! apart in the opposite order. Nothing is decided here that a crate could decide itself.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo};
-use server::{App, Limits, Listener, ListenerHandle};
+use server::{App, Limits, Listener, ListenerHandle, StoreHealth};
 use sessions::{Forget, Sessions, ToolServer, ToolServers, ToolServersParts};
 use storage::Store;
 use storage::sqlite::SqliteStore;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::clock::{SharedClock, SystemClock};
+use types::clock::{Clock, SharedClock, SystemClock, within};
 use types::ids::NodeId;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{Execute, Ids};
@@ -31,6 +34,11 @@ mod origins;
 
 use local::Local;
 
+/// After the time that the listener gives to running requests, a change that runs to its end
+/// whether or not its client stays has the rest of this.
+const CONNECTIONS_END: Duration = Duration::from_secs(15);
+/// How long a stop may still take that was asked for twice.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 /// The store's file in the data folder.
 const DATABASE: &str = "holdfast.db";
 
@@ -61,6 +69,7 @@ pub(crate) struct Platform {
     /// The connections' tasks, then everybody else's.
     connections: TaskTracker,
     tracker: TaskTracker,
+    clock: SharedClock,
 }
 
 /// What everything is made with.
@@ -111,6 +120,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         directory: Arc::clone(&directory),
         sessions: Arc::new(sessions),
         store: Arc::clone(&shared),
+        store_health: StoreHealth::default(),
         host: Arc::new(host::Host::new(
             config_file,
             settings.clone(),
@@ -141,6 +151,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         tools,
         connections,
         tracker,
+        clock: common.clock,
     })
 }
 
@@ -312,12 +323,28 @@ impl Platform {
     }
 
     /// A clean stop: no new requests, turns stop where they stand, tools end, rows are written,
-    /// slices go back.
+    /// slices go back. Told to stop again, it closes every connection and leaves what does not end
+    /// soon, as a crash would: the next start finds it.
     pub(crate) async fn stop(self) {
+        let (listener, clock) = (self.listener.clone(), Arc::clone(&self.clock));
+        // Before anything stops: who sees that it does may say it again.
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        tokio::select! {
+            () = self.stop_in_order() => {}
+            () = told_again(signals, &listener, clock.as_ref()) => {
+                tracing::warn!("ending at once: what is open is presumed spent or in doubt");
+            }
+        }
+    }
+
+    async fn stop_in_order(self) {
         self.listener.stop();
         self.turns.cancel();
         self.connections.close();
-        self.connections.wait().await;
+        let ended = within(self.clock.as_ref(), CONNECTIONS_END, self.connections.wait()).await;
+        if ended.is_none() {
+            tracing::warn!("stopping while a request still makes a change");
+        }
         if let Err(failure) = self.pipeline.shutdown().await {
             tracing::error!(%failure, "the ledger could not be written; what is missing is presumed spent");
         }
@@ -329,4 +356,23 @@ impl Platform {
             tracing::error!(%error, "closing the store");
         }
     }
+}
+
+/// Waits for another signal, closes every connection, and gives the rest a moment.
+async fn told_again(
+    signals: (io::Result<Signal>, io::Result<Signal>),
+    listener: &ListenerHandle,
+    clock: &dyn Clock,
+) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        // Without them it is stopped by what it waits for.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::warn!("told to stop again: closing every connection");
+    listener.cut();
+    clock.sleep(LAST_GRACE).await;
 }

@@ -247,7 +247,7 @@ pub(crate) fn store_failure(error: &storage::Error) -> Failure {
             tracing::error!(%source, "the store cannot write");
             Failure::new(
                 ErrorCode::StorageUnavailable,
-                "the store cannot write now; try again later",
+                "the store cannot write now, its disk is full, read-only or failing: try again later",
             )
         }
         storage::Error::NotFound { what } => {

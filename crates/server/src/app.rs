@@ -15,6 +15,8 @@ use types::clock::SharedClock;
 use types::{Failure, Ids};
 use utoipa::ToSchema;
 
+use crate::readiness::StoreHealth;
+
 /// Everything that a door can reach.
 #[derive(Debug)]
 pub struct App {
@@ -24,8 +26,10 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Stored responses and what they do.
     pub sessions: Arc<Sessions>,
-    /// For `/api`'s questions only.
+    /// For `/api`'s questions, and to see whether it takes writes.
     pub store: Arc<dyn Store>,
+    /// Whether it did.
+    pub store_health: StoreHealth,
     /// What only the binary can do.
     pub host: Arc<dyn Host>,
     /// Time.

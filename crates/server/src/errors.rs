@@ -1,4 +1,7 @@
 //! A failure as an HTTP response: the format renders the body, this module adds status and headers.
+//!
+//! The log has metadata only: class, status and field, and the reason where it is ours alone. What
+//! a client sent or a provider said may quote a prompt.
 
 use std::time::Duration;
 
@@ -70,9 +73,12 @@ pub(crate) fn name_call(headers: &mut http::HeaderMap, call: &CallId) {
 /// here, once.
 fn log(refused: &Refused) {
     let (call, failure) = (&refused.call, &refused.failure);
-    match failure.code {
+    let (code, status) = (failure.code, failure.status());
+    // As texts they are escaped: none can begin a line of its own.
+    let (param, reason) = (failure.param.as_deref(), our_reason(failure));
+    match code {
         ErrorCode::Internal => {
-            tracing::error!(%call, code = %failure.code, message = %failure.message)
+            tracing::error!(%call, %code, status, param, reason, "a request failed");
         }
         ErrorCode::UpstreamFailed
         | ErrorCode::UpstreamCredentials
@@ -82,10 +88,32 @@ fn log(refused: &Refused) {
         | ErrorCode::StorageUnavailable
         | ErrorCode::ToolFailed
         | ErrorCode::Unavailable => {
-            tracing::warn!(%call, code = %failure.code, message = %failure.message)
+            tracing::warn!(%call, %code, status, param, reason, "a request failed");
         }
-        _ => tracing::info!(%call, code = %failure.code, message = %failure.message),
+        _ => tracing::info!(%call, %code, status, param, reason, "a request was refused"),
     }
+}
+
+/// The message of a failure whose words are ours. Those of the other classes repeat what a client
+/// sent, what a tool or what a provider said.
+fn our_reason(failure: &Failure) -> Option<&str> {
+    let ours = matches!(
+        failure.code,
+        ErrorCode::Unauthenticated
+            | ErrorCode::PermissionDenied
+            | ErrorCode::MethodNotAllowed
+            | ErrorCode::RequestTimeout
+            | ErrorCode::BudgetExceeded
+            | ErrorCode::PriceUnknown
+            | ErrorCode::Overloaded
+            | ErrorCode::Unavailable
+            | ErrorCode::StorageUnavailable
+            | ErrorCode::UpstreamUnreachable
+            | ErrorCode::UpstreamCredentials
+            | ErrorCode::UpstreamTimeout
+            | ErrorCode::Internal
+    );
+    (ours && failure.upstream.is_none()).then_some(failure.message.as_str())
 }
 
 /// A failure before a Call was identified, under an id of its own so that it can be found in the
@@ -93,3 +121,6 @@ fn log(refused: &Refused) {
 pub(crate) fn refused(ids: &types::Ids, failure: Failure) -> Box<Refused> {
     Box::new(Refused { call: CallId::new(ids), failure })
 }
+
+#[cfg(test)]
+mod tests;

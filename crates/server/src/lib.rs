@@ -7,7 +7,7 @@
 //! axum.
 //!
 //! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider;
-//! nothing here touches the store except through `/api`'s questions.
+//! nothing here touches the store except through `/api`'s questions and [`readiness`]'s.
 #![warn(missing_docs)]
 
 mod api;
@@ -17,9 +17,11 @@ mod delivery;
 mod errors;
 mod listener;
 mod openai;
+mod readiness;
 mod request;
 mod router;
 
 pub use api::openapi;
 pub use app::{App, ConfigView, Host, HostFuture, Limits, ObjectView, PartHealth};
 pub use listener::{Listener, ListenerHandle};
+pub use readiness::StoreHealth;

@@ -2,7 +2,8 @@
 //!
 //! Slow and many clients are bounded here: a limit on connections, a time to send a request's head,
 //! `TCP_NODELAY` (a stream's small frames must not wait for an acknowledgement). Shutting down
-//! stops accepting, lets running requests end within a time, then closes.
+//! stops accepting, also when every place is taken, lets running requests end within a time, then
+//! closes what is left as if its client had gone.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,8 +15,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::clock::{SharedClock, within};
 
 use crate::app::App;
 use crate::delivery::{Deliveries, Watched};
@@ -43,13 +46,21 @@ pub struct Listener {
 #[derive(Clone, Debug, Default)]
 pub struct ListenerHandle {
     stop: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl ListenerHandle {
     /// Stops accepting; [`Listener::serve`] ends when running requests have ended or their time is
-    /// up.
+    /// up. Connections that are busy then are closed.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Stops accepting and closes every connection now. What runs for it ends as it does for a
+    /// client that has gone.
+    pub fn cut(&self) {
+        self.stop.cancel();
+        self.cut.cancel();
     }
 }
 
@@ -70,36 +81,76 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Serves until stopped.
+    /// Serves until stopped. When this ends, connections have ended or are about to: their tasks
+    /// are the tracker's.
     pub async fn serve(self, app: Arc<App>, handle: ListenerHandle) {
+        let accepting = Accepting {
+            tcp: self.tcp,
+            slots: Arc::new(Semaphore::new(app.limits.connections_max)),
+            clock: Arc::clone(&app.clock),
+            tracker: app.tracker.clone(),
+            handle,
+        };
+        accepting.run(|stream| connection(&app, stream)).await;
+    }
+}
+
+/// What taking connections needs, whatever is spoken on them.
+struct Accepting {
+    tcp: TcpListener,
+    slots: Arc<Semaphore>,
+    clock: SharedClock,
+    tracker: TaskTracker,
+    handle: ListenerHandle,
+}
+
+impl Accepting {
+    async fn run<C>(self, speak: impl Fn(TcpStream) -> C)
+    where
+        C: GracefulConnection<Error = hyper::Error> + Send + 'static,
+    {
         let graceful = GracefulShutdown::new();
-        let slots = Arc::new(Semaphore::new(app.limits.connections_max));
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
             let accepted = tokio::select! {
-                () = handle.stop.cancelled() => break,
-                accepted = self.tcp.accept() => accepted,
+                () = self.handle.stop.cancelled() => break,
+                accepted = self.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let connection = graceful.watch(connection(&app, stream));
-                    app.tracker.spawn(async move {
-                        // A client that breaks its connection is its own affair; what it started is
-                        // told by drops.
-                        connection.await.unwrap_or(());
+                Ok((stream, slot)) => {
+                    let connection = graceful.watch(speak(stream));
+                    let cut = self.handle.cut.clone();
+                    self.tracker.spawn(async move {
+                        tokio::select! {
+                            // A client that breaks its connection is its own affair; what it
+                            // started is told by drops.
+                            ended = connection => ended.unwrap_or(()),
+                            () = cut.cancelled() => {}
+                        }
                         drop(slot);
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection");
-                    app.clock.sleep(ACCEPT_PAUSE).await;
+                    self.clock.sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         drop(self.tcp);
-        if types::clock::within(app.clock.as_ref(), DRAIN, graceful.shutdown()).await.is_none() {
+        let drained = tokio::select! {
+            () = self.handle.cut.cancelled() => Some(()),
+            drained = within(self.clock.as_ref(), DRAIN, graceful.shutdown()) => drained,
+        };
+        if drained.is_none() {
             tracing::warn!("closing connections that were still busy after {DRAIN:?}");
         }
+        self.handle.cut();
+    }
+
+    /// The next connection, once there is a place for it. Dropping this future loses none.
+    async fn accept(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.tcp.accept().await?;
+        Ok((stream, slot))
     }
 }
 
@@ -124,3 +175,6 @@ fn connection(
         .half_close(false)
         .serve_connection(watched, service)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,10 @@ use types::{ErrorCode, Failure, Ids};
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::{api, errors, openai};
+use crate::{api, errors, openai, readiness};
+
+/// What OpenAI's SDKs put behind their base URL.
+const DOORS: [&str; 5] = ["chat", "completions", "embeddings", "models", "responses"];
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -79,8 +82,21 @@ pub(crate) fn upgrade_refused(ids: &Ids, path: &str) -> Response<Body> {
 
 /// A 404 for a path that nothing answers.
 pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
-    let failure = Failure::new(ErrorCode::NotFound, format!("there is nothing at {path}"));
+    let message = match misplaced(path) {
+        Some(base) => format!("there is nothing at {path}: the API is under /v1, {base}"),
+        None => format!("there is nothing at {path}"),
+    };
+    let failure = Failure::new(ErrorCode::NotFound, message);
     errors::response(openai::ERRORS, &errors::refused(&app.ids, failure))
+}
+
+/// What is wrong with the base URL of a client that asks for this path, if that is it.
+fn misplaced(path: &str) -> Option<&'static str> {
+    let (first, _) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
+    if DOORS.contains(&first) {
+        return Some("so that a client's base URL ends in /v1");
+    }
+    path.starts_with("/v1/v1/").then_some("and the client's base URL has it twice")
 }
 
 async fn in_axum(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
@@ -92,9 +108,7 @@ async fn in_axum(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
 }
 
 async fn ready(app: &App) -> Response<Body> {
-    let down: Vec<String> = app
-        .host
-        .health()
+    let down: Vec<String> = readiness::parts(app)
         .await
         .into_iter()
         .filter(|part| part.state == "down")
@@ -127,5 +141,16 @@ mod tests {
         assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
         assert_eq!(response.headers()[UPGRADE], "HTTP/1.1");
         assert!(response.headers().contains_key("holdfast-call-id"));
+    }
+
+    #[test]
+    fn a_base_url_without_the_version_is_recognised() {
+        for path in ["/chat/completions", "/responses", "/responses/resp_1", "/models"] {
+            assert!(misplaced(path).is_some_and(|why| why.contains("ends in /v1")), "{path}");
+        }
+        assert!(misplaced("/v1/v1/models").is_some_and(|why| why.contains("twice")));
+        for path in ["/", "", "/chatter", "/v1/nothing", "/favicon.ico", "//models"] {
+            assert_eq!(misplaced(path), None, "{path}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{ApiFailure, Operator, Shared};
 use crate::app::{ConfigView, PartHealth};
+use crate::readiness;
 
 /// Every named object with its origin, and whether the file says otherwise.
 #[utoipa::path(get, path = "/api/config", responses((status = 200, body = ConfigView)))]
@@ -30,7 +31,7 @@ pub(crate) struct Health {
 /// Which parts of the platform are up.
 #[utoipa::path(get, path = "/api/health", responses((status = 200, body = Health)))]
 pub(crate) async fn health(State(app): Shared, _operator: Operator) -> Json<Health> {
-    Json(Health { version: env!("CARGO_PKG_VERSION"), parts: app.host.health().await })
+    Json(Health { version: env!("CARGO_PKG_VERSION"), parts: readiness::parts(&app).await })
 }
 
 /// An origin's name.

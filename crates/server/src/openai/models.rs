@@ -31,13 +31,8 @@ pub(crate) async fn get(
 ) -> Response<Body> {
     let answer = models(&app, &request).await.and_then(|models| {
         let found = models.iter().find(|model| model.name == name);
-        let missing = || {
-            Failure::new(
-                ErrorCode::ModelNotFound,
-                format!("the model {name} does not exist for this key"),
-            )
-        };
-        found.map(|model| render(model, &app)).ok_or_else(missing)
+        let names = || models.iter().map(|model| model.name.as_str());
+        found.map(|model| render(model, &app)).ok_or_else(|| missing(&name, names()))
     });
     respond(&app, answer)
 }
@@ -45,6 +40,15 @@ pub(crate) async fn get(
 async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
     let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
     Ok(app.directory.models(&principal))
+}
+
+/// Says that there is no such model, and which one may be meant.
+fn missing<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Failure {
+    let meant = |known: &&str| known.split_once('/').is_some_and(|(_, model)| model == name);
+    let hint = names.filter(meant).next();
+    let hint = hint.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    let message = format!("the model {name} does not exist for this key{hint}");
+    Failure::new(ErrorCode::ModelNotFound, message)
 }
 
 /// OpenAI's four fields, and what agents need to choose: price, context, output limit.
@@ -76,5 +80,18 @@ fn respond(app: &App, answer: Result<Value, Failure>) -> Response<Body> {
             response
         }
         Err(failure) => errors::response(&OPENAI_CHAT, &errors::refused(&app.ids, failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn a_name_without_its_provider_is_completed() {
+        let told = |name: &str| missing(name, ["local/demo", "mock/a/b"].into_iter()).message;
+        assert!(told("demo").ends_with("; did you mean local/demo?"), "{}", told("demo"));
+        assert!(told("a/b").ends_with("; did you mean mock/a/b?"), "{}", told("a/b"));
+        assert!(told("local/dem").ends_with("for this key"), "{}", told("local/dem"));
     }
 }

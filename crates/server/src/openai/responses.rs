@@ -53,7 +53,7 @@ async fn start(
         return Ok(streamed(deliveries, turn, &model));
     }
     if background {
-        return Ok(whole(&turn.snapshot(), describe(&turn, &model)));
+        return Ok(taken(deliveries, turn, &model));
     }
     finished(deliveries, turn, &model).await
 }
@@ -94,6 +94,13 @@ fn streamed(deliveries: Deliveries, turn: Turn, model: &str) -> Response<Body> {
     response
 }
 
+/// A background turn's own answer is that it was taken: who has that has no reason to send the POST
+/// again.
+fn taken(deliveries: Deliveries, turn: Turn, model: &str) -> Response<Body> {
+    let (answer, headers) = (turn.snapshot(), describe(&turn, model));
+    noted(&answer, headers, deliveries, turn)
+}
+
 async fn finished(
     deliveries: Deliveries,
     turn: Turn,
@@ -105,11 +112,21 @@ async fn finished(
     };
     let mut headers = describe(&turn, model);
     headers::bill(&mut headers, &turn.bill());
+    Ok(noted(&answer, headers, deliveries, turn))
+}
+
+/// A whole answer whose delivery is remembered.
+fn noted(
+    answer: &Value,
+    mut headers: HeaderMap,
+    deliveries: Deliveries,
+    turn: Turn,
+) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = Body::noted(answer.to_string(), deliveries, Box::new(move || turn.delivered()));
     let mut response = Response::new(body);
     *response.headers_mut() = headers;
-    Ok(response)
+    response
 }
 
 /// A turn that ended in an error, or fell in doubt: not to be sent again, since its steps have
