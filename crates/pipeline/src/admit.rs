@@ -53,7 +53,7 @@ pub(crate) async fn admit(
     let place = escrow.desk.recorder.reserve_place()?;
     let target = dearest_target(&call)?;
     let Some(price) = known_price(&call, target, &budgets)? else {
-        let terms = Terms { amount: Money::ZERO, output_cap: None };
+        let terms = bound::unlimited(&call, target);
         return Ok(Admission { call, terms, holds: Vec::new(), place });
     };
     let hint = match bound::depends_on_free(&call, price) {
@@ -97,7 +97,7 @@ pub(crate) async fn admit_step(
     let Identified { call, budgets } = identified;
     let target = dearest_target(call)?;
     let Some(price) = known_price(call, target, budgets)? else {
-        return Ok(Terms { amount: Money::ZERO, output_cap: None });
+        return Ok(bound::unlimited(call, target));
     };
     let mut tightest = None;
     if bound::depends_on_free(call, price) {

@@ -64,8 +64,7 @@ pub(crate) fn identify(
         }
         (None, None) => (None, None, None),
     };
-    let budgets =
-        snapshot.budgets_in_scope(&known, session_root.as_ref(), headers.session_name.as_deref());
+    let budgets = snapshot.budgets_in_scope(&known, session_root.as_ref());
     let task = match headers.task {
         Some(task) => Arc::from(task),
         None => Arc::from(incoming.parent.as_ref().unwrap_or(&id).as_str()),

@@ -19,9 +19,11 @@ pub mod run;
 pub mod status;
 pub mod steps;
 
-pub use identify::directory::{Directory, DirectoryParts, NewBudget, NewKey, ProviderInfo};
+pub use identify::directory::{
+    AskedScope, Directory, DirectoryParts, FoundScope, NewBudget, NewKey, ProviderInfo,
+};
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};
 pub use run::{Parts, Pipeline, Refused};
-pub use status::BudgetStatus;
+pub use status::{BudgetStatus, Charged, Reconciliation};
 pub use steps::{StepAdmission, StepIntent, StepRun};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use storage::budgets::Reconcile;
+use storage::budgets::{Reconcile, SEEN_AMOUNT, Told};
 use storage::{Budget, WindowKey, WindowTotals};
 use types::ids::BudgetId;
 use types::{ErrorCode, Failure, Money, Timestamp};
@@ -38,6 +38,30 @@ pub struct BudgetStatus {
     pub free: Money,
     /// `free` less the idle parts of slices.
     pub unclaimed: Money,
+}
+
+/// What an operator says that a provider really charged.
+#[derive(Clone, Debug)]
+pub struct Reconciliation {
+    /// The budget.
+    pub budget: BudgetId,
+    /// The window; `None` = the one that the budget is in.
+    pub window: Option<WindowKey>,
+    /// Of what is presumed.
+    pub presumed: Option<Charged>,
+    /// Of what is unreconciled.
+    pub unreconciled: Option<Charged>,
+    /// Who says so.
+    pub operator: String,
+}
+
+/// What was charged of an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// So much; the rest is freed.
+    pub charged: Money,
+    /// Of so much, as it was looked at; `None` = of all that is there.
+    pub seen: Option<Money>,
 }
 
 impl BudgetStatus {
@@ -89,23 +113,40 @@ impl Pipeline {
     }
 
     /// Takes what the provider really charged, and answers the budget's amounts of that window.
+    /// Exactly the amounts that were seen are moved: those that the caller names, else those that
+    /// are there when it asks.
     ///
     /// # Errors
     /// `not_found` for a budget that the account does not have, `invalid_request` for amounts above
-    /// what is to be reconciled, `storage_unavailable`.
+    /// what is to be reconciled, `conflict` if less is there by now than was seen,
+    /// `storage_unavailable`.
     pub async fn reconcile(
         &self,
         account: &str,
-        reconcile: Reconcile,
+        asked: Reconciliation,
     ) -> Result<BudgetStatus, Failure> {
-        let budget = self.budget(account, &reconcile.budget)?;
+        let budget = self.budget(account, &asked.budget)?;
         self.recorder.flush().await?;
-        let before = self.parts.store.window(&budget.id, Some(reconcile.window)).await;
-        let before = before.map_err(|error| storage_failure(&error))?;
-        check("presumed_charged", reconcile.presumed_charged, before.presumed)?;
-        check("unreconciled_charged", reconcile.unreconciled_charged, before.unreconciled)?;
-        let totals = self.parts.store.reconcile(reconcile).await;
-        let totals = totals.map_err(|error| storage_failure(&error))?;
+        let before = match asked.window {
+            Some(window) => {
+                let totals = self.parts.store.window(&budget.id, Some(window)).await;
+                totals.map_err(|error| storage_failure(&error))?
+            }
+            // Not the clock's: a window that was opened before a clock went back is still open.
+            None => self.present_totals(&budget).await?,
+        };
+        let told = Reconcile {
+            budget: asked.budget,
+            window: before.window,
+            presumed: told("presumed", asked.presumed, before.presumed)?,
+            unreconciled: told("unreconciled", asked.unreconciled, before.unreconciled)?,
+            operator: asked.operator,
+            at: self.parts.clock.now(),
+        };
+        let totals = self.parts.store.reconcile(told).await.map_err(|error| match error {
+            storage::Error::NotFound { what: SEEN_AMOUNT } => changed(),
+            error => storage_failure(&error),
+        })?;
         Ok(self.shown(budget, &totals))
     }
 
@@ -115,10 +156,13 @@ impl Pipeline {
     }
 
     async fn status_of(&self, budget: Arc<Budget>) -> Result<BudgetStatus, Failure> {
-        let pool = self.escrow.pool(&budget);
-        let window = self.present_window(&budget);
-        let totals = self.escrow.desk.read_totals(&pool, window).await?;
+        let totals = self.present_totals(&budget).await?;
         Ok(self.shown(budget, &totals))
+    }
+
+    async fn present_totals(&self, budget: &Budget) -> Result<WindowTotals, Failure> {
+        let pool = self.escrow.pool(budget);
+        self.escrow.desk.read_totals(&pool, self.present_window(budget)).await
     }
 
     fn shown(&self, budget: Arc<Budget>, totals: &WindowTotals) -> BudgetStatus {
@@ -133,12 +177,23 @@ impl Pipeline {
     }
 }
 
-fn check(field: &str, charged: Option<Money>, open: Money) -> Result<(), Failure> {
-    match charged {
-        Some(charged) if charged > open => {
-            let message = format!("{field} is ${charged}, and only ${open} is to be reconciled");
-            Err(Failure::invalid(field, message))
-        }
-        _ => Ok(()),
+/// What is moved of an amount of which `there` is left.
+fn told(amount: &str, charged: Option<Charged>, there: Money) -> Result<Option<Told>, Failure> {
+    let Some(Charged { charged, seen }) = charged else { return Ok(None) };
+    if let Some(seen) = seen.filter(|seen| *seen > there) {
+        tracing::info!(amount, %seen, %there, "less is to be reconciled than was seen");
+        return Err(changed());
     }
+    let seen = seen.unwrap_or(there);
+    if charged > seen {
+        let field = format!("{amount}_charged");
+        let message = format!("{field} is ${charged}, and only ${seen} is to be reconciled");
+        return Err(Failure::invalid(field, message));
+    }
+    Ok(Some(Told { seen, charged }))
+}
+
+fn changed() -> Failure {
+    let message = "less is to be reconciled than was seen: look at the budget again";
+    Failure::new(ErrorCode::Conflict, message)
 }

@@ -68,6 +68,7 @@ impl StepAdmission {
             target: self.route.target.name.as_ref().to_owned(),
             price_version: self.route.target.price.as_ref().map(|price| price.version.clone()),
             reserved: self.terms.amount,
+            bound: Some(self.terms.bound).filter(|bound| *bound != self.terms.amount),
             output_cap: self.terms.output_cap,
             started_at: self.call.started_at,
             reservation: self.reservation.as_ref().map(|held| held.id.clone()),
@@ -98,6 +99,9 @@ pub struct StepIntent {
     price_version: Option<String>,
     /// What is held for it.
     pub reserved: Money,
+    /// What it can cost at most, where that is not what is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound: Option<Money>,
     output_cap: Option<u64>,
     started_at: Timestamp,
     reservation: Option<ReservationId>,
@@ -225,9 +229,10 @@ impl Pipeline {
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for
-    /// it.
+    /// it, or at its bound where no budget had to hold anything.
     pub fn lost_row(&self, intent: &StepIntent, at: Timestamp) -> LedgerRow {
         let intent = intent.clone();
+        let unreconciled = intent.bound.unwrap_or(intent.reserved);
         let held = intent.reservation.map(|id| (id, intent.budgets));
         let total_us = wall_micros(at, intent.started_at);
         LedgerRow {
@@ -251,7 +256,7 @@ impl Pipeline {
             usage: None,
             price_version: intent.price_version,
             cost: Money::ZERO,
-            unreconciled: intent.reserved,
+            unreconciled,
             reserved: intent.reserved,
             over_bound: false,
             output_cap: intent.output_cap,

@@ -143,6 +143,19 @@ pub struct Claim {
     pub node: NodeId,
 }
 
+/// What became of an amount, as it was when an operator looked. Exactly what was seen is moved:
+/// what has come since, nobody has told anything about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The amount that was looked at.
+    pub seen: Money,
+    /// Of that: what was charged. It moves to `settled`; the rest is freed.
+    pub charged: Money,
+}
+
+/// What [`crate::Error::NotFound`] names where less is there than was seen.
+pub const SEEN_AMOUNT: &str = "amount to be reconciled any more";
+
 /// What a provider really charged, told by an operator.
 #[derive(Clone, Debug)]
 pub struct Reconcile {
@@ -150,10 +163,10 @@ pub struct Reconcile {
     pub budget: BudgetId,
     /// The window.
     pub window: WindowKey,
-    /// Of `presumed`: what was charged. It moves to `settled`; the rest is freed. `None` leaves it.
-    pub presumed_charged: Option<Money>,
+    /// Of `presumed`: what was seen of it, and charged. `None` leaves it.
+    pub presumed: Option<Told>,
     /// Of `unreconciled`: likewise.
-    pub unreconciled_charged: Option<Money>,
+    pub unreconciled: Option<Told>,
     /// Who says so, for the record.
     pub operator: String,
     /// When.
@@ -188,6 +201,7 @@ pub trait Budgets {
     /// lock. Answers how many there were.
     fn presume_open_slices(&self, node: &NodeId) -> Pending<u64>;
 
-    /// Takes what the provider really charged.
+    /// Takes what the provider really charged. Where less is there than was seen (somebody else was
+    /// faster) nothing is done: [`crate::Error::NotFound`] of [`SEEN_AMOUNT`].
     fn reconcile(&self, reconcile: Reconcile) -> Pending<WindowTotals>;
 }

@@ -18,7 +18,10 @@ fn refused(list: &str) -> String {
 #[test]
 fn a_part_is_text_only_if_it_says_so_and_holds_nothing_else() {
     assert_eq!(part(r#"{"type":"text","text":"u"}"#), (0, None));
-    assert_eq!(part(r#"{"type":"text","text":"u","image_url":null,"cache_control":{}}"#), (0, None));
+    assert_eq!(
+        part(r#"{"type":"text","text":"u","image_url":null,"cache_control":{}}"#),
+        (0, None)
+    );
     for hidden in [
         r#"{"image_url":{"url":"https://x/y"}}"#,
         r#"{"video_url":{"url":"https://x/y"}}"#,

@@ -1,8 +1,8 @@
 //! How much a Call can cost at most, and the output cap that makes it so where the client set none.
 //!
 //! Values in, values out. Invariant: what an attempt can be billed never exceeds [`Terms::amount`],
-//! as long as the provider counts no more input tokens than the request has bytes and keeps to the
-//! output cap.
+//! as long as the provider counts no more input tokens than the request has bytes and its template
+//! adds, and keeps to the output cap.
 
 use types::call::{CallKind, ModelCall, ModelHead, Target};
 use types::conversation::Part;
@@ -19,6 +19,15 @@ pub(crate) const OUTPUT_CAP_FLOOR: u64 = 4_096;
 const SHARE_OF_FREE: i64 = 4;
 /// Input tokens of one image at most: the dearest one of the catalogued models is 48,169 tokens.
 const MEDIA_TOKENS_MAX: u64 = 65_536;
+/// What a chat template adds to a request of its own accord, in tokens at most: a system prompt
+/// where the client sent none (a date, the model's name and manners), and the marks around the
+/// conversation. Qwen adds 21, Llama 3 about 40, gpt-oss about 80; a long conversation's own syntax
+/// outweighs it many times, a short one's does not.
+const TEMPLATE_TOKENS_MAX: u64 = 256;
+/// What it adds to introduce tools, in tokens at most: how to call one, in the template's words.
+/// Qwen adds about 150, Claude up to 530, Command R about 700. The tools themselves are in the
+/// request, and counted there.
+const TOOL_TEMPLATE_TOKENS_MAX: u64 = 1_024;
 
 /// The field that multiplies the bill. A chat format reads it into [`ModelHead::choices`]; other
 /// doors hand it on as it came.
@@ -27,8 +36,12 @@ const CHOICES: &str = "n";
 /// What a Call is admitted at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// What it can cost at most.
+    /// What is reserved for it: what it can cost at most, zero where no budget has to hold it.
     pub(crate) amount: Money,
+    /// What it can cost at most, whether or not it is reserved: what stays on the bill of an
+    /// attempt whose usage nobody knows. Zero where the price is not known. Where nothing limits
+    /// its output either, an answer as long as the default cap is assumed.
+    pub(crate) bound: Money,
     /// The output cap that is set for the client; `None` = its own stands.
     pub(crate) output_cap: Option<u64>,
 }
@@ -45,12 +58,12 @@ pub(crate) fn terms(
 ) -> Terms {
     let head = match &call.kind {
         CallKind::Model(model) => &model.head,
-        CallKind::Tool(_) => return Terms { amount: price.per_request, output_cap: None },
+        CallKind::Tool(_) => return Terms::reserving(price.per_request, None),
     };
-    let (input, choices) = (input_tokens_max(head), head.choices.max(1));
+    let (input, choices) = (input_tokens_max(head, has_tools(call)), head.choices.max(1));
     let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices));
     if let Some(cap) = head.output_cap {
-        return Terms { amount: bound(cap), output_cap: None };
+        return Terms::reserving(bound(cap), None);
     }
     let ceiling = default_cap(call, target);
     let floor = ceiling.min(OUTPUT_CAP_FLOOR);
@@ -58,7 +71,20 @@ pub(crate) fn terms(
     let affords = [share, call.budget].into_iter().flatten().min();
     let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input));
     let cap = tokens.map_or(ceiling, |tokens| (tokens / choices).clamp(floor, ceiling));
-    Terms { amount: bound(cap), output_cap: Some(cap) }
+    Terms::reserving(bound(cap), Some(cap))
+}
+
+/// What a Call is admitted at where nothing limits its cost: nothing is reserved, no cap is set.
+pub(crate) fn unlimited(call: &Call, target: &Target) -> Terms {
+    let price = target.price.as_deref();
+    let bound = price.map_or(Money::ZERO, |price| terms(call, target, price, None).bound);
+    Terms { amount: Money::ZERO, bound, output_cap: None }
+}
+
+impl Terms {
+    const fn reserving(amount: Money, output_cap: Option<u64>) -> Self {
+        Self { amount, bound: amount, output_cap }
+    }
 }
 
 /// Whether [`terms`] needs to know what budgets have left.
@@ -110,9 +136,24 @@ pub(crate) fn unbounded(model: &ModelCall) -> Option<&'static str> {
     })
 }
 
-/// A token has at least one byte, and the request's own syntax outweighs what chat templates add.
-fn input_tokens_max(head: &ModelHead) -> u64 {
-    head.body_bytes.saturating_add(u64::from(head.media).saturating_mul(MEDIA_TOKENS_MAX))
+/// Whether a request declares tools: a client's head says so, a session's neutral form does.
+fn has_tools(call: &Call) -> bool {
+    let Some(model) = call.model() else { return false };
+    match model.raw {
+        Some(_) => model.head.tools,
+        None => model.neutral().is_ok_and(|conversation| !conversation.tools.is_empty()),
+    }
+}
+
+/// A token has at least one byte, and what stands between the messages outweighs the marks that
+/// chat templates put there.
+fn input_tokens_max(head: &ModelHead, has_tools: bool) -> u64 {
+    let template = match has_tools {
+        true => TEMPLATE_TOKENS_MAX + TOOL_TEMPLATE_TOKENS_MAX,
+        false => TEMPLATE_TOKENS_MAX,
+    };
+    let media = u64::from(head.media).saturating_mul(MEDIA_TOKENS_MAX);
+    head.body_bytes.saturating_add(template).saturating_add(media)
 }
 
 /// Refuses a Call that could cost more than its caller allowed for it alone.

@@ -45,7 +45,7 @@ impl Desk {
         let mut vain_looks = 0;
         while let Some(job) = pool.next_job(self.clock.now()) {
             let done = match job {
-                Job::Return(parts) => self.give_back(parts).await,
+                Job::Return(parts) => self.give_back(pool, parts).await,
                 Job::Claim { window, wanted } => {
                     self.claim(pool, window, wanted).await.map(|_claimed| ())
                 }
@@ -77,13 +77,18 @@ impl Desk {
         totals.map_err(|error| storage_failure(&error))
     }
 
-    async fn give_back(&self, parts: Vec<Returning>) -> Result<(), NotDone> {
+    async fn give_back(&self, pool: &Pool, parts: Vec<Returning>) -> Result<(), NotDone> {
         if parts.is_empty() {
             return Ok(());
         }
         let amounts = parts.iter().map(|part| (part.slice.clone(), part.amount));
-        let returned = self.store.return_slices(amounts.collect()).await;
-        returned.map_err(|error| (storage_failure(&error), parts))
+        match self.store.return_slices(amounts.collect()).await {
+            Ok(()) => {
+                pool.returned(&parts);
+                Ok(())
+            }
+            Err(error) => Err((storage_failure(&error), parts)),
+        }
     }
 
     async fn claim(
@@ -113,7 +118,7 @@ impl Desk {
         let totals = self.read_totals(pool, window).await.map_err(|failure| (failure, vec![]))?;
         let looked = pool.refuse(&totals, arrivals);
         // Before anybody is told: who was refused leaves nothing open behind.
-        let returned = self.give_back(pool.take_returns()).await;
+        let returned = self.give_back(pool, pool.take_returns()).await;
         let wanted = looked.answer();
         returned?;
         let Some(wanted) = wanted else { return Ok(()) };

@@ -103,6 +103,7 @@ impl Pool {
             next_number: 1,
             to_return: Vec::new(),
             unclaimed: None,
+            back: Money::ZERO,
             dry: false,
             working: false,
             last_bound: Money::ZERO,
@@ -167,7 +168,7 @@ impl Pool {
         let mut state = self.lock();
         state.adopt(budget);
         state.roll(now);
-        Some(state.unclaimed?.saturating_add(state.idle()))
+        Some(state.unclaimed?.saturating_add(state.back).saturating_add(state.idle()))
     }
 
     /// The window in which `now` falls: never an earlier one than any before.
@@ -253,6 +254,15 @@ impl Pool {
             state.retire_oversized();
         }
         Looked { wanted, refused }
+    }
+
+    /// These parts are back in the store: there is as much more to claim.
+    pub(crate) fn returned(&self, parts: &[Returning]) {
+        let mut state = self.lock();
+        let window = state.window;
+        let back = parts.iter().filter(|part| Some(part.window) == window);
+        let back: Money = back.map(|part| part.amount).sum();
+        state.back = state.back.saturating_add(back);
     }
 
     /// Everything that is on its way back to the store.

@@ -5,6 +5,8 @@
 //! are made one at a time; reading takes no await and holds a lock only to copy a pointer. It must
 //! not know windows, amounts or slices.
 
+mod scopes;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
@@ -17,6 +19,8 @@ use types::{ErrorCode, Failure, Format, Ids, Money, Principal, Secret};
 use super::secret_hash;
 use super::snapshot::{Known, Rows, Snapshot};
 use crate::record::storage_failure;
+
+pub use scopes::{AskedScope, FoundScope};
 
 /// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
 const HINT_CHARS: usize = 7;
@@ -225,9 +229,10 @@ impl Directory {
     /// Makes a budget, or changes the one of that account, scope and window.
     ///
     /// # Errors
-    /// `storage_unavailable`.
+    /// `invalid_request` for a session's name that several users may use; `storage_unavailable`.
     pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
         let _changing = self.changing.lock().await;
+        self.check_session_name(&new)?;
         let budget = Arc::new(self.budget(new));
         let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
         written.map_err(|error| storage_failure(&error))?;

@@ -5,7 +5,7 @@
 //! Invariant: the budgets in scope are in order of id, because money of several budgets is taken in
 //! that order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use storage::{Budget, Key, Model, Scope};
@@ -14,6 +14,7 @@ use types::ids::{BudgetId, KeyId, SessionId};
 use types::{Price, Principal, Timestamp};
 
 use super::directory::ProviderInfo;
+use super::named_session;
 
 /// Names the price of a model of a provider whose models are free until priced.
 const FREE_PRICE: &str = "unpriced@free";
@@ -39,8 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) rows: Rows,
     by_secret: HashMap<[u8; 32], Arc<Known>>,
     by_key: HashMap<KeyId, Arc<Known>>,
-    /// Budgets on sessions, by account, then by the session's id or name.
-    by_session: HashMap<String, HashMap<String, Vec<Arc<Budget>>>>,
+    /// Budgets on sessions, by account, then by the session's id.
+    by_session: HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>>,
     /// What a model's name stands for from when on, oldest first.
     plans: HashMap<String, Vec<(Timestamp, Arc<Plan>)>>,
     /// Providers that take any model, by name.
@@ -56,13 +57,7 @@ impl Snapshot {
             by_secret.insert(key.secret_sha256, Arc::clone(&known));
             by_key.insert(key.id.clone(), known);
         }
-        let mut by_session: HashMap<String, HashMap<String, Vec<Arc<Budget>>>> = HashMap::new();
-        for budget in rows.budgets.values() {
-            if let Scope::Session(session) = &budget.scope {
-                let of_account = by_session.entry(budget.account.clone()).or_default();
-                of_account.entry(session.clone()).or_default().push(Arc::clone(budget));
-            }
-        }
+        let by_session = by_session(&rows);
         let configured: HashMap<&str, &ProviderInfo> =
             providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
         let plans = rows.models.values().filter_map(|model| {
@@ -88,17 +83,11 @@ impl Snapshot {
         &self,
         known: &Known,
         root: Option<&SessionId>,
-        name: Option<&str>,
     ) -> Arc<[Arc<Budget>]> {
         let own = Arc::clone(&known.budgets);
         let Some(sessions) = self.by_session.get(&*known.principal.account) else { return own };
-        let names = [root.map(SessionId::as_str), name];
-        let of_session = names.into_iter().flatten().filter_map(|name| sessions.get(name));
-        let of_session: Vec<_> = of_session.flatten().cloned().collect();
-        if of_session.is_empty() {
-            return own;
-        }
-        let mut all = of_session;
+        let Some(of_session) = root.and_then(|root| sessions.get(root)) else { return own };
+        let mut all = of_session.clone();
         all.extend(own.iter().cloned());
         all.sort_by(|left, right| left.id.cmp(&right.id));
         all.into()
@@ -137,6 +126,29 @@ fn of_key(rows: &Rows, key: &Key) -> Arc<[Arc<Budget>]> {
         Scope::Session(_) => false,
     });
     in_scope.cloned().collect()
+}
+
+/// Budgets on sessions, by account and id. A session is its user's: a name stands for the sessions
+/// of that name of all users that the account had when the budget was made with it, which is one
+/// ([`super::directory::Directory::put_budget`]) unless others came later; then they share it, so
+/// that no limit is lost.
+fn by_session(rows: &Rows) -> HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>> {
+    let mut all: HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>> = HashMap::new();
+    for budget in rows.budgets.values() {
+        let Scope::Session(session) = &budget.scope else { continue };
+        let ids: BTreeSet<SessionId> = match SessionId::parse(session) {
+            Some(id) => BTreeSet::from([id]),
+            None => {
+                let keys = rows.keys.values().filter(|key| key.account == budget.account);
+                keys.map(|key| named_session(&key.account, &key.user, session)).collect()
+            }
+        };
+        let of_account = all.entry(budget.account.clone()).or_default();
+        for id in ids {
+            of_account.entry(id).or_default().push(Arc::clone(budget));
+        }
+    }
+    all
 }
 
 /// One plan per price: a Call takes the one that holds when it comes in.

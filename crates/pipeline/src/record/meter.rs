@@ -1,7 +1,8 @@
 //! Watches one attempt's events and says what it cost.
 //!
 //! Usage is only ever read from `Finish` and `Failed`. Invariant: an attempt that may have been
-//! billed and whose usage nobody knows is charged at what was reserved for it, never at zero.
+//! billed and whose usage nobody knows is charged at its bound, never at zero: with a budget at what
+//! was reserved for it, without one in its row alone.
 
 use std::sync::Arc;
 
@@ -117,7 +118,7 @@ impl Meter {
 
     fn end(&mut self, error: Option<ErrorCode>, billed: Billed) -> &mut End {
         let billed = self.believed(billed);
-        let verdict = judge(self.target.price.as_deref(), self.terms.amount, billed);
+        let verdict = judge(self.target.price.as_deref(), self.terms, billed);
         if verdict.over_bound {
             let (call, bound, cost) = (&self.call.id, self.terms.amount, verdict.settled);
             let target = &*self.target.name;
@@ -229,19 +230,19 @@ pub(crate) fn wall_micros(later: Timestamp, earlier: Timestamp) -> u64 {
 }
 
 /// What an attempt is charged, by what is known of its bill.
-fn judge(price: Option<&Price>, reserved: Money, billed: Billed) -> Verdict {
+fn judge(price: Option<&Price>, terms: Terms, billed: Billed) -> Verdict {
     match (billed, price) {
         (Billed::No, _) => Verdict { cost: Some(Money::ZERO), ..Verdict::default() },
         (Billed::Usage(usage), Some(price)) => {
             let cost = price.cost(&usage);
-            let over_bound = reserved > Money::ZERO && cost > reserved;
+            let over_bound = terms.amount > Money::ZERO && cost > terms.amount;
             Verdict { cost: Some(cost), settled: cost, unreconciled: Money::ZERO, over_bound }
         }
         (Billed::Usage(_), None) => Verdict::default(),
         (Billed::Unknown, price) => {
             let is_free = price.is_some_and(is_free);
             let cost = is_free.then_some(Money::ZERO);
-            Verdict { cost, unreconciled: reserved, ..Verdict::default() }
+            Verdict { cost, unreconciled: terms.bound, ..Verdict::default() }
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use pipeline::{Answer, BudgetStatus, Refused, StepAdmission, StepIntent, StepRun};
+use pipeline::{
+    Answer, BudgetStatus, NewKey, Refused, StepAdmission, StepIntent, StepRun, named_session,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use storage::budgets::Budgets;
@@ -21,9 +23,11 @@ use types::clock::FakeClock;
 use types::error::Billed;
 use types::ids::{BudgetId, CallId, SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
-use types::{ErrorCode, Failure, Incoming, Money, OutcomeEvent, Timestamp};
+use types::{ErrorCode, Failure, Incoming, Money, OutcomeEvent, Secret, Timestamp};
 
-use super::world::{MORNING, Node, as_step, database, dollars, finish, price, request, usage};
+use super::world::{
+    MORNING, Node, as_step, database, dollars, finish, new_key, price, request, usage,
+};
 
 /// Cases in the short form: a few seconds.
 const CASES: u32 = 400;
@@ -31,8 +35,8 @@ const CASES: u32 = 400;
 const ACTIONS_MAX: usize = 40;
 /// The output caps of the Calls, in tokens: bounds from $0.0021 to $0.052.
 const CAPS: [u64; 3] = [10, 200, 5_000];
-/// Bytes of each request.
-const BYTES: u64 = 1_000;
+/// Input tokens of each request at most.
+const INPUT: u64 = 1_000;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -156,7 +160,7 @@ struct Book {
 
 /// What a Call can have been reserved at, at most.
 fn most(ask: &Ask) -> Money {
-    price().bound(BYTES, ask.cap.map_or(32_768, |cap| CAPS[cap]))
+    price().bound(INPUT, ask.cap.map_or(32_768, |cap| CAPS[cap]))
 }
 
 type Pending = (Ask, JoinHandle<Result<Answer, Box<Refused>>>);
@@ -196,6 +200,12 @@ impl World {
         let (node, budgets) = runtime.block_on(async {
             let node = Node::start(&database(&folder), &clock, 1).await;
             node.furnish().await;
+            // One user's, so that both mean the same session by its name.
+            for name in ["ci", "other"] {
+                let key = NewKey { user: Some("u".to_owned()), ..new_key(name) };
+                let secret = Secret::new(format!("hf_{name}"));
+                node.directory.put_key_with_secret(key, &secret).await.unwrap();
+            }
             let mut budgets = vec![
                 node.budget(Scope::Account, limits[0], WindowKind::Total).await,
                 node.budget(Scope::Key("ci".to_owned()), limits[1], WindowKind::Day).await,
@@ -287,7 +297,7 @@ impl World {
     fn judge(&self, ask: Ask, failure: &Failure, before: &[BudgetStatus], held: Money) {
         assert_eq!(failure.code, ErrorCode::BudgetExceeded, "{failure}");
         let least_cap = ask.cap.map_or(4_096, |cap| CAPS[cap]);
-        let bound = price().bound(BYTES, least_cap);
+        let bound = price().bound(INPUT, least_cap);
         let scope = self.in_scope(ask);
         let short = before
             .iter()
@@ -350,7 +360,7 @@ impl World {
         let Ok(mut answer) = result else { return };
         Node::begin(&mut answer);
         let cap = ask.cap.map_or_else(|| answer.bill().output_cap.unwrap(), |cap| CAPS[cap]);
-        let bound = price().bound(BYTES, cap);
+        let bound = price().bound(INPUT, cap);
         for budget in self.in_scope(ask) {
             let book = self.books.get_mut(&budget).unwrap();
             book.largest_bound = book.largest_bound.max(bound);
@@ -367,7 +377,9 @@ impl World {
         self.join();
         let node = self.node.as_ref().unwrap();
         let session = SessionId::new(&node.ids);
-        let step = StepRef { root: session.clone(), session, step: StepId::new(&node.ids) };
+        let named = ask.session.then(|| named_session(DEFAULT_ACCOUNT, "u", "s"));
+        let root = named.unwrap_or_else(|| session.clone());
+        let step = StepRef { root, session, step: StepId::new(&node.ids) };
         let incoming = as_step(Self::incoming(ask), step);
         let admitted = self.runtime.block_on(async {
             let admission = node.pipeline.admit_step(incoming).await.unwrap();
@@ -408,8 +420,8 @@ impl World {
         let node = self.node.as_ref().unwrap();
         let (settled, unreconciled) = match how {
             Ending::Usage(permille) => {
-                let output = price().output_tokens_for(flight.bound, BYTES).unwrap();
-                let usage = usage(BYTES * permille / 1_000, output * permille / 1_000);
+                let output = price().output_tokens_for(flight.bound, INPUT).unwrap();
+                let usage = usage(INPUT * permille / 1_000, output * permille / 1_000);
                 node.tell(&flight.call, finish(Some(usage)));
                 (price().cost(&usage), Money::ZERO)
             }

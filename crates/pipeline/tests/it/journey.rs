@@ -65,7 +65,7 @@ async fn what_a_call_did_not_use_is_free_again() {
     let answer = node.pipeline.run(request("ci", "paid/m", Some(100))).await.unwrap();
     node.quiet().await;
     let status = node.pipeline.budget_status(DEFAULT_ACCOUNT).await.unwrap().remove(0);
-    // 1,000 bytes at the dearest input price ($2 a million), 100 tokens at $10 a million.
+    // 1,000 tokens at the dearest input price ($2 a million), 100 tokens at $10 a million.
     assert_eq!(status.reserved, dollars("0.003"));
     assert_eq!(status.free, limit - dollars("0.003"));
     node.finish(answer, Some(usage(100, 10))).await;
@@ -247,7 +247,7 @@ async fn each_choice_is_bounded() {
     assert_eq!(answer.bill().cost, None);
     node.pipeline.flush().await.unwrap();
     let row = rows(&node, &answer.call.id).await.remove(0);
-    assert_eq!(row.unreconciled, dollars("0.007"), "1,000 bytes and 5 × 100 tokens");
+    assert_eq!(row.unreconciled, dollars("0.007"), "1,000 tokens in and 5 × 100 out");
     node.stop().await;
 }
 

@@ -2,13 +2,19 @@
 //! their hands.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod journey;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod reconcile;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod scopes;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipeline::named_session;
 use storage::models::DatedPrice;
 use storage::{Scope, WindowKind};
 use types::call::{CallKind, Credential, NAME_CHARS_MAX, ToolInvocation};
@@ -129,7 +130,9 @@ async fn a_price_holds_from_its_day_on() {
 async fn a_named_session_has_one_id_and_its_own_budget() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(&folder).await;
-    node.budget(Scope::Session("run-1".to_owned()), dollars("0.001"), WindowKind::Total).await;
+    let ci = node.directory.keys(DEFAULT_ACCOUNT).into_iter().find(|key| key.name == "ci").unwrap();
+    let id = named_session(DEFAULT_ACCOUNT, &ci.user, "run-1").as_str().to_owned();
+    node.budget(Scope::Session(id), dollars("0.001"), WindowKind::Total).await;
     let named = |key: &str, name: &str| {
         let mut incoming = request(key, "paid/m", Some(100));
         incoming.headers.session_name = Some(name.to_owned());
@@ -137,6 +140,7 @@ async fn a_named_session_has_one_id_and_its_own_budget() {
         incoming
     };
     assert_eq!(code(&node, named("ci", "run-1")).await, ErrorCode::BudgetExceeded);
+    drop(node.pipeline.run(named("other", "run-1")).await.expect("another user's session"));
     let one = node.pipeline.run(named("ci", "run-2")).await.unwrap();
     let same = node.pipeline.run(named("ci", "run-2")).await.unwrap();
     let other = node.pipeline.run(named("other", "run-2")).await.unwrap();

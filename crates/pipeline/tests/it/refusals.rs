@@ -76,3 +76,17 @@ async fn a_call_that_another_budget_refuses_leaves_none_open_either() {
     }
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_refused_call_takes_nothing_from_the_cap_of_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&database(&folder)).await;
+    node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    // The first to ask claims all there is before it is refused.
+    refused(&node, 200_000).await;
+    let answer = node.pipeline.run(request("ci", "paid/m", None)).await.unwrap();
+    // A quarter of $1.00, less $0.002 for the input, at $10 a million.
+    assert_eq!(answer.bill().output_cap, Some(24_800));
+    drop(answer);
+    node.stop().await;
+}

@@ -194,13 +194,16 @@ pub(crate) fn model(provider: &str, name: &str, price: Option<Price>) -> Model {
     }
 }
 
-/// A request of 1,000 bytes.
+/// Bytes of a request that is bounded at 1,000 input tokens: a template adds 256.
+pub(crate) const BODY_BYTES: u64 = 744;
+
+/// A request of at most 1,000 input tokens.
 pub(crate) fn request(key: &str, model: &str, output_cap: Option<u64>) -> Incoming {
     let head = ModelHead {
         model: model.to_owned(),
         output_cap,
         choices: 1,
-        body_bytes: 1_000,
+        body_bytes: BODY_BYTES,
         ..ModelHead::default()
     };
     Incoming {

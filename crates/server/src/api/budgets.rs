@@ -2,9 +2,9 @@
 //! `POST /api/budgets/{id}/reconcile`.
 
 use axum::extract::{Path, State};
-use pipeline::{BudgetStatus, NewBudget};
+use pipeline::{AskedScope, BudgetStatus, Charged, NewBudget, Reconciliation};
 use serde::{Deserialize, Serialize};
-use storage::budgets::{Origin, Reconcile};
+use storage::budgets::Origin;
 use storage::{Scope, WindowKey, WindowKind};
 use types::ids::BudgetId;
 use types::{Failure, Money};
@@ -18,9 +18,12 @@ use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
 pub(crate) struct BudgetView {
     /// Its id.
     id: String,
-    /// `"account"`, `{"key": name}` or `{"session": id or name}`.
+    /// `"account"`, `{"key": name}` or `{"session": id}` (of the session that forks descend from).
     #[schema(value_type = Object)]
     scope: Scope,
+    /// Where the scope is another one than was asked for: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     /// `total` or `day`.
     #[schema(value_type = String)]
     window: WindowKind,
@@ -61,6 +64,7 @@ impl BudgetView {
         Self {
             id: budget.id.to_string(),
             scope: budget.scope.clone(),
+            note: None,
             window: budget.window,
             window_start: status.window.0,
             window_end: status.ends_at.map(types::Timestamp::seconds),
@@ -98,15 +102,52 @@ pub(crate) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetCreate {
-    /// `"account"`, `{"key": name}` or `{"session": id or name}`.
+    /// `"account"`, `{"key": name}`, `{"session": id}`, or `{"session": name}` with the `key` or the
+    /// `user` whose session it is (needed where keys are of several users).
     #[schema(value_type = Object)]
-    scope: Scope,
+    scope: ScopeText,
     /// Dollars, as a decimal string.
     #[schema(value_type = String)]
     limit_usd: Money,
     /// `total` (default) or `day`.
     #[schema(value_type = Option<String>)]
     window: Option<WindowKind>,
+}
+
+/// A scope as it is written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ScopeText {
+    /// `"account"`.
+    Word(String),
+    /// One of `key` and `session`, or a session's name with its key or user.
+    Of(ScopeFields),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeFields {
+    key: Option<String>,
+    session: Option<String>,
+    user: Option<String>,
+}
+
+impl ScopeText {
+    fn asked(self) -> Result<AskedScope, ApiFailure> {
+        match self {
+            Self::Word(word) if word == "account" => Ok(AskedScope::Account),
+            Self::Of(ScopeFields { key, session: Some(session), user }) => {
+                Ok(AskedScope::Session { session, key, user })
+            }
+            Self::Of(ScopeFields { key: Some(key), session: None, user: None }) => {
+                Ok(AskedScope::Key(key))
+            }
+            Self::Word(_) | Self::Of(_) => {
+                let message = r#"give "account", {"key": name}, {"session": id}, or {"session": name} with its key or user"#;
+                Err(ApiFailure(Failure::invalid("scope", message)))
+            }
+        }
+    }
 }
 
 /// Makes a budget, or changes the limit of the one of this scope and window.
@@ -116,9 +157,10 @@ pub(crate) async fn create(
     operator: Operator,
     Json(create): Json<BudgetCreate>,
 ) -> Result<axum::Json<BudgetView>, ApiFailure> {
+    let found = app.directory.scope(&operator.0.account, create.scope.asked()?).await?;
     let new = NewBudget {
         account: operator.0.account.to_string(),
-        scope: create.scope,
+        scope: found.scope,
         limit: create.limit_usd,
         window: create.window.unwrap_or(WindowKind::Total),
         origin: Origin::Api,
@@ -126,7 +168,7 @@ pub(crate) async fn create(
     let budget = app.directory.put_budget(new).await?;
     let all = app.pipeline.budget_status(&operator.0.account).await?;
     let made = all.iter().find(|status| status.budget.id == budget.id);
-    made.map(|status| axum::Json(BudgetView::of(status)))
+    made.map(|status| axum::Json(BudgetView { note: found.note, ..BudgetView::of(status) }))
         .ok_or_else(|| not_found("budget", budget.id.as_str()))
 }
 
@@ -150,7 +192,7 @@ pub(crate) async fn delete(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReconcileRequest {
-    /// The second at which the window began; absent = the current one.
+    /// The second at which the window began; absent = the one that the budget is in.
     window: Option<i64>,
     /// Of what is presumed; the rest is freed.
     #[schema(value_type = Option<String>)]
@@ -158,6 +200,13 @@ pub(crate) struct ReconcileRequest {
     /// Of what is unreconciled; the rest is freed.
     #[schema(value_type = Option<String>)]
     unreconciled_charged_usd: Option<Money>,
+    /// What was presumed when it was looked at: so much is moved, and what has come since stays. A
+    /// 409 if less is there. Absent = all that is there.
+    #[schema(value_type = Option<String>)]
+    presumed_seen_usd: Option<Money>,
+    /// What was unreconciled when it was looked at, likewise.
+    #[schema(value_type = Option<String>)]
+    unreconciled_seen_usd: Option<Money>,
 }
 
 /// Moves what was really charged to `settled` and frees the rest.
@@ -172,19 +221,27 @@ pub(crate) async fn reconcile(
         let message = "give presumed_charged_usd, unreconciled_charged_usd or both";
         return Err(ApiFailure(Failure::invalid("presumed_charged_usd", message)));
     }
-    let id = BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text))?;
-    let all = app.directory.budgets(&operator.0.account);
-    let budget =
-        all.iter().find(|budget| budget.id == id).ok_or_else(|| not_found("budget", &text))?;
-    let now = app.clock.now();
-    let reconcile = Reconcile {
-        budget: id,
-        window: request.window.map_or_else(|| budget.window.at(now), WindowKey),
-        presumed_charged: request.presumed_charged_usd,
-        unreconciled_charged: request.unreconciled_charged_usd,
-        operator: operator.0.key_name.to_string(),
-        at: now,
+    let part = |name, charged: Option<Money>, seen: Option<Money>| match (charged, seen) {
+        (Some(charged), seen) => Ok(Some(Charged { charged, seen })),
+        (None, Some(_)) => {
+            let message = "give what was charged of it, too";
+            Err(ApiFailure(Failure::invalid(name, message)))
+        }
+        (None, None) => Ok(None),
     };
-    let status = app.pipeline.reconcile(&operator.0.account, reconcile).await?;
+    let ReconcileRequest { presumed_charged_usd, presumed_seen_usd, .. } = request;
+    let ReconcileRequest { unreconciled_charged_usd, unreconciled_seen_usd, .. } = request;
+    let reconciliation = Reconciliation {
+        budget: BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text))?,
+        window: request.window.map(WindowKey),
+        presumed: part("presumed_charged_usd", presumed_charged_usd, presumed_seen_usd)?,
+        unreconciled: part(
+            "unreconciled_charged_usd",
+            unreconciled_charged_usd,
+            unreconciled_seen_usd,
+        )?,
+        operator: operator.0.key_name.to_string(),
+    };
+    let status = app.pipeline.reconcile(&operator.0.account, reconciliation).await?;
     Ok(axum::Json(BudgetView::of(&status)))
 }

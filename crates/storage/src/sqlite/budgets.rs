@@ -12,7 +12,9 @@ use types::Money;
 use types::ids::{BudgetId, NodeId, ReservationId, ResponseId, SliceId};
 
 use super::{SqliteStore, columns};
-use crate::budgets::{Budget, Budgets, Claim, Reconcile, Slice, WindowKey, WindowTotals};
+use crate::budgets::{
+    Budget, Budgets, Claim, Reconcile, SEEN_AMOUNT, Slice, Told, WindowKey, WindowTotals,
+};
 use crate::commit::StepReservation;
 use crate::error::Error;
 use crate::store::Pending;
@@ -382,8 +384,6 @@ fn presume(conn: &Connection, node: &NodeId) -> Result<u64, Error> {
 }
 
 fn reconcile(conn: &Connection, told: &Reconcile) -> Result<WindowTotals, Error> {
-    let charged = [told.presumed_charged, told.unreconciled_charged];
-    charged.into_iter().flatten().try_for_each(refuse_negative)?;
     let budget = told.budget.as_str();
     let before = conn
         .prepare_cached(&format!(r#"{TOTALS} AND "window" = ?2"#))?
@@ -392,32 +392,41 @@ fn reconcile(conn: &Connection, told: &Reconcile) -> Result<WindowTotals, Error>
     let Some(before) = before else { return Err(Error::NotFound { what: "window" }) };
     let mut moves = Moves::default();
     let amounts = moves.of(budget, told.window);
-    if let Some(charged) = told.presumed_charged {
-        amounts.presumed -= before.presumed;
-        amounts.settled += charged;
-    }
-    if let Some(charged) = told.unreconciled_charged {
-        amounts.unreconciled -= before.unreconciled;
-        amounts.settled += charged;
-    }
+    amounts.presumed -= take_seen(told.presumed, before.presumed)?;
+    amounts.unreconciled -= take_seen(told.unreconciled, before.unreconciled)?;
+    let charged = [told.presumed, told.unreconciled].into_iter().flatten();
+    amounts.settled += charged.map(|told| told.charged).sum::<Money>();
     moves.write(conn)?;
-    remember(conn, told, &before)?;
+    remember(conn, told)?;
     totals(conn, budget, told.window)
 }
 
+/// What is taken from an amount of which `there` is left: what was seen of it, and no more.
+fn take_seen(told: Option<Told>, there: Money) -> Result<Money, Error> {
+    let Some(told) = told else { return Ok(Money::ZERO) };
+    refuse_negative(told.seen)?;
+    refuse_negative(told.charged)?;
+    if told.seen > there {
+        return Err(Error::NotFound { what: SEEN_AMOUNT });
+    }
+    Ok(told.seen)
+}
+
 /// Keeps who said what, beside what it replaced.
-fn remember(conn: &Connection, told: &Reconcile, before: &WindowTotals) -> Result<(), Error> {
+fn remember(conn: &Connection, told: &Reconcile) -> Result<(), Error> {
     let sql = r#"INSERT INTO reconciliations (budget, "window", at, operator, presumed_before, presumed_charged,
                  unreconciled_before, unreconciled_charged) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"#;
+    let seen = |told: Option<Told>| told.map_or(0, |told| told.seen.nanodollars());
+    let charged = |told: Option<Told>| told.map(|told| told.charged.nanodollars());
     conn.prepare_cached(sql)?.execute(params![
         told.budget.as_str(),
         told.window.0,
         told.at.0,
         told.operator,
-        before.presumed.nanodollars(),
-        told.presumed_charged.map(Money::nanodollars),
-        before.unreconciled.nanodollars(),
-        told.unreconciled_charged.map(Money::nanodollars),
+        seen(told.presumed),
+        charged(told.presumed),
+        seen(told.unreconciled),
+        charged(told.unreconciled),
     ])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::fixtures::{
     ACCOUNT, Make, NOON, TODAY, TOMORROW, amounts, hold, in_window, money, part, rows, settle,
     spend,
 };
-use crate::budgets::{Reconcile, Scope, WindowKey, WindowKind, WindowTotals};
+use crate::budgets::{Reconcile, SEEN_AMOUNT, Scope, Told, WindowKey, WindowKind, WindowTotals};
 use crate::error::Error;
 
 /// Budgets are kept per account in order of id, changed by id, and gone once deleted.
@@ -49,7 +49,7 @@ pub async fn an_unused_budget_has_no_window(place: &dyn Place) {
     assert_eq!(store.window(&budget.id, None).await.unwrap(), WindowTotals::default());
     let today = WindowTotals { window: TODAY, ..WindowTotals::default() };
     assert_eq!(store.window(&budget.id, Some(TODAY)).await.unwrap(), today);
-    let refused = store.reconcile(told(&budget.id, TODAY, Some(1), None)).await.unwrap_err();
+    let refused = store.reconcile(told(&budget.id, TODAY, Some([1, 1]), None)).await.unwrap_err();
     assert!(matches!(refused, Error::NotFound { what: "window" }), "{refused:?}");
 }
 
@@ -246,14 +246,15 @@ pub async fn open_slices_of_other_nodes_are_presumed_spent(place: &dyn Place) {
 fn told(
     budget: &BudgetId,
     window: WindowKey,
-    presumed: Option<i64>,
-    unreconciled: Option<i64>,
+    presumed: Option<[i64; 2]>,
+    unreconciled: Option<[i64; 2]>,
 ) -> Reconcile {
+    let told = |[seen, charged]: [i64; 2]| Told { seen: money(seen), charged: money(charged) };
     Reconcile {
         budget: budget.clone(),
         window,
-        presumed_charged: presumed.map(money),
-        unreconciled_charged: unreconciled.map(money),
+        presumed: presumed.map(told),
+        unreconciled: unreconciled.map(told),
         operator: "ops".to_owned(),
         at: NOON,
     }
@@ -275,15 +276,24 @@ pub async fn what_the_provider_charged_replaces_what_was_presumed(place: &dyn Pl
 
     let nothing = store.reconcile(told(&budget.id, TODAY, None, None)).await.unwrap();
     assert_eq!((nothing.presumed, nothing.unreconciled), (money(40), money(20)));
-    let one = store.reconcile(told(&budget.id, TODAY, Some(15), None)).await.unwrap();
-    assert_eq!((one.settled, one.presumed, one.unreconciled), (money(15), money(0), money(20)));
+    // What came after the operator looked stays.
+    let one = store.reconcile(told(&budget.id, TODAY, Some([30, 15]), None)).await.unwrap();
+    assert_eq!((one.settled, one.presumed, one.unreconciled), (money(15), money(10), money(20)));
+    // What somebody else has taken meanwhile is not taken twice, and nothing else is done either.
+    let late = told(&budget.id, TODAY, Some([30, 15]), Some([20, 20]));
+    let refused = store.reconcile(late).await.unwrap_err();
+    assert!(matches!(refused, Error::NotFound { what: SEEN_AMOUNT }), "{refused:?}");
+    assert_eq!(amounts(&*store, &budget).await, [15, 20, 10, 0, 0]);
+    store.reconcile(told(&budget.id, TODAY, Some([10, 0]), None)).await.unwrap();
     // More than was held: the provider's bill is the truth.
-    store.reconcile(told(&budget.id, TODAY, None, Some(30))).await.unwrap();
+    store.reconcile(told(&budget.id, TODAY, None, Some([20, 30]))).await.unwrap();
     assert_eq!(amounts(&*store, &budget).await, [45, 0, 0, 0, 0]);
     let free = store.claim(make.claim(&budget, TODAY, 100, &make.node())).await.unwrap();
     assert_eq!(free.amount, money(55));
-    let refused = store.reconcile(told(&budget.id, TODAY, Some(-1), None)).await.unwrap_err();
-    assert!(matches!(refused, Error::Internal(_)), "{refused:?}");
+    for wrong in [[0, -1], [-1, 0]] {
+        let refused = store.reconcile(told(&budget.id, TODAY, Some(wrong), None)).await;
+        assert!(matches!(refused.unwrap_err(), Error::Internal(_)));
+    }
 }
 
 /// A budget that was deleted gives no slices and stops no step; what was held in it can still be

@@ -16,7 +16,7 @@ use types::ids::NodeId;
 
 use super::Place;
 use super::fixtures::{Make, NOON, hold, in_window, money, part, rows, settle, spend};
-use crate::budgets::{Budget, Reconcile, Slice, WindowKey, WindowKind};
+use crate::budgets::{Budget, Reconcile, Slice, Told, WindowKey, WindowKind};
 use crate::commit::StepReservation;
 use crate::error::Error;
 use crate::ledger::{Charge, LedgerRow};
@@ -349,16 +349,21 @@ impl<'a> Books<'a> {
         let opened = self.amounts.get(&window).copied();
         let [presumed, unreconciled] =
             opened.map_or([0, 0], |amounts| [amounts[PRESUMED], amounts[UNRECONCILED]]);
-        let presumed_charged = percents[0].map(|percent| presumed * percent / 100);
-        let unreconciled_charged = percents[1].map(|percent| unreconciled * percent / 100);
+        // Half of the time the operator saw less than there is by now.
+        let told = |there: i64, percent: Option<i64>| {
+            let percent = percent?;
+            let seen = if percent % 2 == 0 { there } else { there / 2 };
+            Some(Told { seen: money(seen), charged: money(seen * percent / 100) })
+        };
         let told = Reconcile {
             budget: self.budgets[window.0].id.clone(),
             window: window.1,
-            presumed_charged: presumed_charged.map(money),
-            unreconciled_charged: unreconciled_charged.map(money),
+            presumed: told(presumed, percents[0]),
+            unreconciled: told(unreconciled, percents[1]),
             operator: "ops".to_owned(),
             at: NOON,
         };
+        let parts = [(PRESUMED, told.presumed), (UNRECONCILED, told.unreconciled)];
         let answer = self.store.reconcile(told).await;
         if opened.is_none() {
             let refused = matches!(answer, Err(Error::NotFound { .. }));
@@ -366,13 +371,10 @@ impl<'a> Books<'a> {
         }
         answer.unwrap();
         let amounts = self.of(window);
-        if let Some(charged) = presumed_charged {
-            amounts[PRESUMED] = 0;
-            amounts[SETTLED] += charged;
-        }
-        if let Some(charged) = unreconciled_charged {
-            amounts[UNRECONCILED] = 0;
-            amounts[SETTLED] += charged;
+        for (amount, told) in parts {
+            let Some(told) = told else { continue };
+            amounts[amount] -= told.seen.nanodollars();
+            amounts[SETTLED] += told.charged.nanodollars();
         }
         Ok(())
     }

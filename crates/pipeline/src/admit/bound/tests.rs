@@ -87,15 +87,26 @@ fn a_default_cap_fits_the_models_context() {
 #[test]
 fn media_count_as_many_tokens_as_the_dearest_may() {
     let head = |media| ModelHead { body_bytes: 10, media, ..ModelHead::default() };
-    assert_eq!(input_tokens_max(&head(0)), 10);
-    assert_eq!(input_tokens_max(&head(2)), 10 + 2 * MEDIA_TOKENS_MAX);
+    assert_eq!(input_tokens_max(&head(0), false), 10 + TEMPLATE_TOKENS_MAX);
+    let two = 10 + TEMPLATE_TOKENS_MAX + 2 * MEDIA_TOKENS_MAX;
+    assert_eq!(input_tokens_max(&head(2), false), two);
+}
+
+#[test]
+fn what_nothing_limits_reserves_nothing_and_is_bounded_all_the_same() {
+    let price = Price { per_request: Money::from_nanodollars(7), ..Price::free("x") };
+    let priced = Target { price: Some(Arc::new(price)), ..target(None) };
+    let found = unlimited(&call(tool(), None), &priced);
+    assert_eq!((found.amount, found.bound), (Money::ZERO, Money::from_nanodollars(7)));
+    let unknown = unlimited(&call(tool(), None), &target(None));
+    assert_eq!((unknown.amount, unknown.bound), (Money::ZERO, Money::ZERO));
 }
 
 #[test]
 fn a_tool_costs_its_fee() {
     let price = Price { per_request: Money::from_nanodollars(7), ..Price::free("x") };
     let terms = terms(&call(tool(), None), &target(None), &price, None);
-    assert_eq!(terms, Terms { amount: Money::from_nanodollars(7), output_cap: None });
+    assert_eq!(terms, Terms::reserving(Money::from_nanodollars(7), None));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) struct State {
     /// What the store had unclaimed when it was last asked: a hint for output caps, never for
     /// admission.
     pub(super) unclaimed: Option<Money>,
+    /// What has gone back to the store since: a part of the hint alone, so that no claim rests on it.
+    pub(super) back: Money,
     /// The last claim came short: claiming more in the background is pointless.
     pub(super) dry: bool,
     /// A worker is at work.
@@ -74,7 +76,7 @@ impl State {
         }
         (self.version, self.limit, self.kind) = (budget.version, budget.limit, budget.window);
         self.retire_all();
-        (self.unclaimed, self.dry) = (None, false);
+        (self.unclaimed, self.back, self.dry) = (None, Money::ZERO, false);
     }
 
     /// Enters the window of `now`, unless a later one was entered before.
@@ -86,7 +88,7 @@ impl State {
         if self.window.is_none_or(|current| window > current) {
             self.window = Some(window);
             self.retire_all();
-            (self.unclaimed, self.dry) = (None, false);
+            (self.unclaimed, self.back, self.dry) = (None, Money::ZERO, false);
         }
     }
 
@@ -102,6 +104,7 @@ impl State {
         self.enter(totals.window);
         if self.window == Some(totals.window) {
             self.unclaimed = Some(self.limit.minus_or_zero(totals.taken()));
+            self.back = Money::ZERO;
         }
         let returning = self.to_return.iter().filter(|part| part.window == totals.window);
         let returning: Money = returning.map(|part| part.amount).sum();

@@ -33,7 +33,8 @@ impl Desk {
     /// Ends a Call; its row waits to be written.
     fn end_one(&self) -> CallId {
         let call = self.call();
-        let (id, terms) = (call.id.clone(), Terms { amount: Money::ZERO, output_cap: None });
+        let (id, terms) =
+            (call.id.clone(), Terms { amount: Money::ZERO, bound: Money::ZERO, output_cap: None });
         let attempt = AttemptId::new(&self.ids);
         let clock: SharedClock = Arc::<FakeClock>::clone(&self.clock);
         let meter = Meter::new(Arc::new(call), Arc::new(target()), attempt, terms, clock);
