@@ -173,7 +173,8 @@ fn a_crash_while_a_writing_tool_runs_leaves_its_step_in_doubt() {
             let node = Node::start(folder.path()).await;
             node.script.auto.store(true, Ordering::SeqCst);
             let recovered = node.sessions.recover().await.unwrap();
-            assert_eq!(recovered.open, 1);
+            // It may have fallen in doubt by the time that they are counted.
+            assert_eq!(recovered.open + recovered.in_doubt, 1);
             let id = node.store.sessions(super::node::all()).await.unwrap()[0].newest.clone();
             let id = id.unwrap().as_str().to_owned();
             settle(&node, &id).await;

@@ -120,15 +120,15 @@ impl Growth {
         let conversation = self.hold.bytes();
         if self.turn > TURN_BYTES_MAX {
             let limit = TURN_BYTES_MAX / MIB;
-            return Err(too_large(format!("one response adds at most {limit} MiB")));
+            return Err(too_large(&format!("one response adds at most {limit} MiB")));
         }
         if conversation > CONVERSATION_BYTES_MAX {
             let limit = CONVERSATION_BYTES_MAX / MIB;
-            return Err(too_large(format!("a conversation has at most {limit} MiB here")));
+            return Err(too_large(&format!("a conversation has at most {limit} MiB here")));
         }
         if self.events > EVENTS_BYTES_MAX {
             let limit = EVENTS_BYTES_MAX / MIB;
-            return Err(too_large(format!("the events of one response have at most {limit} MiB")));
+            return Err(too_large(&format!("the events of one response have at most {limit} MiB")));
         }
         Ok(())
     }
@@ -151,10 +151,10 @@ pub(crate) fn bytes_of(delta: &Delta) -> u64 {
 /// What a client is told whose model does not stop.
 fn answer_too_large() -> Failure {
     let limit = ANSWER_BYTES_MAX / MIB;
-    too_large(format!("one answer of a model has at most {limit} MiB")).billed(Billed::Unknown)
+    too_large(&format!("one answer of a model has at most {limit} MiB")).billed(Billed::Unknown)
 }
 
-fn too_large(limit: String) -> Failure {
+fn too_large(limit: &str) -> Failure {
     let message = format!("{limit}, and this one had more: it was ended and is not asked again");
     Failure::new(ErrorCode::TooLarge, message)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use storage::{Committed, Error};
 use types::call::ModelCall;
 use types::ids::{AttemptId, CallId, StepId};
-use types::outcome::Finish;
+use types::outcome::{Delta, Finish};
 use types::{CallKind, ErrorCode, Failure, OutcomeEvent, Stop};
 
 use super::batch::{FLUSH_AFTER, Flight, UNSENT_BYTES_MAX};
@@ -165,13 +165,11 @@ impl Runner {
                 Wake::Told(None) => return Err(Stopped),
                 Wake::Cut(cut) => break End::Cut(cut),
                 Wake::Event(Some(OutcomeEvent::Start(_))) => {}
-                Wake::Event(Some(OutcomeEvent::Frame { delta, .. })) => {
-                    if let Some(delta) = delta {
-                        if let Err(failure) = self.growth.add(&delta) {
-                            break End::Failed(failure);
-                        }
-                        let events = self.writer.delta(&delta);
-                        self.stream_events(&events);
+                Wake::Event(Some(OutcomeEvent::Frame { delta: None, .. })) => {}
+                Wake::Event(Some(OutcomeEvent::Frame { delta: Some(delta), .. })) => {
+                    match self.growth.add(&delta) {
+                        Ok(()) => self.stream_delta(&delta),
+                        Err(failure) => break End::Failed(failure),
                     }
                 }
                 Wake::Event(Some(OutcomeEvent::Finish(finish))) => break End::Finish(finish),
@@ -215,8 +213,9 @@ impl Runner {
         }
     }
 
-    /// Takes events of a running model for the stream.
-    fn stream_events(&mut self, events: &[Value]) {
+    /// Takes a piece of a running model's answer for the stream.
+    fn stream_delta(&mut self, delta: &Delta) {
+        let events = self.writer.delta(delta);
         let is_boundary = |event: &Value| {
             let name = event.get("type").and_then(Value::as_str);
             matches!(name, Some("response.output_item.added" | "response.output_item.done"))
@@ -226,7 +225,7 @@ impl Runner {
             self.batch.since = Some(self.parts.clock.monotonic());
         }
         let before = self.batch.unsent_bytes;
-        self.batch.send(events);
+        self.batch.send(&events);
         self.growth.sent((self.batch.unsent_bytes - before) as u64);
     }
 
