@@ -43,10 +43,10 @@ async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model
 }
 
 /// Says that there is no such model, and which one may be meant.
-fn missing<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Failure {
+fn missing<'a>(name: &str, mut names: impl Iterator<Item = &'a str>) -> Failure {
     let meant = |known: &&str| known.split_once('/').is_some_and(|(_, model)| model == name);
-    let hint = names.filter(meant).next();
-    let hint = hint.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    let hint =
+        names.find(meant).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
     let message = format!("the model {name} does not exist for this key{hint}");
     Failure::new(ErrorCode::ModelNotFound, message)
 }
