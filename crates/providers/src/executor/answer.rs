@@ -4,8 +4,8 @@
 //! `Finish` waits until the body has ended, for [`DRAIN_MAX`] at most, so that the connection can
 //! be kept: servers send the end of the body right behind the last event.
 //!
-//! A provider's words are for the client alone: errors quote prompts, and some repeat the operator's
-//! key, which is replaced. The log has the status and the class.
+//! A provider's words are for the client alone: errors quote prompts, and some repeat the
+//! operator's key, which is replaced. The log has the status and the class.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
