@@ -1,8 +1,9 @@
 //! `held-state`: time to the first token of a new turn after a long history.
 //!
 //! On the random model of about 0.4 billion weights that `make build` makes: with the state held in
-//! memory, restored from disk after `kill -9` of the engine, and cold. Greedy sampling must give
-//! the same text in all three.
+//! memory, restored from disk after `kill -9` of the engine, and cold. Two stored sessions go the
+//! same way, one with its state held, the other with it restored before each turn: greedy sampling
+//! must give both the same text in every turn, and a cold request the same as their first.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ use crate::report::{self, median, rounded};
 const HISTORY_WORDS: usize = 1_000;
 /// Tokens of each answer.
 const ANSWER_TOKENS: u64 = 8;
+/// Tokens of the answer to the history: of one token, text and token say the same, so that a cold
+/// request can give the text.
+const OPENING_TOKENS: u64 = 1;
 /// The engine has this long to load the model.
 const LOADED_WITHIN: Duration = Duration::from_secs(60);
 /// The engine has this long to write a turn's state behind its back.
@@ -27,15 +31,12 @@ const SAVED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A measured turn.
 struct Turn {
+    response: String,
     first_token_ms: f64,
     text: String,
 }
 
 /// Runs the benchmark.
-///
-/// The turn before is the history and a greeting; the new turn adds an answer of fixed words and a
-/// question of a few tokens. Its prompt is the same to the token in all three situations, so that
-/// the texts can be compared.
 pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     let model = model_file()?;
     let holdfast = Holdfast::start(&format!(
@@ -46,28 +47,29 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     let repeats = if common.quick { 5 } else { 20 };
     runtime.block_on(async {
         load_engine(&holdfast).await?;
-        let cold = turn(&holdfast, "cold", &new_turn()).await?;
-        let (mut held, mut restored) = (Vec::new(), Vec::new());
-        turn(&holdfast, "agent", &turn_before()).await?;
-        for _ in 0..repeats {
-            turn(&holdfast, "agent", &turn_before()).await?;
-            held.push(turn(&holdfast, "agent", &new_turn()).await?);
+        let opening = opened(&holdfast).await?;
+        let cold = cold(&holdfast, &opening.text).await?;
+        let mut held = vec![next(&holdfast, &opening).await?];
+        while held.len() < repeats {
+            held.push(next(&holdfast, held.last().context("a turn")?).await?);
         }
+        let mut last = opened(&holdfast).await?;
+        let mut restored = Vec::new();
         for _ in 0..repeats {
-            turn(&holdfast, "agent", &turn_before()).await?;
             saved(&holdfast)?;
             kill_engine(&holdfast)?;
             load_engine(&holdfast).await?;
-            restored.push(turn(&holdfast, "agent", &new_turn()).await?);
+            let turn = next(&holdfast, &last).await?;
+            restored.push(std::mem::replace(&mut last, turn));
         }
-        for turn in held.iter().chain(&restored) {
-            ensure!(
-                turn.text == cold.text,
-                "the tokens differ: {:?} and {:?}",
-                turn.text,
-                cold.text
-            );
-        }
+        // The first is the opening, and the last is not among them yet.
+        restored.remove(0);
+        restored.push(last);
+        let texts = |turns: &[Turn]| turns.iter().map(|turn| turn.text.clone()).collect::<Vec<_>>();
+        let (of_held, of_restored) = (texts(&held), texts(&restored));
+        ensure!(of_held == of_restored, "the tokens differ: {of_held:?} and {of_restored:?}");
+        let first = of_held.first().context("a turn")?;
+        ensure!(*first == cold.text, "the tokens differ: {first:?} and cold {:?}", cold.text);
         report(common, &cold, &held, &restored);
         anyhow::Ok(())
     })
@@ -103,24 +105,36 @@ fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
 
-fn turn_before() -> Vec<Value> {
+fn history() -> Vec<Value> {
     let words: Vec<String> =
         (0..HISTORY_WORDS).map(|index| format!("w{}", index * 7_919 % 10_007)).collect();
     vec![message("system", &words.join(" ")), message("user", "hello")]
 }
 
-fn new_turn() -> Vec<Value> {
-    let mut messages = turn_before();
-    messages.extend([message("assistant", "yes"), message("user", "and now")]);
-    messages
+/// A new session with the history in it.
+async fn opened(holdfast: &Holdfast) -> anyhow::Result<Turn> {
+    turn(holdfast, &json!({ "input": history(), "max_output_tokens": OPENING_TOKENS })).await
 }
 
-/// The engine is started by a request that nobody measures, in a session of its own. Right after a
-/// kill the answer may be a 503 until it is back.
+/// The turn behind `turn`, of a few tokens.
+async fn next(holdfast: &Holdfast, turn_before: &Turn) -> anyhow::Result<Turn> {
+    let body = json!({ "input": "and now", "previous_response_id": turn_before.response });
+    turn(holdfast, &body).await
+}
+
+/// The first turn behind the history, sent whole and to nobody who knows it.
+async fn cold(holdfast: &Holdfast, opening: &str) -> anyhow::Result<Turn> {
+    let mut input = history();
+    input.extend([message("assistant", opening), message("user", "and now")]);
+    turn(holdfast, &json!({ "input": input, "store": false })).await
+}
+
+/// The engine is started by a request that nobody measures and nothing keeps. Right after a kill
+/// the answer may be a 503 until it is back.
 async fn load_engine(holdfast: &Holdfast) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
-        match turn(holdfast, "other", &[message("user", "hello")]).await {
+        match turn(holdfast, &json!({ "input": "hello", "store": false })).await {
             Ok(_) => return Ok(()),
             Err(error) if began.elapsed() > LOADED_WITHIN => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -128,25 +142,25 @@ async fn load_engine(holdfast: &Holdfast) -> anyhow::Result<()> {
     }
 }
 
-async fn turn(holdfast: &Holdfast, session: &str, messages: &[Value]) -> anyhow::Result<Turn> {
-    let body = json!({
+async fn turn(holdfast: &Holdfast, fields: &Value) -> anyhow::Result<Turn> {
+    let mut body = json!({
         "model": "local/bench",
-        "messages": messages,
-        "max_tokens": ANSWER_TOKENS,
+        "max_output_tokens": ANSWER_TOKENS,
         "temperature": 0,
         "stream": true,
     });
-    let headers = [("holdfast-session", session)];
-    let events =
-        client::stream(&holdfast.url, KEY, "/v1/chat/completions", &headers, &body).await?;
-    let content = |event: &Value| {
-        event["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
-    };
-    let first = events.iter().find(|(_, event)| !content(event).is_empty());
-    let (first_token_ms, _) = first.context("no text was answered")?;
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    let events = client::stream(&holdfast.url, KEY, "/v1/responses", &[], &body).await?;
+    let is = |kind: &'static str| move |event: &&(f64, Value)| event.1["type"] == kind;
+    let created = events.iter().find(is("response.created")).context("no turn began")?;
+    let deltas: Vec<_> = events.iter().filter(is("response.output_text.delta")).collect();
+    let (first_token_ms, _) = deltas.first().context("no text was answered")?;
     Ok(Turn {
+        response: created.1["response"]["id"].as_str().context("a response's id")?.to_owned(),
         first_token_ms: *first_token_ms,
-        text: events.iter().map(|(_, event)| content(event)).collect(),
+        text: deltas.iter().filter_map(|(_, event)| event["delta"].as_str()).collect(),
     })
 }
 

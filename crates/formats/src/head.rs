@@ -91,7 +91,7 @@ impl<'a> TopLevel<'a> {
     pub(crate) fn refuse_imitations(
         &self,
         path: &str,
-        known: impl IntoIterator<Item = &'static str> + Clone,
+        known: &(impl IntoIterator<Item = &'static str> + Clone),
     ) -> Result<(), Failure> {
         for (name, _) in &self.fields {
             if let Some(known) = imitated(name, known.clone()) {
@@ -113,7 +113,8 @@ impl<'a> TopLevel<'a> {
 
 /// A 400 for a field that some readers take for another.
 pub(crate) fn imitation(path: &str, known: &str) -> Failure {
-    let text = format!("'{path}' is no field, and some providers take it for '{known}': write that");
+    let text =
+        format!("'{path}' is no field, and some providers take it for '{known}': write that");
     Failure::invalid(path, text)
 }
 

@@ -156,8 +156,8 @@ impl Status {
 /// A change of a response, as a part of a [`crate::Commit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseWrite {
-    /// A new one. Refused as [not found](crate::Error::NotFound) if the bodies of a response that it
-    /// continues were removed: somebody may have done so since its history was read.
+    /// A new one. Refused as [not found](crate::Error::NotFound) if the bodies of a response that
+    /// it continues were removed: somebody may have done so since its history was read.
     Open(Box<Response>),
     /// Its end. What a reservation still holds for its turn is presumed spent: nobody is left who
     /// would settle it.

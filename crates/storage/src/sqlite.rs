@@ -65,8 +65,8 @@ impl SqliteStore {
     /// made or changed, and a write is answered with [`Error::Unavailable`].
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, or an older one, since its tables can't be brought up to
-    /// date here; [`Error::NewerVersion`]; [`Error::Unavailable`] if it can't be read.
+    /// [`Error::NotFound`] if there is none, or an older one, since its tables can't be brought up
+    /// to date here; [`Error::NewerVersion`]; [`Error::Unavailable`] if it can't be read.
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         let conn = connection::open_to_look(path)?;
         migrate::check(&conn)?;

@@ -86,7 +86,7 @@ fn is_usual(json: &str) -> bool {
         let spoken = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
         spoken.eq(known.bytes())
     };
-    USUAL.iter().any(|known| plain(&known))
+    USUAL.iter().any(plain)
 }
 
 #[cfg(test)]

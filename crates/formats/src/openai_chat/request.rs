@@ -29,21 +29,13 @@ const OUTPUT_CAP: &str = "max_completion_tokens";
 const OUTPUT_CAP_OLD: &str = "max_tokens";
 const CAP_TYPE: &str = "a positive integer";
 /// The fields that are read here.
-const READ: [&str; 8] = [
-    "model",
-    "messages",
-    OUTPUT_CAP,
-    OUTPUT_CAP_OLD,
-    "n",
-    "stream",
-    "stream_options",
-    "tools",
-];
+const READ: [&str; 8] =
+    ["model", "messages", OUTPUT_CAP, OUTPUT_CAP_OLD, "n", "stream", "stream_options", "tools"];
 
 /// Reads what every stage needs.
 pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let top = TopLevel::read(body)?;
-    top.refuse_imitations("", READ.into_iter().chain(FIELDS))?;
+    top.refuse_imitations("", &READ.into_iter().chain(FIELDS))?;
     let (output_cap, cap_span) = read_cap(&top)?;
     let choices = top.get("n", CAP_TYPE)?.unwrap_or(1);
     if choices == 0 || choices > CHOICES_MAX {
@@ -105,7 +97,7 @@ fn asks_usage(top: &TopLevel<'_>) -> Result<bool, Failure> {
         return Ok(false);
     }
     let options = TopLevel::read(raw.get().as_bytes()).map_err(|_| wrong())?;
-    options.refuse_imitations(PATH, ["include_usage"])?;
+    options.refuse_imitations(PATH, &["include_usage"])?;
     let asked = options.raw("include_usage");
     let asked = asked.map(|raw| typed(raw, "stream_options.include_usage", "a boolean"));
     Ok(asked.transpose()?.flatten().unwrap_or(false))

@@ -1,8 +1,8 @@
 //! Watches one attempt's events and says what it cost.
 //!
 //! Usage is only ever read from `Finish` and `Failed`. Invariant: an attempt that may have been
-//! billed and whose usage nobody knows is charged at its bound, never at zero: with a budget at what
-//! was reserved for it, without one in its row alone.
+//! billed and whose usage nobody knows is charged at its bound, never at zero: with a budget at
+//! what was reserved for it, without one in its row alone.
 
 use std::sync::Arc;
 

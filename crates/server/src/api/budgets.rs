@@ -102,8 +102,8 @@ pub(crate) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetCreate {
-    /// `"account"`, `{"key": name}`, `{"session": id}`, or `{"session": name}` with the `key` or the
-    /// `user` whose session it is (needed where keys are of several users).
+    /// `"account"`, `{"key": name}`, `{"session": id}`, or `{"session": name}` with the `key` or
+    /// the `user` whose session it is (needed where keys are of several users).
     #[schema(value_type = Object)]
     scope: ScopeText,
     /// Dollars, as a decimal string.

@@ -1,11 +1,11 @@
 //! The pipes of a tool server, as the MCP library's transport.
 //!
-//! Three things are known here and nowhere else. An answer longer than [`LINE_BYTES_MAX`] is skipped
-//! by the library without a word, and whoever waits for it would wait for the whole timeout: the
-//! line is watched as it passes, and its call is answered with an error at the line's end. And
-//! [`Tally::seal`] says whether a single byte has left since a given moment: a request of which
-//! none has was never made, and may be made again elsewhere. And a line that is no JSON, which the
-//! library skips too, is kept: it says why a server that talks to people never answers.
+//! Three things are known here and nowhere else. An answer longer than [`LINE_BYTES_MAX`] is
+//! skipped by the library without a word, and whoever waits for it would wait for the whole
+//! timeout: the line is watched as it passes, and its call is answered with an error at the line's
+//! end. And [`Tally::seal`] says whether a single byte has left since a given moment: a request of
+//! which none has was never made, and may be made again elsewhere. And a line that is no JSON,
+//! which the library skips too, is kept: it says why a server that talks to people never answers.
 //!
 //! It must not know what the messages say beyond whose answer a line is.
 

@@ -48,9 +48,8 @@ fn what_is_billed_by_other_rates_is_named() {
 
 #[test]
 fn a_name_that_some_providers_take_for_another_is_refused() {
-    let body = |field: &str| {
-        format!(r#"{{"model":"g/cheap","max_tokens":1,"messages":[],{field}}}"#)
-    };
+    let body =
+        |field: &str| format!(r#"{{"model":"g/cheap","max_tokens":1,"messages":[],{field}}}"#);
     for (field, known) in [
         (r#""Max_Tokens":100000"#, "max_tokens"),
         (r#""max_to\u212aens":100000"#, "max_tokens"),

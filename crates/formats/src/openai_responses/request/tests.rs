@@ -306,9 +306,10 @@ fn a_request_of_too_many_values_is_refused_before_it_is_a_tree() {
     assert_eq!(said(&listed), format!("'input' has more than {ITEMS_MAX} items"));
     let tooled = format!(r#"{{"model":"m","input":"x","tools":[{}]}}"#, zeros(TOOLS_MAX + 1));
     assert_eq!(said(&tooled), format!("'tools' has more than {TOOLS_MAX} tools"));
-    let hidden = format!(
-        r#"{{"model":"m","input":"x","hidden":[{}]}}"#,
-        zeros(crate::weight::VALUES_MAX)
+    let hidden =
+        format!(r#"{{"model":"m","input":"x","hidden":[{}]}}"#, zeros(crate::weight::VALUES_MAX));
+    assert_eq!(
+        said(&hidden),
+        format!("the body has more than {} values", crate::weight::VALUES_MAX)
     );
-    assert_eq!(said(&hidden), format!("the body has more than {} values", crate::weight::VALUES_MAX));
 }

@@ -32,7 +32,8 @@ pub(super) struct State {
     /// What the store had unclaimed when it was last asked: a hint for output caps, never for
     /// admission.
     pub(super) unclaimed: Option<Money>,
-    /// What has gone back to the store since: a part of the hint alone, so that no claim rests on it.
+    /// What has gone back to the store since: a part of the hint alone, so that no claim rests on
+    /// it.
     pub(super) back: Money,
     /// The last claim came short: claiming more in the background is pointless.
     pub(super) dry: bool,

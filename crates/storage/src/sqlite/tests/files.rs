@@ -186,7 +186,7 @@ async fn a_store_that_is_only_read_sees_what_another_writes() {
     let looks = SqliteStore::open_read_only(&folder.path()).unwrap();
     let budget = Make::new().budget(10, WindowKind::Day);
     store.put_budget(budget.clone()).await.unwrap();
-    assert_eq!(looks.budgets(ACCOUNT).await.unwrap(), [budget.clone()]);
+    assert_eq!(looks.budgets(ACCOUNT).await.unwrap(), std::slice::from_ref(&budget));
     let refused = looks.put_budget(budget).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
 
