@@ -2,8 +2,9 @@
 //!
 //! On the random model of about 0.4 billion weights that `make build` makes: with the state held in
 //! memory, restored from disk after `kill -9` of the engine, and cold. Two stored sessions go the
-//! same way, one with its state held, the other with it restored before each turn: greedy sampling
-//! must give both the same text in every turn, and a cold request the same as their first.
+//! same way: one was given the history before, and its state is held; the other begins cold with
+//! the first turn in it, and its state is restored before each further one. Greedy sampling must
+//! give both the same text in every turn.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ const LOADED_WITHIN: Duration = Duration::from_secs(60);
 const SAVED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A measured turn.
+#[derive(Debug)]
 struct Turn {
     response: String,
     first_token_ms: f64,
@@ -48,28 +50,21 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
     runtime.block_on(async {
         load_engine(&holdfast).await?;
         let opening = opened(&holdfast).await?;
-        let cold = cold(&holdfast, &opening.text).await?;
         let mut held = vec![next(&holdfast, &opening).await?];
-        while held.len() < repeats {
+        let cold = cold(&holdfast, &opening.text).await?;
+        for _ in 0..repeats {
             held.push(next(&holdfast, held.last().context("a turn")?).await?);
         }
-        let mut last = opened(&holdfast).await?;
         let mut restored = Vec::new();
         for _ in 0..repeats {
             saved(&holdfast)?;
             kill_engine(&holdfast)?;
             load_engine(&holdfast).await?;
-            let turn = next(&holdfast, &last).await?;
-            restored.push(std::mem::replace(&mut last, turn));
+            restored.push(next(&holdfast, restored.last().unwrap_or(&cold)).await?);
         }
-        // The first is the opening, and the last is not among them yet.
-        restored.remove(0);
-        restored.push(last);
-        let texts = |turns: &[Turn]| turns.iter().map(|turn| turn.text.clone()).collect::<Vec<_>>();
-        let (of_held, of_restored) = (texts(&held), texts(&restored));
-        ensure!(of_held == of_restored, "the tokens differ: {of_held:?} and {of_restored:?}");
-        let first = of_held.first().context("a turn")?;
-        ensure!(*first == cold.text, "the tokens differ: {first:?} and cold {:?}", cold.text);
+        for (held, other) in held.iter().zip(std::iter::once(&cold).chain(&restored)) {
+            ensure!(held.text == other.text, "the tokens differ: {held:?} and {other:?}");
+        }
         report(common, &cold, &held, &restored);
         anyhow::Ok(())
     })
@@ -122,11 +117,11 @@ async fn next(holdfast: &Holdfast, turn_before: &Turn) -> anyhow::Result<Turn> {
     turn(holdfast, &body).await
 }
 
-/// The first turn behind the history, sent whole and to nobody who knows it.
+/// The first turn behind the history, as the beginning of another session.
 async fn cold(holdfast: &Holdfast, opening: &str) -> anyhow::Result<Turn> {
     let mut input = history();
     input.extend([message("assistant", opening), message("user", "and now")]);
-    turn(holdfast, &json!({ "input": input, "store": false })).await
+    turn(holdfast, &json!({ "input": input })).await
 }
 
 /// The engine is started by a request that nobody measures and nothing keeps. Right after a kill
