@@ -30,7 +30,7 @@ mod admin_key;
 mod host;
 mod local;
 mod objects;
-mod origins;
+pub(crate) mod origins;
 
 use local::Local;
 
@@ -40,7 +40,7 @@ const CONNECTIONS_END: Duration = Duration::from_secs(15);
 /// How long a stop may still take that was asked for twice.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 /// The store's file in the data folder.
-const DATABASE: &str = "holdfast.db";
+pub(crate) const DATABASE: &str = "holdfast.db";
 
 /// What the platform is started with.
 #[derive(Debug)]
