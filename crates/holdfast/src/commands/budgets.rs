@@ -26,8 +26,8 @@ enum BudgetsCommand {
         /// Of the key of this name; without --key-name and --session: of the whole account.
         #[arg(long)]
         key_name: Option<String>,
-        /// Of this session (id or name).
-        #[arg(long, conflicts_with = "key_name")]
+        /// Of this session (id or name); a name is the one that --key-name's user gives.
+        #[arg(long)]
         session: Option<String>,
         /// total or day.
         #[arg(long, default_value = "total")]
@@ -48,6 +48,13 @@ enum BudgetsCommand {
         /// Dollars charged of what is unreconciled.
         #[arg(long)]
         unreconciled: Option<String>,
+        /// Dollars that were presumed when you looked: refused if it is less by now, and what came
+        /// since is left.
+        #[arg(long, requires = "presumed")]
+        presumed_seen: Option<String>,
+        /// Dollars that were unreconciled when you looked.
+        #[arg(long, requires = "unreconciled")]
+        unreconciled_seen: Option<String>,
         /// The second at which the window began; else the current one.
         #[arg(long)]
         window_start: Option<i64>,
@@ -64,7 +71,8 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
         }
         BudgetsCommand::Set { limit, key_name, session, window } => {
             let scope = match (key_name, session) {
-                (Some(name), _) => json!({ "key": name }),
+                (Some(name), Some(session)) => json!({ "session": session, "key": name }),
+                (Some(name), None) => json!({ "key": name }),
                 (None, Some(session)) => json!({ "session": session }),
                 (None, None) => json!("account"),
             };
@@ -77,10 +85,19 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
             let answer = api.delete(&format!("budgets/{}", encoded(&id))).await?;
             api.print(&answer, |_| format!("deleted {id}"))
         }
-        BudgetsCommand::Reconcile { id, presumed, unreconciled, window_start } => {
+        BudgetsCommand::Reconcile {
+            id,
+            presumed,
+            unreconciled,
+            presumed_seen,
+            unreconciled_seen,
+            window_start,
+        } => {
             let body = json!({
                 "presumed_charged_usd": presumed,
                 "unreconciled_charged_usd": unreconciled,
+                "presumed_seen_usd": presumed_seen,
+                "unreconciled_seen_usd": unreconciled_seen,
                 "window": window_start,
             });
             let answer = api.post(&format!("budgets/{}/reconcile", encoded(&id)), &body).await?;
