@@ -46,7 +46,9 @@ pub(crate) fn run(common: Common) -> anyhow::Result<()> {
         model.display().to_string()
     ))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let repeats = if common.quick { 5 } else { 20 };
+    // Each restored turn ends the engine once more, and the pause before it is started again
+    // doubles.
+    let repeats = if common.quick { 5 } else { 8 };
     runtime.block_on(async {
         load_engine(&holdfast).await?;
         let opening = opened(&holdfast).await?;
