@@ -108,6 +108,7 @@ impl Pool {
             working: false,
             last_bound: Money::ZERO,
             spent_bound: Money::ZERO,
+            let_go: false,
             waiters: VecDeque::new(),
             arrivals: 0,
             drains: Vec::new(),
@@ -150,11 +151,11 @@ impl Pool {
         (receiver, !std::mem::replace(&mut state.working, true))
     }
 
-    /// Asks for what is on its way back to arrive there; `None` = there is nothing. Else answers as
-    /// [`Self::drain`] does.
+    /// Asks for what is on its way back to arrive there, and what is being claimed to be looked at;
+    /// `None` = there is nothing. Else answers as [`Self::drain`] does.
     pub(crate) fn hand_in(&self) -> Option<(oneshot::Receiver<Result<(), Failure>>, bool)> {
         let mut state = self.lock();
-        if state.to_return.is_empty() {
+        if state.to_return.is_empty() && !state.working {
             return None;
         }
         let (answer, receiver) = oneshot::channel();
@@ -210,7 +211,7 @@ impl Pool {
         }
         let drained = std::mem::take(&mut state.drains);
         let job = state.next_claim();
-        state.working = job.is_some();
+        (state.working, state.let_go) = (job.is_some(), false);
         drop(state);
         send(answers);
         for drain in drained {
@@ -225,6 +226,9 @@ impl Pool {
         let mut state = self.lock();
         state.install(slice, wanted);
         let answers = self.serve(&mut state);
+        if std::mem::take(&mut state.let_go) {
+            state.retire_oversized();
+        }
         drop(state);
         send(answers);
     }

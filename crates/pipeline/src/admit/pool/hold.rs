@@ -67,7 +67,7 @@ impl Drop for Hold {
             amount: returned,
         });
         state.to_return.extend(back);
-        state.last_bound = state.spent_bound;
+        (state.last_bound, state.let_go) = (state.spent_bound, true);
         let answers = self.pool.serve(&mut state);
         state.retire_oversized();
         drop(state);

@@ -43,6 +43,9 @@ pub(super) struct State {
     pub(super) last_bound: Money,
     /// The same of whoever kept it to the end.
     pub(super) spent_bound: Money,
+    /// Somebody gave money back unspent since the claim that is on its way was sized: it may be
+    /// larger than anybody needs.
+    pub(super) let_go: bool,
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) arrivals: u64,
     /// Who waits until nothing is on its way back.

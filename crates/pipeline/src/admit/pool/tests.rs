@@ -213,3 +213,26 @@ fn a_store_that_does_not_answer_fails_who_waits_and_keeps_what_was_to_return() {
     assert!(matches!(taken, Taken::Wait(_)) && start_worker);
     assert!(matches!(desk.pool.next_job(NOW), Some(Job::Return(_))), "tried again");
 }
+
+#[test]
+fn what_is_being_claimed_for_a_refused_call_goes_back_before_it_is_told() {
+    let desk = desk(1_000);
+    let mut small = desk.waits(1);
+    desk.install(100, 100);
+    let small = small.try_recv().unwrap().unwrap();
+    assert!(small.settle(money(1), Money::ZERO).is_some());
+    assert!(desk.pool.next_job(NOW).is_none());
+    // Large enough that more is claimed at its size, while another budget refuses it.
+    let large = desk.held(60);
+    let job = desk.pool.next_job(NOW).unwrap();
+    assert!(matches!(job, Job::Claim { wanted, .. } if wanted == money(480)), "{job:?}");
+    drop(large);
+    let (mut told, start_worker) = desk.pool.hand_in().unwrap();
+    assert!(!start_worker, "it is at work");
+    let slice = desk.install(480, 480);
+    assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)));
+    let Some(Job::Return(parts)) = desk.pool.next_job(NOW) else { panic!("it stays open") };
+    assert!(parts.iter().any(|part| part.slice == slice && part.amount == money(480)));
+    drop(desk.pool.next_job(NOW));
+    assert!(told.try_recv().unwrap().is_ok());
+}
