@@ -105,13 +105,14 @@ impl SqliteStore {
         self.write_numbered(move |conn, _| work(conn))
     }
 
-    /// As [`SqliteStore::write`], of `work` that deletes what must not be left in the log either.
-    pub(crate) fn erase<T, F>(&self, work: F) -> Pending<T>
+    /// As [`SqliteStore::write`], of `work` that may delete what must not be left in the log
+    /// either; `erases` says by its answer whether it did.
+    pub(crate) fn erase<T, F>(&self, work: F, erases: fn(&T) -> bool) -> Pending<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        self.hand_over(writer::erasing_job(move |conn, _| work(conn)))
+        self.hand_over(writer::erasing_job(move |conn, _| work(conn), erases))
     }
 
     /// As [`SqliteStore::write`], with the number of the transaction.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt};
 use storage::{Commit, Scope, Store, WindowKind};
 use types::call::{CallKind, ModelCall, ModelHead, StepRef};
-use types::clock::FakeClock;
 use types::conversation::ToolDefinition;
 use types::ids::{SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
@@ -13,19 +12,10 @@ use types::{Conversation, Incoming, Money};
 
 use pipeline::StepIntent;
 
-use super::world::{
-    BODY_BYTES, MORNING, NoFormat, Node, as_step, database, dollars, request, rows,
-};
+use super::world::{BODY_BYTES, MORNING, NoFormat, Node, as_step, dollars, node, request, rows};
 
 /// What chat templates may add for tools, in tokens.
 const TOOL_TEMPLATE: u64 = 1_024;
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_stays_on_the_bill_without_a_budget_too() {

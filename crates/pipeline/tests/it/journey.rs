@@ -13,14 +13,9 @@ use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure, Money, OutcomeEvent};
 
-use super::world::{MORNING, NoFormat, Node, database, dollars, request, rows, totals, usage};
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
+use super::world::{
+    MORNING, NoFormat, Node, database, dollars, node, request, rows, totals, usage,
+};
 
 #[tokio::test]
 async fn a_call_in_no_budgets_scope_is_recorded_and_costs_no_escrow() {

@@ -7,18 +7,10 @@ use pipeline::named_session;
 use storage::models::DatedPrice;
 use storage::{Scope, WindowKind};
 use types::call::{CallKind, Credential, NAME_CHARS_MAX, ToolInvocation};
-use types::clock::FakeClock;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Incoming, Money, Price, Secret};
 
-use super::world::{MORNING, Node, database, dollars, model, new_key, price, request, usage};
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
+use super::world::{MORNING, Node, database, dollars, model, new_key, node, price, request, usage};
 
 async fn code(node: &Node, incoming: Incoming) -> ErrorCode {
     node.pipeline.run(incoming).await.unwrap_err().failure.code

@@ -6,18 +6,10 @@ use std::time::Duration;
 
 use pipeline::{Charged, Reconciliation};
 use storage::{Budget, Scope, WindowKind};
-use types::clock::FakeClock;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Money};
 
-use super::world::{MORNING, Node, database, dollars, request, totals};
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
+use super::world::{MORNING, Node, database, dollars, node, request, totals};
 
 /// Leaves $0.003 unreconciled.
 async fn cut_off(node: &Node) {

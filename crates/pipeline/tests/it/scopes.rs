@@ -1,24 +1,14 @@
 //! A budget is on something that Calls count in, or is refused.
 
-use std::sync::Arc;
-
 use pipeline::{AskedScope, FoundScope, NewBudget, named_session};
 use storage::budgets::Origin;
 use storage::sessions::{Session, SessionState, SessionWrite};
 use storage::{Commit, Scope, Store, WindowKind};
-use types::clock::FakeClock;
 use types::ids::SessionId;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure, Incoming};
 
-use super::world::{MORNING, Node, database, dollars, new_key, request};
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
+use super::world::{MORNING, Node, dollars, new_key, node, request};
 
 async fn scope(node: &Node, asked: AskedScope) -> Result<FoundScope, Failure> {
     node.directory.scope(DEFAULT_ACCOUNT, asked).await

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use storage::{Commit, Scope, Store, WindowKind};
 use types::call::StepRef;
-use types::clock::FakeClock;
 use types::ids::{SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Money};
@@ -13,15 +12,8 @@ use types::{ErrorCode, Money};
 use pipeline::{StepAdmission, StepIntent};
 
 use super::world::{
-    MORNING, Node, as_step, database, dollars, finish, request, rows, totals, usage,
+    MORNING, Node, as_step, database, dollars, finish, node, request, rows, totals, usage,
 };
-
-async fn node(folder: &tempfile::TempDir) -> Node {
-    let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
-    node.furnish().await;
-    node
-}
 
 fn step(node: &Node) -> StepRef {
     let session = SessionId::new(&node.ids);

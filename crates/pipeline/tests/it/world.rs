@@ -304,6 +304,14 @@ impl Format for NoFormat {
     }
 }
 
+/// A node of a new store, in the morning, with the names that tests ask for.
+pub(crate) async fn node(folder: &tempfile::TempDir) -> Node {
+    let clock = Arc::new(FakeClock::new(MORNING));
+    let node = Node::start(&database(folder), &clock, 1).await;
+    node.furnish().await;
+    node
+}
+
 /// The durable amounts as the store has them.
 pub(crate) async fn totals(node: &Node, budget: &Budget) -> storage::WindowTotals {
     storage::Budgets::window(&*node.store, &budget.id, None).await.unwrap()

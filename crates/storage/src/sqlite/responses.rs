@@ -85,11 +85,12 @@ impl Responses for SqliteStore {
 
     fn delete_response(&self, id: &ResponseId, at: Timestamp) -> Pending<Deletion> {
         let id = id.clone();
-        self.erase(move |conn| match in_use(conn, &id)? {
+        let work = move |conn: &Connection| match in_use(conn, &id)? {
             Some(open) => Ok(Deletion::InUse(open)),
             None if delete(conn, &id, at)? => Ok(Deletion::Done),
             None => Ok(Deletion::NotFound),
-        })
+        };
+        self.erase(work, |deletion| *deletion == Deletion::Done)
     }
 }
 

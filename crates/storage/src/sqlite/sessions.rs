@@ -36,7 +36,7 @@ impl Sessions for SqliteStore {
     }
 
     fn expire_sessions(&self, unused_since: Timestamp, now: Timestamp) -> Pending<u64> {
-        self.erase(move |conn| expire(conn, unused_since, now))
+        self.erase(move |conn| expire(conn, unused_since, now), |removed| *removed > 0)
     }
 
     fn forgotten(&self, after: u64, limit: usize) -> Pending<Vec<Forgotten>> {

@@ -49,13 +49,13 @@ pub(super) trait Job: Send {
     fn run(&mut self, conn: &Connection, sequence: u64) -> Result<(), Error>;
     /// Answers with what `run` gave, or with `failure`.
     fn answer(self: Box<Self>, failure: Option<Error>);
-    /// Whether it deletes what must not be left in the log either.
+    /// Whether it deleted what must not be left in the log either.
     fn erases(&self) -> bool;
 }
 
 struct Write<T, F> {
     work: Option<F>,
-    erases: bool,
+    erases: fn(&T) -> bool,
     result: Result<Option<T>, Error>,
     reply: oneshot::Sender<Result<T, Error>>,
 }
@@ -82,7 +82,7 @@ where
     }
 
     fn erases(&self) -> bool {
-        self.erases
+        self.result.as_ref().ok().and_then(Option::as_ref).is_some_and(self.erases)
     }
 }
 
@@ -92,19 +92,15 @@ where
     T: Send + 'static,
     F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
 {
-    message(work, false)
+    erasing_job(work, |_| false)
 }
 
-/// As [`job`], of `work` that deletes what must not be left in the log either.
-pub(super) fn erasing_job<T, F>(work: F) -> (Message, oneshot::Receiver<Result<T, Error>>)
-where
-    T: Send + 'static,
-    F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,
-{
-    message(work, true)
-}
-
-fn message<T, F>(work: F, erases: bool) -> (Message, oneshot::Receiver<Result<T, Error>>)
+/// As [`job`], of `work` that may delete what must not be left in the log either: `erases` says so
+/// by what came of it, since emptying the log for nothing would hold up everybody's writes.
+pub(super) fn erasing_job<T, F>(
+    work: F,
+    erases: fn(&T) -> bool,
+) -> (Message, oneshot::Receiver<Result<T, Error>>)
 where
     T: Send + 'static,
     F: FnOnce(&Connection, u64) -> Result<T, Error> + Send + 'static,

@@ -90,23 +90,34 @@ async fn a_deleted_body_is_overwritten() {
     assert!(!holds_secret("db"));
 }
 
+/// Stores a response with a text that can be looked for.
+async fn stored_harbor(store: &SqliteStore) -> ResponseId {
+    let row = Response { request: Some("harbor".repeat(999)), ..ended_response(&Make::new()) };
+    let id = row.id.clone();
+    let opened = vec![ResponseWrite::Open(Box::new(row))];
+    store.commit(Commit { responses: opened, ..Commit::default() }).await.unwrap();
+    id
+}
+
+fn log_holds_harbor(folder: &Folder) -> bool {
+    let bytes = fs::read(folder.path().with_extension("db-wal")).unwrap();
+    bytes.windows(12).any(|window| window == b"harborharbor")
+}
+
 /// Neither is it left in the log, which nobody overwrites while the server is idle.
 #[tokio::test]
 async fn a_deleted_body_leaves_the_log() {
     let folder = Folder::new();
     let store = folder.store();
+    let id = stored_harbor(&store).await;
+    assert!(log_holds_harbor(&folder), "it was written there");
+    // What deletes nothing has no reason to empty it.
     let make = Make::new();
-    let row = Response { request: Some("harbor".repeat(999)), ..ended_response(&make) };
-    let id = row.id.clone();
-    let opened = vec![ResponseWrite::Open(Box::new(row))];
-    store.commit(Commit { responses: opened, ..Commit::default() }).await.unwrap();
-    let log_holds_it = || {
-        let bytes = fs::read(folder.path().with_extension("db-wal")).unwrap();
-        bytes.windows(12).any(|window| window == b"harborharbor")
-    };
-    assert!(log_holds_it(), "it was written there");
+    let (_its, other) = (ended_response(&make), ResponseId::new(&make.ids));
+    assert_eq!(store.delete_response(&other, NOON).await.unwrap(), Deletion::NotFound);
+    assert!(log_holds_harbor(&folder));
     assert_eq!(store.delete_response(&id, NOON).await.unwrap(), Deletion::Done);
-    assert!(!log_holds_it());
+    assert!(!log_holds_harbor(&folder));
 }
 
 /// A reader that needs the log then only delays that.
@@ -114,11 +125,7 @@ async fn a_deleted_body_leaves_the_log() {
 async fn a_deleted_body_leaves_the_log_when_its_last_reader_ends() {
     let folder = Folder::new();
     let store = folder.store();
-    let make = Make::new();
-    let row = Response { request: Some("harbor".repeat(999)), ..ended_response(&make) };
-    let id = row.id.clone();
-    let opened = vec![ResponseWrite::Open(Box::new(row))];
-    store.commit(Commit { responses: opened, ..Commit::default() }).await.unwrap();
+    let id = stored_harbor(&store).await;
     let (entered, has_entered) = tokio::sync::oneshot::channel();
     let (go, may_go) = std::sync::mpsc::sync_channel::<()>(1);
     let reading = tokio::spawn(store.read(move |conn| {
@@ -129,12 +136,10 @@ async fn a_deleted_body_leaves_the_log_when_its_last_reader_ends() {
     }));
     has_entered.await.unwrap();
     assert_eq!(store.delete_response(&id, NOON).await.unwrap(), Deletion::Done);
-    let log = || fs::read(folder.path().with_extension("db-wal")).unwrap();
-    let holds_it = |bytes: &[u8]| bytes.windows(12).any(|window| window == b"harborharbor");
-    assert!(holds_it(&log()), "the reader still needs it");
+    assert!(log_holds_harbor(&folder), "the reader still needs it");
     go.send(()).unwrap();
     reading.await.unwrap().unwrap();
-    while holds_it(&log()) {
+    while log_holds_harbor(&folder) {
         tokio::task::yield_now().await;
     }
 }
