@@ -164,7 +164,10 @@ fn turns_of_one_session_wait_for_each_other() {
     let (one, two) = (engine.begin(first_turn("s")), engine.begin(first_turn("s")));
     let (one, two) = (engine.finish(one), engine.finish(two));
     assert_eq!(one.text, two.text);
-    assert_eq!(two.reused().1, ReusedFrom::Memory);
+    // They are made ready side by side, so that either may be the first.
+    let reused = [one.reused().1, two.reused().1];
+    let from = |place: ReusedFrom| reused.iter().filter(|from| **from == place).count();
+    assert_eq!((from(ReusedFrom::Nothing), from(ReusedFrom::Memory)), (1, 1));
 }
 
 #[test]
