@@ -9,6 +9,7 @@
 //! provider, a price or an HTTP route.
 #![warn(missing_docs)]
 
+pub mod anthropic_messages;
 mod fold;
 mod head;
 mod json;
@@ -19,5 +20,6 @@ pub mod openai_responses;
 pub mod sse;
 mod weight;
 
+pub use anthropic_messages::ANTHROPIC_MESSAGES;
 pub use openai_chat::OPENAI_CHAT;
 pub use openai_responses::OPENAI_RESPONSES;

@@ -14,7 +14,9 @@ pub mod response;
 pub mod stream;
 pub mod types;
 
-use ::types::call::ModelHead;
+use std::borrow::Cow;
+
+use ::types::call::{ModelHead, Operation};
 use ::types::format::{
     Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
@@ -34,8 +36,11 @@ impl Format for OpenaiChat {
         "openai_chat"
     }
 
-    fn path(&self) -> &'static str {
-        "/chat/completions"
+    fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
+        match edits.operation {
+            Operation::Chat => Some(Cow::Borrowed("/chat/completions")),
+            Operation::CountTokens => None,
+        }
     }
 
     fn read_head(&self, body: &[u8]) -> Result<ModelHead, Failure> {

@@ -17,9 +17,10 @@ pub mod stream;
 mod tool_error;
 pub mod types;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use ::types::call::ModelHead;
+use ::types::call::{ModelHead, Operation};
 use ::types::format::{
     Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
@@ -46,8 +47,11 @@ impl Format for OpenaiResponses {
         "openai_responses"
     }
 
-    fn path(&self) -> &'static str {
-        "/responses"
+    fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
+        match edits.operation {
+            Operation::Chat => Some(Cow::Borrowed("/responses")),
+            Operation::CountTokens => None,
+        }
     }
 
     fn read_head(&self, body: &[u8]) -> Result<ModelHead, Failure> {

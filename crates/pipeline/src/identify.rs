@@ -168,7 +168,9 @@ fn default_class(door: Door) -> Arc<str> {
     static INTERACTIVE: OnceLock<Arc<str>> = OnceLock::new();
     static AGENT: OnceLock<Arc<str>> = OnceLock::new();
     let (cell, name) = match door {
-        Door::OpenaiChat | Door::OpenaiResponses => (&INTERACTIVE, CLASS_INTERACTIVE),
+        Door::OpenaiChat | Door::OpenaiResponses | Door::AnthropicMessages => {
+            (&INTERACTIVE, CLASS_INTERACTIVE)
+        }
         Door::Session => (&AGENT, CLASS_AGENT),
     };
     Arc::clone(cell.get_or_init(|| Arc::from(name)))

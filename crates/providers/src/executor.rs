@@ -19,7 +19,6 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use types::clock::SharedClock;
-use types::format::ReadOptions;
 use types::outcome::{OutcomeEvent, OutcomeStream, Start};
 use types::{Attempt, Execute, Failure};
 
@@ -131,7 +130,7 @@ impl Running {
 /// Sends the request and judges the head of its answer.
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
     let prepared = request::prepare(&shared.provider, &shared.template, &attempt)?;
-    let Prepared { request, format, stream, decode, withhold_usage, dropped } = prepared;
+    let Prepared { request, format, read, dropped, output_cap } = prepared;
     let deadline = attempt.call.deadline;
     let sent = Box::pin(shared.client.send(request, deadline)).await;
     let (parts, exchange) = sent.map_err(|error| {
@@ -147,18 +146,19 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         }
         return Err(failure);
     }
-    answer::check_head(&parts, stream, &shared.provider.name).inspect_err(|failure| {
+    answer::check_head(&parts, read.stream, &shared.provider.name).inspect_err(|failure| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         let reason = failure.message.as_str();
         tracing::warn!(%provider, %call, reason, "the provider's answer can't be read");
     })?;
-    live.read_with(format.reader(ReadOptions { stream, decode, withhold_usage }));
+    live.read_with(format.reader(read));
     live.start = Start {
         status: parts.status.as_u16(),
-        content_type: answer::content_type(&parts).map(str::to_owned).filter(|_| !decode),
+        content_type: answer::content_type(&parts).map(str::to_owned).filter(|_| !read.decode),
         headers: answer::visible_headers(&parts.headers, &shared.redactor),
         dropped,
         reused_tokens: None,
+        output_cap,
     };
     Ok(Box::new(live))
 }

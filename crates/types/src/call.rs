@@ -27,6 +27,8 @@ pub enum Door {
     OpenaiChat,
     /// `/v1/responses`.
     OpenaiResponses,
+    /// `/v1/messages`.
+    AnthropicMessages,
     /// A session's own loop.
     Session,
 }
@@ -37,6 +39,7 @@ impl Door {
         match self {
             Self::OpenaiChat => "openai_chat",
             Self::OpenaiResponses => "openai_responses",
+            Self::AnthropicMessages => "anthropic_messages",
             Self::Session => "session",
         }
     }
@@ -155,11 +158,14 @@ pub enum CallKind {
 }
 
 /// What a model is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Continue a conversation.
+    #[default]
     Chat,
+    /// Count its tokens; nothing is answered and nothing charged.
+    CountTokens,
 }
 
 /// A model request in its client's wire format, its neutral form, or both.
@@ -173,13 +179,34 @@ pub struct ModelCall {
     pub head: ModelHead,
     /// The client's bytes; `None` where a session made the request.
     pub raw: Option<Bytes>,
+    /// What of the client's HTTP request belongs to its wire format.
+    pub wire: WireContext,
     neutral: OnceLock<Result<Arc<Conversation>, Failure>>,
 }
 
 impl ModelCall {
     /// A request as a client sent it.
     pub const fn from_raw(format: &'static dyn Format, head: ModelHead, raw: Bytes) -> Self {
-        Self { operation: Operation::Chat, format, head, raw: Some(raw), neutral: OnceLock::new() }
+        Self {
+            operation: Operation::Chat,
+            format,
+            head,
+            raw: Some(raw),
+            wire: WireContext { headers: Vec::new(), query: None },
+            neutral: OnceLock::new(),
+        }
+    }
+
+    /// The same request, asking something else of the model.
+    #[must_use]
+    pub fn for_operation(self, operation: Operation) -> Self {
+        Self { operation, ..self }
+    }
+
+    /// The same request, with what stood around its body.
+    #[must_use]
+    pub fn with_wire(self, wire: WireContext) -> Self {
+        Self { wire, ..self }
     }
 
     /// A request that was made here, in neutral form.
@@ -189,7 +216,8 @@ impl ModelCall {
         neutral: Arc<Conversation>,
     ) -> Self {
         let cell = OnceLock::from(Ok(neutral));
-        Self { operation: Operation::Chat, format, head, raw: None, neutral: cell }
+        let wire = WireContext::default();
+        Self { operation: Operation::Chat, format, head, raw: None, wire, neutral: cell }
     }
 
     /// The neutral form, parsed once and only when a stage asks for it.
@@ -203,6 +231,16 @@ impl ModelCall {
         };
         self.neutral.get_or_init(parse).clone()
     }
+}
+
+/// What of an HTTP request belongs to its wire format and not to its body. It is told to a target of
+/// the same format, and to no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireContext {
+    /// Headers, of those that the format [names](Format::wire_headers).
+    pub headers: Vec<(&'static str, String)>,
+    /// The query, such as `beta=true`.
+    pub query: Option<&'static str>,
 }
 
 /// What every stage needs of a model request, read in one pass without building a tree.
@@ -227,6 +265,9 @@ pub struct ModelHead {
     /// A field whose cost nobody can say beforehand (a service tier, a search, another model), if
     /// the request has one: no bound can be given for it.
     pub surcharge: Option<&'static str>,
+    /// It marks parts to be kept in the provider's prompt cache: writes to it may have a price of
+    /// their own.
+    pub writes_cache: bool,
     /// Where the fields that the pipeline may edit stand in the raw body, for byte-exact edits.
     pub spans: HeadSpans,
 }

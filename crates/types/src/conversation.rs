@@ -25,8 +25,18 @@ pub struct Conversation {
     pub output_cap: Option<u64>,
     /// What shape the text must have.
     pub output_shape: OutputShape,
+    /// How much the model is to think.
+    #[serde(default)]
+    pub reasoning: ReasoningAsk,
     /// Fields of the source format that have no place above, by their own names.
     pub rest: Map<String, Value>,
+}
+
+impl Conversation {
+    /// Every part of every message, and those that stand in tools' results.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.messages.iter().flat_map(Message::all_parts)
+    }
 }
 
 /// Who speaks.
@@ -60,18 +70,30 @@ impl Message {
         Self { role, parts: vec![Part::Text { text: text.into() }] }
     }
 
+    /// Every part, and those that stand in tools' results.
+    pub fn all_parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().flat_map(|part| {
+            let inner: &[Part] = match part {
+                Part::ToolResult { parts, .. } => parts,
+                Part::Text { .. }
+                | Part::Media { .. }
+                | Part::ToolCall(_)
+                | Part::Reasoning { .. }
+                | Part::Refusal { .. } => &[],
+            };
+            std::iter::once(part).chain(inner)
+        })
+    }
+
     /// All text parts, joined.
     pub fn joined_text(&self) -> String {
-        let texts = self.parts.iter().filter_map(|part| match part {
-            Part::Text { text } => Some(text.as_str()),
-            Part::Media { .. }
-            | Part::ToolCall(_)
-            | Part::ToolResult { .. }
-            | Part::Reasoning { .. }
-            | Part::Refusal { .. } => None,
-        });
-        texts.collect()
+        joined_text(&self.parts)
     }
+}
+
+/// All text among these parts, joined: what a target that takes only text is told.
+pub fn joined_text(parts: &[Part]) -> String {
+    parts.iter().filter_map(Part::as_text).collect()
 }
 
 /// A piece of a message.
@@ -87,8 +109,12 @@ pub enum Part {
     Media {
         /// `image`, `audio` or `file`.
         kind: String,
-        /// An `https:` or `data:` address, if it is given by one.
+        /// Its content as a `data:` address, or the `https:` address where it is; `None` if it is
+        /// given in another way (a file's id).
         url: Option<String>,
+        /// The document's name or title, if it has one.
+        #[serde(default)]
+        name: Option<String>,
         /// The part in its source format, for a target of the same format.
         source: Value,
     },
@@ -98,8 +124,8 @@ pub enum Part {
     ToolResult {
         /// The id of the call.
         call_id: String,
-        /// The result.
-        text: String,
+        /// The result, in order.
+        parts: Vec<Part>,
         /// Whether the tool says that it failed.
         is_error: bool,
     },
@@ -107,14 +133,112 @@ pub enum Part {
     Reasoning {
         /// Its text or summary.
         text: String,
-        /// What the vendor needs back to continue it.
+        /// What the vendor needs back to continue it: opaque, and worth something to that vendor
+        /// only.
         signature: Option<String>,
+        /// The vendor keeps the text to itself: `text` is empty and `signature` is all there is.
+        #[serde(default)]
+        redacted: bool,
+        /// The format of the vendor that signed it, such as `anthropic_messages`; `None` = unsigned.
+        #[serde(default)]
+        origin: Option<String>,
     },
     /// The model declines.
     Refusal {
         /// How it says so.
         text: String,
     },
+}
+
+impl Part {
+    /// A piece of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+
+    /// A tool's result of one text.
+    pub fn tool_result(
+        call_id: impl Into<String>,
+        text: impl Into<String>,
+        is_error: bool,
+    ) -> Self {
+        Self::ToolResult { call_id: call_id.into(), parts: vec![Self::text(text)], is_error }
+    }
+
+    /// Reasoning that nobody signed.
+    pub fn reasoning(text: impl Into<String>) -> Self {
+        Self::Reasoning { text: text.into(), signature: None, redacted: false, origin: None }
+    }
+
+    /// Its text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text { text } => Some(text),
+            Self::Media { .. }
+            | Self::ToolCall(_)
+            | Self::ToolResult { .. }
+            | Self::Reasoning { .. }
+            | Self::Refusal { .. } => None,
+        }
+    }
+}
+
+/// How much the model is asked to think, and whether it shows that. Nothing set = its habit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasoningAsk {
+    /// How hard.
+    pub effort: Option<Effort>,
+    /// Tokens that it may think at most.
+    pub budget_tokens: Option<u64>,
+    /// The model decides how much (Anthropic's `adaptive`).
+    pub adaptive: bool,
+    /// Whether the client wants to read it.
+    pub shown: Option<bool>,
+}
+
+/// How hard a model is to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// Not at all.
+    #[serde(rename = "none")]
+    Off,
+    /// As little as it can.
+    Minimal,
+    /// Little.
+    Low,
+    /// As usual.
+    Medium,
+    /// Much.
+    High,
+    /// More than much.
+    Xhigh,
+    /// As much as it can.
+    Max,
+}
+
+impl Effort {
+    /// Every effort, from none to the most.
+    pub const ALL: [Self; 7] =
+        [Self::Off, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Xhigh, Self::Max];
+
+    /// Its name as OpenAI and Anthropic spell it; both call no thinking `none`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+
+    /// The effort of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effort| effort.name() == name)
+    }
 }
 
 /// A model's call of a tool.

@@ -3,12 +3,13 @@
 //! Both directions of each part stand together: requests are parsed and rendered, responses read
 //! and written. Nothing here does I/O: bytes in, events out, and back.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::call::ModelHead;
+use crate::call::{ModelHead, Operation};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
 use crate::error::Failure;
@@ -20,8 +21,14 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// Its name: `openai_chat`, `openai_responses` …
     fn name(&self) -> &'static str;
 
-    /// Path of a request below a provider's base URL, such as `/chat/completions`.
-    fn path(&self) -> &'static str;
+    /// Path of a request below a provider's base URL, such as `/chat/completions`; `None` if the
+    /// format has no such operation.
+    fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>>;
+
+    /// Request headers of this format, lower case, that go on to a target of the same format.
+    fn wire_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Reads what every stage needs in one pass, without building a tree.
     ///
@@ -59,6 +66,11 @@ pub trait Format: Send + Sync + fmt::Debug {
 
     /// Renders an error as a JSON body.
     fn render_error(&self, failure: &Failure, call: Option<&CallId>) -> Bytes;
+
+    /// The HTTP status under which this format's clients understand an error.
+    fn error_status(&self, failure: &Failure) -> u16 {
+        failure.status()
+    }
 }
 
 /// What the pipeline changes in a request.
@@ -72,19 +84,28 @@ pub struct Edits<'a> {
     pub stream: bool,
     /// Ask a streaming upstream for its usage.
     pub request_usage: bool,
+    /// What is asked of the model.
+    pub operation: Operation,
+    /// The most tokens that the target can answer with, if known: for formats in which a request
+    /// must have a cap.
+    pub output_max: Option<u64>,
 }
 
 /// A rendered request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rendered {
     /// The body.
     pub body: Bytes,
     /// Names of what could not be said and was left out.
     pub dropped: Vec<String>,
+    /// Request headers that depend on what is said, lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The output cap that the format had to be given though nobody set one, in tokens.
+    pub output_cap: Option<u64>,
 }
 
 /// How an upstream's answer is to be read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOptions {
     /// Whether it is a stream; else one JSON body.
     pub stream: bool,
@@ -92,6 +113,8 @@ pub struct ReadOptions {
     pub decode: bool,
     /// Whether the usage that was asked for on our own account is withheld from the client's bytes.
     pub withhold_usage: bool,
+    /// What was asked of the model.
+    pub operation: Operation,
 }
 
 /// Reads an upstream's answer. Exactly one `Finish` or `Failed` is emitted, by `push` or by `end`.

@@ -49,6 +49,8 @@ pub struct Start {
     /// Prompt tokens whose state was held and did not have to be computed, where known (the local
     /// engine).
     pub reused_tokens: Option<u64>,
+    /// The output cap that the target's format had to be given though nobody set one, in tokens.
+    pub output_cap: Option<u64>,
 }
 
 /// The end of a whole answer.
@@ -56,6 +58,8 @@ pub struct Start {
 pub struct Finish {
     /// Why the model stopped.
     pub stop: Stop,
+    /// The stop sequence that the model met, where the target says it.
+    pub stop_text: Option<String>,
     /// What the provider counted; `None` = it did not say.
     pub usage: Option<Usage>,
     /// The model that really answered, as the provider names it.
@@ -95,6 +99,15 @@ pub enum Delta {
     Reasoning {
         /// The piece.
         text: String,
+    },
+    /// The reasoning up to here is whole, and signed: what follows begins anew.
+    ReasoningSignature {
+        /// What the vendor needs back to continue it.
+        signature: String,
+        /// The signature is all there is of it: the vendor keeps the text to itself.
+        redacted: bool,
+        /// The format of the vendor that signed it, such as `anthropic_messages`.
+        origin: String,
     },
     /// A refusal.
     Refusal {

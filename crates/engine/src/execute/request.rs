@@ -1,7 +1,7 @@
 //! The neutral conversation as a request to an engine. What it can't say is refused by name.
 
 use types::clock::Monotonic;
-use types::conversation::{Conversation, Message, OutputShape, Part, Role};
+use types::conversation::{Conversation, Message, OutputShape, Part, Role, joined_text};
 use types::{Attempt, Call, CallKind, ErrorCode, Failure};
 
 use crate::protocol::{ChatMessage, Generate, LoadedModel, Sampling, Tool, ToolCall, ToolChoice};
@@ -129,6 +129,15 @@ pub(super) fn dropped(conversation: &Conversation) -> Vec<String> {
     names.cloned().collect()
 }
 
+fn media_kind(part: &Part) -> Option<&str> {
+    if let Part::Media { kind, .. } = part { Some(kind) } else { None }
+}
+
+fn not_text(index: usize, kind: &str) -> Failure {
+    let message = format!("this local model takes text; it can't be given {kind}");
+    Failure::unsupported(format!("messages[{index}].content"), message)
+}
+
 /// Appends a message, and each tool result as a message of its own, as templates expect it.
 fn push_message(
     message: &Message,
@@ -153,17 +162,18 @@ fn push_message(
                 name: call.name.clone(),
                 arguments: call.arguments.clone(),
             }),
-            Part::ToolResult { call_id, text, .. } => results.push(ChatMessage {
-                role: "tool".to_owned(),
-                content: text.clone(),
-                tool_call_id: Some(call_id.clone()),
-                ..ChatMessage::default()
-            }),
-            Part::Media { kind, .. } => {
-                let param = format!("messages[{index}].content");
-                let message = format!("this local model takes text; it can't be given {kind}");
-                return Err(Failure::unsupported(param, message));
+            Part::ToolResult { call_id, parts, .. } => {
+                if let Some(kind) = parts.iter().find_map(media_kind) {
+                    return Err(not_text(index, kind));
+                }
+                results.push(ChatMessage {
+                    role: "tool".to_owned(),
+                    content: joined_text(parts),
+                    tool_call_id: Some(call_id.clone()),
+                    ..ChatMessage::default()
+                });
             }
+            Part::Media { kind, .. } => return Err(not_text(index, kind)),
         }
     }
     let has_own =

@@ -27,11 +27,7 @@ fn a_tool_loop_is_told_as_templates_expect_it() {
         role: Role::Assistant,
         parts: vec![Part::Text { text: "I look.".to_owned() }, Part::ToolCall(call)],
     };
-    let result = |id: &str, text: &str| Part::ToolResult {
-        call_id: id.to_owned(),
-        text: text.to_owned(),
-        is_error: false,
-    };
+    let result = |id: &str, text: &str| Part::tool_result(id, text, false);
     let results =
         Message { role: Role::Tool, parts: vec![result("call_1", "a"), result("call_2", "b")] };
     let conversation = conversation(vec![Message::text(Role::User, "hi"), asks, results]);
@@ -48,7 +44,7 @@ fn a_tool_loop_is_told_as_templates_expect_it() {
 
 #[test]
 fn an_image_is_refused_by_name() {
-    let media = Part::Media { kind: "image".to_owned(), url: None, source: json!({}) };
+    let media = Part::Media { kind: "image".to_owned(), url: None, name: None, source: json!({}) };
     let message = Message { role: Role::User, parts: vec![media] };
     let conversation = conversation(vec![Message::text(Role::User, "hi"), message]);
     let failure = from_conversation(&conversation).unwrap_err();

@@ -59,6 +59,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media: media.count,
         tools: tools.any || top.raw("functions").is_some(),
         surcharge: billed_apart.or(tools.unbounded).or(media.unbounded),
+        writes_cache: false,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),

@@ -212,8 +212,8 @@ impl WriteResponse for Writer {
                     arguments.push_str(json);
                 }
             }
-            // Only a Tool Call's outcome has it, and this format is of models.
-            Delta::ToolResult { .. } => {}
+            // This format has no field for a signature, and only a Tool Call's outcome has a result.
+            Delta::ReasoningSignature { .. } | Delta::ToolResult { .. } => {}
         }
     }
 

@@ -99,6 +99,7 @@ impl Reader {
         self.ended = true;
         events.push_back(OutcomeEvent::Finish(Finish {
             stop,
+            stop_text: None,
             usage: self.usage,
             model_version: self.model_version.take(),
             raw: raw.filter(|_| self.decoder.is_none()),
@@ -339,6 +340,8 @@ impl WriteResponse for Writer {
             Delta::Text { text } => format!("{{\"content\":{}}}", quoted(text)),
             Delta::Reasoning { text } => format!("{{\"reasoning_content\":{}}}", quoted(text)),
             Delta::Refusal { text } => format!("{{\"refusal\":{}}}", quoted(text)),
+            // This format has no field for it.
+            Delta::ReasoningSignature { .. } => return,
             // Id, type and name come on a call's first delta only: SDKs join what is repeated.
             Delta::ToolCallStart { index, id, name } => format!(
                 "{{\"tool_calls\":[{{\"index\":{index},\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":\"\"}}}}]}}",

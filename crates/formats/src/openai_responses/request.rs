@@ -10,7 +10,7 @@ mod tools;
 
 use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
-use ::types::conversation::{Conversation, Message, OutputShape, Role, Sampling};
+use ::types::conversation::{Conversation, Message, OutputShape, ReasoningAsk, Role, Sampling};
 use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
@@ -58,6 +58,7 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media,
         tools: top.raw("tools").is_some_and(|raw| raw.get().starts_with('[')),
         surcharge: None,
+        writes_cache: false,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,
@@ -189,6 +190,7 @@ impl CreateResponse {
             },
             output_cap: self.max_output_tokens,
             output_shape: self.output_shape.clone(),
+            reasoning: ReasoningAsk::default(),
             rest,
         }
     }

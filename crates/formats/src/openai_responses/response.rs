@@ -240,6 +240,7 @@ fn content_part(part: &Value, path: &str) -> Result<Part, Failure> {
     let media = |kind: &str, url: Option<&str>| Part::Media {
         kind: kind.to_owned(),
         url: url.map(str::to_owned),
+        name: None,
         source: part.clone(),
     };
     match part.get("type").and_then(Value::as_str).unwrap_or_default() {
@@ -278,7 +279,8 @@ fn reasoning_part(value: &Value) -> Part {
     let content = texts("content");
     let text = if content.is_empty() { texts("summary") } else { content };
     let signature = value.get("encrypted_content").and_then(Value::as_str).map(str::to_owned);
-    Part::Reasoning { text, signature }
+    let origin = signature.is_some().then(|| "openai_responses".to_owned());
+    Part::Reasoning { text, signature, redacted: false, origin }
 }
 
 fn call_part(value: &Value, id_field: &str) -> Part {
@@ -290,7 +292,7 @@ fn call_part(value: &Value, id_field: &str) -> Part {
 }
 
 fn result(call_id: String, text: String, is_error: bool) -> Message {
-    Message { role: Role::Tool, parts: vec![Part::ToolResult { call_id, text, is_error }] }
+    Message { role: Role::Tool, parts: vec![Part::tool_result(call_id, text, is_error)] }
 }
 
 /// Adds a part to what the model says now.

@@ -199,6 +199,8 @@ impl EventWriter {
             Delta::ToolCallArguments { index, json } => {
                 self.call_arguments(*index, json, &mut events);
             }
+            // The items of this API show no signature of another vendor's.
+            Delta::ReasoningSignature { .. } => {}
             // A tool's result is no piece of a model's answer: it comes by `mcp_call_done`.
             Delta::ToolResult { .. } => {}
         }

@@ -123,8 +123,7 @@ pub(crate) fn unbounded(model: &ModelCall) -> Option<&'static str> {
     if rest.get(CHOICES).is_some_and(|choices| *choices != 1) {
         return Some(CHOICES);
     }
-    let mut parts = conversation.messages.iter().flat_map(|message| &message.parts);
-    parts.find_map(|part| match part {
+    conversation.parts().find_map(|part| match part {
         Part::Media { kind, .. } if kind == "image" => None,
         Part::Media { kind, .. } if kind == "file" => Some("input_file"),
         Part::Media { .. } => Some("content"),

@@ -90,6 +90,7 @@ impl Meter {
             OutcomeEvent::Start(start) => {
                 self.reused_tokens = start.reused_tokens;
                 self.bill.dropped.clone_from(&start.dropped);
+                self.bill.output_cap = self.bill.output_cap.or(start.output_cap);
                 None
             }
             OutcomeEvent::Frame { .. } => {

@@ -292,7 +292,8 @@ async fn a_document_in_a_sessions_request_has_no_bound_and_an_image_has() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(&folder).await;
     let with = |kind: &str| {
-        let part = Part::Media { kind: kind.to_owned(), url: None, source: Value::Null };
+        let part =
+            Part::Media { kind: kind.to_owned(), url: None, name: None, source: Value::Null };
         let message = Message { role: Role::User, parts: vec![part] };
         let conversation = Conversation { messages: vec![message], ..Conversation::default() };
         let mut incoming = request("ci", "paid/m", Some(1));

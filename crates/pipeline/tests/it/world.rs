@@ -1,6 +1,7 @@
 //! A whole node in a test's hands: store, directory, pipeline, and targets that answer what they
 //! are told.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -271,8 +272,8 @@ impl Format for NoFormat {
     fn name(&self) -> &'static str {
         "none"
     }
-    fn path(&self) -> &'static str {
-        "/none"
+    fn path(&self, _edits: &Edits<'_>) -> Option<Cow<'static, str>> {
+        None
     }
     fn read_head(&self, _body: &[u8]) -> Result<ModelHead, Failure> {
         Err(not_asked())

@@ -7,8 +7,8 @@ use ::http::header::{
 use ::http::{Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
-use types::format::{Edits, Format};
-use types::{Attempt, ErrorCode, Failure, ModelCall};
+use types::format::{Edits, Format, ReadOptions, Rendered};
+use types::{Attempt, ErrorCode, Failure};
 
 use crate::provider::Provider;
 
@@ -45,10 +45,9 @@ impl Template {
 pub(super) struct Prepared {
     pub(super) request: Request<Full<Bytes>>,
     pub(super) format: &'static dyn Format,
-    pub(super) stream: bool,
-    pub(super) decode: bool,
-    pub(super) withhold_usage: bool,
+    pub(super) read: ReadOptions,
     pub(super) dropped: Vec<String>,
+    pub(super) output_cap: Option<u64>,
 }
 
 /// Makes the request of an attempt.
@@ -68,32 +67,35 @@ pub(super) fn prepare(
         stream,
         // The bill needs it, whether the client wants it or not.
         request_usage: stream,
+        operation: call.operation,
+        output_max: attempt.target.output_tokens_max,
     };
     let same = call.format.name() == format.name();
-    let (body, dropped, through) = match &call.raw {
-        Some(raw) if same => (format.patch_request(raw, &call.head, &edits), Vec::new(), true),
-        _ => rendered(call, format, &edits)?,
+    let Some(path) = format.path(&edits) else {
+        let text = format!("the provider {} has no such operation", provider.name);
+        return Err(Failure::unsupported("model", text));
     };
-    let path = format!("{}{}", template.prefix, format.path());
-    let request = with_headers(template, attempt, stream, &path, body)?;
+    let (rendered, through) = match &call.raw {
+        Some(raw) if same => {
+            let body = format.patch_request(raw, &call.head, &edits);
+            (Rendered { body, ..Rendered::default() }, true)
+        }
+        _ => (format.render_request(&*call.neutral()?, &edits)?, false),
+    };
+    let path = format!("{}{path}", template.prefix);
+    let request = with_headers(template, attempt, stream, &path, rendered.body)?;
     Ok(Prepared {
         request,
         format,
-        stream,
-        decode: attempt.decode || !through,
-        withhold_usage: stream && !call.head.include_usage,
-        dropped,
+        read: ReadOptions {
+            stream,
+            decode: attempt.decode || !through,
+            withhold_usage: stream && !call.head.include_usage,
+            operation: call.operation,
+        },
+        dropped: rendered.dropped,
+        output_cap: rendered.output_cap,
     })
-}
-
-fn rendered(
-    call: &ModelCall,
-    format: &'static dyn Format,
-    edits: &Edits<'_>,
-) -> Result<(Bytes, Vec<String>, bool), Failure> {
-    let neutral = call.neutral()?;
-    let rendered = format.render_request(&neutral, edits)?;
-    Ok((rendered.body, rendered.dropped, false))
 }
 
 /// The cap to set: none where the client's own is as low.

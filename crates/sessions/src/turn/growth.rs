@@ -142,6 +142,9 @@ pub(crate) fn bytes_of(delta: &Delta) -> u64 {
         Delta::ToolCallStart { id, name, .. } => {
             return ITEM_BYTES.saturating_add((id.len() + name.len()) as u64);
         }
+        Delta::ReasoningSignature { signature, .. } => {
+            return ITEM_BYTES.saturating_add(signature.len() as u64);
+        }
         // Counted where the result is taken.
         Delta::ToolResult { .. } => 0,
     };

@@ -137,7 +137,7 @@ pub(crate) fn media_in(conversation: &Conversation) -> u32 {
 }
 
 fn media_of(messages: &[Message]) -> u32 {
-    let parts = messages.iter().flat_map(|message| &message.parts);
+    let parts = messages.iter().flat_map(Message::all_parts);
     let media = parts.filter(|part| matches!(part, Part::Media { .. })).count();
     u32::try_from(media).unwrap_or(u32::MAX)
 }

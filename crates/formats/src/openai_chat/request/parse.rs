@@ -6,7 +6,8 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Message, OutputShape, Part, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
+    Conversation, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall, ToolChoice,
+    ToolDefinition,
 };
 use serde_json::{Map, Value};
 
@@ -52,6 +53,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
             None => fields.unsigned("max_tokens")?,
         },
         output_shape: output_shape(fields.object("response_format")?, &mut rest)?,
+        reasoning: ReasoningAsk::default(),
         rest: Map::new(),
     };
     keep_rest(fields, &mut rest);
@@ -124,6 +126,7 @@ fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Resu
     let media = |kind: &str, url: Option<String>, source: Value| Part::Media {
         kind: kind.to_owned(),
         url,
+        name: None,
         source,
     };
     let part = match fields.required_string("type")?.as_str() {
@@ -153,7 +156,7 @@ fn assistant_parts(
     let mut parts = Vec::new();
     for name in ["reasoning_content", "reasoning"] {
         if let Some(text) = fields.string(name)? {
-            parts.push(Part::Reasoning { text, signature: None });
+            parts.push(Part::reasoning(text));
         }
     }
     if let Some(content) = content {
@@ -196,7 +199,7 @@ fn tool_result(
         };
         text.push_str(&piece);
     }
-    Ok(Part::ToolResult { call_id, text, is_error: false })
+    Ok(Part::tool_result(call_id, text, false))
 }
 
 fn tools(

@@ -7,7 +7,7 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Message, OutputShape, Part, Role, ToolChoice, ToolDefinition,
+    Conversation, Message, OutputShape, Part, Role, ToolChoice, ToolDefinition, joined_text,
 };
 use ::types::format::{Edits, Rendered};
 use bytes::Bytes;
@@ -76,7 +76,8 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
         set("stream_options", json!({ "include_usage": true }));
     }
     dropped.dedup();
-    Ok(Rendered { body: Bytes::from(Value::Object(fields).to_string()), dropped })
+    let body = Bytes::from(Value::Object(fields).to_string());
+    Ok(Rendered { body, dropped, ..Rendered::default() })
 }
 
 fn messages(list: &[Message], dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
@@ -174,10 +175,15 @@ fn assistant(message: &Message, path: &str, dropped: &mut Vec<String>) -> Result
 
 fn tool_results(message: &Message, path: &str, out: &mut Vec<Value>) -> Result<(), Failure> {
     for part in &message.parts {
-        let Part::ToolResult { call_id, text, .. } = part else {
+        let Part::ToolResult { call_id, parts, .. } = part else {
             let text = "a tool's message can only hold results";
             return Err(Failure::unsupported(join(path, "content"), text));
         };
+        if parts.iter().any(|part| part.as_text().is_none()) {
+            let text = "a tool's result can only be text here";
+            return Err(Failure::unsupported(join(path, "content"), text));
+        }
+        let text = joined_text(parts);
         out.push(json!({ "role": "tool", "tool_call_id": call_id, "content": text }));
     }
     Ok(())

@@ -3,7 +3,8 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 use serde_json::json;
 use types::conversation::{
-    Conversation, Message, OutputShape, Part, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
+    Conversation, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall, ToolChoice,
+    ToolDefinition,
 };
 use types::format::Edits;
 
@@ -375,6 +376,7 @@ fn message() -> impl Strategy<Value = Message> {
         parts: vec![Part::Media {
             kind: "image".to_owned(),
             url: Some(url.clone()),
+            name: None,
             source: json!({ "type": "image_url", "image_url": { "url": url } }),
         }],
     });
@@ -391,7 +393,7 @@ fn message() -> impl Strategy<Value = Message> {
     });
     let result = (text(), text()).prop_map(|(call_id, text)| Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { call_id, text, is_error: false }],
+        parts: vec![Part::tool_result(call_id, text, false)],
     });
     prop_oneof![plain, image, said, result]
 }
@@ -450,6 +452,7 @@ fn conversation() -> impl Strategy<Value = Conversation> {
                 sampling,
                 output_cap,
                 output_shape,
+                reasoning: ReasoningAsk::default(),
                 rest: rest.into_iter().map(|name| (name.to_owned(), json!(1))).collect(),
             }
         },
@@ -489,7 +492,7 @@ proptest! {
             fields.push(field);
         }
         let body = format!("{{{}}}", fields.join(" , "));
-        let edits = Edits { model: "up", output_cap: cap, stream, request_usage: stream };
+        let edits = Edits { model: "up", output_cap: cap, stream, request_usage: stream, ..Edits::default() };
         let mut expected: serde_json::Value = serde_json::from_str(&body).unwrap();
         expected["model"] = json!("up");
         if let Some(cap) = cap {

@@ -7,7 +7,7 @@ use super::*;
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","model":"m-2","choices":[{"index":0,"message":{"role":"assistant","content":"hi","reasoning_content":"hm","tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}},{"type":"function","function":{"name":"g","arguments":""}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1000,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":600,"cache_write_tokens":300},"completion_tokens_details":{"reasoning_tokens":20}}}"#;
 
 fn read_all(chunks: &[&str], decode: bool) -> VecDeque<OutcomeEvent> {
-    let options = ReadOptions { stream: false, decode, withhold_usage: false };
+    let options = ReadOptions { decode, ..ReadOptions::default() };
     let mut reader = Reader::new(options);
     let mut events = VecDeque::new();
     for chunk in chunks {

@@ -27,7 +27,12 @@ fn read_chunks(chunks: &[Bytes], options: ReadOptions) -> Vec<OutcomeEvent> {
     events.into()
 }
 
-const PASS: ReadOptions = ReadOptions { stream: true, decode: false, withhold_usage: false };
+const PASS: ReadOptions = ReadOptions {
+    stream: true,
+    decode: false,
+    withhold_usage: false,
+    operation: ::types::call::Operation::Chat,
+};
 const WITHHOLD: ReadOptions = ReadOptions { withhold_usage: true, ..PASS };
 const DECODE: ReadOptions = ReadOptions { decode: true, ..PASS };
 

@@ -1,0 +1,1 @@
+//! Shapes that requests and answers share.
