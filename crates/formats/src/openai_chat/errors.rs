@@ -56,7 +56,7 @@ pub(crate) fn parse_in_answer(body: &[u8]) -> Option<Failure> {
 }
 
 /// Whether an error answer may cost money.
-const fn billed(status: u16, said_by_the_provider: bool) -> Billed {
+pub(crate) const fn billed(status: u16, said_by_the_provider: bool) -> Billed {
     match status {
         400..=499 => Billed::No,
         504 | 524 => Billed::Unknown,
@@ -99,7 +99,8 @@ fn says_context_length(message: &str) -> bool {
     message.contains("maximum context length") || message.contains("context window")
 }
 
-fn shorten(message: &str) -> &str {
+/// The beginning of a message.
+pub(crate) fn shorten(message: &str) -> &str {
     let end = message.char_indices().nth(MESSAGE_CHARS_MAX).map_or(message.len(), |(at, _)| at);
     message.get(..end).unwrap_or(message)
 }
