@@ -7,6 +7,8 @@
 //!
 //! It must not know what an event says: that is each format's `stream`.
 
+pub(crate) mod reading;
+
 use std::borrow::Cow;
 
 use bytes::{Buf, Bytes, BytesMut};

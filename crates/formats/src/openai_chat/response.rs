@@ -212,7 +212,8 @@ impl WriteResponse for Writer {
                     arguments.push_str(json);
                 }
             }
-            // This format has no field for a signature, and only a Tool Call's outcome has a result.
+            // This format has no field for a signature, and only a Tool Call's outcome has a
+            // result.
             Delta::ReasoningSignature { .. } | Delta::ToolResult { .. } => {}
         }
     }

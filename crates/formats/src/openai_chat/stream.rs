@@ -25,7 +25,8 @@ use memchr::memmem::Finder;
 use self::decode::Decoder;
 use super::errors;
 use super::types::{Chunk, reason_of, stop_of, usage_object, usage_of};
-use crate::sse::{self, Splitter};
+use crate::sse;
+use crate::sse::reading::{self, See, Seen};
 
 static FINISH_REASON: LazyLock<Finder<'static>> =
     LazyLock::new(|| Finder::new("\"finish_reason\""));
@@ -35,20 +36,34 @@ static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\
 /// The longest event that can be `data: [DONE]` with any line ends and spaces.
 const DONE_EVENT_BYTES_MAX: usize = 24;
 
-/// What becomes of an event's bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// They go on to the client.
-    Pass,
-    /// They don't.
-    Withhold,
-    /// Nothing behind them counts.
-    End,
+/// Reads a stream.
+pub(super) struct Reader(reading::Reader<Chunks>);
+
+impl Reader {
+    pub(super) fn new(options: ReadOptions) -> Self {
+        Self(reading::Reader::new(Chunks {
+            decoder: options.decode.then(Decoder::default),
+            withhold_usage: options.withhold_usage,
+            stop: None,
+            usage: None,
+            model_version: None,
+            has_ids: false,
+        }))
+    }
 }
 
-/// Reads a stream.
-pub(super) struct Reader {
-    splitter: Splitter,
+impl ReadResponse for Reader {
+    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
+        self.0.push(chunk, events);
+    }
+
+    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
+        self.0.end(events);
+    }
+}
+
+/// What the chunks of a stream have said so far.
+struct Chunks {
     decoder: Option<Decoder>,
     withhold_usage: bool,
     stop: Option<Stop>,
@@ -56,58 +71,9 @@ pub(super) struct Reader {
     model_version: Option<String>,
     /// The upstream sent `id:` lines: then nothing may be put before the last frame.
     has_ids: bool,
-    ended: bool,
 }
 
-impl Reader {
-    pub(super) fn new(options: ReadOptions) -> Self {
-        Self {
-            splitter: Splitter::default(),
-            decoder: options.decode.then(Decoder::default),
-            withhold_usage: options.withhold_usage,
-            stop: None,
-            usage: None,
-            model_version: None,
-            has_ids: false,
-            ended: false,
-        }
-    }
-
-    fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
-        self.ended = true;
-        events.push_back(OutcomeEvent::Failed(Box::new(failure)));
-    }
-
-    fn fail_too_large(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        let text = format!(
-            "the provider's stream has an event of more than {} bytes",
-            sse::EVENT_BYTES_MAX
-        );
-        let failure = Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown);
-        self.fail(failure, events);
-    }
-
-    /// The end of the stream, said (`raw` is `[DONE]`) or not.
-    fn finish(&mut self, raw: Option<Bytes>, events: &mut VecDeque<OutcomeEvent>) {
-        let Some(stop) = self.stop else {
-            let text =
-                "the provider's stream ended without a finish reason: the answer is not whole";
-            let failure = Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown);
-            self.fail(failure, events);
-            return;
-        };
-        self.ended = true;
-        events.push_back(OutcomeEvent::Finish(Finish {
-            stop,
-            stop_text: None,
-            usage: self.usage,
-            model_version: self.model_version.take(),
-            raw: raw.filter(|_| self.decoder.is_none()),
-            carried_ids: self.has_ids,
-        }));
-    }
-
-    /// Looks at one event.
+impl See for Chunks {
     fn see(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen {
         self.has_ids |= carries_id(event);
         if event.len() <= DONE_EVENT_BYTES_MAX {
@@ -124,16 +90,14 @@ impl Reader {
         if ERROR.find(&data).is_some()
             && let Some(failure) = errors::parse_in_answer(&data)
         {
-            self.fail(failure, events);
-            return Seen::End;
+            return Seen::Fail(Box::new(failure));
         }
         match serde_json::from_slice::<Chunk<'_>>(&data) {
             Ok(chunk) => self.read(chunk, events),
             Err(_) if self.decoder.is_some() => {
                 let text = "the provider's stream has a chunk that can't be read";
                 let failure = Failure::new(ErrorCode::UpstreamFailed, text);
-                self.fail(failure.billed(Billed::Unknown), events);
-                Seen::End
+                Seen::Fail(Box::new(failure.billed(Billed::Unknown)))
             }
             // What it is, is between the provider and the client; without a finish reason it ends
             // as a cut.
@@ -141,6 +105,31 @@ impl Reader {
         }
     }
 
+    fn see_rest(&mut self, rest: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen {
+        if reading::is_half(rest) {
+            return Seen::Withhold;
+        }
+        self.see(rest, events)
+    }
+
+    fn finish(&mut self, raw: Option<Bytes>) -> Result<Finish, Failure> {
+        let Some(stop) = self.stop else {
+            let text =
+                "the provider's stream ended without a finish reason: the answer is not whole";
+            return Err(Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown));
+        };
+        Ok(Finish {
+            stop,
+            stop_text: None,
+            usage: self.usage,
+            model_version: self.model_version.take(),
+            raw: raw.filter(|_| self.decoder.is_none()),
+            carried_ids: self.has_ids,
+        })
+    }
+}
+
+impl Chunks {
     const fn unless_decoding(&self) -> Seen {
         if self.decoder.is_some() { Seen::Withhold } else { Seen::Pass }
     }
@@ -162,44 +151,7 @@ impl Reader {
         };
         match decoder.read(chunk.id.as_deref(), &choices, events) {
             Ok(()) => Seen::Withhold,
-            Err(failure) => {
-                self.fail(failure, events);
-                Seen::End
-            }
-        }
-    }
-
-    /// Sees an event that spans chunks, or the last one.
-    fn see_whole(&mut self, event: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        match self.see(&event, events) {
-            Seen::Pass => pass(Some(event), events),
-            Seen::Withhold => {}
-            Seen::End if self.ended => {}
-            Seen::End => self.finish(Some(event), events),
-        }
-    }
-
-    /// Sees the events that lie within a chunk, and passes them on in as few slices as possible.
-    fn see_chunk(&mut self, chunk: &Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        let (mut from, mut at) = (0, 0);
-        while let Some(end) = sse::event_end(chunk, at) {
-            let seen = self.see(chunk.get(at..end).unwrap_or_default(), events);
-            if seen != Seen::Pass {
-                pass_before_last_failure(chunk.slice(from..at), events);
-                from = end;
-            }
-            if seen == Seen::End {
-                if !self.ended {
-                    self.finish(Some(chunk.slice(at..end)), events);
-                }
-                return;
-            }
-            at = end;
-        }
-        pass(Some(chunk.slice(from..at)), events);
-        self.splitter.push(chunk.slice(at..));
-        if self.splitter.next_event().is_err() {
-            self.fail_too_large(events);
+            Err(failure) => Seen::Fail(Box::new(failure)),
         }
     }
 }
@@ -224,55 +176,6 @@ fn has_value(event: &[u8], field: &Finder<'static>) -> bool {
     })
 }
 
-fn pass(bytes: Option<Bytes>, events: &mut VecDeque<OutcomeEvent>) {
-    if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
-        events.push_back(OutcomeEvent::Frame { raw: Some(bytes), delta: None });
-    }
-}
-
-/// Passes bytes on that came before a failure that was just found.
-fn pass_before_last_failure(bytes: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-    let failed = matches!(events.back(), Some(OutcomeEvent::Failed(_)));
-    let failure = if failed { events.pop_back() } else { None };
-    pass(Some(bytes), events);
-    events.extend(failure);
-}
-
-impl ReadResponse for Reader {
-    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended {
-            return;
-        }
-        let mut chunk = chunk;
-        if self.splitter.holds() {
-            self.splitter.push(chunk);
-            match self.splitter.next_event() {
-                Ok(Some(event)) => self.see_whole(event, events),
-                Ok(None) => return,
-                Err(_) => return self.fail_too_large(events),
-            }
-            if self.ended {
-                return;
-            }
-            chunk = self.splitter.take_chunk();
-        }
-        self.see_chunk(&chunk, events);
-    }
-
-    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended {
-            return;
-        }
-        let rest = self.splitter.take_rest();
-        if !rest.is_empty() {
-            self.see_whole(rest, events);
-        }
-        if !self.ended {
-            self.finish(None, events);
-        }
-    }
-}
-
 /// Writes a stream.
 pub(super) struct Writer {
     /// What every chunk begins with, up to `"choices":`.
@@ -281,6 +184,8 @@ pub(super) struct Writer {
     suffix: &'static str,
     include_usage: bool,
     started: bool,
+    /// Calls that have begun and have no arguments yet.
+    bare_calls: Vec<u32>,
 }
 
 impl Writer {
@@ -293,7 +198,8 @@ impl Writer {
         );
         let suffix = if options.include_usage { ",\"usage\":null}" } else { "}" };
         let include_usage = options.include_usage;
-        Self { prefix: prefix.into_bytes(), suffix, include_usage, started: false }
+        let prefix = prefix.into_bytes();
+        Self { prefix, suffix, include_usage, started: false, bare_calls: Vec::new() }
     }
 
     /// A chunk with one choice.
@@ -324,6 +230,12 @@ impl Writer {
     }
 }
 
+/// A piece of a call's arguments.
+fn arguments(index: u32, json: &str) -> String {
+    let json = quoted(json);
+    format!("{{\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":{json}}}}}]}}")
+}
+
 /// A JSON text.
 fn quoted(text: &str) -> serde_json::Value {
     serde_json::Value::from(text)
@@ -343,15 +255,18 @@ impl WriteResponse for Writer {
             // This format has no field for it.
             Delta::ReasoningSignature { .. } => return,
             // Id, type and name come on a call's first delta only: SDKs join what is repeated.
-            Delta::ToolCallStart { index, id, name } => format!(
-                "{{\"tool_calls\":[{{\"index\":{index},\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":\"\"}}}}]}}",
-                quoted(id),
-                quoted(name)
-            ),
-            Delta::ToolCallArguments { index, json } => format!(
-                "{{\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":{}}}}}]}}",
-                quoted(json)
-            ),
+            Delta::ToolCallStart { index, id, name } => {
+                self.bare_calls.push(*index);
+                format!(
+                    "{{\"tool_calls\":[{{\"index\":{index},\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":\"\"}}}}]}}",
+                    quoted(id),
+                    quoted(name)
+                )
+            }
+            Delta::ToolCallArguments { index, json } => {
+                self.bare_calls.retain(|bare| bare != index || json.is_empty());
+                arguments(*index, json)
+            }
             // Only a Tool Call's outcome has it, and this format is of models.
             Delta::ToolResult { .. } => return,
         };
@@ -364,6 +279,11 @@ impl WriteResponse for Writer {
 
     fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
         self.role(out);
+        let cut = matches!(finish.stop, Stop::Length | Stop::ContentFilter);
+        for index in std::mem::take(&mut self.bare_calls).into_iter().filter(|_| !cut) {
+            // A call without arguments: clients parse the text as JSON.
+            self.chunk(&arguments(index, "{}"), None, out);
+        }
         self.chunk("{}", Some(finish.stop), out);
         if let (true, Some(usage)) = (self.include_usage, &finish.usage) {
             out.put_slice(b"data: ");

@@ -358,6 +358,45 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn a_call_without_arguments_gets_an_empty_object_at_the_end() {
+    let call =
+        |index| Delta::ToolCallStart { index, id: format!("c{index}"), name: "f".to_owned() };
+    let arguments = |index, json: &str| Delta::ToolCallArguments { index, json: json.to_owned() };
+    let deltas = [call(0), arguments(0, ""), call(1), arguments(1, "{\"a\":1}"), call(2)];
+    let told = |stop| {
+        let body = written(false, &deltas, &Finish { stop, ..Finish::default() });
+        let mut told = [String::new(), String::new(), String::new()];
+        for event in read_chunks(&[Bytes::from(body)], DECODE) {
+            if let OutcomeEvent::Frame {
+                delta: Some(Delta::ToolCallArguments { index, json }),
+                ..
+            } = event
+            {
+                told[index as usize].push_str(&json);
+            }
+        }
+        told
+    };
+    assert_eq!(told(Stop::ToolCalls), ["{}", "{\"a\":1}", "{}"]);
+    // The cap may have cut the arguments off: nobody is told that they are whole.
+    assert_eq!(told(Stop::Length), ["", "{\"a\":1}", ""]);
+}
+
+#[test]
+fn half_an_event_is_no_malformed_one_and_is_not_passed() {
+    let half = format!("{}data: {{\"id\":", body(&[ROLE, TEXT]));
+    let (raw, end) = read(&half, PASS);
+    assert_eq!(raw, body(&[ROLE, TEXT]), "an error must stand on a line of its own");
+    assert_eq!(failed(&end).code, ErrorCode::StreamCut);
+    let events = read_chunks(&[Bytes::from(half)], DECODE);
+    assert_eq!(failed(events.last().unwrap()).code, ErrorCode::StreamCut);
+    let unended = format!("{}data: {USAGE}", body(&[ROLE, LAST]));
+    let (raw, end) = read(&unended, PASS);
+    assert_eq!(raw, unended);
+    assert_eq!(finished(&end).usage.unwrap().input_tokens, 3);
+}
+
+#[test]
 fn a_failure_is_no_end_that_looks_whole() {
     let options = WriteOptions {
         stream: true,

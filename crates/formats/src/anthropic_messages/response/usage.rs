@@ -1,0 +1,142 @@
+//! What an answer says at its end, both ways: the usage and why the model stopped.
+//!
+//! Anthropic counts what it read from its cache and what it wrote there beside the input, not in
+//! it; the neutral form has one total. In a stream the counts of the end replace those of the
+//! beginning, and a count that the end leaves out keeps its value. A usage that can't be read, or
+//! that needs several prices, is no usage: a wrong bill is worse than none.
+
+use std::borrow::Cow;
+
+use ::types::outcome::Finish;
+use ::types::outcome::Stop;
+use ::types::usage::Usage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// What a provider has counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    input: Option<u64>,
+    read: Option<u64>,
+    written: Option<u64>,
+    output: Option<u64>,
+    thinking: Option<u64>,
+    /// There is something that these counts don't say.
+    unclear: bool,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens_details: Option<OutputDetails>,
+    #[serde(borrow, default)]
+    iterations: Option<Vec<Iteration<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct OutputDetails {
+    #[serde(default)]
+    thinking_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Iteration<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<Cow<'a, str>>,
+}
+
+impl Counted {
+    /// Takes the counts of a whole answer, or of the end of one that is streamed.
+    pub(crate) fn take(&mut self, usage: Option<&RawValue>) {
+        let Some(usage) = usage else { return };
+        let Ok(body) = serde_json::from_str::<Option<Body<'_>>>(usage.get()) else {
+            self.unclear = true;
+            return;
+        };
+        let Some(body) = body else { return };
+        self.input = body.input_tokens.or(self.input);
+        self.read = body.cache_read_input_tokens.or(self.read);
+        self.written = body.cache_creation_input_tokens.or(self.written);
+        self.output = body.output_tokens.or(self.output);
+        let details = body.output_tokens_details;
+        self.thinking = details.and_then(|details| details.thinking_tokens).or(self.thinking);
+        // Other kinds of steps are of other models, and partly not in the totals.
+        let plain = |step: &Iteration<'_>| step.kind.as_deref() == Some("message");
+        self.unclear |= !body.iterations.unwrap_or_default().iter().all(plain);
+    }
+
+    /// Takes the counts of a stream's beginning: what it says of the output is no total.
+    pub(crate) fn take_first(&mut self, usage: Option<&RawValue>) {
+        self.take(usage);
+        self.output = None;
+        self.thinking = None;
+    }
+
+    /// The usage, if all of it is known. A detail that is larger than its total is cut to it.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        if self.unclear {
+            return None;
+        }
+        let (read, written) = (self.read.unwrap_or(0), self.written.unwrap_or(0));
+        let output = self.output?;
+        Some(Usage {
+            input_tokens: self.input?.saturating_add(read).saturating_add(written),
+            cached_tokens: read,
+            cache_write_tokens: written,
+            output_tokens: output,
+            reasoning_tokens: self.thinking.unwrap_or(0).min(output),
+        })
+    }
+}
+
+/// A `usage` object. SDKs need one in every answer, so one that nobody counted is all zeros.
+pub(crate) fn usage_object(usage: Option<&Usage>) -> Value {
+    let usage = usage.copied().unwrap_or_default();
+    let beside = usage.cached_tokens.saturating_add(usage.cache_write_tokens);
+    let mut object = json!({
+        "input_tokens": usage.input_tokens.saturating_sub(beside),
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+    });
+    if let (1.., Value::Object(fields)) = (usage.reasoning_tokens, &mut object) {
+        let details = json!({ "thinking_tokens": usage.reasoning_tokens });
+        fields.insert("output_tokens_details".to_owned(), details);
+    }
+    object
+}
+
+/// A turn that the provider paused, to be sent back for more: no other format can say it.
+pub(crate) const PAUSED: &str = "pause_turn";
+
+/// Why the model stopped. A reason that is not known is an end: the answer is whole all the same.
+pub(crate) fn stop_of(reason: &str) -> Stop {
+    match reason {
+        "max_tokens" | "model_context_window_exceeded" => Stop::Length,
+        "tool_use" => Stop::ToolCalls,
+        "refusal" => Stop::ContentFilter,
+        _ => Stop::End,
+    }
+}
+
+/// The `stop_reason` and the `stop_sequence`. Some servers end an answer that calls tools as any
+/// other; this format's clients then would not run them.
+pub(crate) fn reason_of(finish: &Finish, calls_tools: bool) -> (&'static str, Option<&str>) {
+    match (finish.stop, finish.stop_text.as_deref()) {
+        (Stop::End, Some(text)) => ("stop_sequence", Some(text)),
+        (Stop::End, None) if calls_tools => ("tool_use", None),
+        (Stop::End, None) => ("end_turn", None),
+        (Stop::Length, _) => ("max_tokens", None),
+        (Stop::ToolCalls, _) => ("tool_use", None),
+        (Stop::ContentFilter, _) => ("refusal", None),
+    }
+}
