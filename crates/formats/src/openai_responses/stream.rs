@@ -14,6 +14,7 @@
 
 mod items;
 mod mcp;
+pub(crate) mod reasoning;
 mod writer;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value, json};
 
 use self::items::{Kind, Open};
 pub use self::mcp::PendingMcpCall;
+pub use self::reasoning::signature_of;
 pub(super) use self::writer::Writer;
 use super::errors::response_error;
 use super::response::{ResponseSkeleton, ResponseState};
@@ -199,8 +201,10 @@ impl EventWriter {
             Delta::ToolCallArguments { index, json } => {
                 self.call_arguments(*index, json, &mut events);
             }
-            // The items of this API show no signature of another vendor's.
-            Delta::ReasoningSignature { .. } => {}
+            Delta::ReasoningSignature { signature, redacted, origin } => {
+                let sealed = reasoning::seal(signature, *redacted, origin);
+                self.seal_reasoning(sealed, *redacted, &mut events);
+            }
             // A tool's result is no piece of a model's answer: it comes by `mcp_call_done`.
             Delta::ToolResult { .. } => {}
         }
@@ -373,9 +377,14 @@ impl EventWriter {
         self.push_open(open, events)
     }
 
-    fn push_open(&mut self, mut open: Open, events: &mut Vec<Value>) -> usize {
+    /// The first MCP call of the running model call.
+    fn beside(&self) -> Option<String> {
         let said = |other: &&Open| other.is_mcp() && other.output_index >= self.call_from;
-        open.beside = self.open.iter().find(said).map(|first| first.id.clone());
+        self.open.iter().find(said).map(|first| first.id.clone())
+    }
+
+    fn push_open(&mut self, mut open: Open, events: &mut Vec<Value>) -> usize {
+        open.beside = self.beside();
         self.number(open.added_events(), events);
         self.open.push(open);
         self.open.len() - 1

@@ -210,9 +210,10 @@ impl Open {
                 "id": self.id, "type": "message", "status": status, "role": "assistant",
                 "content": [self.part(&self.text)],
             }),
+            // What a vendor keeps to itself has no text.
             Kind::Reasoning => json!({
                 "id": self.id, "type": "reasoning", "status": status, "summary": [],
-                "content": [self.part(&self.text)],
+                "content": if self.text.is_empty() { json!([]) } else { json!([self.part(&self.text)]) },
             }),
             Kind::Function => json!({
                 "id": self.id, "type": "function_call", "status": status,

@@ -49,6 +49,73 @@ fn shown(events: &[Value]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+fn signature(signature: &str, redacted: bool) -> Delta {
+    let origin = "anthropic_messages".to_owned();
+    Delta::ReasoningSignature { signature: signature.to_owned(), redacted, origin }
+}
+
+fn reasoning(text: &str) -> Delta {
+    Delta::Reasoning { text: text.to_owned() }
+}
+
+#[test]
+fn signed_reasoning_ends_its_item_and_hidden_reasoning_has_its_own() {
+    let mut writer = writer();
+    let deltas = [
+        reasoning("a"),
+        signature("s1", false),
+        reasoning("b"),
+        signature("h", true),
+        signature("alone", false),
+        text("x"),
+    ];
+    let events: Vec<Value> = deltas.iter().flat_map(|delta| writer.delta(delta)).collect();
+    assert_snapshot!(shown(&events), @r#"
+    {"type":"response.output_item.added","sequence_number":0,"output_index":0,"item":{"id":"rs_1","type":"reasoning","status":"in_progress","summary":[],"content":[]}}
+    {"type":"response.content_part.added","sequence_number":1,"item_id":"rs_1","output_index":0,"content_index":0,"part":{"type":"reasoning_text","text":""}}
+    {"type":"response.reasoning_text.delta","sequence_number":2,"item_id":"rs_1","output_index":0,"content_index":0,"delta":"a"}
+    {"type":"response.reasoning_text.done","sequence_number":3,"item_id":"rs_1","output_index":0,"content_index":0,"text":"a"}
+    {"type":"response.content_part.done","sequence_number":4,"item_id":"rs_1","output_index":0,"content_index":0,"part":{"type":"reasoning_text","text":"a"}}
+    {"type":"response.output_item.done","sequence_number":5,"output_index":0,"item":{"id":"rs_1","type":"reasoning","status":"completed","summary":[],"content":[{"type":"reasoning_text","text":"a"}],"encrypted_content":"hf1.anthropic_messages.s1"}}
+    {"type":"response.output_item.added","sequence_number":6,"output_index":1,"item":{"id":"rs_2","type":"reasoning","status":"in_progress","summary":[],"content":[]}}
+    {"type":"response.content_part.added","sequence_number":7,"item_id":"rs_2","output_index":1,"content_index":0,"part":{"type":"reasoning_text","text":""}}
+    {"type":"response.reasoning_text.delta","sequence_number":8,"item_id":"rs_2","output_index":1,"content_index":0,"delta":"b"}
+    {"type":"response.reasoning_text.done","sequence_number":9,"item_id":"rs_2","output_index":1,"content_index":0,"text":"b"}
+    {"type":"response.content_part.done","sequence_number":10,"item_id":"rs_2","output_index":1,"content_index":0,"part":{"type":"reasoning_text","text":"b"}}
+    {"type":"response.output_item.done","sequence_number":11,"output_index":1,"item":{"id":"rs_2","type":"reasoning","status":"completed","summary":[],"content":[{"type":"reasoning_text","text":"b"}]}}
+    {"type":"response.output_item.added","sequence_number":12,"output_index":2,"item":{"id":"rs_3","type":"reasoning","status":"in_progress","summary":[],"content":[]}}
+    {"type":"response.output_item.done","sequence_number":13,"output_index":2,"item":{"id":"rs_3","type":"reasoning","status":"completed","summary":[],"content":[],"encrypted_content":"hf1.anthropic_messages_redacted.h"}}
+    {"type":"response.output_item.added","sequence_number":14,"output_index":3,"item":{"id":"rs_4","type":"reasoning","status":"in_progress","summary":[],"content":[]}}
+    {"type":"response.output_item.done","sequence_number":15,"output_index":3,"item":{"id":"rs_4","type":"reasoning","status":"completed","summary":[],"content":[],"encrypted_content":"hf1.anthropic_messages.alone"}}
+    {"type":"response.output_item.added","sequence_number":16,"output_index":4,"item":{"id":"msg_5","type":"message","status":"in_progress","role":"assistant","content":[]}}
+    {"type":"response.content_part.added","sequence_number":17,"item_id":"msg_5","output_index":4,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}}
+    {"type":"response.output_text.delta","sequence_number":18,"item_id":"msg_5","output_index":4,"content_index":0,"delta":"x","logprobs":[]}
+    "#);
+    // What is told can be read back, whoever it is from.
+    let read: Vec<Delta> = writer.output().iter().filter_map(signature_of).collect();
+    assert_eq!(read, [signature("s1", false), signature("h", true), signature("alone", false)]);
+    for (sealed, redacted, origin) in [
+        ("gAAAA.B", false, "openai_responses"),
+        ("hf1.another.x", false, "openai_responses"),
+        ("hf1.x", false, "openai_responses"),
+        ("", false, "openai_responses"),
+    ] {
+        assert_eq!(reasoning::unseal(sealed), (sealed, redacted, origin));
+        assert_eq!(reasoning::seal(sealed, redacted, origin), sealed);
+    }
+    assert_eq!(signature_of(&json!({ "type": "message", "encrypted_content": "x" })), None);
+}
+
+#[test]
+fn reasoning_behind_a_tool_s_call_says_so() {
+    let mut writer = writer();
+    let deltas = [call(0, "add_note"), arguments(0, "{}"), signature("h", true)];
+    let events: Vec<Value> = deltas.iter().flat_map(|delta| writer.delta(delta)).collect();
+    let done = events.last().unwrap();
+    assert_eq!(done["item"]["holdfast"]["beside"], "mcp_1");
+    assert_eq!(writer.pending_mcp_calls().len(), 1);
+}
+
 #[test]
 fn a_text_is_a_message() {
     let mut writer = writer();
