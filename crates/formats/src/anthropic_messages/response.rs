@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use self::blocks::{Block, BlockBody, Blocks, Kind, is_object};
+use self::blocks::{Block, BlockBody, Blocks, Kind};
 use self::usage::{Counted, PAUSED, reason_of, stop_of, usage_object};
 use super::{NAME, errors};
 
@@ -240,14 +240,16 @@ impl Writer {
     fn content(&mut self, stop: Stop) -> Result<String, Failure> {
         let mut content = String::new();
         while let Some(block) = self.blocks.pop_first() {
-            let cut = matches!(stop, Stop::Length | Stop::ContentFilter);
-            if cut && block.kind == Kind::Tool && !block.text.is_empty() && !block.may_end() {
-                // The cap cut its arguments off: there is no call that a client could run.
-                continue;
+            if block.is_broken() {
+                if was_cut(stop) {
+                    // There is no call that a client could run.
+                    continue;
+                }
+                return Err(broken_call(&block.name));
             }
             let separator = if content.is_empty() { '[' } else { ',' };
             content.push(separator);
-            content.push_str(&block_json(&block)?);
+            content.push_str(&block_json(&block));
         }
         content.push_str(if content.is_empty() { "[]" } else { "]" });
         Ok(content)
@@ -270,9 +272,19 @@ impl Writer {
     }
 }
 
-fn block_json(block: &Block) -> Result<String, Failure> {
+/// Whether the model was stopped in the middle of what it said: then half a call is no mistake.
+pub(crate) const fn was_cut(stop: Stop) -> bool {
+    matches!(stop, Stop::Length | Stop::ContentFilter)
+}
+
+/// The failure of a call that this format can't say.
+pub(crate) fn broken_call(name: &str) -> Failure {
+    failed(format!("the model's arguments for the tool '{name}' are no JSON object"))
+}
+
+fn block_json(block: &Block) -> String {
     let (text, signature) = (quoted(&block.text), quoted(&block.signature));
-    Ok(match block.kind {
+    match block.kind {
         Kind::Text => format!("{{\"type\":\"text\",\"text\":{text}}}"),
         Kind::Thinking => {
             format!("{{\"type\":\"thinking\",\"thinking\":{text},\"signature\":{signature}}}")
@@ -281,16 +293,10 @@ fn block_json(block: &Block) -> Result<String, Failure> {
         Kind::Tool => {
             // As the model wrote it: reading it would lose large numbers.
             let input = if block.text.trim_ascii().is_empty() { "{}" } else { &block.text };
-            if !is_object(input) {
-                let name = &block.name;
-                let text =
-                    format!("the model's arguments for the tool '{name}' are no JSON object");
-                return Err(failed(text));
-            }
             let (id, name) = (quoted(&block.id), quoted(&block.name));
             format!("{{\"type\":\"tool_use\",\"id\":{id},\"name\":{name},\"input\":{input}}}")
         }
-    })
+    }
 }
 
 /// A JSON text.

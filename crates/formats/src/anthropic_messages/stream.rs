@@ -153,7 +153,7 @@ impl See for Events {
         self.has_ids |= fields.has_id;
         let Some(kind) = Kind::of(&fields) else { return Seen::Fail(Box::new(unreadable())) };
         let data = fields.data.as_deref().unwrap_or_default();
-        if data.is_empty() {
+        if data.is_empty() && kind != Kind::Error {
             // The SDKs skip it too.
             return self.unless_decoding();
         }

@@ -100,13 +100,18 @@ impl Block {
         self.ended || self.kind != Kind::Tool || is_object(&self.text)
     }
 
+    /// Whether it is a call whose arguments no client could read. None at all are an empty object.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.kind == Kind::Tool && !self.text.trim_ascii().is_empty() && !is_object(&self.text)
+    }
+
     const fn bytes(&self) -> usize {
         self.id.len() + self.name.len() + self.text.len() + self.signature.len()
     }
 }
 
 /// Whether a text is a whole JSON object.
-pub(crate) fn is_object(text: &str) -> bool {
+fn is_object(text: &str) -> bool {
     text.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 

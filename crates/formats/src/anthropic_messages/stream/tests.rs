@@ -445,8 +445,10 @@ fn an_error_in_the_stream_ends_it() {
     // Behind the last counts the cost is known.
     let late = read(&events(&[START, BLOCK, PIECE, BLOCK_STOP, END, ERROR]), PASS);
     assert_eq!(late.failure().billed, Billed::Usage(usage()));
-    let odd = read(&["event: error\ndata: oops\n\n".to_owned()], PASS);
-    assert_eq!(odd.failure().code, ErrorCode::UpstreamFailed);
+    for odd in ["event: error\ndata: oops\n\n", "event: error\n\n"] {
+        let odd = read(&[odd.to_owned(), text().concat()], PASS);
+        assert_eq!(odd.failure().code, ErrorCode::UpstreamFailed);
+    }
 }
 
 #[test]

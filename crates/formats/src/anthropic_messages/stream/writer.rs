@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::anthropic_messages::errors;
 use crate::anthropic_messages::response::blocks::{Block, Blocks, Change, HELD_BYTES_MAX, Kind};
 use crate::anthropic_messages::response::usage::{reason_of, usage_object};
-use crate::anthropic_messages::response::{failed, quoted};
+use crate::anthropic_messages::response::{broken_call, failed, quoted, was_cut};
 use crate::sse;
 
 /// Writes a stream.
@@ -176,10 +176,12 @@ impl WriteResponse for Writer {
         self.begin(out);
         if self.blocks.too_large() {
             let text = format!("the answer has more than {HELD_BYTES_MAX} bytes that have to wait");
-            sse::write_event("error", &errors::render(&failed(text), None), out);
-            return;
+            return fail(&failed(text), None, out);
         }
-        while self.blocks.first().is_some() {
+        while let Some(first) = self.blocks.first() {
+            if first.is_broken() && !was_cut(finish.stop) {
+                return fail(&broken_call(&first.name), None, out);
+            }
             self.close_first(out);
         }
         let (reason, sequence) = reason_of(finish, self.blocks.has_calls);
@@ -197,6 +199,10 @@ impl WriteResponse for Writer {
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
         // Not even a beginning before it: bytes of a passed stream may be out.
-        sse::write_event("error", &errors::render(failure, Some(call)), out);
+        fail(failure, Some(call), out);
     }
+}
+
+fn fail(failure: &Failure, call: Option<&CallId>, out: &mut BytesMut) {
+    sse::write_event("error", &errors::render(failure, call), out);
 }

@@ -246,6 +246,19 @@ fn signs_of_life_may_come_at_any_time() {
 }
 
 #[test]
+fn a_call_that_no_client_could_read_is_an_error_and_no_end() {
+    for json in ["{\"a\":", "nonsense", "7", "{} {}"] {
+        let deltas = [say("x"), call(0, "f"), arguments(0, json), call(1, "g")];
+        let failed = read_chunks([written(&deltas, &finished(Stop::ToolCalls)).as_bytes()], PASS);
+        assert_eq!(failed.failure().code, ErrorCode::UpstreamFailed, "{json}");
+        assert!(failed.failure().message.contains("'f'"), "{}", failed.failure());
+        // Where the cap cut it off, the client is told so.
+        let cut = read_chunks([written(&deltas, &finished(Stop::Length)).as_bytes()], PASS);
+        assert_eq!(cut.finish().stop, Stop::Length, "{json}");
+    }
+}
+
+#[test]
 fn what_waits_has_a_limit() {
     let mut writer = Writer::new(&options());
     let mut out = BytesMut::new();
