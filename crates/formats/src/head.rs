@@ -48,6 +48,11 @@ impl<'a> TopLevel<'a> {
         Ok(Self { body, fields })
     }
 
+    /// The fields in their order, `null` included.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.fields.iter().map(|(name, raw)| (name.as_ref(), *raw))
+    }
+
     /// The bytes of a field's value, `null` included.
     pub(crate) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, raw)| *raw)

@@ -16,6 +16,35 @@ pub(crate) fn at(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
+/// Names of fields that are reported at most: they travel in one header.
+const NAMES_MAX: usize = 32;
+/// Characters of such a name at most.
+const NAME_CHARS_MAX: usize = 128;
+
+/// A path without its indices: what is lost in every message of a history is one loss.
+pub(crate) fn without_indices(path: &str) -> String {
+    let mut inside = false;
+    let outside = path.chars().filter(|c| {
+        inside = *c == '[' || (inside && *c != ']');
+        !inside && *c != ']'
+    });
+    outside.collect()
+}
+
+/// The names of what is lost, as they are reported: each once, and never more than a header holds.
+/// They are the client's words, which a header must not take as they come.
+pub(crate) fn field_names(names: Vec<String>) -> Vec<String> {
+    let mut shown = Vec::new();
+    for name in names {
+        let visible = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '?' };
+        let name = without_indices(&name).chars().take(NAME_CHARS_MAX).map(visible).collect();
+        if shown.len() < NAMES_MAX && !shown.contains(&name) {
+            shown.push(name);
+        }
+    }
+    shown
+}
+
 /// A 400 for a field of the wrong type.
 pub(crate) fn wrong_type(path: &str, wanted: &str, found: &Value) -> Failure {
     let found = match found {
@@ -139,5 +168,25 @@ impl Fields {
     /// What was not taken.
     pub(crate) fn rest(self) -> Map<String, Value> {
         self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_message_loses_is_named_once() {
+        let lost = (0..20_000).map(|index| format!("messages[{index}].content[0].cache_control"));
+        let lost = lost.chain(["sparkle".to_owned()]).collect();
+        assert_eq!(field_names(lost), ["messages.content.cache_control", "sparkle"]);
+    }
+
+    #[test]
+    fn a_clients_own_words_fit_into_a_header() {
+        let many: Vec<String> = (0..100).map(|index| format!("f{index}")).collect();
+        assert_eq!(field_names(many).len(), NAMES_MAX);
+        let odd = vec!["a\nb, é".to_owned(), "x".repeat(10_000)];
+        assert_eq!(field_names(odd), ["a?b???".to_owned(), "x".repeat(NAME_CHARS_MAX)]);
     }
 }

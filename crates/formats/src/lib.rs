@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod anthropic_messages;
+mod edit;
 mod fold;
 mod head;
 mod json;

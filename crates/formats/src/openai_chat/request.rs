@@ -13,11 +13,12 @@ use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::format::Edits;
 use ::types::surcharge::{FIELDS, surcharge};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 pub(crate) use parse::parse;
 pub(crate) use render::render;
 
+use crate::edit::{Edit, apply, put, text};
 use crate::head::{TopLevel, typed};
 use crate::media::{media_in, tools_in};
 
@@ -104,9 +105,6 @@ fn asks_usage(top: &TopLevel<'_>) -> Result<bool, Failure> {
     Ok(asked.transpose()?.flatten().unwrap_or(false))
 }
 
-/// A byte range and what it becomes. An insertion replaces an empty range.
-type Edit = (Range<usize>, Vec<u8>);
-
 /// Replaces only what `edits` names. Bytes that need no edit are shared, not copied.
 pub(crate) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
     let mut list: Vec<Edit> = Vec::with_capacity(3);
@@ -125,20 +123,6 @@ pub(crate) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
     apply(raw, list)
 }
 
-fn put(span: Option<Range<usize>>, name: &str, value: Vec<u8>, insert_at: usize) -> Edit {
-    match span {
-        Some(span) => (span, value),
-        None => {
-            // The object is never empty (it has a model), so a comma always follows.
-            let mut field = text(name);
-            field.push(b':');
-            field.extend(value);
-            field.push(b',');
-            (insert_at..insert_at, field)
-        }
-    }
-}
-
 /// Asks for the usage: in the client's `stream_options` if there are some, else in new ones.
 fn usage_edit(raw: &Bytes, spans: &HeadSpans) -> Edit {
     const ASK: &[u8] = br#"{"include_usage":true}"#;
@@ -155,28 +139,6 @@ fn usage_edit(raw: &Bytes, spans: &HeadSpans) -> Edit {
     let empty = found.get(1..).is_none_or(|rest| rest.trim_ascii_start() == b"}");
     let field: &[u8] = if empty { br#""include_usage":true"# } else { br#""include_usage":true,"# };
     (start + 1..start + 1, field.to_vec())
-}
-
-fn apply(raw: &Bytes, mut list: Vec<Edit>) -> Bytes {
-    if list.is_empty() {
-        return raw.clone();
-    }
-    list.sort_by_key(|(span, _)| span.start);
-    let added: usize = list.iter().map(|(_, bytes)| bytes.len()).sum();
-    let mut out = BytesMut::with_capacity(raw.len() + added);
-    let mut at = 0;
-    for (span, bytes) in list {
-        out.put_slice(raw.get(at..span.start).unwrap_or_default());
-        out.put_slice(&bytes);
-        at = span.end;
-    }
-    out.put_slice(raw.get(at..).unwrap_or_default());
-    out.freeze()
-}
-
-/// A text as JSON.
-fn text(value: &str) -> Vec<u8> {
-    serde_json::Value::from(value).to_string().into_bytes()
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ mod tools;
 
 use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
-use ::types::conversation::{Conversation, Message, OutputShape, ReasoningAsk, Role, Sampling};
+use ::types::conversation::{
+    Conversation, Effort, Message, OutputShape, ReasoningAsk, Role, Sampling,
+};
 use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
@@ -175,7 +177,7 @@ impl CreateResponse {
         messages.extend(self.instructions.as_ref().map(|text| Message::text(Role::System, text)));
         messages.extend(history);
         let mut rest = self.rest.clone();
-        rest.extend(self.reasoning_rest());
+        let reasoning = self.reasoning_ask(&mut rest);
         Conversation {
             messages,
             tools: self.function_definitions(),
@@ -190,23 +192,36 @@ impl CreateResponse {
             },
             output_cap: self.max_output_tokens,
             output_shape: self.output_shape.clone(),
-            reasoning: ReasoningAsk::default(),
+            reasoning,
             rest,
         }
     }
 }
 
 impl CreateResponse {
-    /// The reasoning settings by the names that chat formats give them; what they have no name for
-    /// keeps its own.
-    fn reasoning_rest(&self) -> Vec<(String, Value)> {
+    /// How much the model is to think. What has no place in the neutral form goes into `rest` by
+    /// its name.
+    fn reasoning_ask(&self, rest: &mut Map<String, Value>) -> ReasoningAsk {
+        let mut ask = ReasoningAsk::default();
         let settings = self.reasoning.as_ref().and_then(Value::as_object);
         let given = settings.into_iter().flatten().filter(|(_, value)| !value.is_null());
-        let named = given.map(|(name, value)| match name.as_str() {
-            "effort" => ("reasoning_effort".to_owned(), value.clone()),
-            other => (format!("reasoning.{other}"), value.clone()),
-        });
-        named.collect()
+        for (name, value) in given {
+            let known = match (name.as_str(), value.as_str()) {
+                ("effort", Some(effort)) => {
+                    ask.effort = Effort::parse(effort);
+                    ask.effort.is_some()
+                }
+                ("summary", Some(summary)) => {
+                    ask.shown = Some(summary != "none");
+                    true
+                }
+                _ => false,
+            };
+            if !known {
+                rest.insert(format!("reasoning.{name}"), value.clone());
+            }
+        }
+        ask
     }
 }
 

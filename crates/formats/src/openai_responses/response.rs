@@ -11,6 +11,7 @@ use ::types::conversation::{Message, Part, Role, ToolCall};
 use ::types::usage::Usage;
 use serde_json::{Map, Value, json};
 
+use super::stream::reasoning::unseal;
 use super::tool_error;
 use super::types::{CreateResponse, InputItem, ItemKind};
 use crate::json::{at, join};
@@ -237,22 +238,43 @@ fn content_parts(content: Option<&Value>, path: &str) -> Result<Vec<Part>, Failu
 }
 
 fn content_part(part: &Value, path: &str) -> Result<Part, Failure> {
-    let media = |kind: &str, url: Option<&str>| Part::Media {
-        kind: kind.to_owned(),
-        url: url.map(str::to_owned),
-        name: None,
-        source: part.clone(),
-    };
     match part.get("type").and_then(Value::as_str).unwrap_or_default() {
         "input_text" | "output_text" | "text" => Ok(Part::Text { text: text_of(part, "text") }),
         "refusal" => Ok(Part::Refusal { text: text_of(part, "refusal") }),
-        "input_image" => Ok(media("image", part.get("image_url").and_then(Value::as_str))),
-        "input_file" => Ok(media("file", part.get("file_url").and_then(Value::as_str))),
+        "input_image" => {
+            let url = part.get("image_url").and_then(Value::as_str);
+            // An address that says it all is not kept twice: it may hold 30 MB.
+            let source = match (url, part.get("detail")) {
+                (Some(_), None | Some(Value::Null)) => Value::Null,
+                _ => part.clone(),
+            };
+            let url = url.map(str::to_owned);
+            Ok(Part::Media { kind: "image".to_owned(), url, name: None, source })
+        }
+        "input_file" => Ok(file_part(part)),
         other => Err(Failure::unsupported(
             join(path, "type"),
             format!("content of type '{other}' is not offered here"),
         )),
     }
+}
+
+fn file_part(part: &Value) -> Part {
+    let text = |name: &str| part.get(name).and_then(Value::as_str);
+    let name = text("filename").map(str::to_owned);
+    let url = match (text("file_url"), text("file_data")) {
+        (Some(url), _) => Some(url.to_owned()),
+        (None, Some(data)) if data.starts_with("data:") => Some(data.to_owned()),
+        // Bare bytes: the name says what they are.
+        (None, Some(data)) => {
+            let is_pdf = name.as_deref().is_none_or(|name| name.ends_with(".pdf"));
+            let kind = if is_pdf { "application/pdf" } else { "application/octet-stream" };
+            Some(format!("data:{kind};base64,{data}"))
+        }
+        (None, None) => None,
+    };
+    let source = if url.is_some() { Value::Null } else { part.clone() };
+    Part::Media { kind: "file".to_owned(), url, name, source }
 }
 
 fn output_text(value: &Value, path: &str) -> Result<String, Failure> {
@@ -278,9 +300,14 @@ fn reasoning_part(value: &Value) -> Part {
     };
     let content = texts("content");
     let text = if content.is_empty() { texts("summary") } else { content };
-    let signature = value.get("encrypted_content").and_then(Value::as_str).map(str::to_owned);
-    let origin = signature.is_some().then(|| "openai_responses".to_owned());
-    Part::Reasoning { text, signature, redacted: false, origin }
+    let sealed = value.get("encrypted_content").and_then(Value::as_str).map(unseal);
+    let Some((signature, redacted, origin)) = sealed else { return Part::reasoning(text) };
+    Part::Reasoning {
+        text: if redacted { String::new() } else { text },
+        signature: Some(signature.to_owned()),
+        redacted,
+        origin: Some(origin.to_owned()),
+    }
 }
 
 fn call_part(value: &Value, id_field: &str) -> Part {

@@ -6,13 +6,13 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall, ToolChoice,
-    ToolDefinition,
+    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall,
+    ToolChoice, ToolDefinition,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::head::TopLevel;
-use crate::json::{Fields, at, malformed, missing, wrong_type};
+use crate::json::{Fields, at, malformed, missing, without_indices, wrong_type};
 use crate::weight::{check_length, check_values};
 
 /// Messages in one request at most.
@@ -53,19 +53,19 @@ pub(crate) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
             None => fields.unsigned("max_tokens")?,
         },
         output_shape: output_shape(fields.object("response_format")?, &mut rest)?,
-        reasoning: ReasoningAsk::default(),
+        reasoning: reasoning(fields.take("reasoning_effort"), &mut rest),
         rest: Map::new(),
     };
     keep_rest(fields, &mut rest);
     Ok(Conversation { rest, ..conversation })
 }
 
-/// Keeps what was not taken, by its path.
+/// Keeps what was not taken, by its path. The first of several at one path stands for all.
 fn keep_rest(fields: Fields, rest: &mut Map<String, Value>) {
-    let path = fields.path.clone();
+    let path = without_indices(&fields.path);
     for (name, value) in fields.rest() {
         if !value.is_null() {
-            rest.insert(crate::json::join(&path, &name), value);
+            rest.entry(crate::json::join(&path, &name)).or_insert(value);
         }
     }
 }
@@ -121,24 +121,13 @@ fn content_parts(
 }
 
 fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Part, Failure> {
-    let source = value.clone();
     let mut fields = Fields::of(value, path)?;
-    let media = |kind: &str, url: Option<String>, source: Value| Part::Media {
-        kind: kind.to_owned(),
-        url,
-        name: None,
-        source,
-    };
     let part = match fields.required_string("type")?.as_str() {
         "text" => Part::Text { text: fields.required_string("text")? },
         "refusal" => Part::Refusal { text: fields.required_string("refusal")? },
-        "image_url" => {
-            let image = fields.object("image_url")?;
-            let mut image = image.ok_or_else(|| missing(&fields.path_of("image_url")))?;
-            return Ok(media("image", Some(image.required_string("url")?), source));
-        }
-        "input_audio" => return Ok(media("audio", None, source)),
-        "file" => return Ok(media("file", None, source)),
+        "image_url" => image(&mut fields)?,
+        "input_audio" => audio(&mut fields)?,
+        "file" => file(&mut fields)?,
         other => {
             let text = format!("content of type '{other}' is not offered here");
             return Err(Failure::unsupported(fields.path_of("type"), text));
@@ -146,6 +135,48 @@ fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Resu
     };
     keep_rest(fields, rest);
     Ok(part)
+}
+
+fn image(fields: &mut Fields) -> Result<Part, Failure> {
+    let image = fields.object("image_url")?;
+    let mut image = image.ok_or_else(|| missing(&fields.path_of("image_url")))?;
+    let url = image.required_string("url")?;
+    let hints = image.rest();
+    // An address that says it all is not kept twice: it may hold 30 MB.
+    let source = match hints.is_empty() {
+        true => Value::Null,
+        false => {
+            let mut whole = Map::from_iter([("url".to_owned(), url.clone().into())]);
+            whole.extend(hints);
+            json!({ "type": "image_url", "image_url": whole })
+        }
+    };
+    Ok(Part::Media { kind: "image".to_owned(), url: Some(url), name: None, source })
+}
+
+fn audio(fields: &mut Fields) -> Result<Part, Failure> {
+    let sound = fields.object("input_audio")?;
+    let mut sound = sound.ok_or_else(|| missing(&fields.path_of("input_audio")))?;
+    let (data, format) = (sound.required_string("data")?, sound.required_string("format")?);
+    let url = format!("data:audio/{format};base64,{data}");
+    Ok(Part::Media { kind: "audio".to_owned(), url: Some(url), name: None, source: Value::Null })
+}
+
+fn file(fields: &mut Fields) -> Result<Part, Failure> {
+    let file = fields.object("file")?;
+    let mut file = file.ok_or_else(|| missing(&fields.path_of("file")))?;
+    let (kind, name) = ("file".to_owned(), file.string("filename")?);
+    let data = file.string("file_data")?;
+    if let (Some(url), true) = (&data, data.as_deref().is_some_and(|url| url.starts_with("data:")))
+    {
+        return Ok(Part::Media { kind, url: Some(url.clone()), name, source: Value::Null });
+    }
+    // What lies at the provider under an id, or has no media type, is told in its own shape only.
+    let mut whole = file.rest();
+    whole.extend(data.map(|data| ("file_data".to_owned(), data.into())));
+    whole.extend(name.clone().map(|name| ("filename".to_owned(), name.into())));
+    let source = json!({ "type": "file", "file": whole });
+    Ok(Part::Media { kind, url: None, name, source })
 }
 
 fn assistant_parts(
@@ -261,6 +292,15 @@ fn tool_choice(choice: Option<Value>) -> Result<ToolChoice, Failure> {
     let function = fields.object("function")?;
     let mut function = function.ok_or_else(|| missing("tool_choice.function"))?;
     Ok(ToolChoice::Named { name: function.required_string("name")? })
+}
+
+/// An effort that is not known is kept by name: servers have words of their own.
+fn reasoning(effort: Option<Value>, rest: &mut Map<String, Value>) -> ReasoningAsk {
+    let known = effort.as_ref().and_then(Value::as_str).and_then(Effort::parse);
+    if let (Some(unknown), None) = (effort, known) {
+        rest.insert("reasoning_effort".to_owned(), unknown);
+    }
+    ReasoningAsk { effort: known, ..ReasoningAsk::default() }
 }
 
 fn sampling(fields: &mut Fields) -> Result<Sampling, Failure> {

@@ -7,16 +7,17 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Message, OutputShape, Part, Role, ToolChoice, ToolDefinition, joined_text,
+    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, ToolChoice,
+    ToolDefinition, joined_text,
 };
 use ::types::format::{Edits, Rendered};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::json::{at, join};
+use crate::json::{at, field_names, join};
 
 /// Fields of `rest` that are this format's own.
-const OWN_FIELDS: [&str; 18] = [
+const OWN_FIELDS: [&str; 17] = [
     "audio",
     "logit_bias",
     "logprobs",
@@ -26,7 +27,6 @@ const OWN_FIELDS: [&str; 18] = [
     "prediction",
     "prompt_cache_key",
     "prompt_cache_retention",
-    "reasoning_effort",
     "repetition_penalty",
     "safety_identifier",
     "service_tier",
@@ -36,6 +36,11 @@ const OWN_FIELDS: [&str; 18] = [
     "verbosity",
     "web_search_options",
 ];
+
+/// Tokens of thinking from which on an effort is more than low.
+const LOW_BELOW: u64 = 4_096;
+/// Tokens of thinking from which on an effort is more than medium.
+const MEDIUM_BELOW: u64 = 16_384;
 
 /// Renders a request.
 pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<Rendered, Failure> {
@@ -61,6 +66,13 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     if let Some(cap) = edits.output_cap.or(conversation.output_cap) {
         set("max_completion_tokens", cap.into());
     }
+    if let Some(effort) = reasoning_effort(&conversation.reasoning) {
+        set("reasoning_effort", effort.name().into());
+    }
+    if conversation.reasoning.shown == Some(true) {
+        // Servers that show their reasoning do so unasked.
+        dropped.push("reasoning.summary".to_owned());
+    }
     if let Some(shape) = response_format(&conversation.output_shape) {
         set("response_format", shape);
     }
@@ -75,9 +87,8 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     if edits.stream && edits.request_usage {
         set("stream_options", json!({ "include_usage": true }));
     }
-    dropped.dedup();
     let body = Bytes::from(Value::Object(fields).to_string());
-    Ok(Rendered { body, dropped, ..Rendered::default() })
+    Ok(Rendered { body, dropped: field_names(dropped), ..Rendered::default() })
 }
 
 fn messages(list: &[Message], dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
@@ -89,7 +100,7 @@ fn messages(list: &[Message], dropped: &mut Vec<String>) -> Result<Vec<Value>, F
             Role::Developer => rendered.push(plain("developer", message, &path)?),
             Role::User => rendered.push(plain("user", message, &path)?),
             Role::Assistant => rendered.push(assistant(message, &path, dropped)?),
-            Role::Tool => tool_results(message, &path, &mut rendered)?,
+            Role::Tool => tool_results(message, &path, &mut rendered, dropped)?,
         }
     }
     Ok(rendered)
@@ -108,7 +119,10 @@ fn content(part: &Part, path: &str) -> Result<Value, Failure> {
     match part {
         Part::Text { text } => Ok(json!({ "type": "text", "text": text })),
         Part::Refusal { text } => Ok(json!({ "type": "refusal", "refusal": text })),
-        Part::Media { source, .. } => media(source, path),
+        Part::Media { kind, url, name, source } => {
+            let (url, name) = (url.as_deref(), name.as_deref());
+            media(&Media { kind, url, name, source }, path)
+        }
         Part::ToolCall(_) | Part::ToolResult { .. } | Part::Reasoning { .. } => {
             let text =
                 "a message of this role can't hold a tool call, a tool's result or reasoning";
@@ -117,30 +131,45 @@ fn content(part: &Part, path: &str) -> Result<Value, Failure> {
     }
 }
 
-/// A part in its source format as one of ours.
-fn media(source: &Value, path: &str) -> Result<Value, Failure> {
-    let text = |name: &str| source.get(name).and_then(Value::as_str);
-    match (text("type").unwrap_or_default(), text("image_url"), text("file_data")) {
-        ("image_url" | "input_audio" | "file", ..) => Ok(source.clone()),
-        ("input_image", Some(url), _) => {
+/// Media as a part of ours: in its own shape where it came in one, else by its address.
+fn media(part: &Media<'_>, path: &str) -> Result<Value, Failure> {
+    let source = |name: &str| part.source.get(name).and_then(Value::as_str);
+    if matches!(source("type"), Some("image_url" | "input_audio" | "file")) {
+        return Ok(part.source.clone());
+    }
+    let data = part.url.and_then(|url| url.strip_prefix("data:"));
+    match (part.kind, part.url, data.and_then(|data| data.split_once(";base64,"))) {
+        ("image", Some(url), _) => {
             let mut image = json!({ "url": url });
-            if let (Some(detail), Value::Object(image)) = (text("detail"), &mut image) {
+            // How closely to look is a hint beside the address.
+            if let (Some(detail), Value::Object(image)) = (source("detail"), &mut image) {
                 image.insert("detail".to_owned(), detail.into());
             }
             Ok(json!({ "type": "image_url", "image_url": image }))
         }
-        ("input_file", _, Some(data)) => {
-            let mut file = json!({ "file_data": data });
-            if let (Some(name), Value::Object(file)) = (text("filename"), &mut file) {
-                file.insert("filename".to_owned(), name.into());
-            }
-            Ok(json!({ "type": "file", "file": file }))
+        ("audio", _, Some((kind, data))) if kind.starts_with("audio/") => {
+            let format = kind.trim_start_matches("audio/");
+            Ok(json!({ "type": "input_audio", "input_audio": { "data": data, "format": format } }))
+        }
+        ("file", Some(url), Some((kind, _))) => {
+            // A file without a name is refused.
+            let unnamed = if kind == "application/pdf" { "document.pdf" } else { "document" };
+            let name = part.name.unwrap_or(unnamed);
+            Ok(json!({ "type": "file", "file": { "filename": name, "file_data": url } }))
         }
         (kind, ..) => {
-            let text = format!("content of type '{kind}' can't be said to this provider");
+            let text = format!("content of type '{kind}' given in this way can't be said here");
             Err(Failure::unsupported(join(path, "type"), text))
         }
     }
+}
+
+/// [`Part::Media`], borrowed.
+struct Media<'a> {
+    kind: &'a str,
+    url: Option<&'a str>,
+    name: Option<&'a str>,
+    source: &'a Value,
 }
 
 fn assistant(message: &Message, path: &str, dropped: &mut Vec<String>) -> Result<Value, Failure> {
@@ -173,15 +202,26 @@ fn assistant(message: &Message, path: &str, dropped: &mut Vec<String>) -> Result
     Ok(Value::Object(fields))
 }
 
-fn tool_results(message: &Message, path: &str, out: &mut Vec<Value>) -> Result<(), Failure> {
+fn tool_results(
+    message: &Message,
+    path: &str,
+    out: &mut Vec<Value>,
+    dropped: &mut Vec<String>,
+) -> Result<(), Failure> {
     for part in &message.parts {
-        let Part::ToolResult { call_id, parts, .. } = part else {
+        let Part::ToolResult { call_id, parts, is_error } = part else {
             let text = "a tool's message can only hold results";
             return Err(Failure::unsupported(join(path, "content"), text));
         };
-        if parts.iter().any(|part| part.as_text().is_none()) {
+        if let Some(other) = parts.iter().find(|part| part.as_text().is_none()) {
+            let kind = if let Part::Media { kind, .. } = other { kind } else { "content" };
             let text = "a tool's result can only be text here";
-            return Err(Failure::unsupported(join(path, "content"), text));
+            let field = join(&join(path, "tool_result"), kind);
+            return Err(Failure::unsupported(field, text));
+        }
+        if *is_error {
+            // The text says so too; there is no field for it.
+            dropped.push("tool_result.is_error".to_owned());
         }
         let text = joined_text(parts);
         out.push(json!({ "role": "tool", "tool_call_id": call_id, "content": text }));
@@ -226,6 +266,16 @@ fn sampling(conversation: &Conversation) -> Vec<(&'static str, Value)> {
     let stop = (!sampling.stop.is_empty()).then(|| Value::from(sampling.stop.clone()));
     set("stop", stop);
     fields
+}
+
+/// The effort that comes nearest to what is asked; `None` = the model's habit.
+fn reasoning_effort(ask: &ReasoningAsk) -> Option<Effort> {
+    let by_budget = |tokens: u64| match tokens {
+        0..LOW_BELOW => Effort::Low,
+        LOW_BELOW..MEDIUM_BELOW => Effort::Medium,
+        MEDIUM_BELOW.. => Effort::High,
+    };
+    ask.effort.or_else(|| ask.budget_tokens.map(by_budget))
 }
 
 fn response_format(shape: &OutputShape) -> Option<Value> {

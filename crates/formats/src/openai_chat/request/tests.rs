@@ -3,8 +3,8 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 use serde_json::json;
 use types::conversation::{
-    Conversation, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall, ToolChoice,
-    ToolDefinition,
+    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall,
+    ToolChoice, ToolDefinition,
 };
 use types::format::Edits;
 
@@ -295,7 +295,7 @@ fn a_request_becomes_neutral_and_a_request_again() {
     insta::assert_json_snapshot!("golden_request", tree);
     assert_eq!(
         rendered.dropped,
-        ["messages[2].content[0].cache_control", "messages[2].name", "vendor_thing"]
+        ["messages.content.cache_control", "messages.name", "vendor_thing"]
     );
 }
 
@@ -347,6 +347,87 @@ fn what_cannot_be_said_is_named() {
 }
 
 #[test]
+fn media_of_any_kind_go_back_as_they_came() {
+    let parts = json!([
+        { "type": "image_url", "image_url": { "url": "https://x/y.png" } },
+        { "type": "image_url", "image_url": { "url": "https://x/y.png", "detail": "low" } },
+        { "type": "input_audio", "input_audio": { "data": "AAAA", "format": "wav" } },
+        { "type": "file", "file": { "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBE" } },
+        { "type": "file", "file": { "file_id": "file_1" } },
+    ]);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": parts }] });
+    let conversation = parse(body.to_string().as_bytes()).unwrap();
+    let urls: Vec<_> = conversation
+        .parts()
+        .map(|part| match part {
+            Part::Media { url, source, .. } => (url.as_deref(), source.is_null()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        (Some("https://x/y.png"), true),
+        (Some("https://x/y.png"), false),
+        (Some("data:audio/wav;base64,AAAA"), true),
+        (Some("data:application/pdf;base64,JVBE"), true),
+        (None, false),
+    ];
+    assert_eq!(urls, expected);
+    let edits = Edits { model: "m", ..Edits::default() };
+    let rendered = render(&conversation, &edits).unwrap();
+    let tree: serde_json::Value = serde_json::from_slice(&rendered.body).unwrap();
+    assert_eq!(tree["messages"][0]["content"], parts);
+    assert!(rendered.dropped.is_empty());
+}
+
+#[test]
+fn thinking_is_asked_for_by_its_effort() {
+    let rendered = |reasoning: ReasoningAsk| {
+        let conversation = Conversation { reasoning, ..Conversation::default() };
+        let edits = Edits { model: "m", ..Edits::default() };
+        let rendered = render(&conversation, &edits).unwrap();
+        let tree: serde_json::Value = serde_json::from_slice(&rendered.body).unwrap();
+        (tree["reasoning_effort"].as_str().map(str::to_owned), rendered.dropped)
+    };
+    let budget = |tokens| {
+        let ask = ReasoningAsk { budget_tokens: Some(tokens), ..ReasoningAsk::default() };
+        rendered(ask).0.unwrap()
+    };
+    assert_eq!([budget(4_095), budget(4_096), budget(16_384)], ["low", "medium", "high"]);
+    for effort in Effort::ALL {
+        let ask = ReasoningAsk {
+            effort: Some(effort),
+            budget_tokens: Some(1),
+            shown: Some(true),
+            ..ReasoningAsk::default()
+        };
+        let expected = (Some(effort.name().to_owned()), vec!["reasoning.summary".to_owned()]);
+        assert_eq!(rendered(ask.clone()), expected);
+        let body =
+            format!(r#"{{"model":"m","messages":[],"reasoning_effort":"{}"}}"#, effort.name());
+        assert_eq!(parse(body.as_bytes()).unwrap().reasoning.effort, Some(effort));
+    }
+    let adaptive = ReasoningAsk { adaptive: true, ..ReasoningAsk::default() };
+    assert_eq!(rendered(adaptive), (None, Vec::new()));
+    let own = parse(br#"{"model":"m","messages":[],"reasoning_effort":"default"}"#).unwrap();
+    assert_eq!((own.reasoning.effort, own.rest.len()), (None, 1));
+}
+
+#[test]
+fn a_result_that_is_no_text_is_refused_and_a_failed_one_is_told() {
+    let edits = Edits { model: "m", ..Edits::default() };
+    let of = |parts: Vec<Part>| {
+        let result = Part::ToolResult { call_id: "a".to_owned(), parts, is_error: true };
+        let messages = vec![Message { role: Role::Tool, parts: vec![result] }];
+        render(&Conversation { messages, ..Conversation::default() }, &edits)
+    };
+    assert_eq!(of(vec![Part::text("broken")]).unwrap().dropped, ["tool_result.is_error"]);
+    let source = serde_json::Value::Null;
+    let image = Part::Media { kind: "image".to_owned(), url: None, name: None, source };
+    let failure = of(vec![Part::text("x"), image]).unwrap_err();
+    assert_eq!(failure.param.as_deref(), Some("messages[0].tool_result.image"));
+}
+
+#[test]
 fn rendering_a_longer_history_only_adds() {
     let mut conversation = parse(GOLDEN.as_bytes()).unwrap();
     let edits = Edits { model: "m", ..Edits::default() };
@@ -375,9 +456,9 @@ fn message() -> impl Strategy<Value = Message> {
         role: Role::User,
         parts: vec![Part::Media {
             kind: "image".to_owned(),
-            url: Some(url.clone()),
+            url: Some(url),
             name: None,
-            source: json!({ "type": "image_url", "image_url": { "url": url } }),
+            source: serde_json::Value::Null,
         }],
     });
     let call = (text(), text(), text())

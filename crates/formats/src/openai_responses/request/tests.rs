@@ -272,10 +272,13 @@ fn the_neutral_form_has_the_instructions_first() {
         },
         "strict": true
       },
-      "rest": {
-        "reasoning_effort": "low",
-        "reasoning.summary": "auto"
-      }
+      "reasoning": {
+        "effort": "low",
+        "budget_tokens": null,
+        "adaptive": false,
+        "shown": true
+      },
+      "rest": {}
     }
     "#);
 }

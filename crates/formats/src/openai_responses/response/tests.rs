@@ -38,14 +38,14 @@ fn items_become_messages() {
         .collect();
     assert_snapshot!(shown.join("\n"), @r#"
     Developer {"type":"text","text":"d"}
-    User {"type":"text","text":"u"} | {"type":"media","kind":"image","url":"https://x/y.png","source":{"type":"input_image","image_url":"https://x/y.png","detail":"low"}}
-    Assistant {"type":"reasoning","text":"hm","signature":"e"} | {"type":"tool_call","id":"mcp_1","name":"find_note","arguments":"{}"}
-    Tool {"type":"tool_result","call_id":"mcp_1","text":"found","is_error":false}
+    User {"type":"text","text":"u"} | {"type":"media","kind":"image","url":"https://x/y.png","name":null,"source":{"type":"input_image","image_url":"https://x/y.png","detail":"low"}}
+    Assistant {"type":"reasoning","text":"hm","signature":"e","redacted":false,"origin":"openai_responses"} | {"type":"tool_call","id":"mcp_1","name":"find_note","arguments":"{}"}
+    Tool {"type":"tool_result","call_id":"mcp_1","parts":[{"type":"text","text":"found"}],"is_error":false}
     Assistant {"type":"tool_call","id":"mcp_2","name":"add_note","arguments":"{}"}
-    Tool {"type":"tool_result","call_id":"mcp_2","text":"full","is_error":true}
+    Tool {"type":"tool_result","call_id":"mcp_2","parts":[{"type":"text","text":"full"}],"is_error":true}
     Assistant {"type":"text","text":"a"} | {"type":"refusal","text":"r"} | {"type":"tool_call","id":"call_1","name":"f","arguments":"{\"a\":1}"} | {"type":"tool_call","id":"call_2","name":"g","arguments":"{}"}
-    Tool {"type":"tool_result","call_id":"call_1","text":"one","is_error":false}
-    Tool {"type":"tool_result","call_id":"call_2","text":"two","is_error":false}
+    Tool {"type":"tool_result","call_id":"call_1","parts":[{"type":"text","text":"one"}],"is_error":false}
+    Tool {"type":"tool_result","call_id":"call_2","parts":[{"type":"text","text":"two"}],"is_error":false}
     "#);
 }
 

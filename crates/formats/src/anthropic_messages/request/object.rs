@@ -1,0 +1,141 @@
+//! An object of a request, read field by field from its bytes.
+//!
+//! A tree would copy images and would lose what numbers and keys looked like, which the arguments
+//! of a tool's call must keep. Invariant: what was not taken is named by [`Object::leave`], so that
+//! a crossing can report it.
+
+use ::types::Failure;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::head::{TopLevel, typed};
+use crate::json::{at, join, missing, without_indices, wrong_type};
+
+/// An object and which of its fields were taken.
+pub(super) struct Object<'a> {
+    path: String,
+    fields: TopLevel<'a>,
+    taken: Vec<&'static str>,
+}
+
+impl<'a> Object<'a> {
+    /// A whole request.
+    pub(super) fn body(body: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self { path: String::new(), fields: TopLevel::read(body)?, taken: Vec::new() })
+    }
+
+    /// An object that stands at `path`.
+    pub(super) fn read(raw: &'a RawValue, path: &str) -> Result<Self, Failure> {
+        if !raw.get().starts_with('{') {
+            return Err(mistyped(raw, path, "an object"));
+        }
+        let fields = TopLevel::read(raw.get().as_bytes()).map_err(|mut failure| {
+            let param = failure.param.as_deref().unwrap_or_default();
+            failure.param = Some(join(path, param).into());
+            failure
+        })?;
+        Ok(Self { path: path.to_owned(), fields, taken: Vec::new() })
+    }
+
+    /// All fields, for checks of their names.
+    pub(super) const fn top(&self) -> &TopLevel<'a> {
+        &self.fields
+    }
+
+    /// The path of one of its fields.
+    pub(super) fn path_of(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    /// Takes a field; `null` is absent.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
+        self.taken.push(name);
+        self.fields.raw(name).filter(|raw| raw.get() != "null")
+    }
+
+    /// Takes a field of this type.
+    pub(super) fn get<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        wanted: &str,
+    ) -> Result<Option<T>, Failure> {
+        let Some(raw) = self.take(name) else { return Ok(None) };
+        typed(raw, &self.path_of(name), wanted)
+    }
+
+    /// Takes a string.
+    pub(super) fn string(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
+        self.get(name, "a string")
+    }
+
+    /// Takes a string that must be there.
+    pub(super) fn required_string(&mut self, name: &'static str) -> Result<String, Failure> {
+        self.string(name)?.ok_or_else(|| missing(&self.path_of(name)))
+    }
+
+    /// Takes an object.
+    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Self>, Failure> {
+        let path = self.path_of(name);
+        self.take(name).map(|raw| Self::read(raw, &path)).transpose()
+    }
+
+    /// Takes an object that must be there.
+    pub(super) fn required_object(&mut self, name: &'static str) -> Result<Self, Failure> {
+        self.object(name)?.ok_or_else(|| missing(&self.path_of(name)))
+    }
+
+    /// Takes a list, each element with its path.
+    pub(super) fn list(
+        &mut self,
+        name: &'static str,
+        most: usize,
+    ) -> Result<Vec<(&'a RawValue, String)>, Failure> {
+        let path = self.path_of(name);
+        let Some(raw) = self.take(name) else { return Ok(Vec::new()) };
+        elements(raw, &path, most)
+    }
+
+    /// Keeps what was not taken in `rest`, by its path. The first of several at one path stands
+    /// for all.
+    pub(super) fn leave(self, rest: &mut Map<String, Value>) {
+        let path = without_indices(&self.path);
+        for (name, raw) in self.fields.fields() {
+            let says_nothing = matches!(raw.get(), "null" | "false" | "[]");
+            if !self.taken.contains(&name) && !says_nothing {
+                // A value that is too deep for a tree is reported all the same.
+                let value = || serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
+                rest.entry(join(&path, name)).or_insert_with(value);
+            }
+        }
+    }
+}
+
+/// The elements of a list, each with its path.
+pub(super) fn elements<'a>(
+    raw: &'a RawValue,
+    path: &str,
+    most: usize,
+) -> Result<Vec<(&'a RawValue, String)>, Failure> {
+    let list: Vec<&'a RawValue> =
+        serde_json::from_str(raw.get()).map_err(|_| mistyped(raw, path, "an array"))?;
+    if list.len() > most {
+        let text = format!("'{path}' has more than {most} elements");
+        return Err(Failure::invalid(path, text));
+    }
+    Ok(list.into_iter().enumerate().map(|(index, raw)| (raw, at(path, index))).collect())
+}
+
+/// A 400 for a value of the wrong type.
+pub(super) fn mistyped(raw: &RawValue, path: &str, wanted: &str) -> Failure {
+    // Only its kind is said: the value may be large, or too deep for a tree.
+    let kind = match raw.get().as_bytes().first() {
+        Some(b'{') => Value::Object(Map::new()),
+        Some(b'[') => Value::Array(Vec::new()),
+        Some(b'"') => Value::String(String::new()),
+        Some(b't' | b'f') => Value::Bool(true),
+        Some(b'n') => Value::Null,
+        _ => Value::from(0),
+    };
+    wrong_type(path, wanted, &kind)
+}
