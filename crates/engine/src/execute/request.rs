@@ -120,13 +120,27 @@ const NO_INSTRUCTION: [&str; 9] = [
     "user",
 ];
 
+/// Names that are reported at most: they travel in one header.
+const DROPPED_MAX: usize = 32;
+
 /// The names of what a local model is not told though the client asked for it.
 pub(super) fn dropped(conversation: &Conversation) -> Vec<String> {
+    let ask = &conversation.reasoning;
+    let effort = ask.effort.is_some().then_some("reasoning_effort");
+    let thinking = (ask.adaptive || ask.budget_tokens.is_some()).then_some("thinking");
+    let shown = (ask.shown == Some(true)).then_some("reasoning.summary");
+    let is_error = |part: &Part| matches!(part, Part::ToolResult { is_error: true, .. });
+    // The result's text says so too; templates have no word for it.
+    let failed = conversation.parts().any(is_error).then_some("tool_result.is_error");
+    let asked = [effort, thinking, shown, failed].into_iter().flatten().map(str::to_owned);
     let names = conversation.rest.keys().filter(|name| {
+        let is_instruction = !NO_INSTRUCTION.contains(&name.as_str())
+            && !name.starts_with("metadata.")
+            && !name.ends_with("cache_control");
         // Calls and schemas are always held to their schema.
-        !NO_INSTRUCTION.contains(&name.as_str()) && !name.ends_with(".strict")
+        is_instruction && !name.ends_with(".strict")
     });
-    names.cloned().collect()
+    asked.chain(names.cloned()).take(DROPPED_MAX).collect()
 }
 
 fn media_kind(part: &Part) -> Option<&str> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 use serde_json::json;
 use types::call::{Call, CallKind, Door, Plan, ToolInvocation};
 use types::clock::{FakeClock, Timestamp};
-use types::conversation::{Conversation, Message, OutputShape, Part, Role, ToolCall};
+use types::conversation::{
+    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, ToolCall,
+};
 use types::ids::{CallId, KeyId, SessionId, StepId};
 use types::principal::{self, DEFAULT_ACCOUNT, Principal};
 use types::{ErrorCode, Ids};
@@ -64,10 +66,37 @@ fn json_mode_is_any_object() {
 #[test]
 fn what_the_model_is_not_told_is_named() {
     let mut conversation = conversation(Vec::new());
-    for name in ["user", "logit_bias", "tools[0].function.strict", "store", "shoe_size"] {
+    let quiet = ["user", "tools.function.strict", "store", "metadata.user_id", "cache_control"];
+    for name in
+        quiet.into_iter().chain(["logit_bias", "messages.content.cache_control", "shoe_size"])
+    {
         conversation.rest.insert(name.to_owned(), serde_json::Value::from(1));
     }
     assert_eq!(dropped(&conversation), ["logit_bias", "shoe_size"]);
+    conversation.reasoning.effort = Some(Effort::Off);
+    conversation.reasoning.budget_tokens = Some(2_000);
+    conversation.reasoning.shown = Some(true);
+    let asked = ["reasoning_effort", "thinking", "reasoning.summary", "logit_bias", "shoe_size"];
+    assert_eq!(dropped(&conversation), asked);
+    conversation.reasoning = ReasoningAsk { adaptive: true, ..ReasoningAsk::default() };
+    let result = Part::tool_result("call_1", "broken", true);
+    conversation.messages.push(Message { role: Role::Tool, parts: vec![result] });
+    let asked = ["thinking", "tool_result.is_error", "logit_bias", "shoe_size"];
+    assert_eq!(dropped(&conversation), asked);
+    for index in 0..100 {
+        conversation.rest.insert(format!("field{index}"), serde_json::Value::from(1));
+    }
+    assert_eq!(dropped(&conversation).len(), 32);
+}
+
+#[test]
+fn an_image_in_a_result_is_refused_by_name() {
+    let media = Part::Media { kind: "image".to_owned(), url: None, name: None, source: json!({}) };
+    let parts = vec![Part::text("look"), media];
+    let result = Part::ToolResult { call_id: "call_1".to_owned(), parts, is_error: false };
+    let message = Message { role: Role::Tool, parts: vec![result] };
+    let failure = from_conversation(&conversation(vec![message])).unwrap_err();
+    assert_eq!(failure.param.as_deref(), Some("messages[0].content"));
 }
 
 fn call() -> Call {
