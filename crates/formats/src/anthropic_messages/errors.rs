@@ -1,9 +1,9 @@
 //! Errors of the Messages API, both ways.
 //!
 //! [`parse`] reads what an upstream answered and says what a caller can do about it; [`render`]
-//! writes ours. `details.error_code` names the cause and comes first, then `type`, then the status;
-//! words are the last resort, where Anthropic has nothing else. Whether money may have been spent is
-//! judged as for chat completions.
+//! writes ours. `details.error_code` names the cause and comes first, then `type`, then the
+//! status; words are the last resort, where Anthropic has nothing else. Whether money may have been
+//! spent is judged as for chat completions.
 //! <https://platform.claude.com/docs/en/api/errors>
 
 use ::types::error::Billed;

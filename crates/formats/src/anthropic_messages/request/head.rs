@@ -9,6 +9,7 @@ use ::types::call::{HeadSpans, ModelHead};
 use serde::Deserialize;
 
 use super::{OUTPUT_CAP, cache, scan};
+use crate::fold::imitated;
 use crate::head::TopLevel;
 use crate::json::missing;
 
@@ -65,7 +66,7 @@ const SHAPE_PROMPT: u64 = 1_024;
 /// Reads what every stage needs. The output cap may be absent: counting takes none.
 pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let top = TopLevel::read(body)?;
-    refuse_other_letters(&top)?;
+    refuse_imitations(&top)?;
     refuse_others_money(&top)?;
     let messages = top.raw("messages").ok_or_else(|| missing("messages"))?;
     if !messages.get().starts_with('[') {
@@ -121,12 +122,12 @@ fn known() -> impl Iterator<Item = &'static str> {
     PLAIN.into_iter().chain(billed).chain(OF_OTHERS).chain([MANAGEMENT])
 }
 
-/// Refuses a field in other letters: some servers take it for ours, and we would not have read it.
-fn refuse_other_letters(top: &TopLevel<'_>) -> Result<(), Failure> {
+/// Refuses a field that some servers take for one of ours, which we would not have read.
+fn refuse_imitations(top: &TopLevel<'_>) -> Result<(), Failure> {
     for (name, _) in top.fields() {
-        let alike = known().find(|known| known.eq_ignore_ascii_case(name) && *known != name);
-        if let Some(known) = alike {
-            return Err(Failure::invalid(name, format!("'{name}' is spelt '{known}'")));
+        if let Some(known) = imitated(name, known()) {
+            let text = format!("'{name}' is no field, and some providers take it for '{known}'");
+            return Err(Failure::invalid(name, text));
         }
     }
     Ok(())

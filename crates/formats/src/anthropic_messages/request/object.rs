@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::head::{TopLevel, typed};
 use crate::json::{at, join, missing, without_indices, wrong_type};
+use crate::weight::check_length;
 
 /// An object and which of its fields were taken.
 pub(super) struct Object<'a> {
@@ -117,12 +118,9 @@ pub(super) fn elements<'a>(
     path: &str,
     most: usize,
 ) -> Result<Vec<(&'a RawValue, String)>, Failure> {
+    check_length(Some(raw), path, most, "elements")?;
     let list: Vec<&'a RawValue> =
         serde_json::from_str(raw.get()).map_err(|_| mistyped(raw, path, "an array"))?;
-    if list.len() > most {
-        let text = format!("'{path}' has more than {most} elements");
-        return Err(Failure::invalid(path, text));
-    }
     Ok(list.into_iter().enumerate().map(|(index, raw)| (raw, at(path, index))).collect())
 }
 

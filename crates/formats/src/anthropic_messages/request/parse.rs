@@ -18,6 +18,7 @@ use super::OUTPUT_CAP;
 use super::head::refuse_others_money;
 use super::object::{Object, mistyped};
 use crate::json::missing;
+use crate::weight::check_values;
 
 /// Messages in one request at most, as Anthropic has it.
 const MESSAGES_MAX: usize = 100_000;
@@ -43,6 +44,8 @@ const KNOWN: [&str; 5] =
 
 /// Parses a request.
 pub(in super::super) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
+    // What is read becomes larger than it stands here.
+    check_values(body)?;
     let mut fields = Object::body(body)?;
     refuse_others_money(fields.top())?;
     for spoken_elsewhere in ["model", "stream", "billing_policy", "user_profile_id"] {

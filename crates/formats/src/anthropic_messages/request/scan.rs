@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::fold::imitated;
+
 /// Lists of blocks within blocks at most; a document in a tool's result is the deepest there is.
 const DEPTH_MAX: u8 = 3;
 
@@ -46,9 +48,7 @@ impl Found {
 /// What is in `messages`.
 pub(super) fn messages(list: &RawValue) -> Result<Found, Failure> {
     let text = "expected messages, each with a string or a list of blocks as its content";
-    let list: Vec<Message> = read(list, "messages", text)?;
-    let mut found = Found::default();
-    list.into_iter().for_each(|message| found.join(message.0));
+    let Messages(found) = read(list, "messages", text)?;
     Ok(found)
 }
 
@@ -76,19 +76,46 @@ const CLIENT_TOOLS: [&str; 4] = ["bash_", "computer_2", "memory_", "text_editor_
 
 /// What is in `tools`.
 pub(super) fn tools(list: &RawValue) -> Result<Tools, Failure> {
-    let kinds: Option<Vec<Kind>> = read(list, "tools", "expected a list of tools")?;
-    let mut tools = Tools::default();
-    for Kind(kind) in kinds.into_iter().flatten() {
-        tools.count += 1;
-        match kind.as_deref() {
+    let tools: Option<Tools> = read(list, "tools", "expected a list of tools")?;
+    Ok(tools.unwrap_or_default())
+}
+
+impl Tools {
+    fn add(&mut self, kind: Option<&str>) {
+        self.count = self.count.saturating_add(1);
+        match kind {
             None | Some("custom") => {}
             Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
-                tools.defined += 1;
+                self.defined = self.defined.saturating_add(1);
             }
-            Some(_) => tools.surcharge = Some("tools"),
+            Some(_) => self.surcharge = Some("tools"),
         }
     }
-    Ok(tools)
+}
+
+impl<'de> Deserialize<'de> for Tools {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_seq(ToolsVisitor)
+    }
+}
+
+struct ToolsVisitor;
+
+impl<'de> Visitor<'de> for ToolsVisitor {
+    type Value = Tools;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tools")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tools, A::Error> {
+        // Nothing is kept: a list of millions costs no memory.
+        let mut tools = Tools::default();
+        while let Some(Kind(kind)) = list.next_element()? {
+            tools.add(kind.as_deref());
+        }
+        Ok(tools)
+    }
 }
 
 fn read<'a, T: Deserialize<'a>>(
@@ -110,8 +137,10 @@ fn wrong(path: &'static str, wanted: &str, error: &serde_json::Error) -> Failure
 
 /// A name of ours in the letters that we read, `None` for any other name.
 fn known<E: Error>(name: &str, names: &'static [&'static str]) -> Result<Option<&'static str>, E> {
-    match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-        Some(known) if *known == name => Ok(Some(known)),
+    if let Some(known) = names.iter().find(|known| **known == name) {
+        return Ok(Some(known));
+    }
+    match imitated(name, names.iter().copied()) {
         Some(known) => Err(E::custom(format_args!("'{known}' is spelt in other letters"))),
         None => Ok(None),
     }
@@ -126,6 +155,33 @@ fn once<T, E: Error>(slot: &mut Option<T>, value: T, name: &'static str) -> Resu
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// All messages.
+struct Messages(Found);
+
+impl<'de> Deserialize<'de> for Messages {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_seq(MessagesVisitor)
+    }
+}
+
+struct MessagesVisitor;
+
+impl<'de> Visitor<'de> for MessagesVisitor {
+    type Value = Messages;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Messages, A::Error> {
+        let mut found = Found::default();
+        while let Some(Message(message)) = list.next_element()? {
+            found.join(message);
+        }
+        Ok(Messages(found))
+    }
+}
 
 /// One message.
 struct Message(Found);
@@ -218,9 +274,33 @@ impl<'de> DeserializeSeed<'de> for Block {
     }
 }
 
+/// Fields of blocks that say nothing but text, whatever the block.
+const TEXT_FIELDS: &[&str] = &[
+    "cache_control",
+    "caller",
+    "context",
+    "data",
+    "file_id",
+    "id",
+    "input",
+    "is_error",
+    "media_type",
+    "name",
+    "signature",
+    "text",
+    "thinking",
+    "title",
+    "tool_use_id",
+    "toolset_name",
+    "transformations",
+    "url",
+];
+
 /// The fields of a block, or of the source of one, that say what it is.
 #[derive(Default)]
 struct Shape<'a> {
+    /// A field that no block has: servers go by the type, or by whichever field is there.
+    odd: bool,
     kind: Option<Option<Text<'a>>>,
     source: Option<&'a RawValue>,
     content: Option<&'a RawValue>,
@@ -237,7 +317,10 @@ impl<'a> Shape<'a> {
                 Some("source") => once(&mut shape.source, map.next_value()?, "source")?,
                 Some("content") => once(&mut shape.content, map.next_value()?, "content")?,
                 Some("citations") => once(&mut shape.citations, map.next_value()?, "citations")?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    shape.odd |= !TEXT_FIELDS.contains(&&*name);
+                }
             }
         }
         Ok(shape)
@@ -263,9 +346,18 @@ impl<'de> Visitor<'de> for Block {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Found, A::Error> {
         let shape = Shape::read(map)?;
+        if shape.odd {
+            return Ok(Found::media(Some("content")));
+        }
+        let (holds_blocks, has_source) = (shape.content.is_some(), shape.source.is_some());
         match shape.kind() {
-            Some("text" | "thinking" | "redacted_thinking" | "tool_use") => Ok(Found::default()),
-            Some("image") => Ok(Found::media(None)),
+            Some("text" | "thinking" | "redacted_thinking" | "tool_use")
+                if !holds_blocks && !has_source =>
+            {
+                Ok(Found::default())
+            }
+            Some("image") if !holds_blocks => Ok(Found::media(None)),
+            Some("tool_result") if has_source => Ok(Found::media(Some("content"))),
             Some("tool_result" | "search_result") => {
                 let mut found = self.within(shape.content)?;
                 if shape.is_cited() {
@@ -273,7 +365,7 @@ impl<'de> Visitor<'de> for Block {
                 }
                 Ok(found)
             }
-            Some("document") => self.document(&shape),
+            Some("document") if !holds_blocks => self.document(&shape),
             // What a server did or will do, what lies in a container, and what is not known.
             Some(_) | None => Ok(Found::media(Some("content"))),
         }
@@ -284,9 +376,10 @@ impl Block {
     fn document<E: Error>(self, shape: &Shape<'_>) -> Result<Found, E> {
         let source = shape.source.map(|raw| serde_json::from_str::<Source<'_>>(raw.get()));
         let source = source.transpose().map_err(E::custom)?.map(|Source(source)| source);
-        let mut found = match source.as_ref().and_then(Shape::kind) {
+        let known = source.as_ref().filter(|source| !source.odd);
+        let mut found = match known.and_then(Shape::kind) {
             Some("text") => Found::default(),
-            Some("content") => self.within(source.as_ref().and_then(|source| source.content))?,
+            Some("content") => self.within(known.and_then(|source| source.content))?,
             // Pages are not bounded by bytes, and what lies elsewhere is not by anything.
             _ => Found::media(Some("document")),
         };

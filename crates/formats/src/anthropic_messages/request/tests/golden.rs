@@ -224,6 +224,7 @@ fn what_cannot_be_said_is_named() {
         r#""messages":[],"output_config":{"effort":"huge"}"#,
         r#""messages":[],"output_config":{"format":{"type":"xml"}}"#,
         r#""messages":[],"stop_sequences":[1]"#,
+        r#""messages":[],"stop_sequences":["","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","","",""]"#,
         r#""messages":[],"temperature":"hot""#,
         r#""messages":[],"service_tier":"gold""#,
         r#""messages":[],"mcp_servers":[{}]"#,
@@ -261,6 +262,7 @@ fn what_cannot_be_said_is_named() {
     invalid_request output_config.effort: effort 'huge' is not known: use low, medium, high, xhigh or max
     unsupported output_config.format.type: format 'xml' is not known: use json_schema
     invalid_request stop_sequences[0]: invalid value for 'stop_sequences[0]': expected a string
+    invalid_request stop_sequences: 'stop_sequences' has more than 64 elements
     invalid_request temperature: invalid value for 'temperature': expected a number
     invalid_request service_tier: use auto or standard_only
     unsupported mcp_servers: tool servers of a request are called by Anthropic's own service only

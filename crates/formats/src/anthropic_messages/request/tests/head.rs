@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use types::call::ModelHead;
 
-use super::super::read_head;
+use super::super::{parse, read_head};
 
 fn head(body: &str) -> ModelHead {
     read_head(body.as_bytes()).unwrap()
@@ -40,7 +40,7 @@ fn the_head_has_what_stages_need() {
 fn text_in_any_form_has_no_surcharge() {
     let plain = r#"{"type":"text","text":"x","citations":[{"type":"char_location"}]},
         {"type":"thinking","thinking":"","signature":"s"},{"type":"redacted_thinking","data":"d"},
-        {"type":"tool_use","id":"t","name":"f","input":{"type":"image","source":1}},
+        {"type":"tool_use","id":"t","name":"f","input":{"type":"image","source":1},"caller":{"type":"direct"}},
         {"type":"tool_result","tool_use_id":"t"},{"type":"tool_result","content":"x"},
         {"type":"tool_result","content":[{"type":"text","text":"x"}]},
         {"type":"search_result","source":"https://x","content":[{"type":"text","text":"x"}],"citations":{"enabled":false}},
@@ -86,6 +86,7 @@ fn a_part_whose_tokens_nobody_can_count_is_named() {
         r#"{"type":"hologram"}"#,
         "{}",
         r#"{"type":null}"#,
+        r#"{"type":"text","data":"x","pages":9}"#,
     ] {
         let document = format!(r#"{{"type":"document","source":{source}}}"#);
         assert_eq!(of(&document), (1, Some("document")), "{source}");
@@ -100,6 +101,12 @@ fn a_part_whose_tokens_nobody_can_count_is_named() {
         r#"{"type":"compaction"}"#,
         r#"{"type":"tool_reference","tool_name":"f"}"#,
         r#"{"type":"Text","text":"x"}"#,
+        r#"{"type":"text","text":"x","image_url":{"url":"u"}}"#,
+        r#"{"type":"text","text":"x","source":{"type":"url"}}"#,
+        r#"{"type":"tool_result","content":"x","source":{"type":"url"}}"#,
+        r#"{"type":"image","source":{},"content":[{"type":"image"}]}"#,
+        r#"{"type":"document","source":{"type":"text"},"content":[{"type":"image"}]}"#,
+        r#"{"type":"image","source":{},"video":"v"}"#,
     ] {
         assert_eq!(of(unknown), (1, Some("content")), "{unknown}");
     }
@@ -183,7 +190,7 @@ fn every_mark_for_the_cache_is_seen() {
         of(r#""cache_control" : {"ttl":"5m","type":"ephemeral","scope":"x"}"#),
         (true, None)
     );
-    assert_eq!(of(r#""Cache_Control":{"type":"ephemeral"}"#), (true, None));
+    assert_eq!(of(r#""Cache_Control":{"type":"ephemeral"}"#), (true, Some("content")));
     assert_eq!(of(r#""cache_control":null"#), (false, None));
     assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#), unusual);
     assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"5m","ttl":"1h"}"#), unusual);
@@ -224,6 +231,8 @@ fn wrong_fields_are_named() {
         r#"{"model":"m","messages":[],"model":"other"}"#,
         r#"{"model":"m","messages":[],"m\u0061x_tokens":1,"max_tokens":2}"#,
         r#"{"model":"m","messages":[],"Speed":"fast"}"#,
+        r#"{"model":"m","messages":[],"max_to\u212aens":9}"#,
+        r#"{"model":"m","messages":[{"content":[{"type":"text","\u017fource":{"type":"url"}}]}]}"#,
         r#"{"model":"m","messages":[],"max_tokens":-1}"#,
         r#"{"model":"m","messages":[],"stream":"yes"}"#,
         r#"{"model":"m","messages":[],"billing_policy":{}}"#,
@@ -254,11 +263,13 @@ fn wrong_fields_are_named() {
     invalid_request messages: invalid value for 'messages': expected messages, each with a string or a list of blocks as its content (duplicate field `type`)
     invalid_request messages: invalid value for 'messages': expected messages, each with a string or a list of blocks as its content (invalid type: integer `7`, expected a string or a list of blocks)
     invalid_request system: invalid value for 'system': expected a string or a list of text blocks (invalid type: map, expected a string or a list of blocks)
-    invalid_request tools: invalid value for 'tools': expected a list of tools (invalid type: map, expected a sequence)
+    invalid_request tools: invalid value for 'tools': expected a list of tools (invalid type: map, expected a list of tools)
     invalid_request tools: invalid value for 'tools': expected a list of tools (duplicate field `type`)
     invalid_request model: 'model' is given twice
     invalid_request max_tokens: 'max_tokens' is given twice
-    invalid_request Speed: 'Speed' is spelt 'speed'
+    invalid_request Speed: 'Speed' is no field, and some providers take it for 'speed'
+    invalid_request max_toKens: 'max_toKens' is no field, and some providers take it for 'max_tokens'
+    invalid_request messages: invalid value for 'messages': expected messages, each with a string or a list of blocks as its content ('source' is spelt in other letters)
     invalid_request max_tokens: invalid value for 'max_tokens': expected a non-negative integer
     invalid_request stream: invalid value for 'stream': expected a boolean
     unsupported billing_policy: 'billing_policy' acts for somebody else, which no key here may: leave it out
@@ -270,6 +281,14 @@ fn wrong_fields_are_named() {
 fn a_long_value_is_not_repeated() {
     let body = format!(r#"{{"model":"m","messages":[{{"content":["{}"]}}]}}"#, "é".repeat(9_000));
     assert!(read_head(body.as_bytes()).unwrap_err().message.chars().count() < 400);
+}
+
+#[test]
+fn millions_of_small_values_are_read_without_a_list_of_them() {
+    let many = "{},".repeat(1_000_000);
+    let body = format!(r#"{{"model":"m","messages":[{many}{{}}],"tools":[{many}{{}}]}}"#);
+    assert_eq!(head(&body).surcharge, None);
+    assert!(parse(body.as_bytes()).unwrap_err().message.contains("values"));
 }
 
 #[test]
