@@ -210,11 +210,15 @@ impl Open {
                 "id": self.id, "type": "message", "status": status, "role": "assistant",
                 "content": [self.part(&self.text)],
             }),
-            // What a vendor keeps to itself has no text.
-            Kind::Reasoning => json!({
-                "id": self.id, "type": "reasoning", "status": status, "summary": [],
-                "content": if self.text.is_empty() { json!([]) } else { json!([self.part(&self.text)]) },
-            }),
+            Kind::Reasoning => {
+                // What a vendor keeps to itself has no text.
+                let told = (!self.text.is_empty()).then(|| self.part(&self.text));
+                let content: Vec<Value> = told.into_iter().collect();
+                json!({
+                    "id": self.id, "type": "reasoning", "status": status, "summary": [],
+                    "content": content,
+                })
+            }
             Kind::Function => json!({
                 "id": self.id, "type": "function_call", "status": status,
                 "call_id": self.call_id, "name": self.name, "arguments": self.text,
