@@ -9,7 +9,6 @@ use ::types::call::{HeadSpans, ModelHead};
 use serde::Deserialize;
 
 use super::{OUTPUT_CAP, cache, scan};
-use crate::fold::imitated;
 use crate::head::TopLevel;
 use crate::json::missing;
 
@@ -66,7 +65,8 @@ const SHAPE_PROMPT: u64 = 1_024;
 /// Reads what every stage needs. The output cap may be absent: counting takes none.
 pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let top = TopLevel::read(body)?;
-    refuse_imitations(&top)?;
+    // Some servers take it for one of ours, which we would not have read.
+    top.refuse_imitations("", &known())?;
     refuse_others_money(&top)?;
     let messages = top.raw("messages").ok_or_else(|| missing("messages"))?;
     if !messages.get().starts_with('[') {
@@ -92,6 +92,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         include_usage: true,
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(added),
         media: found.media,
+        tools: tools.count > 0,
         surcharge,
         writes_cache: marks.any,
         spans: HeadSpans {
@@ -117,20 +118,9 @@ pub(super) fn refuse_others_money(top: &TopLevel<'_>) -> Result<(), Failure> {
 }
 
 /// Every field of this API.
-fn known() -> impl Iterator<Item = &'static str> {
+fn known() -> impl Iterator<Item = &'static str> + Clone {
     let billed = BILLED.into_iter().map(|(name, _)| name);
     PLAIN.into_iter().chain(billed).chain(OF_OTHERS).chain([MANAGEMENT])
-}
-
-/// Refuses a field that some servers take for one of ours, which we would not have read.
-fn refuse_imitations(top: &TopLevel<'_>) -> Result<(), Failure> {
-    for (name, _) in top.fields() {
-        if let Some(known) = imitated(name, known()) {
-            let text = format!("'{name}' is no field, and some providers take it for '{known}'");
-            return Err(Failure::invalid(name, text));
-        }
-    }
-    Ok(())
 }
 
 /// The first field that is billed by other rates than those of a text token, or may be.
