@@ -5,13 +5,15 @@
 use std::sync::Arc;
 
 use ::http::Uri;
-use ::http::header::HeaderValue;
+use ::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use ::http::uri::Scheme;
 use types::{ErrorCode, Secret};
 
 use crate::http::Timeouts;
 use crate::redact::Redactor;
-use crate::vendor::{Auth, Vendor, vendor};
+use crate::vendor::{Auth, Vendor, vendor, vendors};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A configured upstream.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub struct Provider {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// The catalogue has no such row.
-    #[error("vendor '{0}' is not known: use openai or openai-compatible")]
+    #[error("vendor '{0}' is not known; there are: {known}", known = known_vendors())]
     UnknownVendor(String),
     /// The vendor has no usual address.
     #[error("vendor '{0}' needs a base_url")]
@@ -77,7 +79,7 @@ impl Provider {
         let api_key = api_key.filter(|key| !key.expose().is_empty());
         let provider =
             Self { name: name.into(), vendor, base_url, api_key, timeouts: Timeouts::default() };
-        provider.authorization()?;
+        provider.credential_header()?;
         Ok(provider)
     }
 
@@ -98,16 +100,26 @@ impl Provider {
         Redactor::new(self.api_key.as_ref())
     }
 
-    /// The value of `authorization`, marked sensitive.
-    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, ConfigError> {
+    /// The header that tells the provider the key; its value is marked sensitive.
+    pub(crate) fn credential_header(
+        &self,
+    ) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
         let Some(key) = &self.api_key else { return Ok(None) };
-        let text = match self.vendor.auth {
-            Auth::Bearer => format!("Bearer {}", key.expose()),
+        let (name, value) = match self.vendor.auth {
+            Auth::Bearer => {
+                (AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", key.expose())))
+            }
+            Auth::XApiKey => (X_API_KEY, HeaderValue::from_str(key.expose())),
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| ConfigError::BadKey)?;
+        let mut value = value.map_err(|_| ConfigError::BadKey)?;
         value.set_sensitive(true);
-        Ok(Some(value))
+        Ok(Some((name, value)))
     }
+}
+
+fn known_vendors() -> String {
+    let names: Vec<&str> = vendors().iter().map(|vendor| vendor.name.as_str()).collect();
+    names.join(", ")
 }
 
 fn check_url(url: &str) -> Result<Uri, ConfigError> {

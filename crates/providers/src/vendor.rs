@@ -3,14 +3,18 @@
 //! Rows hold endpoints, authentication and formats, never prices. They are compiled in; a row that
 //! can't be read is left out at start and fails a test here.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use types::Format;
 
 /// Every row as it stands in `vendors/`.
-const ROWS: [&str; 2] =
-    [include_str!("../vendors/openai.toml"), include_str!("../vendors/openai-compatible.toml")];
+const ROWS: [&str; 3] = [
+    include_str!("../vendors/openai.toml"),
+    include_str!("../vendors/anthropic.toml"),
+    include_str!("../vendors/openai-compatible.toml"),
+];
 
 static VENDORS: LazyLock<Vec<Vendor>> =
     LazyLock::new(|| ROWS.iter().filter_map(|row| toml::from_str(row).ok()).collect());
@@ -29,6 +33,9 @@ pub struct Vendor {
     pub key_env: Option<String>,
     /// How it is told the key.
     pub auth: Auth,
+    /// Headers of every request, lower case, where nothing more particular is said.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How a vendor is told the key.
@@ -37,12 +44,15 @@ pub struct Vendor {
 pub enum Auth {
     /// `authorization: Bearer KEY`.
     Bearer,
+    /// `x-api-key: KEY`.
+    XApiKey,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FormatName {
     OpenaiChat,
+    AnthropicMessages,
 }
 
 impl Vendor {
@@ -50,6 +60,7 @@ impl Vendor {
     pub fn format(&self) -> &'static dyn Format {
         match self.format {
             FormatName::OpenaiChat => &formats::OPENAI_CHAT,
+            FormatName::AnthropicMessages => &formats::ANTHROPIC_MESSAGES,
         }
     }
 }

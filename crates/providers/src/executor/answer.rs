@@ -221,6 +221,11 @@ impl Live {
             return self.credentials_refused(status, &failure);
         }
         tracing::warn!(%provider, %call, status, %code, "the provider answered with an error");
+        if code == ErrorCode::UpstreamFailed && parts.status.is_client_error() {
+            // The operator's account is out of money: the status would tell the client that it did
+            // something wrong, and that it can mend it.
+            return failure;
+        }
         let format = if self.may_pass(&body) { self.format.name() } else { NO_FORMAT };
         let content_type = content_type(parts).filter(|kind| !self.redactor.is_in(kind));
         let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
@@ -364,6 +369,7 @@ pub(super) fn visible_headers(headers: &HeaderMap, redactor: &Redactor) -> Vec<(
     let visible = |name: &str| {
         matches!(name, "x-request-id" | "request-id" | "openai-processing-ms" | "openai-version")
             || name.starts_with("x-ratelimit-")
+            || name.starts_with("anthropic-ratelimit-")
     };
     let shown = headers.iter().filter(|(name, _)| visible(name.as_str()));
     let texts = shown.filter_map(|(name, value)| {

@@ -1,12 +1,12 @@
 //! The request of an attempt: its body by the shortest way, and its headers.
 
 use ::http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use ::http::{Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
+use types::call::WireContext;
 use types::format::{Edits, Format, ReadOptions, Rendered};
 use types::{Attempt, ErrorCode, Failure};
 
@@ -25,6 +25,11 @@ pub(super) struct Template {
 impl Template {
     pub(super) fn new(provider: &Provider) -> Self {
         let mut headers = HeaderMap::with_capacity(12);
+        // A test holds that every row's headers can be sent.
+        let of_the_row = provider.vendor.headers.iter().filter_map(|(name, value)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?))
+        });
+        headers.extend(of_the_row);
         let url = provider.base_url();
         let host = url.authority().map(::http::uri::Authority::as_str).unwrap_or_default();
         // An authority is a valid header value, so nothing is lost here.
@@ -35,8 +40,7 @@ impl Template {
         // Bytes are passed on as they come, and read: a compressed answer could not be.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         // Checked when the provider was made.
-        let authorization = provider.authorization().ok().flatten();
-        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
+        headers.extend(provider.credential_header().ok().flatten());
         Self { headers, prefix: url.path().trim_end_matches('/').to_owned() }
     }
 }
@@ -82,8 +86,12 @@ pub(super) fn prepare(
         }
         _ => (format.render_request(&*call.neutral()?, &edits)?, false),
     };
-    let path = format!("{}{path}", template.prefix);
-    let request = with_headers(template, attempt, stream, &path, rendered.body)?;
+    let nothing = WireContext::default();
+    let wire = if same { &call.wire } else { &nothing };
+    let query = wire.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let mut request = new_request(&format!("{}{path}{query}", template.prefix), rendered.body)?;
+    *request.headers_mut() = headers(template, attempt, stream)?;
+    add_headers(&mut request, rendered.headers.iter().chain(&wire.headers))?;
     Ok(Prepared {
         request,
         format,
@@ -103,24 +111,36 @@ fn lower_cap(cap: Option<u64>, client: Option<u64>) -> Option<u64> {
     cap.filter(|cap| client.is_none_or(|client| client > *cap))
 }
 
-fn with_headers(
-    template: &Template,
-    attempt: &Attempt,
-    stream: bool,
-    path: &str,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, Failure> {
-    let unsendable =
-        || Failure::new(ErrorCode::Internal, "the request has a header that can't be sent");
+fn new_request(uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = path.parse().map_err(|_| unsendable())?;
+    *request.uri_mut() = uri.parse().map_err(|_| unsendable())?;
+    Ok(request)
+}
+
+/// What every request of this kind says.
+fn headers(template: &Template, attempt: &Attempt, stream: bool) -> Result<HeaderMap, Failure> {
     let mut headers = template.headers.clone();
     let accept = if stream { "text/event-stream" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| unsendable());
     headers.insert(CLIENT_REQUEST_ID, value(attempt.call.id.as_str())?);
     headers.insert(ATTEMPT, value(attempt.id.as_str())?);
-    *request.headers_mut() = headers;
-    Ok(request)
+    Ok(headers)
+}
+
+/// Says what the format wants said of this request, and the client over it: the last one counts.
+fn add_headers<'a>(
+    request: &mut Request<Full<Bytes>>,
+    more: impl Iterator<Item = &'a (&'static str, String)>,
+) -> Result<(), Failure> {
+    for (name, value) in more {
+        let value = HeaderValue::from_str(value).map_err(|_| unsendable())?;
+        request.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    Ok(())
+}
+
+fn unsendable() -> Failure {
+    Failure::new(ErrorCode::Internal, "the request has a header that can't be sent")
 }

@@ -15,6 +15,7 @@ use types::{Attempt, ErrorCode, Failure, Format, Secret};
 use super::*;
 use crate::http::Timeouts;
 
+mod messages;
 mod secrets;
 
 const CHUNK: &str = r#"{"id":"c","model":"m-2","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
@@ -35,15 +36,20 @@ fn made(server: &ScriptedProvider, clock: SharedClock) -> Arc<dyn Execute> {
 }
 
 fn attempt(body: &str) -> Attempt {
+    attempt_of(&formats::OPENAI_CHAT, &formats::OPENAI_CHAT, body)
+}
+
+/// A request in one format at a target of another, or of the same.
+fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &str) -> Attempt {
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
     let ids = Ids::seeded(clock, 1);
     let raw = bytes::Bytes::from(body.to_owned());
-    let head = formats::OPENAI_CHAT.read_head(&raw).unwrap();
+    let head = asked.read_head(&raw).unwrap();
     let target = Arc::new(Target {
         provider: "p".into(),
         name: "p/m".into(),
         upstream_model: "m".into(),
-        format: Some(&formats::OPENAI_CHAT),
+        format: Some(spoken),
         price: None,
         output_tokens_max: None,
         context_tokens: None,
@@ -71,7 +77,7 @@ fn attempt(body: &str) -> Attempt {
         started_at: Timestamp(0),
         started: Duration::ZERO,
         plan: Arc::new(Plan { name: "p/m".into(), targets: vec![Arc::clone(&target)] }),
-        kind: CallKind::Model(ModelCall::from_raw(&formats::OPENAI_CHAT, head, raw)),
+        kind: CallKind::Model(ModelCall::from_raw(asked, head, raw)),
     };
     Attempt {
         id: AttemptId::new(&ids),

@@ -34,5 +34,26 @@ fn a_key_that_no_header_can_carry_is_refused() {
 fn the_key_is_not_shown() {
     let provider = made("openai", None, Some("sk-secret")).unwrap();
     assert!(!format!("{provider:?}").contains("sk-secret"));
-    assert!(!format!("{:?}", provider.authorization().unwrap()).contains("sk-secret"));
+    assert!(!format!("{:?}", provider.credential_header().unwrap()).contains("sk-secret"));
+}
+
+#[test]
+fn each_vendor_is_told_the_key_in_its_own_header() {
+    let header = |vendor: &str| {
+        let (name, value) =
+            made(vendor, None, Some("sk-x")).unwrap().credential_header().unwrap()?;
+        assert!(value.is_sensitive());
+        Some((name.as_str().to_owned(), value.to_str().unwrap().to_owned()))
+    };
+    assert_eq!(header("openai"), Some(("authorization".to_owned(), "Bearer sk-x".to_owned())));
+    assert_eq!(header("anthropic"), Some(("x-api-key".to_owned(), "sk-x".to_owned())));
+    let without = made("anthropic", None, None).unwrap();
+    assert_eq!(without.credential_header().unwrap(), None);
+}
+
+#[test]
+fn an_unknown_vendor_is_told_which_there_are() {
+    let error = made("nobody", None, None).unwrap_err();
+    let known = "openai, anthropic, openai-compatible";
+    assert_eq!(error.to_string(), format!("vendor 'nobody' is not known; there are: {known}"));
 }

@@ -267,8 +267,8 @@ fn wrong_fields_are_named() {
     invalid_request tools: invalid value for 'tools': expected a list of tools (duplicate field `type`)
     invalid_request model: 'model' is given twice
     invalid_request max_tokens: 'max_tokens' is given twice
-    invalid_request Speed: 'Speed' is no field, and some providers take it for 'speed'
-    invalid_request max_toKens: 'max_toKens' is no field, and some providers take it for 'max_tokens'
+    invalid_request Speed: 'Speed' is no field, and some providers take it for 'speed': write that
+    invalid_request max_toKens: 'max_toKens' is no field, and some providers take it for 'max_tokens': write that
     invalid_request messages: invalid value for 'messages': expected messages, each with a string or a list of blocks as its content ('source' is spelt in other letters)
     invalid_request max_tokens: invalid value for 'max_tokens': expected a non-negative integer
     invalid_request stream: invalid value for 'stream': expected a boolean
