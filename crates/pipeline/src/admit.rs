@@ -51,6 +51,9 @@ pub(crate) async fn admit(
 ) -> Result<Admission, Failure> {
     let Identified { call, budgets } = identified;
     let place = escrow.desk.recorder.reserve_place()?;
+    if bound::costs_nothing(&call) {
+        return Ok(Admission { call, terms: Terms::NOTHING, holds: Vec::new(), place });
+    }
     let target = dearest_target(&call)?;
     let Some(price) = known_price(&call, target, &budgets)? else {
         let terms = bound::unlimited(&call, target);
@@ -133,6 +136,10 @@ fn known_price<'a>(
         refusal::price_unknown(&target.name, budget)
     };
     let price = target.price.as_deref().ok_or_else(unknown)?;
+    if bound::writes_cache(call, target) && price.cache_write.is_none() && !bound::is_free(price) {
+        let budget = budgets.first().map(|budget| &**budget);
+        return Err(refusal::cache_price_unknown(&target.name, budget));
+    }
     let surcharge = call.model().and_then(bound::unbounded);
     match surcharge.filter(|_| !bound::is_free(price)) {
         Some(field) => Err(refusal::surcharge(field, &target.name)),

@@ -179,10 +179,17 @@ fn default_class(door: Door) -> Arc<str> {
 fn plan(snapshot: &Snapshot, kind: &CallKind, now: types::Timestamp) -> Result<Arc<Plan>, Failure> {
     match kind {
         CallKind::Tool(tool) => Ok(tool_plan(tool)),
-        CallKind::Model(model) => {
-            snapshot.plan(&model.head.model, now).ok_or_else(|| model_not_found(&model.head.model))
-        }
+        CallKind::Model(model) => plan_of(snapshot, &model.head.model, now),
     }
+}
+
+/// What a model's name stands for.
+pub(crate) fn plan_of(
+    snapshot: &Snapshot,
+    model: &str,
+    now: types::Timestamp,
+) -> Result<Arc<Plan>, Failure> {
+    snapshot.plan(model, now).ok_or_else(|| model_not_found(model))
 }
 
 fn tool_plan(tool: &ToolInvocation) -> Arc<Plan> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use storage::Store;
 use tokio_util::task::TaskTracker;
-use types::call::Credential;
+use types::call::{Credential, Plan};
 use types::clock::{SharedClock, within};
 use types::ids::{AttemptId, CallId, KeyId, NodeId};
 use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
@@ -19,7 +19,7 @@ use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
 use crate::admit::{Desk, Escrow, admit};
 use crate::execute::execute;
 use crate::identify::directory::Directory;
-use crate::identify::{authenticate, identify};
+use crate::identify::{authenticate, identify, plan_of};
 use crate::record::answer::Answer;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::route;
@@ -110,6 +110,16 @@ impl Pipeline {
     pub async fn authenticate(&self, credential: &Credential) -> Result<Arc<Principal>, Failure> {
         let known = authenticate(&self.parts.directory.snapshot(), credential)?;
         Ok(Arc::clone(&known.principal))
+    }
+
+    /// What a model's name stands for, if a credential may ask for it.
+    ///
+    /// # Errors
+    /// `unauthenticated`; `model_not_found`.
+    pub fn plan(&self, credential: &Credential, model: &str) -> Result<Arc<Plan>, Failure> {
+        let snapshot = self.parts.directory.snapshot();
+        authenticate(&snapshot, credential)?;
+        plan_of(&snapshot, model, self.parts.clock.now())
     }
 
     /// The principal of a key, if the key still exists.

@@ -197,6 +197,11 @@ impl ModelCall {
         }
     }
 
+    /// Whether it is only to be counted: no model runs, and nothing is billed.
+    pub fn only_counts(&self) -> bool {
+        self.operation == Operation::CountTokens
+    }
+
     /// The same request, asking something else of the model.
     #[must_use]
     pub fn for_operation(self, operation: Operation) -> Self {

@@ -15,6 +15,9 @@ pub(super) fn from_attempt(attempt: &Attempt, now: Monotonic) -> Result<Generate
     let CallKind::Model(model) = &call.kind else {
         return Err(Failure::new(ErrorCode::Internal, "not a model Call"));
     };
+    if model.only_counts() {
+        return Err(Failure::unsupported("model", "a local model's tokens can't be counted alone"));
+    }
     if model.head.choices > 1 {
         return Err(Failure::unsupported("n", "a local model gives one answer per request"));
     }

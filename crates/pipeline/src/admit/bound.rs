@@ -46,6 +46,20 @@ pub(crate) struct Terms {
     pub(crate) output_cap: Option<u64>,
 }
 
+/// Whether a Call costs nothing, whatever the price: tokens are counted for free.
+pub(crate) fn costs_nothing(call: &Call) -> bool {
+    call.model().is_some_and(ModelCall::only_counts)
+}
+
+/// Whether the target may bill writes to its prompt cache. Marks for it are told to a target of the
+/// request's own format only.
+pub(crate) fn writes_cache(call: &Call, target: &Target) -> bool {
+    let same = |model: &ModelCall| {
+        target.format.is_some_and(|format| format.name() == model.format.name())
+    };
+    call.model().is_some_and(|model| model.head.writes_cache && same(model))
+}
+
 /// What a Call costs at most.
 ///
 /// `tightest_free` is what the tightest hard budget in scope has left; it only matters where the
@@ -82,6 +96,9 @@ pub(crate) fn unlimited(call: &Call, target: &Target) -> Terms {
 }
 
 impl Terms {
+    /// Of a Call that costs nothing, whatever the price.
+    pub(crate) const NOTHING: Self = Self::reserving(Money::ZERO, None);
+
     const fn reserving(amount: Money, output_cap: Option<u64>) -> Self {
         Self { amount, bound: amount, output_cap }
     }

@@ -28,15 +28,30 @@ pub(crate) fn exceeded(
 
 /// A hard budget cannot hold a Call whose price nobody knows.
 pub(crate) fn price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
-    let who = match budget {
-        Some(budget) => describe(budget),
-        None => "the header holdfast-budget".to_owned(),
-    };
+    let who = limit(budget);
     let message = format!(
         "the model `{model}` has no price for its input and output tokens, and {who} is a hard limit: \
          price it in the configuration, or with `holdfast models add` (a price of 0 marks it free)"
     );
     Failure { param: Some("model".into()), ..Failure::new(ErrorCode::PriceUnknown, message) }
+}
+
+/// Nor one that writes to a prompt cache at a price that nobody knows: such tokens cost more than
+/// others.
+pub(crate) fn cache_price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
+    let who = limit(budget);
+    let message = format!(
+        "the request marks parts with `cache_control`, the model `{model}` has no price for tokens \
+         written to a prompt cache, and {who} is a hard limit: set \
+         `cache_write_usd_per_million` in the model's price in the configuration, or leave the \
+         marks out"
+    );
+    Failure { param: Some("model".into()), ..Failure::new(ErrorCode::PriceUnknown, message) }
+}
+
+/// What must not be passed: a budget, or what the request itself allows.
+fn limit(budget: Option<&Budget>) -> String {
+    budget.map_or_else(|| "the header holdfast-budget".to_owned(), describe)
 }
 
 /// A hard budget cannot hold a Call that is billed by rates that nobody knows.

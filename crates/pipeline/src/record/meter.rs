@@ -15,7 +15,7 @@ use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage}
 
 use super::answer::Bill;
 use crate::admit::Terms;
-use crate::admit::bound::is_free;
+use crate::admit::bound::{costs_nothing, is_free};
 
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
 /// is.
@@ -140,9 +140,10 @@ impl Meter {
         })
     }
 
-    /// A usage that no request can have is as good as none: its cost would only poison every sum.
+    /// Counting tokens is free, however it ends. A usage that no request can have is as good as none: its cost would only poison every sum.
     fn believed(&self, billed: Billed) -> Billed {
         match billed {
+            _ if costs_nothing(&self.call) => Billed::No,
             Billed::Usage(usage)
                 if usage.input_tokens > REPORTED_TOKENS_MAX
                     || usage.output_tokens > REPORTED_TOKENS_MAX =>

@@ -6,15 +6,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::Value;
 use storage::{Scope, WindowKind};
-use types::call::{CallKind, ModelCall, ModelHead};
+use types::call::{CallKind, ModelCall, ModelHead, Operation};
 use types::clock::FakeClock;
 use types::conversation::{Conversation, Message, Part, Role};
 use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
-use types::{ErrorCode, Failure, Money, OutcomeEvent};
+use types::{ErrorCode, Failure, Money, OutcomeEvent, Price};
 
 use super::world::{
-    MORNING, NoFormat, Node, database, dollars, node, request, rows, totals, usage,
+    MORNING, NoFormat, Node, database, dollars, model, node, price, request, rows, totals, usage,
 };
 
 #[tokio::test]
@@ -262,6 +262,77 @@ async fn an_unknown_price_is_not_zero() {
     // A local model is free until it is priced.
     let answer = node.pipeline.run(request("ci", "local/demo", None)).await.unwrap();
     assert_eq!(node.finish(answer, Some(usage(1, 1))).await.bill().cost, Some(Money::ZERO));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_written_to_a_cache_needs_a_price_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let known = price();
+    let unknown = Price { cache_write: None, ..price() };
+    for (provider, name, price) in [
+        ("spoken", "m", known),
+        ("spoken", "unpriced", unknown.clone()),
+        ("spoken", "free", Price::free("test@free")),
+        ("paid", "other", unknown),
+    ] {
+        node.directory.put_model(model(provider, name, Some(price))).await.unwrap();
+    }
+    let marked = |model: &str| {
+        let mut incoming = request("ci", model, Some(1));
+        if let CallKind::Model(model) = &mut incoming.kind {
+            model.head.writes_cache = true;
+        }
+        incoming
+    };
+    let answer = node.pipeline.run(marked("spoken/unpriced")).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
+    node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    let refused = node.pipeline.run(marked("spoken/unpriced")).await.unwrap_err();
+    assert_eq!(refused.failure.code, ErrorCode::PriceUnknown);
+    let message = &refused.failure.message;
+    assert!(message.contains("cache_write_usd_per_million"), "{message}");
+    assert!(message.contains("spoken/unpriced"), "{message}");
+    // Without marks, at a price, for nothing, or at a target that is told no marks.
+    let plain = request("ci", "spoken/unpriced", Some(1));
+    for incoming in [plain, marked("spoken/m"), marked("spoken/free"), marked("paid/other")] {
+        let answer = node.pipeline.run(incoming).await.unwrap();
+        node.finish(answer, Some(usage(1, 1))).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn counting_tokens_costs_nothing_however_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let budget = node.budget(Scope::Account, dollars("0.001"), WindowKind::Total).await;
+    let counting = |model: &str| {
+        let mut incoming = request("ci", model, None);
+        if let CallKind::Model(model) = &mut incoming.kind {
+            model.operation = Operation::CountTokens;
+            model.head.surcharge = Some("document");
+        }
+        incoming
+    };
+    let refused = node.pipeline.run(request("ci", "paid/m", None)).await.unwrap_err();
+    assert_eq!(refused.failure.code, ErrorCode::BudgetExceeded, "asking costs more than there is");
+    for model in ["paid/m", "paid/unpriced"] {
+        let answer = node.pipeline.run(counting(model)).await.unwrap();
+        let answer = node.finish(answer, None).await;
+        assert_eq!(answer.bill().cost, Some(Money::ZERO));
+        assert_eq!(answer.bill().output_cap, None);
+    }
+    let mut abandoned = node.pipeline.run(counting("paid/m")).await.unwrap();
+    Node::begin(&mut abandoned);
+    let call = abandoned.call.id.clone();
+    drop(abandoned);
+    node.pipeline.flush().await.unwrap();
+    let row = rows(&node, &call).await.remove(0);
+    assert_eq!((row.cost, row.unreconciled, row.reserved), (Money::ZERO, Money::ZERO, Money::ZERO));
+    let totals = totals(&node, &budget).await;
+    assert_eq!((totals.settled, totals.unreconciled), (Money::ZERO, Money::ZERO));
     node.stop().await;
 }
 

@@ -81,7 +81,7 @@ impl Node {
         let directory = Arc::new(Directory::load(parts).await.unwrap());
         let targets = Arc::new(Targets::default());
         let executor = || Arc::clone(&targets) as Arc<dyn Execute>;
-        let names = ["paid", "open", "local", "mcp"];
+        let names = ["paid", "spoken", "open", "local", "mcp"];
         let tracker = TaskTracker::new();
         let pipeline = Pipeline::new(Parts {
             store: Arc::clone(&store) as _,
@@ -162,6 +162,7 @@ fn providers() -> Vec<ProviderInfo> {
     let named = |name: &str| ProviderInfo { name: name.to_owned(), ..ProviderInfo::default() };
     vec![
         named("paid"),
+        ProviderInfo { format: Some(&NoFormat), ..named("spoken") },
         ProviderInfo { any_model: true, ..named("open") },
         ProviderInfo { free_until_priced: true, ..named("local") },
     ]
