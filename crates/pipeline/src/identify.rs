@@ -96,7 +96,9 @@ pub(crate) fn authenticate(
     credential: &Credential,
 ) -> Result<Arc<Known>, Failure> {
     let known = match credential {
-        Credential::Missing => return Err(unauthenticated("no API key was sent")),
+        Credential::Missing => {
+            return Err(unauthenticated("no API key was sent, or two that differ"));
+        }
         Credential::Key(secret) => snapshot.by_secret(&secret_hash(secret.expose())),
         Credential::Known(principal) => snapshot.by_key(&principal.key),
     };

@@ -18,6 +18,8 @@ use crate::body::Body;
 pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("holdfast-call-id");
 /// The request id, as OpenAI's SDKs look for it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same, as Anthropic's look for it.
+const REQUEST_ID_SHORT: HeaderName = HeaderName::from_static("request-id");
 /// Tells OpenAI's and Anthropic's SDKs whether to try again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -32,7 +34,7 @@ pub(crate) fn response(format: &dyn Format, refused: &Refused) -> Response<Body>
         Some(upstream) => (upstream.status, upstream.body.clone(), upstream.content_type.as_str()),
         None => {
             let body = format.render_error(failure, Some(&refused.call));
-            (failure.status(), body, "application/json")
+            (format.error_status(failure), body, "application/json")
         }
     };
     let mut response = Response::new(Body::whole(body));
@@ -65,7 +67,8 @@ pub(crate) fn forbid_retry(headers: &mut http::HeaderMap) {
 pub(crate) fn name_call(headers: &mut http::HeaderMap, call: &CallId) {
     if let Ok(value) = HeaderValue::from_str(call.as_str()) {
         headers.insert(CALL_ID, value.clone());
-        headers.insert(REQUEST_ID, value);
+        headers.insert(REQUEST_ID, value.clone());
+        headers.insert(REQUEST_ID_SHORT, value);
     }
 }
 

@@ -2,19 +2,22 @@
 //! becomes HTTP.
 //!
 //! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`
-//! holds the doors of OpenAI's API, [`api`] Holdfast's own. [`errors`] picks a format's rendering
-//! of a failure by door. The data path is hyper with nothing between it and the pipeline; `/api` is
+//! and `anthropic` hold the doors of those APIs, [`api`] Holdfast's own; what doors of plain model
+//! Calls have in common is in `inference`. [`errors`] picks a format's rendering of a failure by
+//! door. The data path is hyper with nothing between it and the pipeline; `/api` is
 //! axum.
 //!
 //! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider;
 //! nothing here touches the store except through `/api`'s questions and [`readiness`]'s.
 #![warn(missing_docs)]
 
+mod anthropic;
 mod api;
 mod app;
 mod body;
 mod delivery;
 mod errors;
+mod inference;
 mod listener;
 mod openai;
 mod readiness;

@@ -11,13 +11,11 @@ use types::format::Format;
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::router;
+use crate::{anthropic, router};
 
 pub(crate) mod chat;
 mod events;
-mod headers;
 mod models;
-mod pieces;
 mod responses;
 
 /// Renders errors where no better format is known: OpenAI's error object is what most clients read.
@@ -33,6 +31,14 @@ pub(crate) async fn route(
     let rest = path.trim_start_matches("/v1/").trim_end_matches('/');
     let (resource, below) = rest.split_once('/').unwrap_or((rest, ""));
     match (resource, below) {
+        ("models", "") if anthropic::is_spoken(request.headers()) => {
+            router::only(&app, &Method::GET, request, anthropic::models::list).await
+        }
+        ("models", name) if anthropic::is_spoken(request.headers()) => {
+            let name = percent_decoded(name);
+            let get = |app, request| anthropic::models::get(app, request, name);
+            router::only(&app, &Method::GET, request, get).await
+        }
         ("models", "") => router::only(&app, &Method::GET, request, models::list).await,
         ("models", name) => {
             let name = percent_decoded(name);

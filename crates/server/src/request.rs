@@ -9,15 +9,19 @@ mod receive;
 
 pub(crate) use receive::body;
 
-/// The key in `authorization: Bearer`, `x-api-key` or `api-key`.
+/// The key in `authorization: Bearer`, `x-api-key` or `api-key`. Two that differ are as good as
+/// none: nobody can say whose the request is.
 pub(crate) fn credential(headers: &HeaderMap) -> Credential {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|text| text.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let named =
-        || ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
-    match bearer.map(|(_, token)| token.trim()).or_else(named) {
-        Some(token) if !token.is_empty() => Credential::Key(Secret::new(token)),
+    let bearer = bearer.map(|(_, token)| token.trim());
+    let named = ["x-api-key", "api-key"].iter().map(|name| headers.get(*name)?.to_str().ok());
+    let mut sent = std::iter::once(bearer).chain(named).flatten();
+    match sent.next() {
+        Some(token) if !token.is_empty() && sent.all(|other| other == token) => {
+            Credential::Key(Secret::new(token))
+        }
         Some(_) | None => Credential::Missing,
     }
 }
@@ -75,6 +79,16 @@ mod tests {
         assert_eq!(key(&[("api-key", "hf_a")]).as_deref(), Some("hf_a"));
         assert_eq!(key(&[("authorization", "Basic hf_a")]), None);
         assert_eq!(key(&[("authorization", "Bearer ")]), None);
+    }
+
+    #[test]
+    fn two_keys_are_one_if_they_are_the_same() {
+        let both = |bearer, named| key(&[("authorization", bearer), ("x-api-key", named)]);
+        assert_eq!(both("Bearer hf_a", "hf_a").as_deref(), Some("hf_a"));
+        assert_eq!(both("Bearer hf_a", "hf_b"), None);
+        assert_eq!(key(&[("x-api-key", "hf_a"), ("api-key", "hf_b")]), None);
+        // A scheme that is none of ours says nothing.
+        assert_eq!(both("Basic hf_a", "hf_b").as_deref(), Some("hf_b"));
     }
 
     #[test]

@@ -6,15 +6,15 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 use tower::ServiceExt;
-use types::{ErrorCode, Failure, Ids};
+use types::{ErrorCode, Failure, Format, Ids};
 
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::{api, errors, openai, readiness};
+use crate::{anthropic, api, errors, openai, readiness};
 
-/// What OpenAI's SDKs put behind their base URL.
-const DOORS: [&str; 5] = ["chat", "completions", "embeddings", "models", "responses"];
+/// What SDKs put behind their base URL.
+const DOORS: [&str; 6] = ["chat", "completions", "embeddings", "messages", "models", "responses"];
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -24,8 +24,12 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let path = request.uri().path();
     if let Some(rest) = path.strip_prefix("/v1/") {
-        return match rest {
+        return match rest.trim_end_matches('/') {
             "chat/completions" => only(&app, &Method::POST, request, openai::chat::create).await,
+            "messages" => only(&app, &Method::POST, request, anthropic::messages).await,
+            "messages/count_tokens" => {
+                only(&app, &Method::POST, request, anthropic::count_tokens::create).await
+            }
             _ => openai::route(app, deliveries, request).await,
         };
     }
@@ -54,13 +58,13 @@ where
     if request.method() == method {
         return door(Arc::clone(app), request).await;
     }
-    method_not_allowed(app, method.as_str())
+    method_not_allowed(app, request.uri().path(), method.as_str())
 }
 
 /// A 405 that says which methods there are.
-pub(crate) fn method_not_allowed(app: &App, allowed: &str) -> Response<Body> {
+pub(crate) fn method_not_allowed(app: &App, path: &str, allowed: &str) -> Response<Body> {
     let failure = Failure::new(ErrorCode::MethodNotAllowed, format!("use {allowed} on this path"));
-    let mut response = errors::response(openai::ERRORS, &errors::refused(&app.ids, failure));
+    let mut response = errors::response(errors_at(path), &errors::refused(&app.ids, failure));
     if let Ok(value) = allowed.parse() {
         response.headers_mut().insert(http::header::ALLOW, value);
     }
@@ -87,7 +91,12 @@ pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
         None => format!("there is nothing at {path}"),
     };
     let failure = Failure::new(ErrorCode::NotFound, message);
-    errors::response(openai::ERRORS, &errors::refused(&app.ids, failure))
+    errors::response(errors_at(path), &errors::refused(&app.ids, failure))
+}
+
+/// The format in which a client that asks for this path reads errors.
+fn errors_at(path: &str) -> &'static dyn Format {
+    if anthropic::is_path(path) { anthropic::ERRORS } else { openai::ERRORS }
 }
 
 /// What is wrong with the base URL of a client that asks for this path, if that is it.

@@ -154,7 +154,12 @@ pub trait WriteResponse: Send {
     }
     /// It is whole. `comment` is the SSE comment line to put directly before the terminal frame,
     /// without `: `.
-    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut);
+    ///
+    /// # Errors
+    /// What came can't be said as a whole answer in this format. Nothing that looks whole was
+    /// written: whoever writes ends with [`Self::fail`], or answers with the failure alone.
+    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut)
+    -> Result<(), Failure>;
     /// It broke after bytes were sent: an error in the format's own words, never a terminal frame
     /// that looks whole.
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut);

@@ -313,11 +313,14 @@ impl WriteResponse for Writer {
         }
     }
 
-    fn finish(&mut self, finish: &Finish, _comment: &str, out: &mut BytesMut) {
-        match self.message(finish) {
-            Ok(message) => out.put_slice(message.as_bytes()),
-            Err(failure) => out.put_slice(&errors::render(&failure, None)),
-        }
+    fn finish(
+        &mut self,
+        finish: &Finish,
+        _comment: &str,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
+        out.put_slice(self.message(finish)?.as_bytes());
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {

@@ -218,7 +218,12 @@ impl WriteResponse for Writer {
         }
     }
 
-    fn finish(&mut self, finish: &Finish, _comment: &str, out: &mut BytesMut) {
+    fn finish(
+        &mut self,
+        finish: &Finish,
+        _comment: &str,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
         for (_, _, arguments) in self.calls.iter_mut().filter(|call| call.2.is_empty()) {
             // A call without arguments: clients parse the text as JSON.
             arguments.push_str("{}");
@@ -242,6 +247,7 @@ impl WriteResponse for Writer {
             body.insert("usage".to_owned(), usage_object(usage));
         }
         out.put_slice(body.to_string().as_bytes());
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {

@@ -277,7 +277,12 @@ impl WriteResponse for Writer {
         self.chunk("{}", None, out);
     }
 
-    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
+    fn finish(
+        &mut self,
+        finish: &Finish,
+        comment: &str,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
         self.role(out);
         let cut = matches!(finish.stop, Stop::Length | Stop::ContentFilter);
         for index in std::mem::take(&mut self.bare_calls).into_iter().filter(|_| !cut) {
@@ -294,6 +299,7 @@ impl WriteResponse for Writer {
         }
         sse::write_comment(comment, out);
         sse::write_data(b"[DONE]", out);
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use sessions::{EventStream, StreamEvent, Turn};
 
-use super::pieces::comment;
 use crate::delivery::Deliveries;
+use crate::inference::pieces::comment;
 
 /// What ends every stream.
 const DONE: &[u8] = b"data: [DONE]\n\n";

@@ -15,10 +15,10 @@ use sessions::{ItemPage, PostIdentity, Turn};
 use types::{ErrorCode, Failure, Principal};
 
 use super::events::Events;
-use super::headers;
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
+use crate::inference::headers;
 use crate::{errors, request, router};
 
 /// `POST /v1/responses`.
@@ -176,7 +176,7 @@ pub(crate) async fn one(app: Arc<App>, request: Request<HyperBody>, below: &str)
     };
     let method = request.method().clone();
     if !methods.split(", ").any(|known| known == method.as_str()) {
-        return router::method_not_allowed(&app, methods);
+        return router::method_not_allowed(&app, request.uri().path(), methods);
     }
     match act(&app, &request, id, action, &method).await {
         Ok(response) => response,

@@ -176,7 +176,11 @@ fn written(deltas: &[Delta], finish: &Finish) -> String {
     writer.start(&Start::default(), &mut out);
     deltas.iter().for_each(|delta| writer.delta(delta, &mut out));
     assert!(out.is_empty(), "an answer in one piece comes at its end");
-    writer.finish(finish, "", &mut out);
+    if let Err(failure) = writer.finish(finish, "", &mut out) {
+        assert!(out.is_empty(), "half an answer");
+        let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
+        writer.fail(&failure, &CallId::new(&ids), &mut out);
+    }
     String::from_utf8(out.to_vec()).unwrap()
 }
 

@@ -172,15 +172,20 @@ impl WriteResponse for Writer {
         sse::write_event("ping", br#"{"type":"ping"}"#, out);
     }
 
-    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
+    fn finish(
+        &mut self,
+        finish: &Finish,
+        comment: &str,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
         self.begin(out);
         if self.blocks.too_large() {
             let text = format!("the answer has more than {HELD_BYTES_MAX} bytes that have to wait");
-            return fail(&failed(text), None, out);
+            return Err(failed(text));
         }
         while let Some(first) = self.blocks.first() {
             if first.is_broken() && !was_cut(finish.stop) {
-                return fail(&broken_call(&first.name), None, out);
+                return Err(broken_call(&first.name));
             }
             self.close_first(out);
         }
@@ -195,14 +200,11 @@ impl WriteResponse for Writer {
         .unwrap_or_default();
         sse::write_comment(comment, out);
         sse::write_event("message_stop", br#"{"type":"message_stop"}"#, out);
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
         // Not even a beginning before it: bytes of a passed stream may be out.
-        fail(failure, Some(call), out);
+        sse::write_event("error", &errors::render(failure, Some(call)), out);
     }
-}
-
-fn fail(failure: &Failure, call: Option<&CallId>, out: &mut BytesMut) {
-    sse::write_event("error", &errors::render(failure, call), out);
 }

@@ -135,7 +135,7 @@ fn written(deltas: &[Delta], finish: &Finish) -> String {
     writer.start(&Start::default(), &mut out);
     deltas.iter().for_each(|delta| writer.delta(delta, &mut out));
     assert!(out.is_empty(), "nothing before the end");
-    writer.finish(finish, "holdfast-cost=1", &mut out);
+    writer.finish(finish, "holdfast-cost=1", &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 

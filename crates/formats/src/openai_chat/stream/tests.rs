@@ -291,7 +291,7 @@ fn written(include_usage: bool, deltas: &[Delta], finish: &Finish) -> String {
     let mut out = BytesMut::new();
     writer.start(&Start::default(), &mut out);
     deltas.iter().for_each(|delta| writer.delta(delta, &mut out));
-    writer.finish(finish, "holdfast-cost=0.000123", &mut out);
+    writer.finish(finish, "holdfast-cost=0.000123", &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 

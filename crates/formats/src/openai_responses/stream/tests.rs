@@ -439,7 +439,7 @@ fn an_answer_without_a_session_is_written_too() {
     writer.start(&Start::default(), &mut out);
     writer.delta(&text("a"), &mut out);
     writer.keep_alive(&mut out);
-    writer.finish(&Finish::default(), "holdfast-cost=1", &mut out);
+    writer.finish(&Finish::default(), "holdfast-cost=1", &mut out).unwrap();
     let body = String::from_utf8(out.to_vec()).unwrap();
     let names: Vec<&str> = body
         .lines()
@@ -465,7 +465,7 @@ fn an_answer_without_a_session_is_written_too() {
     writer.start(&Start::default(), &mut out);
     writer.delta(&text("a"), &mut out);
     assert!(out.is_empty());
-    writer.finish(&Finish::default(), "", &mut out);
+    writer.finish(&Finish::default(), "", &mut out).unwrap();
     let response: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(response["output"][0]["content"][0]["text"], "a");
 }

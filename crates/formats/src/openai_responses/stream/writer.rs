@@ -78,7 +78,12 @@ impl WriteResponse for Writer {
         }
     }
 
-    fn finish(&mut self, finish: &Finish, comment: &str, out: &mut BytesMut) {
+    fn finish(
+        &mut self,
+        finish: &Finish,
+        comment: &str,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
         let mut events = self.events.close_open_item();
         events.extend(match finish.stop {
             Stop::End | Stop::ToolCalls => self.events.completed(finish.usage, self.created),
@@ -86,6 +91,7 @@ impl WriteResponse for Writer {
             Stop::ContentFilter => self.events.incomplete("content_filter", finish.usage),
         });
         self.write_end(&events, comment, out);
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {

@@ -51,7 +51,7 @@ fn recorded(format: &dyn Format, deltas: &[Delta]) -> String {
     deltas.iter().for_each(|delta| writer.delta(delta, &mut out));
     let usage = Usage { input_tokens: 3, output_tokens: 2, ..Usage::default() };
     let stop = Stop::ToolCalls;
-    writer.finish(&Finish { stop, usage: Some(usage), ..Finish::default() }, "", &mut out);
+    writer.finish(&Finish { stop, usage: Some(usage), ..Finish::default() }, "", &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -81,7 +81,7 @@ fn told(door: &dyn Format, events: Vec<OutcomeEvent>) -> String {
     for event in events {
         match event {
             OutcomeEvent::Frame { raw: None, delta: Some(delta) } => writer.delta(&delta, &mut out),
-            OutcomeEvent::Finish(finish) => writer.finish(&finish, "", &mut out),
+            OutcomeEvent::Finish(finish) => writer.finish(&finish, "", &mut out).unwrap(),
             OutcomeEvent::Failed(failure) => writer.fail(&failure, &CallId::new(&ids), &mut out),
             other => panic!("{other:?}"),
         }

@@ -15,7 +15,10 @@ fn written(deltas: &[Delta], finish: &Finish) -> String {
     let mut out = BytesMut::new();
     writer.start(&Start::default(), &mut out);
     deltas.iter().for_each(|delta| writer.delta(delta, &mut out));
-    writer.finish(finish, "holdfast-cost=0.000123", &mut out);
+    if let Err(failure) = writer.finish(finish, "holdfast-cost=0.000123", &mut out) {
+        let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
+        writer.fail(&failure, &CallId::new(&ids), &mut out);
+    }
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -239,7 +242,7 @@ fn signs_of_life_may_come_at_any_time() {
     assert_eq!(out, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
     writer.delta(&say("a"), &mut out);
     writer.keep_alive(&mut out);
-    writer.finish(&finished(Stop::End), "", &mut out);
+    writer.finish(&finished(Stop::End), "", &mut out).unwrap();
     let read = read_chunks([&out[..]], DECODE);
     assert_eq!(read.deltas, [say("a")]);
     assert_eq!(read.finish().usage, Some(usage()));
@@ -267,9 +270,10 @@ fn what_waits_has_a_limit() {
     let piece = arguments(1, &"x".repeat(1024 * 1024));
     (0..100).for_each(|_| writer.delta(&piece, &mut out));
     assert!(out.len() < 1024 * 1024);
-    writer.finish(&finished(Stop::ToolCalls), "", &mut out);
+    let failure = writer.finish(&finished(Stop::ToolCalls), "", &mut out).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::UpstreamFailed);
     let read = read_chunks([&out[..]], DECODE);
-    assert_eq!(read.failure().code, ErrorCode::UpstreamFailed);
+    assert_eq!(read.failure().code, ErrorCode::StreamCut);
 }
 
 #[test]

@@ -68,7 +68,9 @@ impl Pieces {
         self.ended = true;
         let comment = if finish.carried_ids { String::new() } else { comment(&self.answer.bill()) };
         if !self.passing {
-            self.writer.finish(finish, &comment, &mut self.out);
+            if let Err(failure) = self.writer.finish(finish, &comment, &mut self.out) {
+                self.writer.fail(&failure, &self.answer.call.id, &mut self.out);
+            }
             return;
         }
         if !comment.is_empty() {
@@ -108,7 +110,7 @@ impl Pieces {
 }
 
 /// What is known only at the end.
-pub(super) fn comment(bill: &Bill) -> String {
+pub(crate) fn comment(bill: &Bill) -> String {
     let mut comment = match bill.cost {
         Some(cost) => format!("holdfast-cost={cost}; holdfast-attempts={}", bill.attempts),
         None => format!("holdfast-attempts={}", bill.attempts),

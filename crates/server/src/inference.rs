@@ -1,0 +1,229 @@
+//! Doors of plain model Calls: what a client sent becomes a Call, and its answer HTTP.
+//!
+//! What differs between such doors is a [`Face`]: the format, and how a request is read. Invariant:
+//! an answer's bytes are the target's own wherever they can be; what is written beside them is in
+//! headers and in one comment. It must not know a format by name.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming as HyperBody;
+use pipeline::{Answer, Refused};
+use types::call::{CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
+use types::format::{Format, WriteOptions, WriteResponse};
+use types::outcome::{OutcomeEvent, Start};
+use types::{CommonHeaders, ErrorCode, Failure};
+
+use self::pieces::Pieces;
+use crate::app::App;
+use crate::body::Body;
+use crate::{errors, request};
+
+pub(crate) mod headers;
+pub(crate) mod pieces;
+
+/// Random bytes in the id of an answer.
+const ID_RANDOM_BYTES: usize = 12;
+
+/// A door of plain model Calls.
+#[derive(Debug)]
+pub(crate) struct Face {
+    /// The format that it speaks.
+    pub(crate) format: &'static dyn Format,
+    /// Which door it is.
+    pub(crate) door: Door,
+    /// What ids of its answers begin with.
+    pub(crate) id_prefix: &'static str,
+    /// A header in which its clients name their session, if they send no `holdfast-session`.
+    pub(crate) session_header: Option<&'static str>,
+    /// Makes a request of what was sent.
+    pub(crate) read: fn(&Parts, Bytes) -> Result<ModelCall, Failure>,
+}
+
+/// A request that was received from somebody who is known.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) head: Parts,
+    pub(crate) credential: Credential,
+    pub(crate) headers: CommonHeaders,
+    pub(crate) body: Bytes,
+}
+
+/// Answers a model Call, streamed or not.
+pub(crate) async fn create(
+    app: Arc<App>,
+    request: Request<HyperBody>,
+    face: &'static Face,
+) -> Response<Body> {
+    let refuse = |failure| errors::refused(&app.ids, failure);
+    let answered = async {
+        let received = receive(&app, request, face).await.map_err(refuse)?;
+        let model = (face.read)(&received.head, received.body.clone()).map_err(refuse)?;
+        answer(&app, face, received, model).await
+    };
+    answered.await.unwrap_or_else(|refused| errors::response(face.format, &refused))
+}
+
+/// Takes a request in.
+pub(crate) async fn receive(
+    app: &App,
+    request: Request<HyperBody>,
+    face: &Face,
+) -> Result<Received, Failure> {
+    let (head, body) = request.into_parts();
+    let credential = request::credential(&head.headers);
+    let mut headers = request::common_headers(&head.headers)?;
+    if headers.session_name.is_none() {
+        headers.session_name = named(&head.headers, face.session_header);
+    }
+    // A key that is not known must not make us take a body of 32 MiB.
+    app.pipeline.authenticate(&credential).await?;
+    let body = request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await?;
+    Ok(Received { head, credential, headers, body })
+}
+
+/// The session that a client names in a header of its own. It did not ask us to read it, so that
+/// what can't be a name is no mistake.
+fn named(headers: &HeaderMap, header: Option<&'static str>) -> Option<String> {
+    let name = headers.get(header?)?.to_str().ok()?;
+    let fits = !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX;
+    fits.then(|| name.to_owned())
+}
+
+/// Does the Call.
+pub(crate) async fn answer(
+    app: &App,
+    face: &Face,
+    received: Received,
+    model: ModelCall,
+) -> Result<Response<Body>, Box<Refused>> {
+    let Received { credential, headers, .. } = received;
+    let session_name = headers.session_name.clone();
+    let incoming = Incoming {
+        credential,
+        door: face.door,
+        headers,
+        step: None,
+        parent: None,
+        id: None,
+        kind: CallKind::Model(model),
+    };
+    let mut answer = Box::pin(app.pipeline.run(incoming)).await?;
+    if let Some(name) = session_name {
+        app.sessions.note_named(&answer.call.principal, &name);
+    }
+    let start = match answer.next().await {
+        Some(OutcomeEvent::Start(start)) => start,
+        Some(OutcomeEvent::Failed(failure)) => return Err(refused(&answer, *failure)),
+        Some(OutcomeEvent::Frame { .. } | OutcomeEvent::Finish(_)) | None => {
+            return Err(no_start(&answer));
+        }
+    };
+    let writer = face.format.writer(write_options(app, face, &answer));
+    if is_stream(&answer) {
+        return Ok(streamed(app, answer, &start, writer));
+    }
+    whole(answer, &start, writer).await
+}
+
+fn write_options(app: &App, face: &Face, answer: &Answer) -> WriteOptions {
+    let head = answer.call.model().map(|model| &model.head);
+    WriteOptions {
+        stream: head.is_some_and(|head| head.stream),
+        include_usage: head.is_some_and(|head| head.include_usage),
+        id: app.ids.hex(face.id_prefix, ID_RANDOM_BYTES),
+        model: head.map(|head| head.model.clone()).unwrap_or_default(),
+        created: answer.call.started_at,
+    }
+}
+
+fn is_stream(answer: &Answer) -> bool {
+    answer.call.model().is_some_and(|model| model.head.stream)
+}
+
+fn streamed(
+    app: &App,
+    answer: Answer,
+    start: &Start,
+    writer: Box<dyn WriteResponse>,
+) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    describe(&mut headers, &answer, start);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let mut response =
+        Response::new(Body::pieces(Pieces::new(answer, start, writer, Arc::clone(&app.clock))));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A JSON answer is sent when it is whole, so that its cost can stand in its head.
+async fn whole(
+    mut answer: Answer,
+    start: &Start,
+    mut writer: Box<dyn WriteResponse>,
+) -> Result<Response<Body>, Box<Refused>> {
+    let (mut passed, mut out) = (None::<Bytes>, BytesMut::new());
+    writer.start(start, &mut out);
+    loop {
+        match answer.next().await {
+            Some(OutcomeEvent::Start(_)) => {}
+            Some(OutcomeEvent::Frame { raw: Some(raw), .. }) => passed = Some(raw),
+            Some(OutcomeEvent::Frame { raw: None, delta }) => {
+                delta.into_iter().for_each(|delta| writer.delta(&delta, &mut out));
+            }
+            Some(OutcomeEvent::Finish(finish)) => {
+                // An answer that passed as it came is not rendered beside it.
+                if passed.is_none() {
+                    let written = writer.finish(&finish, "", &mut out);
+                    written.map_err(|failure| refused(&answer, failure))?;
+                }
+                break;
+            }
+            Some(OutcomeEvent::Failed(failure)) => return Err(refused(&answer, *failure)),
+            None => return Err(no_start(&answer)),
+        }
+    }
+    let mut headers = HeaderMap::new();
+    describe(&mut headers, &answer, start);
+    headers::bill(&mut headers, &answer.bill());
+    let content_type = start.content_type.as_deref().filter(|_| passed.is_some());
+    let json = HeaderValue::from_static("application/json");
+    let content_type =
+        content_type.and_then(|text| HeaderValue::from_str(text).ok()).unwrap_or(json);
+    headers.insert(CONTENT_TYPE, content_type);
+    let mut response = Response::new(Body::whole(passed.unwrap_or_else(|| out.freeze())));
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// What is known when the answer begins.
+fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
+    for (name, value) in &start.headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
+        }
+    }
+    errors::name_call(headers, &answer.call.id);
+    let target = answer.call.plan.targets.first().map(|target| target.name.as_ref());
+    headers::insert(headers, "holdfast-model", target);
+    headers::insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
+    headers::terms(headers, &start.dropped, answer.bill().output_cap);
+}
+
+fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {
+    Box::new(Refused { call: answer.call.id.clone(), failure })
+}
+
+fn no_start(answer: &Answer) -> Box<Refused> {
+    refused(
+        answer,
+        Failure::new(ErrorCode::Internal, "the target's answer had no beginning or no end"),
+    )
+}
