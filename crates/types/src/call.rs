@@ -150,6 +150,7 @@ impl Call {
 
 /// What is asked. Data and egress Calls join with the parts that make them.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a Call is shared, not moved, and mostly a model's")]
 pub enum CallKind {
     /// A model request.
     Model(ModelCall),
@@ -238,8 +239,8 @@ impl ModelCall {
     }
 }
 
-/// What of an HTTP request belongs to its wire format and not to its body. It is told to a target of
-/// the same format, and to no other.
+/// What of an HTTP request belongs to its wire format and not to its body. It is told to a target
+/// of the same format, and to no other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireContext {
     /// Headers, of those that the format [names](Format::wire_headers).

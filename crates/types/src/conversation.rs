@@ -139,7 +139,8 @@ pub enum Part {
         /// The vendor keeps the text to itself: `text` is empty and `signature` is all there is.
         #[serde(default)]
         redacted: bool,
-        /// The format of the vendor that signed it, such as `anthropic_messages`; `None` = unsigned.
+        /// The format of the vendor that signed it, such as `anthropic_messages`; `None` =
+        /// unsigned.
         #[serde(default)]
         origin: Option<String>,
     },

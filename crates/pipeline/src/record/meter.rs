@@ -140,7 +140,8 @@ impl Meter {
         })
     }
 
-    /// Counting tokens is free, however it ends. A usage that no request can have is as good as none: its cost would only poison every sum.
+    /// Counting tokens is free, however it ends. A usage that no request can have is as good as
+    /// none: its cost would only poison every sum.
     fn believed(&self, billed: Billed) -> Billed {
         match billed {
             _ if costs_nothing(&self.call) => Billed::No,
