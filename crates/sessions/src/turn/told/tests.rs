@@ -101,3 +101,15 @@ fn a_choice_that_was_made_is_free_and_counted() {
     assert_eq!(told.conversation.tool_choice, ToolChoice::Auto);
     assert_eq!(told.bytes(), bytes_of(&told.conversation).unwrap());
 }
+
+#[test]
+fn a_picture_in_a_tools_result_counts() {
+    use types::conversation::{Part, Role};
+
+    let picture = Part::Media { kind: "image".into(), url: None, name: None, source: json!({}) };
+    let parts = vec![Part::text("look"), picture];
+    let result = Part::ToolResult { call_id: "call_1".to_owned(), parts, is_error: false };
+    let message = Message { role: Role::Tool, parts: vec![result] };
+    let conversation = Conversation { messages: vec![message], ..Conversation::default() };
+    assert_eq!(media_in(&conversation), 1);
+}
