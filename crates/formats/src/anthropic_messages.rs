@@ -38,10 +38,11 @@ impl Format for AnthropicMessages {
     }
 
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
-        Some(Cow::Borrowed(match edits.operation {
-            Operation::Chat => "/messages",
-            Operation::CountTokens => "/messages/count_tokens",
-        }))
+        match edits.operation {
+            Operation::Chat => Some(Cow::Borrowed("/messages")),
+            Operation::CountTokens => Some(Cow::Borrowed("/messages/count_tokens")),
+            Operation::Embed => None,
+        }
     }
 
     fn wire_headers(&self) -> &'static [&'static str] {

@@ -36,6 +36,7 @@ pub(crate) const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         | ErrorCode::UpstreamUnreachable
         | ErrorCode::UpstreamFailed
         | ErrorCode::UpstreamCredentials
+        | ErrorCode::UpstreamQuota
         | ErrorCode::UpstreamTimeout
         | ErrorCode::StreamCut
         | ErrorCode::ToolFailed => (SERVER, code.name()),

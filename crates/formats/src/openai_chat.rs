@@ -39,7 +39,7 @@ impl Format for OpenaiChat {
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         match edits.operation {
             Operation::Chat => Some(Cow::Borrowed("/chat/completions")),
-            Operation::CountTokens => None,
+            Operation::CountTokens | Operation::Embed => None,
         }
     }
 

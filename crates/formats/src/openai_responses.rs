@@ -50,7 +50,7 @@ impl Format for OpenaiResponses {
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         match edits.operation {
             Operation::Chat => Some(Cow::Borrowed("/responses")),
-            Operation::CountTokens => None,
+            Operation::CountTokens | Operation::Embed => None,
         }
     }
 

@@ -258,6 +258,7 @@ async fn directory(
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         providers: known,
+        routes: Vec::new(),
     };
     Directory::load(parts).await.context("reading keys, models and budgets")
 }

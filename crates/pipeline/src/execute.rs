@@ -20,5 +20,6 @@ pub(crate) fn execute(
     decode: bool,
 ) -> OutcomeStream {
     let (call, target) = (Arc::clone(call), Arc::clone(&route.target));
-    route.executor.execute(Attempt { id: attempt, call, target, output_cap, decode })
+    let hold_preamble = false;
+    route.executor.execute(Attempt { id: attempt, call, target, output_cap, decode, hold_preamble })
 }

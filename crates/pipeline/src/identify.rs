@@ -14,7 +14,9 @@ use std::time::Duration;
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use storage::Budget;
-use types::call::{CallKind, Credential, Door, NAME_CHARS_MAX, Plan, Target, ToolInvocation};
+use types::call::{
+    CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RoutePolicy, Target, ToolInvocation,
+};
 use types::ids::{CallId, SessionId};
 use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Price};
 
@@ -170,9 +172,12 @@ fn default_class(door: Door) -> Arc<str> {
     static INTERACTIVE: OnceLock<Arc<str>> = OnceLock::new();
     static AGENT: OnceLock<Arc<str>> = OnceLock::new();
     let (cell, name) = match door {
-        Door::OpenaiChat | Door::OpenaiResponses | Door::AnthropicMessages => {
-            (&INTERACTIVE, CLASS_INTERACTIVE)
-        }
+        Door::OpenaiChat
+        | Door::OpenaiResponses
+        | Door::AnthropicMessages
+        | Door::OpenaiEmbeddings
+        | Door::Gemini
+        | Door::CloudflareRun => (&INTERACTIVE, CLASS_INTERACTIVE),
         Door::Session => (&AGENT, CLASS_AGENT),
     };
     Arc::clone(cell.get_or_init(|| Arc::from(name)))
@@ -207,7 +212,7 @@ fn tool_plan(tool: &ToolInvocation) -> Arc<Plan> {
         output_tokens_max: None,
         context_tokens: None,
     };
-    Arc::new(Plan { name, targets: vec![Arc::new(target)] })
+    Arc::new(Plan { name, targets: vec![Arc::new(target)], policy: RoutePolicy::default() })
 }
 
 fn model_not_found(name: &str) -> Failure {

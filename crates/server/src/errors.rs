@@ -80,7 +80,7 @@ fn log(refused: &Refused) {
     // As texts they are escaped: none can begin a line of its own.
     let (param, reason) = (failure.param.as_deref(), our_reason(failure));
     match code {
-        ErrorCode::Internal => {
+        ErrorCode::Internal | ErrorCode::UpstreamQuota => {
             tracing::error!(%call, %code, status, param, reason, "a request failed");
         }
         ErrorCode::UpstreamFailed

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,12 @@ pub enum Door {
     OpenaiResponses,
     /// `/v1/messages`.
     AnthropicMessages,
+    /// `/v1/embeddings`.
+    OpenaiEmbeddings,
+    /// `/v1beta/models/{model}:generateContent` and its like.
+    Gemini,
+    /// Cloudflare's `ai/run`.
+    CloudflareRun,
     /// A session's own loop.
     Session,
 }
@@ -40,6 +47,9 @@ impl Door {
             Self::OpenaiChat => "openai_chat",
             Self::OpenaiResponses => "openai_responses",
             Self::AnthropicMessages => "anthropic_messages",
+            Self::OpenaiEmbeddings => "openai_embeddings",
+            Self::Gemini => "gemini",
+            Self::CloudflareRun => "cloudflare_run",
             Self::Session => "session",
         }
     }
@@ -167,6 +177,8 @@ pub enum Operation {
     Chat,
     /// Count its tokens; nothing is answered and nothing charged.
     CountTokens,
+    /// Turn texts into vectors.
+    Embed,
 }
 
 /// A model request in its client's wire format, its neutral form, or both.
@@ -309,8 +321,47 @@ pub struct ToolInvocation {
 pub struct Plan {
     /// The name that was asked for.
     pub name: Arc<str>,
-    /// The candidates in order. This slice of the product uses the first.
+    /// The candidates in order of preference.
     pub targets: Vec<Arc<Target>>,
+    /// What is done when one of them fails.
+    pub policy: RoutePolicy,
+}
+
+/// What a route does when a target fails. The default is that of a plain model's name: one attempt,
+/// whose failure is the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoutePolicy {
+    /// Attempts in all, the first included; at least 1.
+    pub attempts_max: u32,
+    /// Attempts at one target, the first included; at least 1.
+    pub same_target_max: u32,
+    /// The wait before a target is asked again, if it named none; doubled each time, with jitter.
+    pub backoff: Duration,
+    /// The longest wait for a target that named one; beyond it the next target is asked.
+    pub wait_max: Duration,
+    /// How long the first content of a streamed answer may take while another target is left;
+    /// `None` = as long as the provider's own limits.
+    pub first_token: Option<Duration>,
+    /// How long a target that keeps failing is asked last; doubled with each failed probe.
+    pub cooldown: Duration,
+}
+
+impl RoutePolicy {
+    /// What a route does that says nothing else.
+    pub const OF_ROUTE: Self = Self {
+        attempts_max: 4,
+        same_target_max: 2,
+        backoff: Duration::from_millis(500),
+        wait_max: Duration::from_secs(5),
+        first_token: None,
+        cooldown: Duration::from_secs(5),
+    };
+}
+
+impl Default for RoutePolicy {
+    fn default() -> Self {
+        Self { attempts_max: 1, same_target_max: 1, ..Self::OF_ROUTE }
+    }
 }
 
 /// One (provider, endpoint, credential, model) that an attempt can be sent to.

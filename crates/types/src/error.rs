@@ -92,7 +92,7 @@ codes! {
     ContentFiltered = "content_filtered", 400, Never;
     /// The provider limits the rate.
     RateLimited = "rate_limited", 429, After;
-    /// A queue of ours is full.
+    /// A queue is full: ours, or the provider's.
     Overloaded = "overloaded", 503, After;
     /// A child process or a part of the platform is not up.
     Unavailable = "unavailable", 503, After;
@@ -104,6 +104,8 @@ codes! {
     UpstreamFailed = "upstream_failed", 502, OtherTarget;
     /// The provider refused the operator's credentials.
     UpstreamCredentials = "upstream_credentials", 502, OtherTarget;
+    /// The operator's account at the provider is out of money or quota.
+    UpstreamQuota = "upstream_quota", 502, OtherTarget;
     /// The provider took too long.
     UpstreamTimeout = "upstream_timeout", 504, OtherTarget;
     /// The provider's answer ended before it was whole.
@@ -224,6 +226,7 @@ impl Failure {
                 ErrorCode::BudgetExceeded
                     | ErrorCode::SessionInDoubt
                     | ErrorCode::UpstreamCredentials
+                    | ErrorCode::UpstreamQuota
             )
     }
 }

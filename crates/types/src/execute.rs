@@ -22,6 +22,8 @@ pub struct Attempt {
     pub output_cap: Option<u64>,
     /// Whether deltas are needed even where bytes could be passed through (a session's own steps).
     pub decode: bool,
+    /// Whether the first frame must be one with content ([`crate::format::ReadOptions`]).
+    pub hold_preamble: bool,
 }
 
 /// Does Calls of one provider.

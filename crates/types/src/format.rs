@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
 
 use crate::call::{ModelHead, Operation};
 use crate::clock::Timestamp;
@@ -89,6 +90,29 @@ pub struct Edits<'a> {
     /// The most tokens that the target can answer with, if known: for formats in which a request
     /// must have a cap.
     pub output_max: Option<u64>,
+    /// Where the target's server differs from the format as its owner has it.
+    pub quirks: Option<&'a Quirks>,
+}
+
+/// Where a server of a format differs from the format as its owner has it: data of a vendor's row.
+/// All false and empty = it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quirks {
+    /// It knows only the old name of the output cap's field (`max_tokens`).
+    pub old_output_cap: bool,
+    /// It refuses `stream_options`, or ignores it.
+    pub no_stream_options: bool,
+    /// It knows no `developer` role: such messages go as `system`.
+    pub no_developer_role: bool,
+    /// The field of an assistant's message in which it takes its own reasoning back.
+    pub reasoning_field: Option<String>,
+    /// It takes tool calls' ids of exactly nine letters and digits only.
+    pub short_call_ids: bool,
+    /// Its streams end without `[DONE]`.
+    pub no_done: bool,
+    /// Fields that it refuses: left out of what is rendered, and reported.
+    pub drops: Vec<String>,
 }
 
 /// A rendered request.
@@ -115,6 +139,9 @@ pub struct ReadOptions {
     pub withhold_usage: bool,
     /// What was asked of the model.
     pub operation: Operation,
+    /// Whether leading frames without content wait for the first frame that has some, so that
+    /// another target can still be asked until then.
+    pub hold_preamble: bool,
 }
 
 /// Reads an upstream's answer. Exactly one `Finish` or `Failed` is emitted, by `push` or by `end`.

@@ -130,7 +130,11 @@ fn call() -> Call {
         deadline: None,
         started_at: Timestamp(0),
         started: Duration::ZERO,
-        plan: Arc::new(Plan { name: "local/m".into(), targets: Vec::new() }),
+        plan: Arc::new(Plan {
+            name: "local/m".into(),
+            targets: Vec::new(),
+            policy: types::call::RoutePolicy::default(),
+        }),
         kind: CallKind::Tool(invocation),
     }
 }

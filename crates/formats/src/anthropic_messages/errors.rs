@@ -72,6 +72,7 @@ const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         | ErrorCode::UpstreamUnreachable
         | ErrorCode::UpstreamFailed
         | ErrorCode::UpstreamCredentials
+        | ErrorCode::UpstreamQuota
         | ErrorCode::StreamCut
         | ErrorCode::ToolFailed
         | ErrorCode::Internal => "api_error",
@@ -119,7 +120,7 @@ pub(crate) fn parse_in_answer(body: &[u8]) -> Option<Failure> {
 fn classify(status: u16, said: &Said) -> (ErrorCode, &'static str) {
     if said.is_about_money(status) {
         // Waiting does not help and the client can't pay: an operator must, or another provider do.
-        return (ErrorCode::UpstreamFailed, " (its account is out of money or at a spend limit)");
+        return (ErrorCode::UpstreamQuota, " (its account is out of money or at a spend limit)");
     }
     let code = match said.kind.as_deref().unwrap_or_default() {
         "overloaded_error" => ErrorCode::Overloaded,

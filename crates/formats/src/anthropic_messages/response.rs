@@ -57,7 +57,7 @@ impl Reader {
     fn read(&self, body: &[u8]) -> Result<(Option<Vec<Delta>>, Finish), Failure> {
         match self.options.operation {
             Operation::CountTokens => read_count(body).map(|finish| (None, finish)),
-            Operation::Chat => read_message(body, self.options.decode),
+            Operation::Chat | Operation::Embed => read_message(body, self.options.decode),
         }
     }
 }

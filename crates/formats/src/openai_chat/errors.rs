@@ -75,7 +75,7 @@ fn classify(status: u16, said: &Said) -> ErrorCode {
         | "credit_balance_exhausted"
         | "organization_spend_limit_exceeded"
         | "project_spend_limit_exceeded"
-        | "organization_usage_limit_exceeded" => return ErrorCode::UpstreamFailed,
+        | "organization_usage_limit_exceeded" => return ErrorCode::UpstreamQuota,
         _ => {}
     }
     match status {
@@ -84,7 +84,7 @@ fn classify(status: u16, said: &Said) -> ErrorCode {
             ErrorCode::ContextLengthExceeded
         }
         401 | 403 => ErrorCode::UpstreamCredentials,
-        402 => ErrorCode::UpstreamFailed,
+        402 => ErrorCode::UpstreamQuota,
         404 => ErrorCode::ModelNotFound,
         408 => ErrorCode::UpstreamTimeout,
         413 => ErrorCode::TooLarge,

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
 use storage::{Budget, Key, Model, Scope, Store, WindowKind};
+use types::call::RoutePolicy;
 use types::clock::SharedClock;
 use types::ids::{BudgetId, KeyId};
 use types::principal::{DEFAULT_ACCOUNT, Role};
@@ -36,6 +37,21 @@ pub struct DirectoryParts {
     pub ids: Arc<Ids>,
     /// The configured providers, `local` included.
     pub providers: Vec<ProviderInfo>,
+    /// The configured routes.
+    pub routes: Vec<RouteInfo>,
+}
+
+/// A configured route: a name that stands for several models, and what is done when one fails.
+#[derive(Clone, Debug)]
+pub struct RouteInfo {
+    /// Its name: asked for as `route/NAME`.
+    pub name: String,
+    /// Plain names under which it is asked for too.
+    pub aliases: Vec<String>,
+    /// The models in order of preference, each as `provider/model`.
+    pub targets: Vec<String>,
+    /// What is done when one of them fails.
+    pub policy: RoutePolicy,
 }
 
 /// A configured provider, as far as names need it.

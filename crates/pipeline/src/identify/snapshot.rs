@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use storage::{Budget, Key, Model, Scope};
-use types::call::{Plan, Target};
+use types::call::{Plan, RoutePolicy, Target};
 use types::ids::{BudgetId, KeyId, SessionId};
 use types::{Price, Principal, Timestamp};
 
@@ -186,7 +186,11 @@ fn target(
 }
 
 fn one_target(target: Target) -> Arc<Plan> {
-    Arc::new(Plan { name: Arc::clone(&target.name), targets: vec![Arc::new(target)] })
+    Arc::new(Plan {
+        name: Arc::clone(&target.name),
+        targets: vec![Arc::new(target)],
+        policy: RoutePolicy::default(),
+    })
 }
 
 fn free_price() -> Arc<Price> {

@@ -77,6 +77,7 @@ impl Node {
             clock: Arc::clone(clock) as _,
             ids: Arc::clone(&ids),
             providers: providers(),
+            routes: Vec::new(),
         };
         let directory = Arc::new(Directory::load(parts).await.unwrap());
         let targets = Arc::new(Targets::default());

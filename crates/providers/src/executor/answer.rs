@@ -213,7 +213,7 @@ impl Live {
         let wait = retry_after(&parts.headers, self.clock.as_ref());
         failure.retry_after = wait.or(failure.retry_after);
         let (provider, call, code) = (&self.provider, &self.call, failure.code);
-        if matches!(status, 401 | 403) {
+        if matches!(status, 401 | 403) && code != ErrorCode::UpstreamQuota {
             tracing::error!(
                 %provider, %call, status, %code,
                 "the provider refused the operator's credentials"
@@ -221,7 +221,7 @@ impl Live {
             return self.credentials_refused(status, &failure);
         }
         tracing::warn!(%provider, %call, status, %code, "the provider answered with an error");
-        if code == ErrorCode::UpstreamFailed && parts.status.is_client_error() {
+        if code == ErrorCode::UpstreamQuota {
             // The operator's account is out of money: the status would tell the client that it did
             // something wrong, and that it can mend it.
             return failure;

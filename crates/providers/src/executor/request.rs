@@ -73,6 +73,7 @@ pub(super) fn prepare(
         request_usage: stream,
         operation: call.operation,
         output_max: attempt.target.output_tokens_max,
+        quirks: None,
     };
     let same = call.format.name() == format.name();
     let Some(path) = format.path(&edits) else {
@@ -100,6 +101,7 @@ pub(super) fn prepare(
             decode: attempt.decode || !through,
             withhold_usage: stream && !call.head.include_usage,
             operation: call.operation,
+            hold_preamble: attempt.hold_preamble,
         },
         dropped: rendered.dropped,
         output_cap: rendered.output_cap,

@@ -76,7 +76,11 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         deadline: None,
         started_at: Timestamp(0),
         started: Duration::ZERO,
-        plan: Arc::new(Plan { name: "p/m".into(), targets: vec![Arc::clone(&target)] }),
+        plan: Arc::new(Plan {
+            name: "p/m".into(),
+            targets: vec![Arc::clone(&target)],
+            policy: types::call::RoutePolicy::default(),
+        }),
         kind: CallKind::Model(ModelCall::from_raw(asked, head, raw)),
     };
     Attempt {
@@ -85,6 +89,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         target,
         output_cap: None,
         decode: false,
+        hold_preamble: false,
     }
 }
 

@@ -351,6 +351,7 @@ impl Node {
                 free_until_priced: provider == "local",
                 ..ProviderInfo::default()
             }],
+            routes: Vec::new(),
         });
         let directory = Arc::new(directory.await.unwrap());
         for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)]

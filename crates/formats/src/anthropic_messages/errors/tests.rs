@@ -40,6 +40,7 @@ fn every_code_has_a_type_and_a_status() {
     502 api_error upstream_unreachable
     502 api_error upstream_failed
     502 api_error upstream_credentials
+    502 api_error upstream_quota
     504 timeout_error upstream_timeout
     502 api_error stream_cut
     502 api_error tool_failed
@@ -104,12 +105,12 @@ fn a_cause_counts_before_a_status() {
     assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
     rate_limited No: the provider answered 429: slow
     rate_limited No: the provider answered 429: slow
-    upstream_failed No: the provider answered 429 (its account is out of money or at a spend limit): tier
-    upstream_failed No: the provider answered 429 (its account is out of money or at a spend limit): contract
-    upstream_failed No: the provider answered 402 (its account is out of money or at a spend limit): linked
-    upstream_failed No: the provider answered 403 (its account is out of money or at a spend limit): profile
-    upstream_failed No: the provider answered 400 (its account is out of money or at a spend limit): Your credit balance is too low to access the API
-    upstream_failed No: the provider answered 402 (its account is out of money or at a spend limit) without an error that can be read
+    upstream_quota No: the provider answered 429 (its account is out of money or at a spend limit): tier
+    upstream_quota No: the provider answered 429 (its account is out of money or at a spend limit): contract
+    upstream_quota No: the provider answered 402 (its account is out of money or at a spend limit): linked
+    upstream_quota No: the provider answered 403 (its account is out of money or at a spend limit): profile
+    upstream_quota No: the provider answered 400 (its account is out of money or at a spend limit): Your credit balance is too low to access the API
+    upstream_quota No: the provider answered 402 (its account is out of money or at a spend limit) without an error that can be read
     context_length_exceeded No: the provider answered 400: prompt is too long: 200001 tokens > 200000 maximum
     context_length_exceeded No: the provider answered 400: input length and `max_tokens` exceed context limit: 1 + 2 > 2
     content_filtered No: the provider answered 400: Output blocked by content filtering policy

@@ -19,8 +19,13 @@ fn read_as(chunks: &[&[u8]], options: ReadOptions) -> Vec<OutcomeEvent> {
     events.into()
 }
 
-const PASS: ReadOptions =
-    ReadOptions { stream: false, decode: false, withhold_usage: false, operation: Operation::Chat };
+const PASS: ReadOptions = ReadOptions {
+    stream: false,
+    decode: false,
+    withhold_usage: false,
+    operation: Operation::Chat,
+    hold_preamble: false,
+};
 const DECODE: ReadOptions = ReadOptions { decode: true, ..PASS };
 
 fn failure(body: &str, options: ReadOptions) -> Failure {

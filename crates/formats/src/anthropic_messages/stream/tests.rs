@@ -114,6 +114,7 @@ const PASS: ReadOptions = ReadOptions {
     decode: false,
     withhold_usage: false,
     operation: ::types::call::Operation::Chat,
+    hold_preamble: false,
 };
 const DECODE: ReadOptions = ReadOptions { decode: true, ..PASS };
 

@@ -43,7 +43,7 @@ fn upstream_errors_are_classified_by_code_then_status() {
     413 too_large None No: the provider answered 413: too big
     422 invalid_request None No: the provider answered 422: [{"loc":["body"],"msg":"x"}]
     429 rate_limited None No: the provider answered 429: later
-    429 upstream_failed None No: the provider answered 429: pay
+    429 upstream_quota None No: the provider answered 429: pay
     500 upstream_failed None No: the provider answered 500: oops
     502 upstream_failed None Unknown: the provider answered 502 without an error that can be read
     503 upstream_failed None No: the provider answered 503: busy

@@ -32,6 +32,7 @@ const PASS: ReadOptions = ReadOptions {
     decode: false,
     withhold_usage: false,
     operation: ::types::call::Operation::Chat,
+    hold_preamble: false,
 };
 const WITHHOLD: ReadOptions = ReadOptions { withhold_usage: true, ..PASS };
 const DECODE: ReadOptions = ReadOptions { decode: true, ..PASS };

@@ -35,7 +35,11 @@ fn call(kind: CallKind, key_default: Option<u64>) -> Call {
         deadline: None,
         started_at: Timestamp(0),
         started: std::time::Duration::ZERO,
-        plan: Arc::new(Plan { name: Arc::from("m"), targets: vec![] }),
+        plan: Arc::new(Plan {
+            name: Arc::from("m"),
+            targets: vec![],
+            policy: types::call::RoutePolicy::default(),
+        }),
         kind,
     }
 }

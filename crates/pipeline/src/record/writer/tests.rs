@@ -67,7 +67,11 @@ impl Desk {
             deadline: None,
             started_at: Timestamp(0),
             started: Duration::ZERO,
-            plan: Arc::new(Plan { name: Arc::from("m"), targets: vec![] }),
+            plan: Arc::new(Plan {
+                name: Arc::from("m"),
+                targets: vec![],
+                policy: types::call::RoutePolicy::default(),
+            }),
             kind: CallKind::Tool(ToolInvocation {
                 server: "s".to_owned(),
                 tool: "t".to_owned(),

@@ -157,7 +157,7 @@ async fn an_account_without_money_is_no_fault_of_the_client() {
     let (_server, executor) = server([Reply::json(400, poor)]).await;
     let events = all(&executor, passed(ASKED)).await;
     let failure = failure(&events);
-    assert_eq!(failure.code, ErrorCode::UpstreamFailed);
+    assert_eq!(failure.code, ErrorCode::UpstreamQuota);
     assert_eq!((failure.status(), failure.upstream.as_ref()), (502, None));
 }
 

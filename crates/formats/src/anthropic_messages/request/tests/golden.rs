@@ -15,6 +15,7 @@ const EDITS: Edits<'static> = Edits {
     request_usage: false,
     operation: Operation::Chat,
     output_max: None,
+    quirks: None,
 };
 
 /// A value without what says nothing.
