@@ -14,6 +14,8 @@ use crate::redact::Redactor;
 use crate::vendor::{Auth, Vendor, vendor, vendors};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// A configured upstream.
 #[derive(Clone, Debug)]
@@ -50,6 +52,9 @@ pub enum ConfigError {
     /// The key has characters that no header can carry.
     #[error("api_key has characters that can't be sent in a header")]
     BadKey,
+    /// The vendor's servers have no keys: one that is set would never be sent.
+    #[error("vendor '{0}' takes no api_key")]
+    NoKeyTaken(String),
 }
 
 impl ConfigError {
@@ -105,11 +110,15 @@ impl Provider {
         &self,
     ) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
         let Some(key) = &self.api_key else { return Ok(None) };
+        let bare = || HeaderValue::from_str(key.expose());
         let (name, value) = match self.vendor.auth {
             Auth::Bearer => {
                 (AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", key.expose())))
             }
-            Auth::XApiKey => (X_API_KEY, HeaderValue::from_str(key.expose())),
+            Auth::XApiKey => (X_API_KEY, bare()),
+            Auth::XGoogApiKey => (X_GOOG_API_KEY, bare()),
+            Auth::ApiKey => (API_KEY, bare()),
+            Auth::None => return Err(ConfigError::NoKeyTaken(self.vendor.name.clone())),
         };
         let mut value = value.map_err(|_| ConfigError::BadKey)?;
         value.set_sensitive(true);

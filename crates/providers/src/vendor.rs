@@ -46,6 +46,12 @@ pub enum Auth {
     Bearer,
     /// `x-api-key: KEY`.
     XApiKey,
+    /// `x-goog-api-key: KEY`.
+    XGoogApiKey,
+    /// `api-key: KEY`.
+    ApiKey,
+    /// Not at all: its server has no notion of keys.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

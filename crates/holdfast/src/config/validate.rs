@@ -130,6 +130,9 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
         Err(ConfigError::BadKey) => {
             problems.add(at("api_key"), "has characters that can't be sent in a header");
         }
+        Err(ConfigError::NoKeyTaken(kind)) => {
+            problems.add(at("api_key"), format!("vendor \"{kind}\" takes none"));
+        }
     }
     // A vendor with an address of its own is somebody's service, which nobody uses without a key.
     let own_address = providers::vendor(kind).is_some_and(|vendor| vendor.base_url.is_some());

@@ -51,6 +51,34 @@ fn each_vendor_is_told_the_key_in_its_own_header() {
     assert_eq!(without.credential_header().unwrap(), None);
 }
 
+/// A provider of a row as it may stand in the catalogue one day.
+fn of_row(auth: &str) -> Provider {
+    let row = format!("name = \"v\"\nformat = \"openai_chat\"\nauth = \"{auth}\"");
+    let vendor = Box::leak(Box::new(toml::from_str(&row).unwrap()));
+    let base = made("openai", None, Some("sk-x")).unwrap();
+    Provider { vendor, ..base }
+}
+
+#[test]
+fn every_way_to_tell_a_key_has_its_header() {
+    for (auth, name, value) in [
+        ("bearer", "authorization", "Bearer sk-x"),
+        ("x_api_key", "x-api-key", "sk-x"),
+        ("x_goog_api_key", "x-goog-api-key", "sk-x"),
+        ("api_key", "api-key", "sk-x"),
+    ] {
+        let (header, sent) = of_row(auth).credential_header().unwrap().unwrap();
+        assert_eq!((header.as_str(), sent.to_str().unwrap()), (name, value), "{auth}");
+        assert!(sent.is_sensitive(), "{auth}");
+    }
+}
+
+#[test]
+fn a_key_that_would_never_be_sent_is_refused() {
+    let error = of_row("none").credential_header().unwrap_err();
+    assert_eq!(error, ConfigError::NoKeyTaken("v".to_owned()));
+}
+
 #[test]
 fn an_unknown_vendor_is_told_which_there_are() {
     let error = made("nobody", None, None).unwrap_err();
