@@ -31,7 +31,9 @@ use bytes::Bytes;
 
 pub use request::{parse_create, read_item};
 pub use response::{ResponseSkeleton, ResponseState, items_to_messages};
-pub use stream::{EventWriter, NewId, PendingMcpCall, event_frame, ids_of, keepalive_event};
+pub use stream::{
+    EventWriter, NewId, PendingMcpCall, event_frame, ids_of, keepalive_event, signature_of,
+};
 pub use tool_error::McpError;
 pub use types::{CreateResponse, FunctionTool, InputItem, ItemKind, McpTool, McpToolFilter, Tool};
 

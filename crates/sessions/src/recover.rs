@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use formats::openai_responses::{
     CreateResponse, EventWriter, InputItem, NewId, ResponseSkeleton, ids_of, parse_create,
-    read_item,
+    read_item, signature_of,
 };
 use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
@@ -449,6 +449,7 @@ fn delta_of(event: &Value) -> Option<Delta> {
                 name: field("name")?.to_owned(),
             })
         }
+        "response.output_item.done" => signature_of(event.get("item")?),
         _ => None,
     }
 }

@@ -100,6 +100,24 @@ struct StartedMessage<'a> {
 }
 
 #[derive(Deserialize)]
+struct BlockStart<'a> {
+    #[serde(borrow)]
+    content_block: BlockKind<'a>,
+}
+
+#[derive(Deserialize)]
+struct BlockKind<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+impl BlockKind<'_> {
+    fn begins_empty(&self) -> bool {
+        matches!(&*self.kind, "text" | "thinking")
+    }
+}
+
+#[derive(Deserialize)]
 struct MessageDelta<'a> {
     #[serde(borrow)]
     delta: Stopped<'a>,
@@ -121,7 +139,8 @@ pub(crate) struct Reader(reading::Reader<Events>);
 impl Reader {
     pub(crate) fn new(options: ReadOptions) -> Self {
         let decoder = options.decode.then(Decoder::default);
-        Self(reading::Reader::new(Events { decoder, ..Events::default() }))
+        let events = Events { decoder, ..Events::default() };
+        Self(reading::Reader::new(events, options.hold_preamble))
     }
 }
 
@@ -148,6 +167,27 @@ struct Events {
 }
 
 impl See for Events {
+    fn has_content(&self, event: &[u8]) -> bool {
+        let fields = Fields::of(event);
+        let data = fields.data.as_deref().unwrap_or_default();
+        match Kind::of(&fields) {
+            // A block of text begins empty; one of any other kind says already what it is.
+            Some(Kind::BlockStart) => {
+                let started = serde_json::from_slice::<BlockStart<'_>>(data);
+                started.map_or(true, |started| !started.content_block.begins_empty())
+            }
+            Some(Kind::BlockDelta) | None => true,
+            Some(
+                Kind::MessageStart
+                | Kind::BlockStop
+                | Kind::MessageDelta
+                | Kind::MessageStop
+                | Kind::Error
+                | Kind::Other,
+            ) => false,
+        }
+    }
+
     fn see(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen {
         let fields = Fields::of(event);
         self.has_ids |= fields.has_id;

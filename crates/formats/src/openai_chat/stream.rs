@@ -24,7 +24,7 @@ use memchr::memmem::Finder;
 
 use self::decode::Decoder;
 use super::errors;
-use super::types::{Chunk, reason_of, stop_of, usage_object, usage_of};
+use super::types::{Chunk, ChunkDelta, reason_of, stop_of, usage_object, usage_of};
 use crate::sse;
 use crate::sse::reading::{self, See, Seen};
 
@@ -41,14 +41,15 @@ pub(super) struct Reader(reading::Reader<Chunks>);
 
 impl Reader {
     pub(super) fn new(options: ReadOptions) -> Self {
-        Self(reading::Reader::new(Chunks {
+        let chunks = Chunks {
             decoder: options.decode.then(Decoder::default),
             withhold_usage: options.withhold_usage,
             stop: None,
             usage: None,
             model_version: None,
             has_ids: false,
-        }))
+        };
+        Self(reading::Reader::new(chunks, options.hold_preamble))
     }
 }
 
@@ -74,6 +75,19 @@ struct Chunks {
 }
 
 impl See for Chunks {
+    fn has_content(&self, event: &[u8]) -> bool {
+        let Some(data) = sse::data(event) else { return false };
+        let chunk = serde_json::from_slice::<Chunk<'_>>(&data);
+        // What can't be read might be anything.
+        let Ok(chunk) = chunk else { return true };
+        chunk.choices.unwrap_or_default().iter().any(|choice| {
+            choice.delta.is_some_and(|delta| {
+                serde_json::from_str::<Option<ChunkDelta>>(delta.get())
+                    .map_or(true, |delta| delta.is_some_and(|delta| delta.has_content()))
+            })
+        })
+    }
+
     fn see(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen {
         self.has_ids |= carries_id(event);
         if event.len() <= DONE_EVENT_BYTES_MAX {

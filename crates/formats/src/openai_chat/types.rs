@@ -50,6 +50,15 @@ pub(crate) struct ChunkDelta {
     pub(crate) tool_calls: Option<Vec<CallDelta>>,
 }
 
+impl ChunkDelta {
+    /// Whether it shows something of the answer: a role does not.
+    pub(crate) fn has_content(&self) -> bool {
+        let texts = [&self.content, &self.refusal, &self.reasoning_content, &self.reasoning];
+        texts.into_iter().flatten().any(|text| !text.is_empty())
+            || self.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
+    }
+}
+
 /// A piece of a tool call, or a whole one in an answer that is not streamed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CallDelta {

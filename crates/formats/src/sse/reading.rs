@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use memchr::memchr_iter;
 use serde::de::IgnoredAny;
 use types::error::Billed;
@@ -32,8 +32,18 @@ pub(crate) enum Seen {
     Fail(Box<Failure>),
 }
 
+/// Bytes of leading events that wait for the first with content. A server that says more before it
+/// answers is let through.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+/// Leading events that wait, at most.
+const HELD_EVENTS_MAX: u32 = 64;
+
 /// How a format looks at the events of an answer.
 pub(crate) trait See: Send {
+    /// Whether an event shows the client something of the answer. Asked of passing events until one
+    /// does, where leading ones wait for it.
+    fn has_content(&self, event: &[u8]) -> bool;
+
     /// Looks at one event. What it says, where deltas are wanted, joins `events`.
     fn see(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> Seen;
 
@@ -51,11 +61,43 @@ pub(crate) struct Reader<S> {
     splitter: Splitter,
     format: S,
     ended: bool,
+    held: Option<Held>,
+}
+
+/// Leading events without content: as long as nothing of an answer was shown, another target can
+/// still give it.
+#[derive(Default)]
+struct Held {
+    bytes: BytesMut,
+    events: u32,
 }
 
 impl<S: See> Reader<S> {
-    pub(crate) fn new(format: S) -> Self {
-        Self { splitter: Splitter::default(), format, ended: false }
+    /// A reader; `hold_preamble` as in [`types::format::ReadOptions`].
+    pub(crate) fn new(format: S, hold_preamble: bool) -> Self {
+        let held = hold_preamble.then(Held::default);
+        Self { splitter: Splitter::default(), format, ended: false, held }
+    }
+
+    /// Whether an event that may pass has to wait for the first with content. The first that need
+    /// not lets all that waited go before it.
+    fn holds(&mut self, event: &[u8], events: &mut VecDeque<OutcomeEvent>) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        let room = held.events < HELD_EVENTS_MAX
+            && held.bytes.len().saturating_add(event.len()) <= HELD_BYTES_MAX;
+        if room && !self.format.has_content(event) {
+            held.bytes.extend_from_slice(event);
+            held.events += 1;
+            return true;
+        }
+        self.release(events);
+        false
+    }
+
+    fn release(&mut self, events: &mut VecDeque<OutcomeEvent>) {
+        if let Some(held) = self.held.take() {
+            pass(held.bytes.freeze(), events);
+        }
     }
 
     fn fail(&mut self, failure: Box<Failure>, events: &mut VecDeque<OutcomeEvent>) {
@@ -70,20 +112,26 @@ impl<S: See> Reader<S> {
         self.fail(Box::new(failure), events);
     }
 
-    fn finish(&mut self, raw: Option<Bytes>, events: &mut VecDeque<OutcomeEvent>) {
+    /// Ends the answer; `rest` is what of it still passes if it is whole.
+    fn finish(&mut self, raw: Option<Bytes>, rest: Bytes, events: &mut VecDeque<OutcomeEvent>) {
         self.ended = true;
-        events.push_back(match self.format.finish(raw) {
-            Ok(finish) => OutcomeEvent::Finish(finish),
-            Err(failure) => OutcomeEvent::Failed(Box::new(failure)),
-        });
+        match self.format.finish(raw) {
+            Ok(finish) => {
+                self.release(events);
+                pass(rest, events);
+                events.push_back(OutcomeEvent::Finish(finish));
+            }
+            Err(failure) => events.push_back(OutcomeEvent::Failed(Box::new(failure))),
+        }
     }
 
     /// Sees an event that spans chunks.
     fn see_whole(&mut self, event: Bytes, events: &mut VecDeque<OutcomeEvent>) {
         match self.format.see(&event, events) {
+            Seen::Pass if self.holds(&event, events) => {}
             Seen::Pass => pass(event, events),
             Seen::Withhold => {}
-            Seen::End => self.finish(Some(event), events),
+            Seen::End => self.finish(Some(event), Bytes::new(), events),
             Seen::Fail(failure) => self.fail(failure, events),
         }
     }
@@ -92,14 +140,18 @@ impl<S: See> Reader<S> {
     fn see_chunk(&mut self, chunk: &Bytes, events: &mut VecDeque<OutcomeEvent>) {
         let (mut from, mut at) = (0, 0);
         while let Some(end) = event_end(chunk, at) {
-            let seen = self.format.see(chunk.get(at..end).unwrap_or_default(), events);
-            if !matches!(seen, Seen::Pass) {
+            let event = chunk.get(at..end).unwrap_or_default();
+            let seen = self.format.see(event, events);
+            let passes = matches!(seen, Seen::Pass) && !self.holds(event, events);
+            if !passes {
                 pass(chunk.slice(from..at), events);
                 from = end;
             }
             match seen {
                 Seen::Pass | Seen::Withhold => at = end,
-                Seen::End => return self.finish(Some(chunk.slice(at..end)), events),
+                Seen::End => {
+                    return self.finish(Some(chunk.slice(at..end)), Bytes::new(), events);
+                }
                 Seen::Fail(failure) => return self.fail(failure, events),
             }
         }
@@ -119,7 +171,7 @@ impl<S: See> Reader<S> {
         match self.format.see_rest(&rest, events) {
             Seen::Pass => return rest,
             Seen::Withhold => {}
-            Seen::End => self.finish(Some(rest), events),
+            Seen::End => self.finish(Some(rest), Bytes::new(), events),
             Seen::Fail(failure) => self.fail(failure, events),
         }
         Bytes::new()
@@ -161,14 +213,7 @@ impl<S: See> ReadResponse for Reader<S> {
         if self.ended {
             return;
         }
-        self.ended = true;
-        match self.format.finish(None) {
-            Ok(finish) => {
-                pass(rest, events);
-                events.push_back(OutcomeEvent::Finish(finish));
-            }
-            Err(failure) => events.push_back(OutcomeEvent::Failed(Box::new(failure))),
-        }
+        self.finish(None, rest, events);
     }
 }
 

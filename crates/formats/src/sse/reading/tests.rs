@@ -66,6 +66,25 @@ fn read(format: &dyn Format, decode: bool, chunks: &[&[u8]]) -> Vec<OutcomeEvent
     events.into()
 }
 
+/// What passes of a stream in these chunks where leading events wait.
+fn held(format: &dyn Format, chunks: &[&[u8]]) -> (Vec<u8>, OutcomeEvent) {
+    let options = ReadOptions { stream: true, hold_preamble: true, ..ReadOptions::default() };
+    let mut reader = format.reader(options);
+    let mut events = VecDeque::new();
+    chunks.iter().for_each(|chunk| reader.push(Bytes::copy_from_slice(chunk), &mut events));
+    reader.end(&mut events);
+    let end = events.pop_back().unwrap();
+    (passed(events), end)
+}
+
+fn passed(events: impl IntoIterator<Item = OutcomeEvent>) -> Vec<u8> {
+    let frames = events.into_iter().filter_map(|event| match event {
+        OutcomeEvent::Frame { raw, .. } => raw,
+        _ => None,
+    });
+    frames.flatten().collect()
+}
+
 fn ends(events: &[OutcomeEvent]) -> usize {
     let is_end =
         |event: &&OutcomeEvent| matches!(event, OutcomeEvent::Finish(_) | OutcomeEvent::Failed(_));
@@ -120,6 +139,65 @@ fn what_is_cut_never_looks_whole_to_anybody() {
             }
         }
     }
+}
+
+#[test]
+fn nothing_passes_before_content_where_leading_events_wait() {
+    for source in SOURCES {
+        let whole = recorded(source, &answer());
+        let content = match source.name() {
+            "openai_chat" => "\"reasoning_content\":\"hm\"",
+            _ => "\"thinking\":\"hm\"",
+        };
+        let content = whole.find(content).unwrap();
+        let shown = content + whole[content..].find("\n\n").unwrap() + 2;
+        let all = passed(read(source, false, &[whole.as_bytes()]));
+        for cut in 0..whole.len() {
+            let (left, right) = whole.as_bytes().split_at(cut);
+            let (bytes, end) = held(source, &[left, right]);
+            assert_eq!(bytes, all, "cut at {cut}");
+            assert!(matches!(end, OutcomeEvent::Finish(_)));
+            let (bytes, end) = held(source, &[left]);
+            let without = passed(read(source, false, &[left]));
+            let expected = if cut < shown { Vec::new() } else { without };
+            assert_eq!(bytes, expected, "{} ended at {cut}", source.name());
+            assert!(cut >= shown || matches!(end, OutcomeEvent::Failed(_)), "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn a_call_is_content_and_an_answer_without_any_is_whole() {
+    let call = Delta::ToolCallStart { index: 0, id: "c".to_owned(), name: "f".to_owned() };
+    let redacted = Delta::ReasoningSignature {
+        signature: "s".to_owned(),
+        redacted: true,
+        origin: "anthropic_messages".to_owned(),
+    };
+    for (source, first) in [(SOURCES[0], call.clone()), (SOURCES[1], call), (SOURCES[1], redacted)]
+    {
+        let whole = recorded(source, &[first]);
+        let before_the_end = whole.len() - whole.len() / 4;
+        let (bytes, _) = held(source, &[&whole.as_bytes()[..before_the_end]]);
+        assert!(!bytes.is_empty(), "{whole}");
+    }
+    for source in SOURCES {
+        let nothing = recorded(source, &[]);
+        let all = passed(read(source, false, &[nothing.as_bytes()]));
+        let (bytes, end) = held(source, &[nothing.as_bytes()]);
+        assert_eq!(bytes, all);
+        assert!(matches!(end, OutcomeEvent::Finish(_)));
+    }
+}
+
+#[test]
+fn a_server_that_says_much_before_it_answers_is_let_through() {
+    let comment = ": working\n\n";
+    let (bytes, end) = held(&OPENAI_CHAT, &[comment.repeat(100).as_bytes()]);
+    assert_eq!(bytes.len(), 100 * comment.len());
+    assert!(matches!(end, OutcomeEvent::Failed(_)));
+    let (bytes, _) = held(&OPENAI_CHAT, &[comment.repeat(64).as_bytes()]);
+    assert_eq!(bytes.len(), 0);
 }
 
 #[test]
