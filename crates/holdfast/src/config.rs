@@ -15,7 +15,7 @@ mod substitute;
 mod validate;
 pub(crate) mod warnings;
 
-pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
+pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry, RouteEntry};
 
 /// Prefix of environment variables that override settings of the process.
 const ENVIRONMENT_PREFIX: &str = "HOLDFAST_";

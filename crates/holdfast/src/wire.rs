@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo};
+use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo, RouteInfo};
 use server::{App, Limits, Listener, ListenerHandle, StoreHealth};
 use sessions::{Forget, Sessions, ToolServer, ToolServers, ToolServersParts};
 use storage::Store;
@@ -23,7 +23,7 @@ use types::ids::NodeId;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{Execute, Ids};
 
-use crate::config::{Config, warnings};
+use crate::config::{Config, RouteEntry, warnings};
 use crate::launcher::Launcher;
 
 mod admin_key;
@@ -96,7 +96,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
     let models = local.configured_models(&settings.models, &directory, now).await?;
     objects::take(&settings, models, &directory, shared.as_ref(), now).await?;
     local.serve_models(&directory).await;
-    warn_of_unknown_keys(&settings, &directory);
+    warn_of_unknown_names(&settings, &directory);
 
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
     let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
@@ -228,6 +228,7 @@ fn providers(
             entry.api_key.clone(),
         );
         let provider = provider.with_context(|| format!("the provider {}", entry.name))?;
+        let provider = provider.with_timeouts(entry.timeouts());
         executors.push((entry.name, providers::executor(provider, Arc::clone(&common.clock))));
     }
     Ok(executors)
@@ -258,18 +259,37 @@ async fn directory(
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         providers: known,
-        routes: Vec::new(),
+        routes: settings.routes.iter().map(route).collect(),
     };
     Directory::load(parts).await.context("reading keys, models and budgets")
 }
 
-/// Names in the file of keys that neither the file nor anybody else has made.
-fn warn_of_unknown_keys(settings: &Config, directory: &Directory) {
+fn route(entry: &RouteEntry) -> RouteInfo {
+    RouteInfo {
+        name: entry.name.clone(),
+        aliases: entry.aliases.clone(),
+        targets: entry.targets.clone(),
+        policy: entry.policy(),
+    }
+}
+
+/// Names in the file of keys and models that neither the file nor anybody else has made.
+fn warn_of_unknown_names(settings: &Config, directory: &Directory) {
     let keys = directory.keys(DEFAULT_ACCOUNT);
     let known = |name: &str| keys.iter().any(|key| key.name == name);
-    for warning in warnings::of_keys(settings, &known) {
+    let offered = |name: &str| {
+        let open = |provider: &ProviderInfo| provider.any_model && is_of(name, &provider.name);
+        directory.model(name).is_some() || directory.providers().iter().any(open)
+    };
+    let of_keys = warnings::of_keys(settings, &known);
+    for warning in of_keys.into_iter().chain(warnings::of_routes(settings, &offered)) {
         tracing::warn!("{warning}");
     }
+}
+
+/// Whether a model's name is one of the provider's.
+fn is_of(model: &str, provider: &str) -> bool {
+    model.strip_prefix(provider).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn tool_servers(

@@ -33,6 +33,8 @@ pub(crate) fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut warnings = config::warnings::of_process(&config);
     let in_file = |name: &str| config.keys.iter().any(|key| key.name == name);
     warnings.extend(config::warnings::of_keys(&config, &in_file));
+    let offered = |name: &str| config.offers(name, &|name| std::env::var(name).ok());
+    warnings.extend(config::warnings::of_routes(&config, &offered));
     let objects = arguments.data.as_deref().map(|data| objects(data, &config)).transpose()?;
     let said = if arguments.json {
         let mut answer =

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use providers::Timeouts;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use storage::{Scope, WindowKind};
 use toml::{Table, Value};
+use types::call::RoutePolicy;
 use types::{Money, Rate, Secret};
 
 use super::Problems;
@@ -19,6 +21,9 @@ pub(super) const SETTINGS: &[(&str, &[&str])] = &[
     ("data", &["dir"]),
     ("engine", &["program", "threads", "sequences", "context_tokens", "kv_disk_bytes"]),
 ];
+
+/// The local model that is there without a line in the file.
+pub(crate) const BUILT_IN_MODEL: &str = "demo";
 
 /// Everything in the file.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     /// `[[providers]]`
     pub(crate) providers: Vec<ProviderEntry>,
+    /// `[[routes]]`
+    pub(crate) routes: Vec<RouteEntry>,
     /// `[[models]]`
     pub(crate) models: Vec<ModelEntry>,
     /// `[[keys]]`
@@ -63,11 +70,27 @@ impl Config {
                     vendor: vendor.name.clone(),
                     base_url: None,
                     api_key: Some(Secret::new(key)),
+                    connect_timeout: None,
+                    response_timeout: None,
+                    stall_timeout: None,
                     models: Vec::new(),
                 });
             }
         }
         all
+    }
+
+    /// Whether a start with this file alone would know a model of that name.
+    pub(crate) fn offers(&self, name: &str, environment: &dyn Fn(&str) -> Option<String>) -> bool {
+        let Some((provider, model)) = name.split_once('/') else { return false };
+        if provider == engine::execute::PROVIDER {
+            return model == BUILT_IN_MODEL || self.models.iter().any(|entry| entry.name == model);
+        }
+        let listed = |entry: &ProviderEntry| {
+            entry.models.is_empty() || entry.models.iter().any(|listed| listed.id == model)
+        };
+        let all = self.all_providers(environment);
+        all.iter().any(|entry| entry.name == provider && listed(entry))
     }
 }
 
@@ -142,9 +165,79 @@ pub(crate) struct ProviderEntry {
     pub(crate) base_url: Option<String>,
     /// Its credential, best as `${VARIABLE}`.
     pub(crate) api_key: Option<Secret>,
+    /// Longest wait for a connection, TLS included. Default 10 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Longest wait from the request to the answer's head, which is a whole answer's time where
+    /// nothing is streamed. Default 600 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) response_timeout: Option<Duration>,
+    /// Longest silence within an answer's body. Default 300 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) stall_timeout: Option<Duration>,
     /// The models it offers; absent = any name is passed on, unpriced.
     #[serde(default)]
     pub(crate) models: Vec<ProviderModel>,
+}
+
+impl ProviderEntry {
+    /// How long it may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let usual = Timeouts::default();
+        Timeouts {
+            connect: self.connect_timeout.unwrap_or(usual.connect),
+            first_byte: self.response_timeout.unwrap_or(usual.first_byte),
+            stall: self.stall_timeout.unwrap_or(usual.stall),
+        }
+    }
+}
+
+/// A route: a name for several models, in order of preference.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteEntry {
+    /// Asked for as `route/name`.
+    pub(crate) name: String,
+    /// Names without a provider under which it is asked for too.
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    /// Its models, each as `provider/model`; the first one that can answers.
+    pub(crate) targets: Vec<String>,
+    /// Attempts in all, the first included. Default 4.
+    pub(crate) attempts: Option<u32>,
+    /// Attempts at one target, the first included. Default 2.
+    pub(crate) tries_per_target: Option<u32>,
+    /// The wait before a target is asked again, if it named none; doubled each time, with jitter.
+    /// Default 500 ms.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) backoff: Option<Duration>,
+    /// The longest wait that a target may ask for; if it asks for more, the next one is tried.
+    /// Default 5 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) wait_max: Option<Duration>,
+    /// How long the first content of a stream may take while another target is left. Default: as
+    /// long as the provider may be silent.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) first_token_timeout: Option<Duration>,
+    /// How long a target that keeps failing is asked last; doubled with each failed probe.
+    /// Default 5 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) cooldown: Option<Duration>,
+}
+
+impl RouteEntry {
+    /// What is done when a target fails.
+    pub(crate) fn policy(&self) -> RoutePolicy {
+        let usual = RoutePolicy::OF_ROUTE;
+        RoutePolicy {
+            attempts_max: self.attempts.unwrap_or(usual.attempts_max),
+            same_target_max: self.tries_per_target.unwrap_or(usual.same_target_max),
+            backoff: self.backoff.unwrap_or(usual.backoff),
+            wait_max: self.wait_max.unwrap_or(usual.wait_max),
+            first_token: self.first_token_timeout.or(usual.first_token),
+            cooldown: self.cooldown.unwrap_or(usual.cooldown),
+        }
+    }
 }
 
 /// A model of a provider.
@@ -282,6 +375,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
 /// Reads the whole file, object by object.
 pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
     let config = Config {
@@ -289,6 +386,7 @@ pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
         data: section(&mut table, "data", problems),
         engine: section(&mut table, "engine", problems),
         providers: list(&mut table, "providers", problems),
+        routes: list(&mut table, "routes", problems),
         models: list(&mut table, "models", problems),
         keys: list(&mut table, "keys", problems),
         budgets: list(&mut table, "budgets", problems),

@@ -206,3 +206,112 @@ fn a_secret_never_shows() {
     .unwrap();
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
 }
+
+fn with_route(rest: &str) -> String {
+    format!(
+        "[[providers]]\nname = \"a\"\nvendor = \"openai-compatible\"\n\
+         base_url = \"http://h/v1\"\n[[routes]]\nname = \"fast\"\n{rest}"
+    )
+}
+
+#[test]
+fn a_route_says_what_is_done_when_a_target_fails() {
+    let route = |rest: &str| {
+        let (config, problems) = parse(&with_route(rest), Path::new(""), &|_: &str| None).unwrap();
+        assert_eq!(problems, Vec::new());
+        config.routes[0].policy()
+    };
+    assert_eq!(route("targets = [\"a/m\"]"), types::call::RoutePolicy::OF_ROUTE);
+    let all = "targets = [\"local/demo\", \"a/m\"]\naliases = [\"claude-x\"]\nattempts = 3\n\
+        tries_per_target = 1\nbackoff = \"100ms\"\nwait_max = \"0s\"\n\
+        first_token_timeout = \"20s\"\ncooldown = \"1m\"";
+    let expected = types::call::RoutePolicy {
+        attempts_max: 3,
+        same_target_max: 1,
+        backoff: std::time::Duration::from_millis(100),
+        wait_max: std::time::Duration::ZERO,
+        first_token: Some(std::time::Duration::from_secs(20)),
+        cooldown: std::time::Duration::from_mins(1),
+    };
+    assert_eq!(route(all), expected);
+}
+
+#[test]
+fn what_is_wrong_with_a_route_has_its_place() {
+    let of = |rest: &str| problems(&with_route(rest));
+    assert_eq!(of(""), ["routes[0]: missing field `targets`"]);
+    assert_eq!(of("targets = []"), ["routes[0].targets: must name at least one model"]);
+    let targets = "targets = [\"m\", \"route/x\", \"b/m\", \"a/m\", \"a/m\"]";
+    assert_eq!(
+        of(targets),
+        [
+            "routes[0].targets[0]: \"m\" must be a model: provider/model",
+            "routes[0].targets[1]: \"route/x\" is a route: name its models here",
+            "routes[0].targets[2]: no provider \"b\" is configured",
+            "routes[0].targets[4]: \"a/m\" is there twice",
+        ]
+    );
+    let limits = "targets = [\"a/m\"]\nattempts = 9\ntries_per_target = 0\nbackoff = \"0s\"\n\
+        first_token_timeout = \"0s\"\ncooldown = \"0ms\"";
+    assert_eq!(
+        of(limits),
+        [
+            "routes[0].attempts: must be 1 to 8",
+            "routes[0].tries_per_target: must be 1 to 8",
+            "routes[0].backoff: must be longer than 0",
+            "routes[0].first_token_timeout: must be longer than 0",
+            "routes[0].cooldown: must be longer than 0",
+        ]
+    );
+    assert!(of("targets = [\"a/m\"]\nbackoff = 1")[0].starts_with("routes[0].backoff: "));
+}
+
+#[test]
+fn an_alias_leads_to_nothing_else() {
+    let of = |aliases: &str| problems(&with_route(&format!("targets = [\"a/m\"]\n{aliases}")));
+    assert_eq!(of("aliases = [\"gpt-5\", \"meta/llama:70b\"]"), Vec::<String>::new());
+    let wrong = "aliases = [\"a/m\", \"route/x\", \"x\", \"x\", \"\", \"two words\"]";
+    let at: Vec<String> =
+        of(wrong).iter().map(|problem| problem.split(": ").next().unwrap().to_owned()).collect();
+    let places = [0, 1, 3, 4, 5].map(|place| format!("routes[0].aliases[{place}]"));
+    assert_eq!(at, places);
+    let twice = with_route("targets = [\"a/m\"]\naliases = [\"x\"]")
+        + "\n[[routes]]\nname = \"fast\"\ntargets = [\"a/m\"]\naliases = [\"x\"]";
+    let found = problems(&twice);
+    assert!(found.contains(&"routes[1].name: \"fast\" is there twice".to_owned()), "{found:?}");
+    assert!(found.contains(&"routes[1].aliases[0]: \"x\" is there twice".to_owned()), "{found:?}");
+}
+
+#[test]
+fn a_provider_has_limits_of_time() {
+    let of = |rest: &str| {
+        let text = format!(
+            "[[providers]]\nname = \"a\"\nvendor = \"openai-compatible\"\n\
+             base_url = \"http://h/v1\"\n{rest}"
+        );
+        parse(&text, Path::new(""), &|_: &str| None).unwrap()
+    };
+    assert_eq!(of("").0.providers[0].timeouts(), providers::Timeouts::default());
+    let (config, problems) =
+        of("connect_timeout = \"2s\"\nresponse_timeout = \"1m\"\nstall_timeout = \"500ms\"");
+    assert_eq!(problems, Vec::new());
+    let expected = providers::Timeouts {
+        connect: std::time::Duration::from_secs(2),
+        first_byte: std::time::Duration::from_mins(1),
+        stall: std::time::Duration::from_millis(500),
+    };
+    assert_eq!(config.providers[0].timeouts(), expected);
+    let (_, problems) = of("stall_timeout = \"0s\"");
+    assert_eq!(problems[0].to_string(), "providers[0].stall_timeout: must be longer than 0");
+}
+
+#[test]
+fn models_that_a_start_would_know_are_offered() {
+    let text = with_route("targets = [\"a/m\"]")
+        + "\n[[providers]]\nname = \"b\"\n\
+        vendor = \"openai-compatible\"\nbase_url = \"http://h/v1\"\nmodels = [{ id = \"m\" }]";
+    let (config, _) = parse(&text, Path::new(""), &|_: &str| None).unwrap();
+    let offered = |name: &str| config.offers(name, &|_| None);
+    assert!(offered("local/demo") && offered("a/any") && offered("b/m"));
+    assert!(!offered("local/ghost") && !offered("b/any") && !offered("c/m") && !offered("m"));
+}

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use providers::{ConfigError, Provider};
 
 use super::file::PriceEntry;
 use super::{Config, Problems, ProviderEntry};
+
+mod routes;
 
 /// Characters of a name at most.
 const NAME_CHARS_MAX: usize = 64;
@@ -26,6 +29,7 @@ pub(super) fn all(
 ) {
     process(config, problems);
     providers(config, environment, problems);
+    routes::all(config, environment, problems);
     models(config, problems);
     keys(config, problems);
     budgets(config, problems);
@@ -91,6 +95,14 @@ fn providers(
             }
             price(&model.price, &at, problems);
         }
+        let timeouts = [
+            ("connect_timeout", provider.connect_timeout),
+            ("response_timeout", provider.response_timeout),
+            ("stall_timeout", provider.stall_timeout),
+        ];
+        for (field, _) in timeouts.into_iter().filter(|(_, timeout)| is_none_at_all(*timeout)) {
+            problems.add(at(field), "must be longer than 0");
+        }
         let ids = provider.models.iter().map(|model| model.id.as_str());
         twice(ids, |place| at(&format!("models[{place}].id")), problems);
     }
@@ -106,6 +118,11 @@ fn providers(
             }
         }
     }
+}
+
+/// Whether a duration is given and has no length.
+fn is_none_at_all(duration: Option<Duration>) -> bool {
+    duration.is_some_and(|duration| duration.is_zero())
 }
 
 /// Whether a start could use the provider: it is made as a start makes it, so that both ask for the

@@ -56,6 +56,20 @@ pub(crate) fn of_keys(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Prob
     warnings.0
 }
 
+/// Targets of routes that `known` does not have: a request passes over them.
+pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
+    let mut warnings = Problems::default();
+    for (index, route) in config.routes.iter().enumerate() {
+        for (place, target) in route.targets.iter().enumerate().filter(|(_, name)| !known(name)) {
+            let message = format!(
+                "there is no model \"{target}\"; until one is made at run time, the route does without it"
+            );
+            warnings.add(format!("routes[{index}].targets[{place}]"), message);
+        }
+    }
+    warnings.0
+}
+
 /// The engine's program: the configured one, else the one beside us.
 ///
 /// # Errors
@@ -158,6 +172,23 @@ mod tests {
         let warnings = of_keys(&config, &|name| name == "agent");
         assert_eq!(at(&warnings), ["budgets[0].scope", "mcp_servers[0].keys[1]"]);
         assert!(warnings[0].message.contains("keys create ghost"), "{warnings:?}");
+    }
+
+    #[test]
+    fn targets_that_nobody_offers_are_named() {
+        let config = config(
+            r#"
+            [[routes]]
+            name = "fast"
+            targets = ["local/demo"]
+            [[routes]]
+            name = "good"
+            targets = ["local/demo", "local/ghost"]
+        "#,
+        );
+        let warnings = of_routes(&config, &|name| name == "local/demo");
+        assert_eq!(at(&warnings), ["routes[1].targets[1]"]);
+        assert!(warnings[0].message.contains("\"local/ghost\""), "{warnings:?}");
     }
 
     #[test]

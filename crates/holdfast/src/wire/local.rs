@@ -21,7 +21,7 @@ use types::ids::SessionId;
 use types::{ErrorCode, Execute, Failure, Timestamp};
 
 use super::{Common, host, objects};
-use crate::config::file::{Engine, PriceEntry};
+use crate::config::file::{BUILT_IN_MODEL, Engine, PriceEntry};
 use crate::config::{ModelEntry, warnings};
 
 mod absent;
@@ -33,7 +33,7 @@ use sockets::Sockets;
 /// The provider's name.
 pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
 /// The demo model's name: asked for as `local/demo`.
-const DEMO: &str = "demo";
+const DEMO: &str = BUILT_IN_MODEL;
 /// The demo model, trained by the scripts beside it.
 const DEMO_GGUF: &[u8] = include_bytes!("../../../../models/demo/holdfast-demo-Q8_0.gguf");
 /// Local models and their engines. Cheap to clone.

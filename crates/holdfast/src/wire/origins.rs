@@ -14,7 +14,7 @@ use types::principal::DEFAULT_ACCOUNT;
 
 use super::{admin_key, local, objects};
 use crate::config::file::McpServerEntry;
-use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry};
+use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry, RouteEntry};
 
 /// The named objects that the store holds, and what was last taken from the file.
 #[derive(Debug, Default)]
@@ -58,6 +58,8 @@ impl Stored {
 pub(crate) fn of(file: &Config, running: &Config, stored: &Stored) -> Vec<ObjectView> {
     let mut all = Vec::new();
     of_process("provider", &running.providers, &file.providers, same_provider, &mut all);
+    let same = |left: &RouteEntry, right: &RouteEntry| left == right;
+    of_process("route", &running.routes, &file.routes, same, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
     of_process("mcp_server", &running.mcp_servers, &file.mcp_servers, same, &mut all);
     keys(file, stored, &mut all);
@@ -72,6 +74,12 @@ trait Named {
 }
 
 impl Named for ProviderEntry {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for RouteEntry {
     fn name(&self) -> &str {
         &self.name
     }
@@ -106,6 +114,7 @@ fn same_provider(left: &ProviderEntry, right: &ProviderEntry) -> bool {
     left.name == right.name
         && left.vendor == right.vendor
         && left.base_url == right.base_url
+        && left.timeouts() == right.timeouts()
         && left.models.is_empty() == right.models.is_empty()
         && key(left) == key(right)
 }

@@ -25,6 +25,9 @@ fn file() -> Config {
             vendor: "openai-compatible".to_owned(),
             base_url: Some("http://10.0.0.5/v1".to_owned()),
             api_key: None,
+            connect_timeout: None,
+            response_timeout: None,
+            stall_timeout: None,
             models: vec![ProviderModel {
                 id: "m".to_owned(),
                 price: PriceEntry { free: true, ..PriceEntry::default() },
@@ -125,6 +128,31 @@ fn what_the_api_made_or_changed_differs() {
         differ(&file(), &stored),
         ["key ci (api)", &budget, "model garage/m (api)", "model garage/new (api)"]
     );
+}
+
+#[test]
+fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
+    let route = |target: &str| RouteEntry {
+        name: "fast".to_owned(),
+        aliases: Vec::new(),
+        targets: vec![target.to_owned()],
+        attempts: None,
+        tries_per_target: None,
+        backoff: None,
+        wait_max: None,
+        first_token_timeout: None,
+        cooldown: None,
+    };
+    let running = Config { routes: vec![route("garage/m")], ..file() };
+    let objects = |file: &Config| {
+        let all = of(file, &running, &stored(&self::file())).into_iter();
+        let different = all.filter(|object| object.differs_from_file);
+        different.map(|object| format!("{} {}", object.kind, object.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(objects(&running), Vec::<String>::new());
+    let mut changed = Config { routes: vec![route("garage/other")], ..file() };
+    changed.providers[0].stall_timeout = Some(std::time::Duration::from_secs(9));
+    assert_eq!(objects(&changed), ["provider garage", "route fast"]);
 }
 
 #[test]
