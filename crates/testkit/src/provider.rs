@@ -305,7 +305,8 @@ async fn stall(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-async fn read_request(
+/// The next request of a connection; `None` if the client went instead.
+pub(crate) async fn read_request(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
     connection: usize,
