@@ -220,6 +220,7 @@ fn providers(
     common: &Common,
 ) -> anyhow::Result<Vec<(String, Arc<dyn Execute>)>> {
     let mut executors = Vec::new();
+    let vault = providers::Vault::default();
     for entry in settings.all_providers(&|name| std::env::var(name).ok()) {
         let provider = providers::Provider::new(
             &entry.name,
@@ -229,7 +230,8 @@ fn providers(
         );
         let provider = provider.with_context(|| format!("the provider {}", entry.name))?;
         let provider = provider.with_timeouts(entry.timeouts());
-        executors.push((entry.name, providers::executor(provider, Arc::clone(&common.clock))));
+        let clock = Arc::clone(&common.clock);
+        executors.push((entry.name, providers::executor(provider, clock, vault.clone())));
     }
     Ok(executors)
 }

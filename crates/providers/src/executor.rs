@@ -27,6 +27,7 @@ use self::request::{Prepared, Template};
 use crate::http::Client;
 use crate::provider::Provider;
 use crate::redact::Redactor;
+use crate::vault::Vault;
 
 /// Does the Calls of one provider.
 pub struct HttpExecutor {
@@ -40,6 +41,7 @@ struct Shared {
     template: Template,
     redactor: Redactor,
     clock: SharedClock,
+    vault: Vault,
 }
 
 impl fmt::Debug for HttpExecutor {
@@ -48,12 +50,13 @@ impl fmt::Debug for HttpExecutor {
     }
 }
 
-/// The executor of a provider. Needs a Tokio runtime when it is used, not when it is made.
-pub fn executor(provider: Provider, clock: SharedClock) -> Arc<dyn Execute> {
+/// The executor of a provider. Needs a Tokio runtime when it is used, not when it is made. `vault`
+/// is one for all providers: a conversation may go on at another one.
+pub fn executor(provider: Provider, clock: SharedClock, vault: Vault) -> Arc<dyn Execute> {
     let client = Client::new(provider.base_url().clone(), provider.timeouts, Arc::clone(&clock));
     let template = Template::new(&provider);
     let redactor = provider.redactor();
-    let shared = Shared { provider, client, template, redactor, clock };
+    let shared = Shared { provider, client, template, redactor, clock, vault };
     Arc::new(HttpExecutor { shared: Arc::new(shared) })
 }
 
@@ -129,7 +132,7 @@ impl Running {
 
 /// Sends the request and judges the head of its answer.
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
-    let prepared = request::prepare(&shared.provider, &shared.template, &attempt)?;
+    let prepared = request::prepare(&shared, &attempt)?;
     let Prepared { request, format, read, dropped, output_cap } = prepared;
     let deadline = attempt.call.deadline;
     let sent = Box::pin(shared.client.send(request, deadline)).await;
@@ -139,6 +142,7 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         answer::unanswered(&error, provider)
     })?;
     let mut live = Live::new(exchange, format, &shared, &attempt.call);
+    live.watch = read.decode.then(|| shared.vault.watch(&attempt.call.principal.account));
     if !parts.status.is_success() {
         let failure = live.refused(&parts).await;
         if let Some(exchange) = live.into_whole() {

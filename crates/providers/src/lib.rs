@@ -13,9 +13,11 @@ pub mod executor;
 pub mod http;
 pub mod provider;
 mod redact;
+mod vault;
 pub mod vendor;
 
 pub use executor::{HttpExecutor, executor};
 pub use http::Timeouts;
 pub use provider::{ConfigError, Provider};
+pub use vault::Vault;
 pub use vendor::{Vendor, vendor, vendors};

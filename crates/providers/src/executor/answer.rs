@@ -27,6 +27,7 @@ use types::{Call, ErrorCode, Failure};
 use super::Shared;
 use crate::http::{Deadline, Exchange, SendError, time_left};
 use crate::redact::Redactor;
+use crate::vault::Watch;
 
 /// How long a whole answer waits for the end of its body.
 const DRAIN_MAX: Duration = Duration::from_millis(50);
@@ -62,6 +63,8 @@ pub(super) struct Live {
     /// The end, while the body's own end is awaited.
     finish: Option<OutcomeEvent>,
     whole: bool,
+    /// Who keeps what the client can't send back, where deltas are read.
+    pub(super) watch: Option<Watch>,
     /// What the client is told first.
     pub(super) start: Start,
 }
@@ -90,6 +93,7 @@ impl Live {
             deadline,
             finish: None,
             whole: false,
+            watch: None,
             start: Start::default(),
         }
     }
@@ -133,7 +137,11 @@ impl Live {
             return Step::More;
         }
         let Some(reader) = &mut self.reader else { return Step::Over };
+        let from = events.len();
         reader.push(data, events);
+        if let Some(watch) = &mut self.watch {
+            events.iter().skip(from).for_each(|event| watch.see(event));
+        }
         match events.back_mut() {
             Some(OutcomeEvent::Failed(failure)) => {
                 failed(failure, &self.redactor, (&self.provider, &self.call));
@@ -152,7 +160,11 @@ impl Live {
         match (self.finish.take(), &mut self.reader) {
             (Some(finish), _) => events.push_back(finish),
             (None, Some(reader)) => {
+                let from = events.len();
                 reader.end(events);
+                if let Some(watch) = &mut self.watch {
+                    events.iter().skip(from).for_each(|event| watch.see(event));
+                }
                 if let Some(OutcomeEvent::Failed(failure)) = events.back_mut() {
                     failed(failure, &self.redactor, (&self.provider, &self.call));
                 }

@@ -10,6 +10,7 @@ use types::call::WireContext;
 use types::format::{Edits, Format, ReadOptions, Rendered};
 use types::{Attempt, ErrorCode, Failure};
 
+use super::Shared;
 use crate::provider::Provider;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -55,11 +56,8 @@ pub(super) struct Prepared {
 }
 
 /// Makes the request of an attempt.
-pub(super) fn prepare(
-    provider: &Provider,
-    template: &Template,
-    attempt: &Attempt,
-) -> Result<Prepared, Failure> {
+pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Failure> {
+    let (provider, template) = (&shared.provider, &shared.template);
     let Some(call) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
     };
@@ -85,7 +83,12 @@ pub(super) fn prepare(
             let body = format.patch_request(raw, &call.head, &edits);
             (Rendered { body, ..Rendered::default() }, true)
         }
-        _ => (format.render_request(&*call.neutral()?, &edits)?, false),
+        _ => {
+            let asked = call.neutral()?;
+            let account = &attempt.call.principal.account;
+            let whole = shared.vault.complete(account, format.name(), &asked);
+            (format.render_request(whole.as_ref().unwrap_or(&asked), &edits)?, false)
+        }
     };
     let nothing = WireContext::default();
     let wire = if same { &call.wire } else { &nothing };

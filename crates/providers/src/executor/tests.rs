@@ -32,7 +32,7 @@ const STREAMED: &str = r#"{"model":"p/m","stream":true,"messages":[]}"#;
 fn made(server: &ScriptedProvider, clock: SharedClock) -> Arc<dyn Execute> {
     let key = Some(Secret::new("sk-secret"));
     let provider = Provider::new("p", "openai-compatible", Some(&server.base_url()), key).unwrap();
-    executor(provider, clock)
+    executor(provider, clock, Vault::default())
 }
 
 fn attempt(body: &str) -> Attempt {
@@ -282,7 +282,7 @@ async fn redirects_are_not_followed() {
 async fn nobody_there_costs_nothing() {
     let provider =
         Provider::new("p", "openai-compatible", Some("http://127.0.0.1:1/v1"), None).unwrap();
-    let executor = executor(provider, Arc::new(SystemClock::new()));
+    let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
     let events = all(&executor, attempt(REQUEST)).await;
     assert_snapshot!(shown(&events), @"failed upstream_unreachable: the provider 'p' could not be reached No");
 }
@@ -451,7 +451,7 @@ async fn a_call_whose_time_is_up_while_it_connects_costs_nothing() {
     let url = format!("https://{}/v1", silent.local_addr().unwrap());
     let provider = Provider::new("p", "openai-compatible", Some(&url), None).unwrap();
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
-    let executor = executor(provider, Arc::<FakeClock>::clone(&clock));
+    let executor = executor(provider, Arc::<FakeClock>::clone(&clock), Vault::default());
     let mut events = executor.execute(due_at(attempt(REQUEST), 5));
     let _connection = tokio::select! {
         biased;

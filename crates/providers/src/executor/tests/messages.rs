@@ -21,7 +21,7 @@ async fn server(replies: impl IntoIterator<Item = Reply>) -> (ScriptedProvider, 
     let server = ScriptedProvider::start(replies).await.unwrap();
     let key = Some(Secret::new("sk-secret"));
     let provider = Provider::new("p", "anthropic", Some(&server.base_url()), key).unwrap();
-    let executor = executor(provider, Arc::new(SystemClock::new()));
+    let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
     (server, executor)
 }
 
@@ -219,4 +219,23 @@ async fn an_error_event_ends_a_stream() {
         assert_eq!(failure(&events).code, ErrorCode::UpstreamFailed, "{before}");
         assert_eq!(failure(&events).billed, Billed::Unknown, "{before}");
     }
+}
+
+#[tokio::test]
+async fn thoughts_that_a_client_has_no_field_for_go_back_with_the_tools_result() {
+    let called = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-2","content":[{"type":"thinking","thinking":"hm","signature":"sig=="},{"type":"tool_use","id":"toolu_1","name":"f","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":1}}"#;
+    let (server, executor) = server([Reply::json(200, called), Reply::json(200, MESSAGE)]).await;
+    let first =
+        r#"{"model":"p/m","reasoning_effort":"high","messages":[{"role":"user","content":"go"}]}"#;
+    all(&executor, translated(first)).await;
+    let second = r#"{"model":"p/m","reasoning_effort":"high","messages":[{"role":"user","content":"go"},{"role":"assistant","content":null,"tool_calls":[{"id":"toolu_1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"toolu_1","content":"ok"}]}"#;
+    let events = all(&executor, translated(second)).await;
+    assert!(matches!(events.last(), Some(OutcomeEvent::Finish(_))));
+    let sent = server.requests().remove(1).json();
+    assert_eq!(
+        sent["messages"][1]["content"][0],
+        serde_json::json!({ "type": "thinking", "thinking": "hm", "signature": "sig==" })
+    );
+    assert_eq!(sent["thinking"]["type"], "adaptive");
+    assert_eq!(start(&events).dropped, Vec::<String>::new());
 }
