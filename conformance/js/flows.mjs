@@ -230,10 +230,11 @@ export async function take(iterator, count) {
   return found;
 }
 
-/** What the suite's prices make of a usage object, chat's or the Responses API's: nanodollars. */
+/** What the suite's prices make of a usage object, whichever API's: nanodollars. */
 export function costOf(usage) {
   const input = usage.prompt_tokens ?? usage.input_tokens;
-  const output = usage.completion_tokens ?? usage.output_tokens;
+  // Embeddings have no output.
+  const output = usage.completion_tokens ?? usage.output_tokens ?? 0;
   return BigInt(input) * INPUT_NANODOLLARS + BigInt(output) * OUTPUT_NANODOLLARS;
 }
 

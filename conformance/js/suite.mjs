@@ -11,6 +11,7 @@ import { ledgerAgreesWithProvider } from './ledger.mjs';
 import { closeAll } from './restartable.mjs';
 
 import './flows_chat.mjs';
+import './flows_embeddings.mjs';
 import './flows_errors.mjs';
 import './flows_responses.mjs';
 import './flows_functions.mjs';

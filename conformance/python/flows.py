@@ -97,10 +97,12 @@ def equal(found, expected, what=""):
 
 
 def cost_of(usage):
-    """What the suite's prices make of a usage object, chat's or the Responses API's."""
+    """What the suite's prices make of a usage object, whichever API's."""
     count = usage if isinstance(usage, dict) else usage.model_dump()
     if "prompt_tokens" in count:
-        return count["prompt_tokens"] * INPUT_PRICE + count["completion_tokens"] * OUTPUT_PRICE
+        # Embeddings have no output.
+        output = count.get("completion_tokens", 0)
+        return count["prompt_tokens"] * INPUT_PRICE + output * OUTPUT_PRICE
     return count["input_tokens"] * INPUT_PRICE + count["output_tokens"] * OUTPUT_PRICE
 
 

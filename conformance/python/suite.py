@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import flows_agents  # noqa: E402, F401
 import flows_background  # noqa: E402, F401
 import flows_chat  # noqa: E402, F401
+import flows_embeddings  # noqa: E402, F401
 import flows_errors  # noqa: E402, F401
 import flows_failures  # noqa: E402, F401
 import flows_local  # noqa: E402, F401

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A provider of models for the Holdfast demo: its own process, and a real HTTP/1.1 server.
 
-It behaves like OpenAI's `/v1/chat/completions` and `/v1/models` (streams, keep-alive, error
-objects), asks for a key of its own, and keeps its own account of what it did. It is plain
-standard-library Python on purpose: the demo and the kill suites hold Holdfast's bill against this
-program's log, so the log may not be written by Holdfast's own code.
+It behaves like OpenAI's `/v1/chat/completions`, `/v1/models` and, scripted, `/v1/embeddings`
+(streams, keep-alive, error objects), asks for a key of its own, and keeps its own account of what
+it did. It is plain standard-library Python on purpose: the demo and the kill suites hold Holdfast's
+bill against this program's log, so the log may not be written by Holdfast's own code.
 
 Where the answers come from
     --upstream URL   it relays: the body goes to URL/v1/chat/completions with the model's name
@@ -297,14 +297,16 @@ class Handler(BaseHTTPRequestHandler):
         exchange = None
         try:
             raw = self.read_body()
-            if urllib.parse.urlsplit(self.path).path != "/v1/chat/completions":
+            path = urllib.parse.urlsplit(self.path).path
+            embeds = path == "/v1/embeddings" and self.server.options.scripted
+            if path != "/v1/chat/completions" and not embeds:
                 raise Refusal(
                     404, "there is only /v1/chat/completions to post to", code="not_found"
                 )
             exchange = Exchange(self, raw)
             self.check_key()
-            exchange.body = parsed_body(raw, self.server.options.models)
-            self.server.answerer.answer(exchange)
+            exchange.body = parsed_body(raw, self.server.options.models, chat=not embeds)
+            (self.server.embed if embeds else self.server.answerer.answer)(exchange)
         except Refusal as refusal:
             if exchange is not None:
                 exchange.status = refusal.status
@@ -412,7 +414,7 @@ class Handler(BaseHTTPRequestHandler):
         pass  # the log that counts is the RequestLog
 
 
-def parsed_body(raw, models):
+def parsed_body(raw, models, chat):
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -420,7 +422,7 @@ def parsed_body(raw, models):
     if not isinstance(body, dict):
         raise Refusal(400, "the body must be a JSON object")
     messages = body.get("messages")
-    if (
+    if chat and (
         not isinstance(messages, list)
         or not messages
         or not all(isinstance(m, dict) for m in messages)
@@ -445,9 +447,10 @@ class Provider(ThreadingHTTPServer):
         if options.scripted:
             # The script imports this module, which runs as __main__: there must be only one of it.
             sys.modules.setdefault("provider", sys.modules[__name__])
+            import provider_embeddings
             from provider_script import Script
 
-            self.answerer = Script()
+            self.answerer, self.embed = Script(), provider_embeddings.answer
         else:
             self.answerer = Relay(options)
         super().__init__((options.host, options.port), Handler)

@@ -11,6 +11,7 @@
 
 pub mod anthropic_messages;
 mod edit;
+pub mod embeddings;
 mod fold;
 mod head;
 mod json;

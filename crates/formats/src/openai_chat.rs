@@ -24,6 +24,8 @@ use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
 use bytes::Bytes;
 
+use crate::embeddings;
+
 /// The format's one instance.
 pub static OPENAI_CHAT: OpenaiChat = OpenaiChat;
 
@@ -39,7 +41,8 @@ impl Format for OpenaiChat {
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         match edits.operation {
             Operation::Chat => Some(Cow::Borrowed("/chat/completions")),
-            Operation::CountTokens | Operation::Embed => None,
+            Operation::Embed => Some(Cow::Borrowed("/embeddings")),
+            Operation::CountTokens => None,
         }
     }
 
@@ -64,7 +67,9 @@ impl Format for OpenaiChat {
     }
 
     fn reader(&self, options: ReadOptions) -> Box<dyn ReadResponse> {
-        if options.stream {
+        if options.operation == Operation::Embed {
+            Box::new(embeddings::Reader::default())
+        } else if options.stream {
             Box::new(stream::Reader::new(options))
         } else {
             Box::new(response::Reader::new(options))

@@ -14,6 +14,7 @@ use crate::delivery::Deliveries;
 use crate::{anthropic, router};
 
 pub(crate) mod chat;
+mod embeddings;
 mod events;
 mod models;
 mod responses;
@@ -47,6 +48,7 @@ pub(crate) async fn route(
             })
             .await
         }
+        ("embeddings", "") => router::only(&app, &Method::POST, request, embeddings::create).await,
         ("responses", _) if asks_websocket(request.headers()) => {
             router::upgrade_refused(&app.ids, request.uri().path())
         }

@@ -1,5 +1,6 @@
 //! The neutral conversation as a request to an engine. What it can't say is refused by name.
 
+use types::call::Operation;
 use types::clock::Monotonic;
 use types::conversation::{Conversation, Message, OutputShape, Part, Role, joined_text};
 use types::{Attempt, Call, CallKind, ErrorCode, Failure};
@@ -15,8 +16,19 @@ pub(super) fn from_attempt(attempt: &Attempt, now: Monotonic) -> Result<Generate
     let CallKind::Model(model) = &call.kind else {
         return Err(Failure::new(ErrorCode::Internal, "not a model Call"));
     };
-    if model.only_counts() {
-        return Err(Failure::unsupported("model", "a local model's tokens can't be counted alone"));
+    match model.operation {
+        Operation::Chat => {}
+        Operation::CountTokens => {
+            let text = "a local model's tokens can't be counted alone";
+            return Err(Failure::unsupported("model", text));
+        }
+        Operation::Embed => {
+            let text = format!(
+                "the model {} answers in text and makes no embeddings",
+                attempt.target.name
+            );
+            return Err(Failure::unsupported("model", text));
+        }
     }
     if model.head.choices > 1 {
         return Err(Failure::unsupported("n", "a local model gives one answer per request"));

@@ -6,7 +6,7 @@ use ::http::header::{
 use ::http::{Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
-use types::call::WireContext;
+use types::call::{Operation, WireContext};
 use types::format::{Edits, Format, ReadOptions, Rendered};
 use types::{Attempt, ErrorCode, Failure};
 
@@ -75,7 +75,17 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     };
     let same = call.format.name() == format.name();
     let Some(path) = format.path(&edits) else {
-        let text = format!("the provider {} has no such operation", provider.name);
+        let what = match call.operation {
+            Operation::Chat => "chat",
+            Operation::CountTokens => "counting of tokens",
+            Operation::Embed => "embeddings",
+        };
+        let text = format!(
+            "the model {} is at the provider {}, whose API ({}) has no {what}",
+            attempt.target.name,
+            provider.name,
+            format.name()
+        );
         return Err(Failure::unsupported("model", text));
     };
     let (rendered, through) = match &call.raw {

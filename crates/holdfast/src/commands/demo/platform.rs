@@ -23,6 +23,10 @@ const FILES: &[(&str, &[u8])] = &[
     ("notes_server.py", include_bytes!("../../../../../examples/demo/notes_server.py")),
     ("provider.py", include_bytes!("../../../../../examples/demo/provider.py")),
     ("provider_script.py", include_bytes!("../../../../../examples/demo/provider_script.py")),
+    (
+        "provider_embeddings.py",
+        include_bytes!("../../../../../examples/demo/provider_embeddings.py"),
+    ),
 ];
 
 /// The configuration in the demo's folder.
