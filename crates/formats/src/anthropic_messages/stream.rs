@@ -197,6 +197,11 @@ impl See for Events {
             // The SDKs skip it too.
             return self.unless_decoding();
         }
+        let of_a_block = matches!(kind, Kind::BlockStart | Kind::BlockDelta | Kind::BlockStop);
+        if of_a_block && self.decoder.is_none() && !reading::is_outlined(event) {
+            // Behind a piece that no client can read nothing may look like an end.
+            return Seen::Fail(Box::new(unreadable()));
+        }
         let read = match kind {
             Kind::MessageStart => self.message_start(data),
             Kind::MessageDelta => self.message_delta(data),

@@ -217,6 +217,24 @@ impl<S: See> ReadResponse for Reader<S> {
     }
 }
 
+/// Whether an event's data has the outline of a JSON object, or is none at all. A piece that broke
+/// off has not. It is all that is looked at where bytes only pass: reading each piece would cost
+/// more than sending it.
+pub(crate) fn is_outlined(event: &[u8]) -> bool {
+    let ended = event.trim_ascii_end();
+    // Nearly all are one line of data.
+    if let Some(begun) = ended.strip_prefix(b"data:") {
+        let object = begun.trim_ascii_start().first() == Some(&b'{');
+        if object && ended.last() == Some(&b'}') {
+            return true;
+        }
+    }
+    super::data(event).is_none_or(|data| {
+        let data = data.trim_ascii();
+        matches!(data, [] | b"[DONE]" | [b'{', .., b'}'])
+    })
+}
+
 /// Whether the body's end left only half of an event's data. That is not a malformed event: the
 /// stream was cut there.
 pub(crate) fn is_half(rest: &[u8]) -> bool {

@@ -472,6 +472,7 @@ fn what_cannot_be_read_is_a_failure() {
         "event: message_start\ndata: {\"type\":\"message_start\"}\n\n",
         "event: message_delta\ndata: {\"type\":\n\n",
         "data: {\"type\":\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"b\n\n",
     ];
     for bad in bad {
         for options in [PASS, DECODE] {

@@ -433,3 +433,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_piece_that_broke_off_fails_and_what_is_no_piece_passes() {
+    let broken = r#"{"id":"c1","choices":[{"index":0,"delta":{"content":"bro"#;
+    let broken_usage = r#"{"id":"c1","choices":[],"usage":{"prompt_tokens":3"#;
+    for broken in [broken, broken_usage, "nonsense"] {
+        let (passed, end) = read(&body(&[ROLE, TEXT, broken, LAST, "[DONE]"]), PASS);
+        assert_eq!(passed, body(&[ROLE, TEXT]));
+        let OutcomeEvent::Failed(failure) = end else { panic!("{broken}: {end:?}") };
+        assert_eq!((failure.code, failure.billed), (ErrorCode::UpstreamFailed, Billed::Unknown));
+        // Nothing was shown before it: another target can still answer.
+        let first = read(&body(&[ROLE, broken]), ReadOptions { hold_preamble: true, ..PASS });
+        assert_eq!(first.0, "");
+        assert!(matches!(first.1, OutcomeEvent::Failed(_)));
+    }
+    let others = ": a comment that is longer than the last event\n\ndata:\n\nevent: of a name of its own\ndata: {}\n\nevent: one\ndata: {\ndata: }\n\n";
+    let (passed, end) = read(&format!("{others}{}", body(&[TEXT, LAST])), PASS);
+    assert_eq!(passed, format!("{others}{}", body(&[TEXT, LAST])));
+    assert_eq!(finished(&end).stop, Stop::Length);
+}
