@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod anthropic_messages;
+pub mod cloudflare_run;
 mod edit;
 pub mod embeddings;
 mod fold;
@@ -23,5 +24,6 @@ pub mod sse;
 mod weight;
 
 pub use anthropic_messages::ANTHROPIC_MESSAGES;
+pub use cloudflare_run::CLOUDFLARE_RUN;
 pub use openai_chat::OPENAI_CHAT;
 pub use openai_responses::OPENAI_RESPONSES;
