@@ -1,10 +1,10 @@
 //! HTTP only: what a client sends becomes a Call or a question to a crate below, and the answer
 //! becomes HTTP.
 //!
-//! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`
-//! and `anthropic` hold the doors of those APIs, [`api`] Holdfast's own; what doors of plain model
-//! Calls have in common is in `inference`. [`errors`] picks a format's rendering of a failure by
-//! door. The data path is hyper with nothing between it and the pipeline; `/api` is
+//! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`,
+//! `anthropic` and `cloudflare` hold the doors of those APIs, [`api`] Holdfast's own; what doors of
+//! plain model Calls have in common is in `inference`. [`errors`] picks a format's rendering of a
+//! failure by door. The data path is hyper with nothing between it and the pipeline; `/api` is
 //! axum.
 //!
 //! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider;
@@ -15,6 +15,7 @@ mod anthropic;
 mod api;
 mod app;
 mod body;
+mod cloudflare;
 mod delivery;
 mod errors;
 mod inference;

@@ -72,7 +72,7 @@ fn asks_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Model names hold slashes; clients send them percent-encoded or not.
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -11,7 +11,7 @@ use types::{ErrorCode, Failure, Format, Ids};
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::{anthropic, api, errors, openai, readiness};
+use crate::{anthropic, api, cloudflare, errors, openai, readiness};
 
 /// What SDKs put behind their base URL.
 const DOORS: [&str; 6] = ["chat", "completions", "embeddings", "messages", "models", "responses"];
@@ -23,15 +23,11 @@ pub(crate) async fn answer(
     request: Request<HyperBody>,
 ) -> Response<Body> {
     let path = request.uri().path();
-    if let Some(rest) = path.strip_prefix("/v1/") {
-        return match rest.trim_end_matches('/') {
-            "chat/completions" => only(&app, &Method::POST, request, openai::chat::create).await,
-            "messages" => only(&app, &Method::POST, request, anthropic::messages).await,
-            "messages/count_tokens" => {
-                only(&app, &Method::POST, request, anthropic::count_tokens::create).await
-            }
-            _ => openai::route(app, deliveries, request).await,
-        };
+    if path.starts_with("/v1/") {
+        return under_v1(app, deliveries, request).await;
+    }
+    if cloudflare::is_path(path) {
+        return cloudflare::route(app, deliveries, request).await;
     }
     if path == "/api" || path.starts_with("/api/") {
         return in_axum(app, request).await;
@@ -41,6 +37,23 @@ pub(crate) async fn answer(
         "/readyz" => ready(&app).await,
         "/" => text(StatusCode::OK, "Holdfast is up. The API is under /v1 and /api.\n"),
         _ => not_found(&app, path),
+    }
+}
+
+/// Answers what lies under `/v1/`.
+pub(crate) async fn under_v1(
+    app: Arc<App>,
+    deliveries: Deliveries,
+    request: Request<HyperBody>,
+) -> Response<Body> {
+    let path = request.uri().path();
+    match path.strip_prefix("/v1/").unwrap_or_default().trim_end_matches('/') {
+        "chat/completions" => only(&app, &Method::POST, request, openai::chat::create).await,
+        "messages" => only(&app, &Method::POST, request, anthropic::messages).await,
+        "messages/count_tokens" => {
+            only(&app, &Method::POST, request, anthropic::count_tokens::create).await
+        }
+        _ => openai::route(app, deliveries, request).await,
     }
 }
 
@@ -95,7 +108,10 @@ pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
 }
 
 /// The format in which a client that asks for this path reads errors.
-fn errors_at(path: &str) -> &'static dyn Format {
+pub(crate) fn errors_at(path: &str) -> &'static dyn Format {
+    if cloudflare::is_path(path) {
+        return cloudflare::errors_at(path);
+    }
     if anthropic::is_path(path) { anthropic::ERRORS } else { openai::ERRORS }
 }
 
