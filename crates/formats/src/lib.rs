@@ -15,6 +15,7 @@ mod edit;
 pub mod embeddings;
 mod fold;
 mod head;
+mod ids;
 mod json;
 mod media;
 mod openai;
@@ -22,6 +23,7 @@ pub mod openai_chat;
 pub mod openai_responses;
 pub mod sse;
 mod weight;
+mod whole;
 
 pub use anthropic_messages::ANTHROPIC_MESSAGES;
 pub use cloudflare_run::CLOUDFLARE_RUN;

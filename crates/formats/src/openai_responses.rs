@@ -7,8 +7,8 @@
 //!
 //! Invariant: whoever drives [`EventWriter`] decides when; what the events look like, how they are
 //! numbered and in which order they come is decided here alone. State (stored responses, sessions,
-//! tools) is the caller's: this module never resolves an id. As the format of an upstream it is not
-//! offered: such a target is refused with a typed failure.
+//! tools) is the caller's: this module never resolves an id. `upstream` is the other side: what a
+//! provider that speaks this API is asked, and what it answers.
 
 pub mod errors;
 pub mod request;
@@ -16,18 +16,19 @@ pub mod response;
 pub mod stream;
 mod tool_error;
 pub mod types;
+mod upstream;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use ::types::call::{ModelHead, Operation};
 use ::types::format::{
     Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
 use ::types::ids::CallId;
-use ::types::outcome::OutcomeEvent;
 use ::types::{Conversation, Failure};
 use bytes::Bytes;
+
+use crate::whole;
 
 pub use request::{parse_create, read_item};
 pub use response::{ResponseSkeleton, ResponseState, items_to_messages};
@@ -66,18 +67,22 @@ impl Format for OpenaiResponses {
 
     fn render_request(
         &self,
-        _conversation: &Conversation,
-        _edits: &Edits<'_>,
+        conversation: &Conversation,
+        edits: &Edits<'_>,
     ) -> Result<Rendered, Failure> {
-        Err(errors::no_upstream())
+        upstream::render::render(conversation, edits)
     }
 
-    fn patch_request(&self, raw: &Bytes, _head: &ModelHead, _edits: &Edits<'_>) -> Bytes {
-        raw.clone()
+    fn patch_request(&self, raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
+        upstream::patch(raw, head, edits)
     }
 
-    fn reader(&self, _options: ReadOptions) -> Box<dyn ReadResponse> {
-        Box::new(Refusing { told: false })
+    fn reader(&self, options: ReadOptions) -> Box<dyn ReadResponse> {
+        if options.stream {
+            Box::new(upstream::stream::Reader::new(options))
+        } else {
+            Box::new(whole::Reader::new(options, upstream::body::read))
+        }
     }
 
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse> {
@@ -90,22 +95,5 @@ impl Format for OpenaiResponses {
 
     fn render_error(&self, failure: &Failure, call: Option<&CallId>) -> Bytes {
         errors::render(failure, call)
-    }
-}
-
-/// Says that no upstream of this format is offered, once.
-struct Refusing {
-    told: bool,
-}
-
-impl ReadResponse for Refusing {
-    fn push(&mut self, _chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        self.end(events);
-    }
-
-    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        if !std::mem::replace(&mut self.told, true) {
-            events.push_back(OutcomeEvent::Failed(Box::new(errors::no_upstream())));
-        }
     }
 }

@@ -16,7 +16,7 @@ use ::types::surcharge::{FIELDS, surcharge};
 use bytes::Bytes;
 
 pub(crate) use parse::parse;
-pub(crate) use render::render;
+pub(crate) use render::{reasoning_effort, render};
 
 use crate::edit::{Edit, apply, put, text};
 use crate::head::{TopLevel, typed};

@@ -4,8 +4,8 @@
 //! `error` of a response always has `message`, `type` and `code` as strings: a client rejects the
 //! body without them.
 
+use ::types::Failure;
 use ::types::ids::CallId;
-use ::types::{ErrorCode, Failure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -23,12 +23,4 @@ pub fn response_error(failure: &Failure, call: Option<&CallId>) -> Value {
         map.shift_remove("param");
     }
     error
-}
-
-/// What a target that speaks this format is answered with.
-pub(crate) fn no_upstream() -> Failure {
-    Failure::new(
-        ErrorCode::Unsupported,
-        "providers that speak the Responses API are not offered yet: give the provider a vendor that speaks chat completions",
-    )
 }

@@ -168,7 +168,7 @@ impl History {
             ItemKind::Message => push_message(value, path, messages)?,
             ItemKind::FunctionCall => push_said(messages, call_part(value, "call_id")),
             ItemKind::FunctionCallOutput => {
-                messages.push(result(text_of(value, "call_id"), output_text(value, path)?, false));
+                messages.push(result(text_of(value, "call_id"), output_parts(value, path)?, false));
             }
             ItemKind::Reasoning => push_said(messages, reasoning_part(value)),
             ItemKind::McpCall => self.push_mcp_call(item),
@@ -191,7 +191,7 @@ impl History {
         let Some(text) = output.or_else(|| error.map(tool_error::text_of)) else { return };
         push_said(&mut self.messages, call_part(value, "id"));
         self.answer = item.beside().or_else(|| item.id()).map(str::to_owned);
-        self.results.push(result(text_of(value, "id"), text, error.is_some()));
+        self.results.push(result(text_of(value, "id"), vec![Part::text(text)], error.is_some()));
     }
 
     /// Nothing more belongs to the answer before: its tools' results follow it.
@@ -277,20 +277,8 @@ fn file_part(part: &Value) -> Part {
     Part::Media { kind: "file".to_owned(), url, name, source }
 }
 
-fn output_text(value: &Value, path: &str) -> Result<String, Failure> {
-    let path = join(path, "output");
-    let parts = content_parts(value.get("output"), &path)?;
-    let mut text = String::new();
-    for (index, part) in parts.into_iter().enumerate() {
-        match part {
-            Part::Text { text: piece } => text.push_str(&piece),
-            _ => {
-                let field = join(&at(&path, index), "type");
-                return Err(Failure::unsupported(field, "a tool's result can only be text here"));
-            }
-        }
-    }
-    Ok(text)
+fn output_parts(value: &Value, path: &str) -> Result<Vec<Part>, Failure> {
+    content_parts(value.get("output"), &join(path, "output"))
 }
 
 fn reasoning_part(value: &Value) -> Part {
@@ -318,8 +306,8 @@ fn call_part(value: &Value, id_field: &str) -> Part {
     })
 }
 
-fn result(call_id: String, text: String, is_error: bool) -> Message {
-    Message { role: Role::Tool, parts: vec![Part::tool_result(call_id, text, is_error)] }
+fn result(call_id: String, parts: Vec<Part>, is_error: bool) -> Message {
+    Message { role: Role::Tool, parts: vec![Part::ToolResult { call_id, parts, is_error }] }
 }
 
 /// Adds a part to what the model says now.

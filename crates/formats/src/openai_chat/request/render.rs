@@ -269,7 +269,7 @@ fn sampling(conversation: &Conversation) -> Vec<(&'static str, Value)> {
 }
 
 /// The effort that comes nearest to what is asked; `None` = the model's habit.
-fn reasoning_effort(ask: &ReasoningAsk) -> Option<Effort> {
+pub(crate) fn reasoning_effort(ask: &ReasoningAsk) -> Option<Effort> {
     let by_budget = |tokens: u64| match tokens {
         0..LOW_BELOW => Effort::Low,
         LOW_BELOW..MEDIUM_BELOW => Effort::Medium,

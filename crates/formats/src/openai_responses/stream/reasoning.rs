@@ -12,7 +12,7 @@ use super::{EventWriter, added};
 use crate::anthropic_messages;
 
 /// The origin of what this API's own vendors sign.
-const OWN: &str = "openai_responses";
+pub(crate) const OWN: &str = "openai_responses";
 
 /// What a signature of another format begins with: the version of this form.
 const PREFIX: &str = "hf1.";

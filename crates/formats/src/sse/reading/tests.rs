@@ -11,7 +11,7 @@ use types::usage::Usage;
 use super::*;
 use crate::{ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES};
 
-const SOURCES: [&dyn Format; 2] = [&OPENAI_CHAT, &ANTHROPIC_MESSAGES];
+const SOURCES: [&dyn Format; 3] = [&OPENAI_CHAT, &ANTHROPIC_MESSAGES, &OPENAI_RESPONSES];
 const DOORS: [&dyn Format; 3] = [&OPENAI_CHAT, &ANTHROPIC_MESSAGES, &OPENAI_RESPONSES];
 
 /// What says that an answer is whole, in any format.
@@ -115,6 +115,7 @@ fn what_is_cut_never_looks_whole_to_anybody() {
         let reasoned = match source.name() {
             // In this format the reason is the end: what follows only adds to it.
             "openai_chat" => whole.find("\"finish_reason\":\"tool_calls\"").unwrap(),
+            "openai_responses" => whole.find("event: response.completed").unwrap(),
             _ => whole.find("event: message_stop").unwrap(),
         };
         for cut in 0..reasoned {
@@ -147,6 +148,7 @@ fn nothing_passes_before_content_where_leading_events_wait() {
         let whole = recorded(source, &answer());
         let content = match source.name() {
             "openai_chat" => "\"reasoning_content\":\"hm\"",
+            "openai_responses" => "\"delta\":\"hm\"",
             _ => "\"thinking\":\"hm\"",
         };
         let content = whole.find(content).unwrap();

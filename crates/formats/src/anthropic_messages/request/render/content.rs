@@ -1,13 +1,11 @@
 //! Neutral messages as messages and blocks.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use ::types::Failure;
 use ::types::conversation::{Message, Part, Role, ToolCall};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::tool_name;
 use crate::anthropic_messages::NAME;
@@ -16,8 +14,6 @@ use crate::json::{at, join};
 
 /// Types of image that Anthropic takes.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
-/// Bytes of a call's id that is made of one that does not fit: 24 hexadecimal digits.
-const ID_BYTES: usize = 12;
 
 /// The system prompt and the messages. What system and developer say first is the prompt; later
 /// words of theirs stay in their place.
@@ -173,12 +169,7 @@ fn call_id(id: &str) -> Cow<'_, str> {
     if !id.is_empty() && id.chars().all(fits) {
         return Cow::Borrowed(id);
     }
-    let mut made = "toolu_".to_owned();
-    for byte in Sha256::digest(id).iter().take(ID_BYTES) {
-        // Writing into a string can't fail.
-        let _ok = write!(made, "{byte:02x}");
-    }
-    Cow::Owned(made)
+    Cow::Owned(crate::ids::short(id, "toolu_"))
 }
 
 /// Media in their own shape where they came in this format and have no address, else by address.

@@ -1,0 +1,85 @@
+//! The Responses API as an upstream speaks it.
+//!
+//! [`render`] writes a request that stores nothing there: the history is sent whole, and reasoning
+//! travels as `encrypted_content`. [`stream`] reads events, [`body`] a response in one piece; what
+//! both find in a response object is read here.
+//!
+//! Invariant: an answer is whole only with `response.completed` or `response.incomplete`.
+
+pub(super) mod body;
+pub(super) mod render;
+pub(super) mod stream;
+
+use ::types::call::ModelHead;
+use ::types::error::Billed;
+use ::types::format::Edits;
+use ::types::outcome::{Finish, Stop};
+use ::types::usage::Usage;
+use ::types::{ErrorCode, Failure};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::edit::{Edit, apply, put, text};
+use crate::openai_chat::errors;
+
+/// The field of the output cap.
+const OUTPUT_CAP: &str = "max_output_tokens";
+
+/// Edits a request byte-exactly.
+pub(super) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
+    let mut list: Vec<Edit> = Vec::with_capacity(2);
+    let spans = &head.spans;
+    if edits.model != head.model {
+        list.push(put(spans.model.clone(), "model", text(edits.model), spans.insert_at));
+    }
+    if let Some(cap) = edits.output_cap.filter(|cap| head.output_cap != Some(*cap)) {
+        let value = cap.to_string().into_bytes();
+        list.push(put(spans.output_cap.clone(), OUTPUT_CAP, value, spans.insert_at));
+    }
+    apply(raw, list)
+}
+
+/// The end that a response object says: whole, or what it failed with.
+fn end_of(response: &Value, calls: bool) -> Result<Finish, Failure> {
+    let text = |pointer: &str| response.pointer(pointer).and_then(Value::as_str);
+    let usage = response.get("usage").and_then(usage_of);
+    let stop = match text("/status") {
+        Some("completed") if calls => Stop::ToolCalls,
+        Some("completed") => Stop::End,
+        Some("incomplete") => match text("/incomplete_details/reason") {
+            Some("content_filter") => Stop::ContentFilter,
+            _ => Stop::Length,
+        },
+        _ => return Err(failure_of(response.get("error"), usage)),
+    };
+    let model_version = text("/model").map(str::to_owned);
+    Ok(Finish { stop, usage, model_version, ..Finish::default() })
+}
+
+/// What an `error` object says, of a response that failed.
+fn failure_of(error: Option<&Value>, usage: Option<Usage>) -> Failure {
+    let said = error.filter(|error| !error.is_null());
+    let said = said.and_then(|error| {
+        errors::parse_in_answer(json!({ "error": error }).to_string().as_bytes())
+    });
+    let nothing = || {
+        let text = "the provider's response failed, and does not say why";
+        Failure::new(ErrorCode::UpstreamFailed, text)
+    };
+    let billed = usage.map_or(Billed::Unknown, Billed::Usage);
+    said.unwrap_or_else(nothing).billed(billed)
+}
+
+fn usage_of(usage: &Value) -> Option<Usage> {
+    let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
+    Some(Usage {
+        input_tokens: count("/input_tokens")?,
+        cached_tokens: count("/input_tokens_details/cached_tokens").unwrap_or(0),
+        cache_write_tokens: count("/input_tokens_details/cache_write_tokens").unwrap_or(0),
+        output_tokens: count("/output_tokens")?,
+        reasoning_tokens: count("/output_tokens_details/reasoning_tokens").unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests;
