@@ -2,8 +2,9 @@
 //!
 //! Its product is an [`Admission`], which owns what was reserved and a place in the recorder's
 //! queue: whatever happens to it, the Call ends in `record`. Policy and rate limits join here.
-//! Invariants: nothing is executed that some budget cannot pay at its bound; a price that nobody
-//! knows is not zero. It must not know how targets are reached.
+//! Invariants: nothing is executed that some budget cannot pay at its bound; what is reserved pays
+//! for an attempt at any target that the Call may be sent to; a price that nobody knows is not
+//! zero. It must not know how targets are reached.
 
 pub(crate) mod bound;
 mod claims;
@@ -13,7 +14,7 @@ mod refusal;
 
 use std::sync::Arc;
 
-use storage::Budget;
+use storage::{Budget, Charge};
 use types::call::Target;
 use types::{Call, Clock, ErrorCode, Failure, Money, Price};
 
@@ -28,16 +29,43 @@ use crate::record::Place;
 
 /// How often a Call whose cap is ours is tried with a lower one, while others spend the same
 /// budget.
-const CAP_TRIES_MAX: u32 = 4;
+const CAP_TRIES_MAX: usize = 4;
+
+/// A target that a Call may be sent to, and what an attempt there can cost.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) target: Arc<Target>,
+    pub(crate) terms: Terms,
+}
+
+/// Money that is held for attempts: dropping it gives it back.
+#[derive(Debug, Default)]
+pub(crate) struct Reserved {
+    /// One for each budget in scope; empty if nothing has to be held.
+    pub(crate) holds: Vec<Hold>,
+    /// How much each of them holds.
+    pub(crate) amount: Money,
+}
+
+impl Reserved {
+    /// Spends a part in each budget, and frees the rest.
+    pub(crate) fn settle(self, settled: Money, unreconciled: Money) -> Vec<Charge> {
+        let holds = self.holds.into_iter();
+        holds.filter_map(|hold| hold.settle(settled, unreconciled)).collect()
+    }
+}
 
 /// A Call that may go on, with its money.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) call: Arc<Call>,
-    pub(crate) terms: Terms,
-    /// What is held of each budget in scope; empty if nothing has to be.
-    pub(crate) holds: Vec<Hold>,
-    /// Where its end will be written down.
+    /// What it falls under, in order of id.
+    pub(crate) budgets: Arc<[Arc<Budget>]>,
+    /// The targets that it may be sent to, in order of preference.
+    pub(crate) offers: Vec<Offer>,
+    /// Enough for one attempt at the dearest of them.
+    pub(crate) reserved: Reserved,
+    /// Where the first attempt's end will be written down.
     pub(crate) place: Place,
 }
 
@@ -51,43 +79,32 @@ pub(crate) async fn admit(
 ) -> Result<Admission, Failure> {
     let Identified { call, budgets } = identified;
     let place = escrow.desk.recorder.reserve_place()?;
-    if bound::costs_nothing(&call) {
-        return Ok(Admission { call, terms: Terms::NOTHING, holds: Vec::new(), place });
-    }
-    let target = dearest_target(&call)?;
-    let Some(price) = known_price(&call, target, &budgets)? else {
-        let terms = bound::unlimited(&call, target);
-        return Ok(Admission { call, terms, holds: Vec::new(), place });
-    };
-    let hint = match bound::depends_on_free(&call, price) {
+    let hint = match depends_on_free(&call, &budgets) {
         true => escrow.tightest_free(&budgets, clock.now()).await?,
         false => None,
     };
-    let mut terms = bound::terms(&call, target, price, hint);
-    let mut tries_left = CAP_TRIES_MAX;
+    let mut offers = offers(&call, &budgets, hint)?;
+    let mut tries_left = CAP_TRIES_MAX + offers.len();
     loop {
-        bound::check_call_budget(&call, &terms)?;
-        if budgets.is_empty() || terms.amount == Money::ZERO {
-            return Ok(Admission { call, terms, holds: Vec::new(), place });
+        let amount = dearest(&offers);
+        if budgets.is_empty() || amount == Money::ZERO {
+            let reserved = Reserved::default();
+            return Ok(Admission { call, budgets, offers, reserved, place });
         }
         escrow.desk.recorder.check_writing()?;
-        let short = match escrow.reserve(&budgets, terms.amount, clock.now()).await {
-            Ok(holds) => return Ok(Admission { call, terms, holds, place }),
+        let short = match escrow.reserve(&budgets, amount, clock.now()).await {
+            Ok(holds) => {
+                let reserved = Reserved { holds, amount };
+                return Ok(Admission { call, budgets, offers, reserved, place });
+            }
             Err(short) => short,
         };
-        // The cap that we chose rested on what memory knew of the budget. Now the store was asked:
-        // if a lower cap follows from that, the Call gets it instead of a refusal.
-        let lower = match (&short.refusal, terms.output_cap) {
-            (Refusal::Exceeded { free }, Some(_)) => {
-                bound::terms(&call, target, price, Some(*free))
-            }
-            _ => terms,
-        };
         tries_left -= 1;
-        if lower.amount >= terms.amount || tries_left == 0 {
-            return Err(refused(&short, &terms, escrow, clock));
+        let affordable = affordable(&call, &offers, &short.refusal);
+        if affordable.is_empty() || tries_left == 0 {
+            return Err(refused(&short, amount, escrow, clock));
         }
-        terms = lower;
+        offers = affordable;
     }
 }
 
@@ -96,29 +113,92 @@ pub(crate) async fn admit_step(
     escrow: &Escrow,
     clock: &dyn Clock,
     identified: &Identified,
-) -> Result<Terms, Failure> {
+) -> Result<Vec<Offer>, Failure> {
     let Identified { call, budgets } = identified;
-    let target = dearest_target(call)?;
-    let Some(price) = known_price(call, target, budgets)? else {
-        return Ok(bound::unlimited(call, target));
-    };
     let mut tightest = None;
-    if bound::depends_on_free(call, price) {
+    if depends_on_free(call, budgets) {
         for budget in budgets.iter() {
             // Not the hint: other steps spend without this node's pools knowing.
             let free = escrow.free(budget, clock.now()).await?;
             tightest = Some(tightest.map_or(free, |least: Money| least.min(free)));
         }
     }
-    let terms = bound::terms(call, target, price, tightest);
-    bound::check_call_budget(call, &terms)?;
-    Ok(terms)
+    offers(call, budgets, tightest)
 }
 
-/// The target that the bound is counted at. A plan has one until retries and fallbacks exist.
-fn dearest_target(call: &Call) -> Result<&Arc<Target>, Failure> {
+/// What the dearest of these can cost.
+fn dearest(offers: &[Offer]) -> Money {
+    offers.iter().map(|offer| offer.terms.amount).max().unwrap_or_default()
+}
+
+/// Whether a cap that we choose depends on what budgets have left.
+fn depends_on_free(call: &Call, budgets: &[Arc<Budget>]) -> bool {
+    let depends = |target: &Arc<Target>| {
+        target.price.as_deref().is_some_and(|price| bound::depends_on_free(call, price))
+    };
+    !budgets.is_empty() && !bound::costs_nothing(call) && call.plan.targets.iter().any(depends)
+}
+
+/// The targets that a Call may be sent to. Those that some limit in scope can't hold are left out;
+/// if none is left, the first one's refusal is the answer.
+fn offers(
+    call: &Call,
+    budgets: &[Arc<Budget>],
+    tightest_free: Option<Money>,
+) -> Result<Vec<Offer>, Failure> {
+    let targets = &call.plan.targets;
+    let (mut offers, mut refused) = (Vec::with_capacity(targets.len()), None);
+    for target in targets {
+        let offered = terms(call, target, budgets, tightest_free).and_then(|terms| {
+            bound::check_call_budget(call, &terms)?;
+            Ok(Offer { target: Arc::clone(target), terms })
+        });
+        match offered {
+            Ok(offer) => offers.push(offer),
+            Err(failure) => refused = refused.or(Some(failure)),
+        }
+    }
     let missing = || Failure::new(ErrorCode::ModelNotFound, "this model has no target configured");
-    call.plan.targets.first().ok_or_else(missing)
+    if offers.is_empty() { Err(refused.unwrap_or_else(missing)) } else { Ok(offers) }
+}
+
+fn terms(
+    call: &Call,
+    target: &Target,
+    budgets: &[Arc<Budget>],
+    tightest_free: Option<Money>,
+) -> Result<Terms, Failure> {
+    if bound::costs_nothing(call) {
+        return Ok(Terms::NOTHING);
+    }
+    let price = known_price(call, target, budgets)?;
+    Ok(match price {
+        Some(price) => bound::terms(call, target, price, tightest_free),
+        None => bound::unlimited(call, target),
+    })
+}
+
+/// What of `offers` a Call that was refused can have all the same: those that cost less.
+///
+/// The caps that we chose rested on what memory knew of the budget. Now the store was asked: if
+/// lower ones follow from that, the Call gets them instead of a refusal. And what is too dear for
+/// the budget must not keep the Call from a target that is not.
+fn affordable(call: &Call, offers: &[Offer], refusal: &Refusal) -> Vec<Offer> {
+    let Refusal::Exceeded { free } = refusal else { return Vec::new() };
+    let lowered = |offer: &Offer| {
+        let terms = match (&offer.target.price, offer.terms.output_cap) {
+            (Some(price), Some(_)) => bound::terms(call, &offer.target, price, Some(*free)),
+            (Some(_) | None, _) => offer.terms,
+        };
+        Offer { target: Arc::clone(&offer.target), terms }
+    };
+    let before = dearest(offers);
+    let mut less: Vec<Offer> = offers.iter().map(lowered).collect();
+    less.retain(|offer| offer.terms.amount < before);
+    if less.iter().any(|offer| offer.terms.amount <= *free) {
+        less.retain(|offer| offer.terms.amount <= *free);
+    }
+    less
 }
 
 /// The price to reserve at; `None` = nothing limits this Call's cost, so that nothing is reserved
@@ -147,13 +227,13 @@ fn known_price<'a>(
     }
 }
 
-fn refused(short: &Short, terms: &Terms, escrow: &Escrow, clock: &dyn Clock) -> Failure {
+fn refused(short: &Short, needed: Money, escrow: &Escrow, clock: &dyn Clock) -> Failure {
     match &short.refusal {
         Refusal::Failed(failure) => failure.clone(),
         Refusal::Exceeded { free } => {
             let (budget, now) = (&short.budget, clock.now());
             let window = escrow.pool(budget).window(budget, now);
-            exceeded(budget, window, *free, terms.amount, now)
+            exceeded(budget, window, *free, needed, now)
         }
     }
 }

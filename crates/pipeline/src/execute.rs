@@ -1,7 +1,10 @@
-//! The fourth stage: do it. One attempt at one target; retries, hedges and fallbacks join here.
+//! The fourth stage: do it. [`attempts`] tries targets until one answers.
 //!
-//! The stream that it answers does the work as it is polled, and dropping it cancels. It must not
-//! know who reaches a target, nor what the answer costs.
+//! The stream of an attempt does the work as it is polled, and dropping it cancels. Hedges join
+//! here. It must not know who reaches a target.
+
+pub(crate) mod attempts;
+pub(crate) mod decide;
 
 use std::sync::Arc;
 
@@ -11,15 +14,28 @@ use types::{Call, OutcomeStream};
 
 use crate::route::Route;
 
-/// Starts an attempt of `call`. `decode` asks for deltas even where bytes could be passed through.
+/// How an attempt's answer is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// As deltas, even where bytes could be passed through.
+    pub(crate) decode: bool,
+    /// Beginning with content, so that nothing was shown if it fails before.
+    pub(crate) hold_preamble: bool,
+}
+
+/// Starts an attempt of `call`.
 pub(crate) fn execute(
     call: &Arc<Call>,
     route: &Route,
     attempt: AttemptId,
-    output_cap: Option<u64>,
-    decode: bool,
+    wanted: Wanted,
 ) -> OutcomeStream {
-    let (call, target) = (Arc::clone(call), Arc::clone(&route.target));
-    let hold_preamble = false;
-    route.executor.execute(Attempt { id: attempt, call, target, output_cap, decode, hold_preamble })
+    route.executor.execute(Attempt {
+        id: attempt,
+        call: Arc::clone(call),
+        target: Arc::clone(&route.target),
+        output_cap: route.terms.output_cap,
+        decode: wanted.decode,
+        hold_preamble: wanted.hold_preamble,
+    })
 }

@@ -1,7 +1,9 @@
-//! The third stage: where to. The plan's first target that somebody can reach.
+//! The third stage: where to. The targets of the plan that somebody can reach, in the plan's order.
 //!
-//! Order, weights, health and caches join here; a plan has one target until they do. It must not
-//! know money.
+//! Which of them is asked next is decided when it is asked, by their [`health`]. Weights and caches
+//! join here. It hands on what each may cost and must not read it.
+
+pub(crate) mod health;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,24 +11,41 @@ use std::sync::Arc;
 use types::call::Target;
 use types::{Call, ErrorCode, Execute, Failure};
 
-/// A target and who reaches it.
+use crate::admit::{Offer, Terms};
+
+/// A target, who reaches it, and what an attempt there is allowed to cost.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) target: Arc<Target>,
     pub(crate) executor: Arc<dyn Execute>,
+    pub(crate) terms: Terms,
 }
 
-/// Chooses the target of a Call.
-pub(crate) fn route(
+/// What of a Call's offers can be reached.
+pub(crate) fn candidates(
     executors: &HashMap<String, Arc<dyn Execute>>,
     call: &Call,
-) -> Result<Route, Failure> {
-    let reachable = call.plan.targets.iter().find_map(|target| {
-        let executor = executors.get(&*target.provider)?;
-        Some(Route { target: Arc::clone(target), executor: Arc::clone(executor) })
-    });
-    reachable.ok_or_else(|| {
-        let message = format!("nothing that can serve `{}` is running here", call.plan.name);
-        Failure::new(ErrorCode::Unavailable, message)
-    })
+    offers: Vec<Offer>,
+) -> Result<Vec<Route>, Failure> {
+    let mut routes = Vec::with_capacity(offers.len());
+    for Offer { target, terms } in offers {
+        if let Some(executor) = executors.get(&*target.provider) {
+            routes.push(Route { executor: Arc::clone(executor), target, terms });
+        }
+    }
+    if routes.is_empty() {
+        return Err(unreachable(call));
+    }
+    Ok(routes)
+}
+
+/// Nobody reaches any target of this Call.
+pub(crate) fn unreachable(call: &Call) -> Failure {
+    let message = format!("nothing that can serve `{}` is running here", call.plan.name);
+    Failure::new(ErrorCode::Unavailable, message)
+}
+
+/// Whether a Call has a choice, so that it matters which targets are well.
+pub(crate) fn has_choice(call: &Call) -> bool {
+    call.plan.policy.attempts_max > 1 || call.plan.targets.len() > 1
 }

@@ -1,9 +1,9 @@
 //! The journey of a Call, top to bottom. Read [`Pipeline::run`] first.
 //!
 //! Each stage hands the next one what it needs, so that code that forgets a stage does not compile:
-//! `identify` makes a `Call`, `admit` an `Admission` that owns its money, `route` a `Route`,
-//! `execute` a stream, and `record` takes them all into an [`Answer`]. This file knows the order
-//! and nothing else.
+//! `identify` makes a `Call`, `admit` an `Admission` that owns its money, `route` its candidates,
+//! `execute` attempts at them, and `record` takes those into an [`Answer`]. This file knows the
+//! order and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +13,17 @@ use storage::Store;
 use tokio_util::task::TaskTracker;
 use types::call::{Credential, Plan};
 use types::clock::{SharedClock, within};
-use types::ids::{AttemptId, CallId, KeyId, NodeId};
+use types::ids::{CallId, KeyId, NodeId};
 use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
 
 use crate::admit::{Desk, Escrow, admit};
-use crate::execute::execute;
+use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
 use crate::identify::{authenticate, identify, plan_of};
 use crate::record::answer::Answer;
 use crate::record::{Recorder, Writer, storage_failure};
-use crate::route::route;
+use crate::route::candidates;
+use crate::route::health::Health;
 
 /// How long a clean stop waits for Calls that still run. Their money is presumed spent if they
 /// don't end by then.
@@ -61,8 +62,7 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Pipeline {
     pub(crate) parts: Parts,
-    pub(crate) escrow: Escrow,
-    pub(crate) recorder: Recorder,
+    pub(crate) shared: Arc<Shared>,
     writer: Mutex<Option<Writer>>,
 }
 
@@ -78,7 +78,10 @@ impl Pipeline {
             tracker: parts.tracker.clone(),
             recorder: recorder.clone(),
         });
-        Self { parts, escrow, recorder, writer: Mutex::new(Some(writer)) }
+        let (clock, ids) = (Arc::clone(&parts.clock), Arc::clone(&parts.ids));
+        let health = Health::default();
+        let shared = Arc::new(Shared { escrow, recorder, health, clock, ids });
+        Self { parts, shared, writer: Mutex::new(Some(writer)) }
     }
 
     /// Does a plain Call. Dropping the future before it is ready leaves nothing behind.
@@ -92,14 +95,13 @@ impl Pipeline {
     }
 
     async fn journey(&self, id: CallId, incoming: Incoming) -> Result<Answer, Failure> {
-        let Parts { directory, clock, executors, ids, .. } = &self.parts;
+        let Parts { directory, clock, executors, .. } = &self.parts;
         let identified = identify(directory, &**clock, id, incoming)?;
-        let admission = admit(&self.escrow, &**clock, identified).await?;
-        let route = route(executors, &admission.call)?;
-        let attempt = AttemptId::new(ids);
-        let output_cap = admission.terms.output_cap;
-        let outcome = execute(&admission.call, &route, attempt.clone(), output_cap, false);
-        Ok(Answer::record(admission, route, attempt, outcome, Arc::clone(clock)))
+        let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
+        let offers = std::mem::take(&mut admission.offers);
+        let candidates = candidates(executors, &admission.call, offers)?;
+        let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
+        Ok(Answer::record(attempts))
     }
 
     /// Who a credential stands for.
@@ -157,13 +159,14 @@ impl Pipeline {
         if let Some(writer) = never_started {
             self.parts.tracker.spawn(writer.run());
         }
-        self.recorder.close().await;
-        if within(&*self.parts.clock, STOP_GRACE, self.recorder.all_ended()).await.is_none() {
+        self.shared.recorder.close().await;
+        if within(&*self.parts.clock, STOP_GRACE, self.shared.recorder.all_ended()).await.is_none()
+        {
             tracing::warn!("calls still run: what is held for them is presumed spent");
         }
-        let flushed = self.recorder.flush().await;
-        let drained = self.escrow.drain_all().await;
-        self.recorder.stop().await;
+        let flushed = self.shared.recorder.flush().await;
+        let drained = self.shared.escrow.drain_all().await;
+        self.shared.recorder.stop().await;
         flushed.and(drained)
     }
 
@@ -172,6 +175,6 @@ impl Pipeline {
     /// # Errors
     /// `storage_unavailable`: the rows are kept and tried again.
     pub async fn flush(&self) -> Result<(), Failure> {
-        self.recorder.flush().await
+        self.shared.recorder.flush().await
     }
 }

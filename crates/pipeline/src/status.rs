@@ -91,7 +91,7 @@ impl Pipeline {
     /// # Errors
     /// `storage_unavailable`.
     pub async fn budget_status(&self, account: &str) -> Result<Vec<BudgetStatus>, Failure> {
-        self.recorder.flush().await?;
+        self.shared.recorder.flush().await?;
         let mut statuses = Vec::new();
         for budget in self.parts.directory.budgets(account) {
             statuses.push(self.status_of(budget).await?);
@@ -108,7 +108,7 @@ impl Pipeline {
         account: &str,
         id: &BudgetId,
     ) -> Result<BudgetStatus, Failure> {
-        self.recorder.flush().await?;
+        self.shared.recorder.flush().await?;
         self.status_of(self.budget(account, id)?).await
     }
 
@@ -126,7 +126,7 @@ impl Pipeline {
         asked: Reconciliation,
     ) -> Result<BudgetStatus, Failure> {
         let budget = self.budget(account, &asked.budget)?;
-        self.recorder.flush().await?;
+        self.shared.recorder.flush().await?;
         let before = match asked.window {
             Some(window) => {
                 let totals = self.parts.store.window(&budget.id, Some(window)).await;
@@ -152,7 +152,7 @@ impl Pipeline {
 
     /// The window that a budget is in now.
     pub fn present_window(&self, budget: &Budget) -> WindowKey {
-        self.escrow.pool(budget).window(budget, self.parts.clock.now())
+        self.shared.escrow.pool(budget).window(budget, self.parts.clock.now())
     }
 
     async fn status_of(&self, budget: Arc<Budget>) -> Result<BudgetStatus, Failure> {
@@ -161,12 +161,12 @@ impl Pipeline {
     }
 
     async fn present_totals(&self, budget: &Budget) -> Result<WindowTotals, Failure> {
-        let pool = self.escrow.pool(budget);
-        self.escrow.desk.read_totals(&pool, self.present_window(budget)).await
+        let pool = self.shared.escrow.pool(budget);
+        self.shared.escrow.desk.read_totals(&pool, self.present_window(budget)).await
     }
 
     fn shown(&self, budget: Arc<Budget>, totals: &WindowTotals) -> BudgetStatus {
-        let idle = self.escrow.pool(&budget).idle_in(totals.window);
+        let idle = self.shared.escrow.pool(&budget).idle_in(totals.window);
         BudgetStatus::new(budget, totals, idle)
     }
 

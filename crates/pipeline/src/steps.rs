@@ -17,18 +17,20 @@ use serde::{Deserialize, Serialize};
 use storage::commit::StepReservation;
 use storage::ledger::Held;
 use storage::{Budget, Charge, LedgerRow, WindowKey};
-use types::call::Door;
+use types::call::{Door, Target};
 use types::error::Billed;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
 use types::{Call, ErrorCode, Failure, Incoming, Money, OutcomeEvent, OutcomeStream, Timestamp};
 
 use crate::admit::{Terms, admit_step, exceeded};
-use crate::execute::execute;
+use crate::execute::attempts::Shared;
+use crate::execute::{Wanted, execute};
 use crate::identify::identify;
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
-use crate::route::{Route, route};
+use crate::route::health::{Health, Probe};
+use crate::route::{Route, candidates, has_choice, unreachable};
 use crate::run::{Pipeline, Refused};
 
 /// An admitted step: put `reservation` into the commit that journals the intent, then
@@ -41,12 +43,17 @@ pub struct StepAdmission {
     pub attempt: AttemptId,
     /// A row of the commit that journals the intent; `None` if no budget has to hold anything.
     pub reservation: Option<StepReservation>,
-    terms: Terms,
     route: Route,
+    probe: Option<Probe>,
     budgets: Arc<[Arc<Budget>]>,
 }
 
 impl StepAdmission {
+    /// Who is asked.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.route.target
+    }
+
     /// All that is needed to bill the attempt if its outcome is lost; journaled with the intent.
     pub fn intent(&self) -> StepIntent {
         let (kind, name) = kind_and_name(&self.call);
@@ -67,9 +74,9 @@ impl StepAdmission {
             name,
             target: self.route.target.name.as_ref().to_owned(),
             price_version: self.route.target.price.as_ref().map(|price| price.version.clone()),
-            reserved: self.terms.amount,
-            bound: Some(self.terms.bound).filter(|bound| *bound != self.terms.amount),
-            output_cap: self.terms.output_cap,
+            reserved: self.route.terms.amount,
+            bound: Some(self.route.terms.bound).filter(|bound| *bound != self.route.terms.amount),
+            output_cap: self.route.terms.output_cap,
             started_at: self.call.started_at,
             reservation: self.reservation.as_ref().map(|held| held.id.clone()),
             budgets: self.reservation.as_ref().map(|held| held.budgets.clone()).unwrap_or_default(),
@@ -113,6 +120,8 @@ pub struct StepIntent {
 pub struct StepRun {
     outcome: Option<OutcomeStream>,
     meter: Meter,
+    shared: Arc<Shared>,
+    probe: Option<Probe>,
     reservation: Option<StepReservation>,
     polled: bool,
 }
@@ -128,8 +137,11 @@ impl Stream for StepRun {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(event) => event.unwrap_or_else(no_end),
         };
-        if this.meter.observe(&event).is_some() {
+        let is_last = this.meter.observe(&event).is_some();
+        this.tell_health(&event);
+        if is_last {
             this.outcome = None;
+            this.probe = None;
         }
         Poll::Ready(Some(event))
     }
@@ -139,6 +151,28 @@ impl StepRun {
     /// What it costs; final once `Finish` or `Failed` has been yielded.
     pub fn bill(&self) -> Bill {
         self.meter.bill().clone()
+    }
+
+    /// Other Calls go by what this one finds out about its target.
+    fn tell_health(&mut self, event: &OutcomeEvent) {
+        let Self { meter, shared, probe, .. } = self;
+        if !has_choice(&meter.call) {
+            return;
+        }
+        match event {
+            OutcomeEvent::Start(_) => {}
+            OutcomeEvent::Frame { .. } => {
+                if let Some(probe) = &probe.take() {
+                    Health::answers(probe);
+                }
+            }
+            OutcomeEvent::Finish(_) => shared.health.succeeded(&meter.target.name, meter.began),
+            OutcomeEvent::Failed(failure) => {
+                let times = (meter.began, shared.clock.monotonic());
+                let policy = &meter.call.plan.policy;
+                shared.health.failed(&meter.target.name, failure, policy, times);
+            }
+        }
     }
 
     /// Ends the step, cancelling what still runs, and gives the ledger row for the commit that
@@ -175,12 +209,15 @@ impl Pipeline {
     async fn prepare_step(&self, id: CallId, incoming: Incoming) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
         let identified = identify(&self.parts.directory, clock, id, incoming)?;
-        let terms = admit_step(&self.escrow, clock, &identified).await?;
-        let route = route(&self.parts.executors, &identified.call)?;
-        let reservation = self.reservation(&identified.budgets, terms);
+        let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
+        let mut candidates = candidates(&self.parts.executors, &identified.call, offers)?;
+        let chosen = self.shared.health.next(&mut candidates, clock.monotonic());
+        let (route, probe) = chosen.ok_or_else(|| unreachable(&identified.call))?;
+        // One attempt at one target: what it can cost is what this target can cost.
+        let reservation = self.reservation(&identified.budgets, route.terms);
         let attempt = AttemptId::new(&self.parts.ids);
         let (call, budgets) = (identified.call, identified.budgets);
-        Ok(StepAdmission { call, attempt, reservation, terms, route, budgets })
+        Ok(StepAdmission { call, attempt, reservation, route, probe, budgets })
     }
 
     fn reservation(&self, budgets: &[Arc<Budget>], terms: Terms) -> Option<StepReservation> {
@@ -189,7 +226,7 @@ impl Pipeline {
         }
         let now = self.parts.clock.now();
         let windows = budgets.iter().map(|budget| {
-            let window = self.escrow.pool(budget).window(budget, now);
+            let window = self.shared.escrow.pool(budget).window(budget, now);
             (budget.id.clone(), window)
         });
         let id = ReservationId::new(&self.parts.ids);
@@ -202,8 +239,8 @@ impl Pipeline {
     /// # Errors
     /// `storage_unavailable`.
     pub async fn make_room(&self, admission: &StepAdmission) -> Result<(), Failure> {
-        self.recorder.flush().await?;
-        self.escrow.drain(&admission.budgets).await
+        self.shared.recorder.flush().await?;
+        self.shared.escrow.drain(&admission.budgets).await
     }
 
     /// What to answer when the commit was refused again, or for any other reason.
@@ -215,17 +252,19 @@ impl Pipeline {
             return storage_failure(error);
         };
         let now = self.parts.clock.now();
-        let window = self.escrow.pool(budget).window(budget, now);
+        let window = self.shared.escrow.pool(budget).window(budget, now);
         exceeded(budget, window, *free, *needed, now)
     }
 
     /// Starts an admitted step whose intent is durable.
     pub fn run_step(&self, admission: StepAdmission) -> StepRun {
-        let StepAdmission { call, attempt, reservation, terms, route, .. } = admission;
-        let outcome = execute(&call, &route, attempt.clone(), terms.output_cap, true);
+        let StepAdmission { call, attempt, reservation, route, probe, .. } = admission;
+        let wanted = Wanted { decode: true, ..Wanted::default() };
+        let outcome = execute(&call, &route, attempt.clone(), wanted);
+        let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
-        let meter = Meter::new(call, route.target, attempt, terms, clock);
-        StepRun { outcome: Some(outcome), meter, reservation, polled: false }
+        let meter = Meter::new(call, route.target, attempt, route.terms, clock);
+        StepRun { outcome: Some(outcome), meter, shared, probe, reservation, polled: false }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

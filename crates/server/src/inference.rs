@@ -211,8 +211,7 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
         }
     }
     errors::name_call(headers, &answer.call.id);
-    let target = answer.call.plan.targets.first().map(|target| target.name.as_ref());
-    headers::insert(headers, "holdfast-model", target);
+    headers::insert(headers, "holdfast-model", Some(&answer.target().name));
     headers::insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
     headers::terms(headers, &start.dropped, answer.bill().output_cap);
 }

@@ -133,7 +133,8 @@ impl Directory {
                 rows.budgets.insert(budget.id.clone(), Arc::new(budget));
             }
         }
-        let snapshot = RwLock::new(Arc::new(Snapshot::new(rows, &parts.providers)));
+        let snapshot = Snapshot::new(rows, &parts.providers, &parts.routes);
+        let snapshot = RwLock::new(Arc::new(snapshot));
         Ok(Self { parts, snapshot, changing: tokio::sync::Mutex::default() })
     }
 
@@ -368,6 +369,13 @@ impl Directory {
         models.filter(|model| configured(&model.provider)).cloned().collect()
     }
 
+    /// The configured routes that stand for a model here.
+    pub fn routes(&self) -> Vec<RouteInfo> {
+        let snapshot = self.snapshot();
+        let routes = self.parts.routes.iter();
+        routes.filter(|route| snapshot.has_route(route)).cloned().collect()
+    }
+
     /// One model of the catalogue.
     pub fn model(&self, name: &str) -> Option<Arc<Model>> {
         self.snapshot().rows.models.get(name).cloned()
@@ -399,7 +407,7 @@ impl Directory {
     fn swap(&self, change: impl FnOnce(&mut Rows)) {
         let mut rows = self.snapshot().rows.clone();
         change(&mut rows);
-        let snapshot = Arc::new(Snapshot::new(rows, &self.parts.providers));
+        let snapshot = Arc::new(Snapshot::new(rows, &self.parts.providers, &self.parts.routes));
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 }

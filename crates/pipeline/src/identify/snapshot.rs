@@ -13,9 +13,11 @@ use types::call::{Plan, RoutePolicy, Target};
 use types::ids::{BudgetId, KeyId, SessionId};
 use types::{Price, Principal, Timestamp};
 
-use super::directory::ProviderInfo;
+use super::directory::{ProviderInfo, RouteInfo};
 use super::named_session;
 
+/// What a route's name is asked for behind: ours, and the one that Cloudflare's clients use.
+const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
 /// Names the price of a model of a provider whose models are free until priced.
 const FREE_PRICE: &str = "unpriced@free";
 
@@ -49,7 +51,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(rows: Rows, providers: &[ProviderInfo]) -> Self {
+    pub(crate) fn new(rows: Rows, providers: &[ProviderInfo], routes: &[RouteInfo]) -> Self {
         let mut by_secret = HashMap::with_capacity(rows.keys.len());
         let mut by_key = HashMap::with_capacity(rows.keys.len());
         for key in rows.keys.values() {
@@ -67,7 +69,38 @@ impl Snapshot {
         let plans = plans.collect();
         let open = providers.iter().filter(|provider| provider.any_model);
         let open = open.map(|provider| (provider.name.clone(), provider.clone())).collect();
-        Self { rows, by_secret, by_key, by_session, plans, open }
+        let mut snapshot = Self { rows, by_secret, by_key, by_session, plans, open };
+        let of_routes: Vec<_> = routes.iter().map(|route| snapshot.plans_of_route(route)).collect();
+        for (route, plans) in routes.iter().zip(of_routes) {
+            if plans.is_empty() {
+                continue;
+            }
+            for name in names_of(route) {
+                snapshot.plans.insert(name, plans.clone());
+            }
+        }
+        snapshot
+    }
+
+    /// What a route stands for from when on, oldest first: one plan for each time at which the
+    /// price of one of its targets changes. Empty if none of them exists.
+    fn plans_of_route(&self, route: &RouteInfo) -> Vec<(Timestamp, Arc<Plan>)> {
+        let dated = route.targets.iter().filter_map(|target| self.plans.get(target));
+        let mut changes: BTreeSet<Timestamp> = dated.flatten().map(|(since, _)| *since).collect();
+        changes.insert(Timestamp(i64::MIN));
+        let name: Arc<str> = Arc::from(format!("{}{}", ROUTE_PREFIXES[0], route.name));
+        let plan_at = |since: Timestamp| {
+            let plans = route.targets.iter().filter_map(|target| self.plan(target, since));
+            let targets: Vec<_> = plans.flat_map(|plan| plan.targets.clone()).collect();
+            let plan = Plan { name: Arc::clone(&name), targets, policy: route.policy };
+            (!plan.targets.is_empty()).then(|| (since, Arc::new(plan)))
+        };
+        changes.into_iter().filter_map(plan_at).collect()
+    }
+
+    /// Whether a route stands for any model.
+    pub(crate) fn has_route(&self, route: &RouteInfo) -> bool {
+        names_of(route).next().is_some_and(|name| self.plans.contains_key(&name))
     }
 
     pub(crate) fn by_secret(&self, sha256: &[u8; 32]) -> Option<Arc<Known>> {
@@ -105,6 +138,12 @@ impl Snapshot {
         let target = target(name, model, provider, price);
         Some(one_target(target))
     }
+}
+
+/// Every name that a route is asked for by, its own first.
+fn names_of(route: &RouteInfo) -> impl Iterator<Item = String> {
+    let own = ROUTE_PREFIXES.iter().map(|prefix| format!("{prefix}{}", route.name));
+    own.chain(route.aliases.iter().cloned())
 }
 
 fn principal(key: &Key) -> Arc<Principal> {

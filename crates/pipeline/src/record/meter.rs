@@ -29,7 +29,7 @@ pub(crate) struct Meter {
     pub(crate) attempt: AttemptId,
     pub(crate) terms: Terms,
     clock: SharedClock,
-    began: Monotonic,
+    pub(crate) began: Monotonic,
     first_content: Option<Monotonic>,
     reused_tokens: Option<u64>,
     end: Option<End>,
@@ -58,6 +58,13 @@ pub(crate) struct Verdict {
     pub(crate) unreconciled: Money,
     /// More than the bound.
     pub(crate) over_bound: bool,
+}
+
+impl Verdict {
+    /// All that is charged.
+    pub(crate) const fn charged(&self) -> Money {
+        self.settled.saturating_add(self.unreconciled)
+    }
 }
 
 impl Meter {
@@ -112,7 +119,7 @@ impl Meter {
         }
     }
 
-    /// Ends it without a last event: its client went, or it was given up.
+    /// Ends it without a last event: its client went, or it was given up, or failed.
     pub(crate) fn abandon(&mut self, code: ErrorCode, billed: Billed) -> Verdict {
         self.end(Some(code), billed).verdict
     }

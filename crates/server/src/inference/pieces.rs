@@ -23,8 +23,10 @@ pub(super) struct Pieces {
     answer: Answer,
     writer: Box<dyn WriteResponse>,
     out: BytesMut,
-    /// Whether the target's own bytes are passed through.
+    /// Whether the target's own bytes are passed through, as of the newest frame.
     passing: bool,
+    /// What the writer begins with, until it has begun.
+    start: Option<Start>,
     ended: bool,
     clock: SharedClock,
     last_piece: Monotonic,
@@ -35,24 +37,46 @@ impl Pieces {
     pub(super) fn new(
         answer: Answer,
         start: &Start,
-        mut writer: Box<dyn WriteResponse>,
+        writer: Box<dyn WriteResponse>,
         clock: SharedClock,
     ) -> Self {
-        let mut out = BytesMut::new();
         let passing = start.content_type.is_some();
-        if !passing {
-            writer.start(start, &mut out);
-        }
         let last_piece = clock.monotonic();
-        Self { answer, writer, out, passing, ended: false, clock, last_piece, timer: None }
+        let mut pieces = Self {
+            answer,
+            writer,
+            out: BytesMut::new(),
+            passing,
+            start: Some(start.clone()),
+            ended: false,
+            clock,
+            last_piece,
+            timer: None,
+        };
+        if !passing {
+            pieces.begin();
+        }
+        pieces
+    }
+
+    /// Begins what is written, unless it has begun.
+    fn begin(&mut self) {
+        if let Some(start) = self.start.take() {
+            self.writer.start(&start, &mut self.out);
+        }
     }
 
     /// Takes an event; answers what can be sent at once.
     fn take(&mut self, event: OutcomeEvent) -> Option<Bytes> {
         match event {
             OutcomeEvent::Start(_) => {}
-            OutcomeEvent::Frame { raw: Some(raw), .. } => return Some(raw),
+            OutcomeEvent::Frame { raw: Some(raw), .. } => {
+                self.passing = true;
+                return Some(raw);
+            }
             OutcomeEvent::Frame { raw: None, delta } => {
+                self.passing = false;
+                self.begin();
                 delta.into_iter().for_each(|delta| self.writer.delta(&delta, &mut self.out));
             }
             OutcomeEvent::Finish(finish) => self.finish(&finish),

@@ -126,12 +126,11 @@ impl Runner {
             tracing::error!("a model step without an admission");
             return Err(Stopped);
         };
-        let target = admission.call.plan.targets.first();
         let running = Running {
             step: step.clone(),
             call: admission.call.id.clone(),
             attempt: admission.attempt.clone(),
-            is_local: target.is_some_and(|target| *target.provider == *ENGINE),
+            is_local: *admission.target().provider == *ENGINE,
             first_item: self.writer.next_output_index(),
         };
         self.writer.begin_model_call();

@@ -1,0 +1,433 @@
+//! The attempts of one Call: one after the other, until a target answers.
+//!
+//! A name that allows one attempt passes that attempt's events straight through. Else the head of
+//! an answer is held until its first content: up to there another attempt can take its place, and
+//! nobody has seen it. Each attempt has its own row in the ledger. Invariants: no attempt is sent
+//! that is not paid for at its bound beside all that earlier ones may have cost; between attempts
+//! nothing runs; dropping this ends what runs, and gives back what is held. It must not know a
+//! provider or a format.
+//!
+//! What pays for which attempt: `docs/decisions/0004-attempts-and-money.md`.
+
+mod running;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use storage::Budget;
+use types::call::{RoutePolicy, Target};
+use types::clock::{Monotonic, SharedClock, Sleep};
+use types::error::Billed;
+use types::ids::AttemptId;
+use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent};
+
+use super::decide::{Next, blames_the_request, decide};
+use super::{Wanted, execute};
+use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
+use crate::record::answer::Bill;
+use crate::record::meter::Meter;
+use crate::record::{Place, Recorder};
+use crate::route::health::{Health, Probe, Verdict};
+use crate::route::{Route, has_choice, unreachable};
+use running::{Paid, Running};
+
+/// What the attempts of all Calls share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) escrow: Escrow,
+    pub(crate) recorder: Recorder,
+    pub(crate) health: Health,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: Arc<Ids>,
+}
+
+/// The attempts of one Call.
+pub(crate) struct Attempts {
+    pub(crate) call: Arc<Call>,
+    budgets: Arc<[Arc<Budget>]>,
+    shared: Arc<Shared>,
+    /// Targets that were not asked yet, in order of preference.
+    left: Vec<Route>,
+    state: State,
+    /// Attempts so far.
+    made: u32,
+    /// Of these, the last ones at the same target.
+    in_a_row: u32,
+    /// What those that have ended were charged.
+    charged: Money,
+    /// One of them may have cost money.
+    perhaps_billed: bool,
+    /// The first failure, and whose it was.
+    first: Option<(Arc<Target>, Failure)>,
+    /// The bill of those that have ended.
+    bill: Bill,
+    /// The target of the newest.
+    target: Arc<Target>,
+    /// What follows the event that was answered last.
+    ready: Option<OutcomeEvent>,
+}
+
+enum State {
+    Trying(Box<Running>),
+    Waiting { timer: Sleep, next: Planned },
+    ToppingUp { asked: Asked, next: Planned },
+    Over,
+}
+
+/// Money that the budgets were asked for.
+type Asked = Pin<Box<dyn Future<Output = Result<Vec<Hold>, Short>> + Send>>;
+
+/// An attempt that is to be made.
+struct Planned {
+    route: Route,
+    probe: Option<Probe>,
+    reserved: Reserved,
+    place: Place,
+}
+
+impl Attempts {
+    /// Starts the first one.
+    pub(crate) fn begin(
+        admission: Admission,
+        mut candidates: Vec<Route>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Failure> {
+        let Admission { call, budgets, reserved, place, .. } = admission;
+        let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
+        let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
+        let mut attempts = Self {
+            call,
+            budgets,
+            shared,
+            left: candidates,
+            state: State::Over,
+            made: 0,
+            in_a_row: 1,
+            charged: Money::ZERO,
+            perhaps_billed: false,
+            first: None,
+            bill: Bill { cost: Some(Money::ZERO), ..Bill::default() },
+            target: Arc::clone(&route.target),
+            ready: None,
+        };
+        attempts.start(Planned { route, probe, reserved, place });
+        Ok(attempts)
+    }
+
+    /// The target of the newest attempt: of the answer, once there is one.
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// What all of them cost.
+    pub(crate) fn bill(&self) -> Bill {
+        match &self.state {
+            State::Trying(running) => self.with(running.meter.bill()),
+            State::Waiting { .. } | State::ToppingUp { .. } | State::Over => self.bill.clone(),
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub(crate) fn are_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// The answer's next event; `None` after its last.
+    pub(crate) fn poll_event(&mut self, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
+        if let Some(event) = self.ready.take() {
+            return Poll::Ready(Some(event));
+        }
+        loop {
+            let answered = match &mut self.state {
+                State::Over => return Poll::Ready(None),
+                State::Trying(running) => {
+                    let event = ready!(running.poll_event(ctx));
+                    self.take(event)
+                }
+                State::Waiting { timer, .. } => {
+                    ready!(timer.as_mut().poll(ctx));
+                    self.waited()
+                }
+                State::ToppingUp { asked, .. } => {
+                    let answer = ready!(asked.as_mut().poll(ctx));
+                    self.topped_up(answer)
+                }
+            };
+            if answered.is_some() {
+                return Poll::Ready(answered);
+            }
+        }
+    }
+
+    fn policy(&self) -> &RoutePolicy {
+        &self.call.plan.policy
+    }
+
+    /// Takes an event of the running attempt. Answers what the client may see of it now.
+    fn take(&mut self, event: OutcomeEvent) -> Option<OutcomeEvent> {
+        if let OutcomeEvent::Failed(failure) = event {
+            return self.failed(*failure);
+        }
+        let may_change = self.policy().attempts_max > 1;
+        let State::Trying(running) = &mut self.state else { return Some(event) };
+        let is_last = running.meter.observe(&event).is_some();
+        if matches!(event, OutcomeEvent::Start(_)) && may_change && !running.has_content {
+            running.start = Some(event);
+            return None;
+        }
+        if matches!(event, OutcomeEvent::Frame { .. }) && !running.has_content {
+            running.shows_content();
+        }
+        let start = running.start.take();
+        if is_last {
+            self.finished();
+        }
+        match start {
+            Some(start) => {
+                self.ready = Some(event);
+                Some(start)
+            }
+            None => Some(event),
+        }
+    }
+
+    fn finished(&mut self) {
+        let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        if has_choice(&self.call) {
+            let target = &running.route.target.name;
+            self.shared.health.succeeded(target, running.meter.began);
+        }
+        self.end(*running, false);
+    }
+
+    /// The running attempt failed. Answers the failure if it is the Call's.
+    fn failed(&mut self, failure: Failure) -> Option<OutcomeEvent> {
+        let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) else {
+            return None;
+        };
+        let mut running = *running;
+        let verdict = running.meter.abandon(failure.code, failure.billed);
+        let (route, has_content) = (running.route.clone(), running.has_content);
+        let now = self.shared.clock.monotonic();
+        if has_choice(&self.call) {
+            let times = (running.meter.began, now);
+            let policy = &self.call.plan.policy;
+            self.shared.health.failed(&route.target.name, &failure, policy, times);
+        }
+        self.perhaps_billed |= failure.billed != Billed::No;
+        let next = if has_content { None } else { self.plan(&failure, now) };
+        // What was charged pays for what was done; money is handed on whole or not at all.
+        let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
+        let Some((next, place)) = next else {
+            let failure = self.answered(failure, has_content);
+            return Some(OutcomeEvent::Failed(Box::new(failure)));
+        };
+        let (call, target) = (&self.call.id, &*route.target.name);
+        tracing::warn!(%call, target, %failure, ?next, "an attempt failed; the call goes on");
+        self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
+        match next {
+            Next::Again { after } => {
+                self.in_a_row += 1;
+                let timer = self.shared.clock.sleep(after);
+                let next = Planned { route, probe: None, reserved, place };
+                self.state = State::Waiting { timer, next };
+                None
+            }
+            Next::Elsewhere | Next::Stop => self.elsewhere(reserved, place),
+        }
+    }
+
+    /// What comes after a failure before any content, with a place for its row; `None` = nothing.
+    fn plan(&mut self, failure: &Failure, now: Monotonic) -> Option<(Next, Place)> {
+        let Self { call, shared, left, target, .. } = self;
+        let policy = &call.plan.policy;
+        let ends = |then: Monotonic| call.deadline.is_some_and(|deadline| then >= deadline);
+        if self.made >= policy.attempts_max || ends(now) {
+            return None;
+        }
+        if failure.code == ErrorCode::ContextLengthExceeded {
+            // A window that nobody knows is no larger one.
+            left.retain(|route| route.target.context_tokens > target.context_tokens);
+        }
+        let others = !left.is_empty();
+        let next = match decide(failure, self.in_a_row, others, policy, shared.ids.fraction()) {
+            Next::Stop => return None,
+            Next::Elsewhere => Next::Elsewhere,
+            Next::Again { after } => {
+                let then = now.saturating_add(after);
+                match others && shared.health.is_open(&target.name, then) {
+                    true => Next::Elsewhere,
+                    false if ends(then) => return None,
+                    false => Next::Again { after },
+                }
+            }
+        };
+        // Before this one's is given back: a clean stop waits for Calls that have one.
+        Some((next, shared.recorder.reserve_place().ok()?))
+    }
+
+    fn waited(&mut self) -> Option<OutcomeEvent> {
+        let State::Waiting { mut next, .. } = std::mem::replace(&mut self.state, State::Over)
+        else {
+            return None;
+        };
+        let now = self.shared.clock.monotonic();
+        let verdict = self.shared.health.admits(&next.route.target.name, now);
+        if let Verdict::Probe(probe) = verdict {
+            next.probe = Some(probe);
+        }
+        self.pay(next)
+    }
+
+    /// Goes on to the next target.
+    fn elsewhere(&mut self, reserved: Reserved, place: Place) -> Option<OutcomeEvent> {
+        let now = self.shared.clock.monotonic();
+        let Some((route, probe)) = self.shared.health.next(&mut self.left, now) else {
+            return self.give_up();
+        };
+        self.in_a_row = 1;
+        self.pay(Planned { route, probe, reserved, place })
+    }
+
+    /// Starts an attempt if what is held pays for it; else asks for its money first.
+    fn pay(&mut self, mut next: Planned) -> Option<OutcomeEvent> {
+        let needed = next.route.terms.amount;
+        let allowed = self.call.budget;
+        if allowed.is_some_and(|allowed| self.charged.saturating_add(needed) > allowed) {
+            return self.too_dear(next);
+        }
+        if self.budgets.is_empty() || needed <= next.reserved.amount {
+            self.start(next);
+            return None;
+        }
+        // Given back first, so that the budgets are asked for no more than this attempt needs.
+        next.reserved = Reserved::default();
+        if self.shared.recorder.check_writing().is_err() {
+            return self.give_up();
+        }
+        let (shared, budgets) = (Arc::clone(&self.shared), Arc::clone(&self.budgets));
+        let asked = async move {
+            let now = shared.clock.now();
+            shared.escrow.reserve(&budgets, needed, now).await
+        };
+        self.state = State::ToppingUp { asked: Box::pin(asked), next };
+        None
+    }
+
+    fn topped_up(&mut self, answer: Result<Vec<Hold>, Short>) -> Option<OutcomeEvent> {
+        let State::ToppingUp { mut next, .. } = std::mem::replace(&mut self.state, State::Over)
+        else {
+            return None;
+        };
+        match answer {
+            Ok(holds) => {
+                next.reserved = Reserved { holds, amount: next.route.terms.amount };
+                self.start(next);
+                None
+            }
+            Err(short) => {
+                let (call, target) = (&self.call.id, &*next.route.target.name);
+                let (budget, needed) = (&short.budget.id, next.route.terms.amount);
+                tracing::info!(%call, target, %budget, %needed, "no money for another attempt");
+                self.too_dear(next)
+            }
+        }
+    }
+
+    /// Goes on to a target that costs less, if there is one.
+    fn too_dear(&mut self, refused: Planned) -> Option<OutcomeEvent> {
+        let Planned { route, reserved, place, .. } = refused;
+        self.left.retain(|other| other.terms.amount < route.terms.amount);
+        self.elsewhere(reserved, place)
+    }
+
+    /// Nothing more can be tried: the first failure is the answer.
+    fn give_up(&mut self) -> Option<OutcomeEvent> {
+        self.state = State::Over;
+        let (_, failure) = self.first.take()?;
+        let failure = self.say_billed(failure);
+        Some(OutcomeEvent::Failed(Box::new(failure)))
+    }
+
+    /// The failure to answer when the newest attempt was the last.
+    ///
+    /// What a fallback says of the request must not mask why it was asked at all.
+    fn answered(&mut self, last: Failure, has_content: bool) -> Failure {
+        let masks = |(target, first): &mut (Arc<Target>, Failure)| {
+            !has_content
+                && !Arc::ptr_eq(target, &self.target)
+                && blames_the_request(last.code)
+                && !blames_the_request(first.code)
+        };
+        let failure = match self.first.take_if(masks) {
+            Some((_, first)) => first,
+            None => last,
+        };
+        self.say_billed(failure)
+    }
+
+    /// A client that asks again pays again for what may have been billed already.
+    fn say_billed(&self, failure: Failure) -> Failure {
+        match failure.billed {
+            Billed::No if self.perhaps_billed => failure.billed(Billed::Unknown),
+            Billed::No | Billed::Unknown | Billed::Usage(_) => failure,
+        }
+    }
+
+    fn start(&mut self, planned: Planned) {
+        let Planned { route, probe, reserved, place } = planned;
+        let attempt = AttemptId::new(&self.shared.ids);
+        let policy = &self.call.plan.policy;
+        let wanted = Wanted { decode: false, hold_preamble: policy.attempts_max > 1 };
+        let outcome = execute(&self.call, &route, attempt.clone(), wanted);
+        self.made += 1;
+        let goes_on = self.made < policy.attempts_max && !self.left.is_empty();
+        let streams = self.call.model().is_some_and(|model| model.head.stream);
+        let limit = policy.first_token.filter(|_| goes_on && streams);
+        let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
+        let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
+        self.target = Arc::clone(&route.target);
+        let meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        self.state = State::Trying(Box::new(Running {
+            route,
+            outcome,
+            meter,
+            money: Paid::Held(reserved),
+            place,
+            probe,
+            first_token,
+            start: None,
+            has_content: false,
+            polled: false,
+        }));
+    }
+
+    /// Ends an attempt: its row, and what is left for the next one if its money is handed on.
+    fn end(&mut self, running: Running, hands_on: bool) -> Reserved {
+        self.bill = self.with(running.meter.bill());
+        self.charged = self.charged.saturating_add(running.meter.verdict().charged());
+        running.end(hands_on)
+    }
+
+    /// The bill of those that have ended and this one.
+    fn with(&self, newest: &Bill) -> Bill {
+        let cost = match (self.bill.cost, newest.cost) {
+            (Some(before), Some(cost)) => Some(before.saturating_add(cost)),
+            (Some(_) | None, _) => None,
+        };
+        let over_bound = self.bill.over_bound || newest.over_bound;
+        Bill { cost, attempts: self.made, over_bound, ..newest.clone() }
+    }
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        // What waits holds nothing but money, which gives itself back.
+        if let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) {
+            running.abandon();
+        }
+    }
+}

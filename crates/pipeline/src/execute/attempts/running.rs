@@ -1,0 +1,112 @@
+//! One attempt that runs, with the money that it holds and the place where its end is written.
+//!
+//! Invariant: it ends in exactly one row, by [`Running::end`] or [`Running::abandon`].
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use storage::Charge;
+use types::clock::Sleep;
+use types::error::Billed;
+use types::{ErrorCode, Failure, Money, OutcomeEvent, OutcomeStream};
+
+use crate::admit::Reserved;
+use crate::record::answer::no_end;
+use crate::record::meter::Meter;
+use crate::record::{Ended, Place, Settlement};
+use crate::route::Route;
+use crate::route::health::{Health, Probe};
+
+/// The attempt.
+pub(super) struct Running {
+    pub(super) route: Route,
+    pub(super) outcome: OutcomeStream,
+    pub(super) meter: Meter,
+    pub(super) money: Paid,
+    pub(super) place: Place,
+    pub(super) probe: Option<Probe>,
+    /// How long the first content may take, and the timer for it.
+    pub(super) first_token: Option<(Duration, Sleep)>,
+    /// Its head, held until there is content.
+    pub(super) start: Option<OutcomeEvent>,
+    /// Whether the client may have seen a part of it.
+    pub(super) has_content: bool,
+    /// Whether its target may have been asked: work happens as the stream is polled.
+    pub(super) polled: bool,
+}
+
+/// Its money.
+pub(super) enum Paid {
+    /// Held until its cost is known.
+    Held(Reserved),
+    /// It costs nothing: settled.
+    Free(Vec<Charge>),
+}
+
+impl Running {
+    pub(super) fn poll_event(&mut self, ctx: &mut Context<'_>) -> Poll<OutcomeEvent> {
+        self.polled = true;
+        if let Poll::Ready(event) = self.outcome.as_mut().poll_next(ctx) {
+            return Poll::Ready(event.unwrap_or_else(no_end));
+        }
+        let Some((limit, timer)) = &mut self.first_token else { return Poll::Pending };
+        match timer.as_mut().poll(ctx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(too_late(*limit)),
+        }
+    }
+
+    /// From here on no other attempt can take its place.
+    pub(super) fn shows_content(&mut self) {
+        self.has_content = true;
+        self.first_token = None;
+        if let Some(probe) = &self.probe.take() {
+            Health::answers(probe);
+        }
+        let is_free = self.meter.terms.amount == Money::ZERO;
+        if let Paid::Held(reserved) = &mut self.money
+            && is_free
+        {
+            // What was held for a dearer target need not wait for this one's end.
+            let charges = std::mem::take(reserved).settle(Money::ZERO, Money::ZERO);
+            self.money = Paid::Free(charges);
+        }
+    }
+
+    /// Ends it as its meter says: writes its row. Answers what it held if that is handed on, and
+    /// then nothing was charged.
+    pub(super) fn end(self, hands_on: bool) -> Reserved {
+        let Self { outcome, meter, money, place, .. } = self;
+        // Cancelled before its money is free again.
+        drop(outcome);
+        let verdict = meter.verdict();
+        let (charges, left) = match money {
+            Paid::Held(reserved) if hands_on => (Vec::new(), reserved),
+            Paid::Held(reserved) => {
+                (reserved.settle(verdict.settled, verdict.unreconciled), Reserved::default())
+            }
+            Paid::Free(charges) => (charges, Reserved::default()),
+        };
+        place.fill(Ended { meter, money: Settlement::Done(charges) });
+        left
+    }
+
+    /// Ends it because its client went. Only sends a message: the recorder settles.
+    pub(super) fn abandon(self) {
+        let Self { mut meter, money, place, polled, .. } = self;
+        let billed = if polled { Billed::Unknown } else { Billed::No };
+        meter.abandon(ErrorCode::Cancelled, billed);
+        let money = match money {
+            Paid::Held(reserved) => Settlement::Open(reserved.holds),
+            Paid::Free(charges) => Settlement::Done(charges),
+        };
+        place.fill(Ended { meter, money });
+    }
+}
+
+/// The target may have begun, and what it has done may be on the bill.
+fn too_late(limit: Duration) -> OutcomeEvent {
+    let message = format!("the provider showed no content within {limit:?}");
+    let failure = Failure::new(ErrorCode::UpstreamTimeout, message).billed(Billed::Unknown);
+    OutcomeEvent::Failed(Box::new(failure))
+}
