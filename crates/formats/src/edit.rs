@@ -36,7 +36,8 @@ pub(crate) fn apply(raw: &Bytes, mut list: Vec<Edit>) -> Bytes {
     if list.is_empty() {
         return raw.clone();
     }
-    list.sort_by_key(|(span, _)| span.start);
+    // An insertion goes before what is taken out at the same place.
+    list.sort_by_key(|(span, _)| (span.start, span.end));
     let added: usize = list.iter().map(|(_, bytes)| bytes.len()).sum();
     let mut out = BytesMut::with_capacity(raw.len() + added);
     let mut at = 0;

@@ -6,14 +6,41 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use types::Format;
+use types::format::Quirks;
 
-/// Every row as it stands in `vendors/`.
-const ROWS: [&str; 3] = [
+/// Every row as it stands in `vendors/`; a test holds that none is missing.
+const ROWS: &[&str] = &[
     include_str!("../vendors/openai.toml"),
     include_str!("../vendors/anthropic.toml"),
     include_str!("../vendors/openai-compatible.toml"),
+    include_str!("../vendors/azure.toml"),
+    include_str!("../vendors/cerebras.toml"),
+    include_str!("../vendors/cloudflare.toml"),
+    include_str!("../vendors/cohere.toml"),
+    include_str!("../vendors/dashscope.toml"),
+    include_str!("../vendors/deepinfra.toml"),
+    include_str!("../vendors/deepseek.toml"),
+    include_str!("../vendors/fireworks.toml"),
+    include_str!("../vendors/github-models.toml"),
+    include_str!("../vendors/groq.toml"),
+    include_str!("../vendors/huggingface.toml"),
+    include_str!("../vendors/llama-cpp.toml"),
+    include_str!("../vendors/lm-studio.toml"),
+    include_str!("../vendors/minimax.toml"),
+    include_str!("../vendors/mistral.toml"),
+    include_str!("../vendors/moonshot.toml"),
+    include_str!("../vendors/nvidia-nim.toml"),
+    include_str!("../vendors/ollama.toml"),
+    include_str!("../vendors/openrouter.toml"),
+    include_str!("../vendors/perplexity.toml"),
+    include_str!("../vendors/sglang.toml"),
+    include_str!("../vendors/together.toml"),
+    include_str!("../vendors/vercel.toml"),
+    include_str!("../vendors/vllm.toml"),
+    include_str!("../vendors/xai.toml"),
+    include_str!("../vendors/zai.toml"),
 ];
 
 static VENDORS: LazyLock<Vec<Vendor>> =
@@ -29,6 +56,8 @@ pub struct Vendor {
     format: FormatName,
     /// Where it is reached unless the operator says otherwise.
     pub base_url: Option<String>,
+    /// What its base URL looks like, where each customer has one of their own.
+    pub base_url_form: Option<String>,
     /// The environment variable that usually holds its key.
     pub key_env: Option<String>,
     /// How it is told the key.
@@ -36,10 +65,21 @@ pub struct Vendor {
     /// Headers of every request, lower case, where nothing more particular is said.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Whether it usually runs on the operator's own machine, where nobody asks for a key.
+    #[serde(default)]
+    pub local: bool,
+    /// Where its servers differ from the format.
+    #[serde(default)]
+    pub quirks: Quirks,
+    /// Whether the row was held against the running server or its own source; else it rests on
+    /// documentation, SDKs and what other clients do.
+    pub checked: bool,
+    /// Where the row's facts are from: addresses.
+    pub evidence: Vec<String>,
 }
 
 /// How a vendor is told the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {
     /// `authorization: Bearer KEY`.

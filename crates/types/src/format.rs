@@ -111,8 +111,11 @@ pub struct Quirks {
     pub short_call_ids: bool,
     /// Its streams end without `[DONE]`.
     pub no_done: bool,
-    /// Fields that it refuses: left out of what is rendered, and reported.
+    /// Fields that it refuses or ignores: left out of what is rendered, and reported.
     pub drops: Vec<String>,
+    /// Fields that it refuses or ignores and without which the answer would not be what was asked
+    /// for: a request that would have one is refused.
+    pub refuses: Vec<String>,
 }
 
 /// A rendered request.

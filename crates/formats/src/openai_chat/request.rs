@@ -5,6 +5,7 @@
 //! [`parse`] and [`render`] are for crossings, where formats differ.
 
 mod parse;
+mod quirks;
 mod render;
 
 use std::ops::Range;
@@ -113,11 +114,10 @@ pub(crate) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
         let value = text(edits.model);
         list.push(put(spans.model.clone(), "model", value, spans.insert_at));
     }
-    if let Some(cap) = edits.output_cap.filter(|cap| head.output_cap != Some(*cap)) {
-        let value = cap.to_string().into_bytes();
-        list.push(put(spans.output_cap.clone(), OUTPUT_CAP, value, spans.insert_at));
-    }
-    if edits.request_usage && edits.stream && !head.include_usage {
+    quirks::cap_edits(raw, head, edits, &mut list);
+    if quirks::of(edits).no_stream_options {
+        list.extend(quirks::without_stream_options(raw, spans));
+    } else if edits.request_usage && edits.stream && !head.include_usage {
         list.push(usage_edit(raw, spans));
     }
     apply(raw, list)

@@ -16,7 +16,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::errors;
-use super::types::{Answer, CallDelta, reason_of, stop_of, usage_object, usage_of};
+use super::types::{
+    Answer, CallDelta, Content, is_failure, reason_of, stop_of, usage_object, usage_of,
+};
 
 /// Bytes of an answer's body at most. Answers with base64 audio are the largest.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -106,6 +108,9 @@ fn read(body: &[u8], decode: bool) -> Result<(Vec<Delta>, Finish), Failure> {
     let Some(choice) = answer.choices.first() else {
         return Err(failed("the provider answered without a choice".to_owned()));
     };
+    if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| is_failure(reason)) {
+        return Err(errors::in_answer(ErrorCode::UpstreamFailed, reason));
+    }
     let mut deltas = Vec::new();
     if let (true, Some(message)) = (decode, choice.message) {
         let id = answer.id.as_deref().unwrap_or_default();
@@ -123,7 +128,7 @@ fn read(body: &[u8], decode: bool) -> Result<(Vec<Delta>, Finish), Failure> {
 #[derive(Deserialize)]
 struct AnswerMessage {
     #[serde(default)]
-    content: Option<String>,
+    content: Option<Content>,
     #[serde(default)]
     refusal: Option<String>,
     #[serde(default)]
@@ -141,7 +146,9 @@ fn take_apart(message: &str, answer_id: &str) -> Result<Vec<Delta>, Failure> {
     let reasoning = message.reasoning_content.or(message.reasoning);
     let full = |text: &String| !text.is_empty();
     deltas.extend(reasoning.filter(full).map(|text| Delta::Reasoning { text }));
-    deltas.extend(message.content.filter(full).map(|text| Delta::Text { text }));
+    let Content { thinking, text } = message.content.unwrap_or_default();
+    deltas.extend(Some(thinking).filter(full).map(|text| Delta::Reasoning { text }));
+    deltas.extend(Some(text).filter(full).map(|text| Delta::Text { text }));
     deltas.extend(message.refusal.filter(full).map(|text| Delta::Refusal { text }));
     for (index, call) in (0u32..).zip(message.tool_calls.unwrap_or_default()) {
         let function = call.function;

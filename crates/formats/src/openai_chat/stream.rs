@@ -24,7 +24,7 @@ use memchr::memmem::Finder;
 
 use self::decode::Decoder;
 use super::errors;
-use super::types::{Chunk, ChunkDelta, reason_of, stop_of, usage_object, usage_of};
+use super::types::{Chunk, ChunkDelta, is_failure, reason_of, stop_of, usage_object};
 use crate::sse;
 use crate::sse::reading::{self, See, Seen};
 
@@ -150,13 +150,20 @@ impl Chunks {
     }
 
     fn read(&mut self, chunk: Chunk<'_>, events: &mut VecDeque<OutcomeEvent>) -> Seen {
+        if let Some(error) = chunk.groq_error() {
+            return Seen::Fail(Box::new(errors::in_answer(ErrorCode::UpstreamFailed, error)));
+        }
+        let usage = chunk.usage();
         let choices = chunk.choices.unwrap_or_default();
         for choice in &choices {
             if let Some(reason) = choice.finish_reason.as_deref() {
+                if is_failure(reason) {
+                    let failure = errors::in_answer(ErrorCode::UpstreamFailed, reason);
+                    return Seen::Fail(Box::new(failure));
+                }
                 self.stop.get_or_insert_with(|| stop_of(reason));
             }
         }
-        let usage = chunk.usage.and_then(usage_of);
         // Some servers count along on every chunk: the last count is the bill.
         self.usage = usage.or(self.usage);
         self.model_version = chunk.model.or_else(|| self.model_version.take());

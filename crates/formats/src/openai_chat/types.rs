@@ -4,10 +4,12 @@
 //! usage that can't be read is no usage. Text is borrowed where JSON needs no unescaping.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use ::types::outcome::Stop;
 use ::types::usage::Usage;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -21,7 +23,34 @@ pub(crate) struct Chunk<'a> {
     #[serde(borrow, default)]
     pub(crate) choices: Option<Vec<ChunkChoice<'a>>>,
     #[serde(borrow, default)]
-    pub(crate) usage: Option<&'a RawValue>,
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    x_groq: Option<XGroq<'a>>,
+}
+
+impl Chunk<'_> {
+    /// Its usage, wherever its server puts it: at the top, in Groq's own object
+    /// (<https://console.groq.com/docs/api-reference#chat-create>) or in a choice, as Moonshot does
+    /// (<https://platform.moonshot.ai/docs/api/chat>).
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let of_groq = || self.x_groq.as_ref().and_then(|own| own.usage.and_then(usage_of));
+        let of_choice =
+            || self.choices.iter().flatten().find_map(|one| one.usage.and_then(usage_of));
+        self.usage.and_then(usage_of).or_else(of_groq).or_else(of_choice)
+    }
+
+    /// What Groq says that went wrong in the middle of its stream.
+    pub(crate) fn groq_error(&self) -> Option<&str> {
+        self.x_groq.as_ref().and_then(|own| own.error.as_deref())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct XGroq<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<String>,
 }
 
 /// A choice in a chunk.
@@ -33,13 +62,15 @@ pub(crate) struct ChunkChoice<'a> {
     pub(crate) delta: Option<&'a RawValue>,
     #[serde(default)]
     pub(crate) finish_reason: Option<String>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
 }
 
 /// What a choice of a chunk adds.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ChunkDelta {
     #[serde(default)]
-    pub(crate) content: Option<String>,
+    pub(crate) content: Option<Content>,
     #[serde(default)]
     pub(crate) refusal: Option<String>,
     #[serde(default)]
@@ -53,8 +84,9 @@ pub(crate) struct ChunkDelta {
 impl ChunkDelta {
     /// Whether it shows something of the answer: a role does not.
     pub(crate) fn has_content(&self) -> bool {
-        let texts = [&self.content, &self.refusal, &self.reasoning_content, &self.reasoning];
+        let texts = [&self.refusal, &self.reasoning_content, &self.reasoning];
         texts.into_iter().flatten().any(|text| !text.is_empty())
+            || self.content.as_ref().is_some_and(|content| !content.is_empty())
             || self.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
     }
 }
@@ -101,10 +133,86 @@ pub(crate) struct AnswerChoice<'a> {
     pub(crate) finish_reason: Option<Cow<'a, str>>,
 }
 
+/// Text that is told apart from thinking: a string, or a list of parts as Mistral's thinking models
+/// answer (<https://docs.mistral.ai/capabilities/reasoning/>).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// What the model thought.
+    pub(crate) thinking: String,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        self.thinking.is_empty() && self.text.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReadContent)
+    }
+}
+
+struct ReadContent;
+
+impl<'de> Visitor<'de> for ReadContent {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of parts")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Content, E> {
+        self.visit_string(text.to_owned())
+    }
+
+    fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Content, E> {
+        Ok(Content { text, ..Content::default() })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
+        let mut content = Content::default();
+        while let Some(part) = parts.next_element::<ContentPart>()? {
+            content.text.extend(part.text);
+            let thoughts = part.thinking.into_iter().flatten().filter_map(|thought| thought.text);
+            content.thinking.extend(thoughts);
+        }
+        Ok(content)
+    }
+}
+
+/// A part of a content that is a list. One of another kind (a reference) has neither text.
+#[derive(Deserialize)]
+struct ContentPart {
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    thinking: Option<Vec<Thought>>,
+}
+
+#[derive(Deserialize)]
+struct Thought {
+    #[serde(default)]
+    text: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct UsageBody {
     prompt_tokens: u64,
     completion_tokens: u64,
+    #[serde(default)]
+    total_tokens: Option<u64>,
+    /// DeepSeek's name of the cached tokens.
+    #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+    /// Moonshot's place of the same.
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    /// Perplexity's place of what the details say elsewhere.
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
@@ -131,14 +239,23 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
     let body: UsageBody = serde_json::from_str(raw.get()).ok()?;
     let prompt = body.prompt_tokens_details.unwrap_or_default();
     let completion = body.completion_tokens_details.unwrap_or_default();
-    let cached = prompt.cached_tokens.unwrap_or(0).min(body.prompt_tokens);
+    let cached = prompt.cached_tokens.or(body.prompt_cache_hit_tokens).or(body.cached_tokens);
+    let cached = cached.unwrap_or(0).min(body.prompt_tokens);
     let written = prompt.cache_write_tokens.unwrap_or(0).min(body.prompt_tokens - cached);
+    let reasoning = completion.reasoning_tokens.or(body.reasoning_tokens).unwrap_or(0);
+    // xAI counts the thinking beside the completion and not within it, which its own total tells.
+    let with_reasoning = body.completion_tokens.checked_add(reasoning);
+    let beside = with_reasoning.and_then(|sum| sum.checked_add(body.prompt_tokens));
+    let output = match (with_reasoning, beside) {
+        (Some(sum), Some(total)) if Some(total) == body.total_tokens => sum,
+        _ => body.completion_tokens,
+    };
     Some(Usage {
         input_tokens: body.prompt_tokens,
         cached_tokens: cached,
         cache_write_tokens: written,
-        output_tokens: body.completion_tokens,
-        reasoning_tokens: completion.reasoning_tokens.unwrap_or(0).min(body.completion_tokens),
+        output_tokens: output,
+        reasoning_tokens: reasoning.min(output),
     })
 }
 
@@ -159,11 +276,18 @@ pub(crate) fn usage_object(usage: &Usage) -> Value {
 /// Why the model stopped. A reason that is not known is an end: the answer is whole all the same.
 pub(crate) fn stop_of(reason: &str) -> Stop {
     match reason {
-        "length" => Stop::Length,
+        // Mistral has a name of its own for the end of the context.
+        "length" | "model_length" => Stop::Length,
         "tool_calls" | "function_call" => Stop::ToolCalls,
         "content_filter" => Stop::ContentFilter,
         _ => Stop::End,
     }
+}
+
+/// Whether a finish reason says that the answer broke off: Mistral's and OpenRouter's `error`,
+/// vLLM's and SGLang's `abort`, DeepSeek's word for a server that gave up.
+pub(crate) fn is_failure(reason: &str) -> bool {
+    matches!(reason, "error" | "abort" | "insufficient_system_resource")
 }
 
 /// The `finish_reason`.
@@ -175,3 +299,6 @@ pub(crate) const fn reason_of(stop: Stop) -> &'static str {
         Stop::ContentFilter => "content_filter",
     }
 }
+
+#[cfg(test)]
+mod tests;

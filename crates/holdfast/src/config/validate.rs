@@ -139,7 +139,10 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
             problems.add(at("vendor"), message);
         }
         Err(ConfigError::NoBaseUrl(_)) => {
-            problems.add(at("base_url"), "is missing: the vendor has no address of its own");
+            let form = providers::vendor(kind).and_then(|vendor| vendor.base_url_form.as_deref());
+            let form = form.map(|form| format!("; it is like {form}")).unwrap_or_default();
+            let text = format!("is missing: the vendor has no address of its own{form}");
+            problems.add(at("base_url"), text);
         }
         Err(ConfigError::BadBaseUrl { url, why }) => {
             problems.add(at("base_url"), format!("\"{url}\" can't be used: {why}"));
@@ -151,8 +154,10 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
             problems.add(at("api_key"), format!("vendor \"{kind}\" takes none"));
         }
     }
-    // A vendor with an address of its own is somebody's service, which nobody uses without a key.
-    let own_address = providers::vendor(kind).is_some_and(|vendor| vendor.base_url.is_some());
+    // A vendor with an address of its own is somebody's service, which nobody uses without a key,
+    // unless it is this machine's.
+    let own_address =
+        providers::vendor(kind).is_some_and(|vendor| vendor.base_url.is_some() && !vendor.local);
     let has_key = api_key.as_ref().is_some_and(|key| !key.expose().is_empty());
     if own_address && base_url.is_none() && !has_key {
         problems.add(at("api_key"), format!("vendor \"{kind}\" needs one"));

@@ -71,7 +71,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         request_usage: stream,
         operation: call.operation,
         output_max: attempt.target.output_tokens_max,
-        quirks: None,
+        quirks: Some(&provider.vendor.quirks),
     };
     let same = call.format.name() == format.name();
     let Some(path) = format.path(&edits) else {

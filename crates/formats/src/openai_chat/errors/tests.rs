@@ -52,6 +52,41 @@ fn upstream_errors_are_classified_by_code_then_status() {
 }
 
 #[test]
+fn money_is_told_from_rate_whatever_the_status() {
+    for (whose, status, body, code) in [
+        ("OpenAI", 429, r#"{"error":{"code":"project_spend_limit_exceeded"}}"#, "upstream_quota"),
+        ("OpenAI", 429, r#"{"error":{"code":"slow_down"}}"#, "rate_limited"),
+        ("Moonshot", 429, r#"{"error":{"type":"exceeded_current_quota_error"}}"#, "upstream_quota"),
+        ("Moonshot", 429, r#"{"error":{"type":"engine_overloaded_error"}}"#, "rate_limited"),
+        ("Z.ai", 429, r#"{"error":{"code":"1113","message":"x"}}"#, "upstream_quota"),
+        ("Z.ai", 429, r#"{"error":{"code":"1302","message":"x"}}"#, "rate_limited"),
+        ("DashScope", 400, r#"{"error":{"code":"Arrearage","message":"x"}}"#, "upstream_quota"),
+        ("Workers AI", 429, r#"{"success":false,"errors":[{"code":3036}]}"#, "upstream_quota"),
+        ("Workers AI", 429, r#"{"success":false,"errors":[{"code":3040}]}"#, "rate_limited"),
+        ("DeepSeek", 402, r#"{"error":{"message":"Insufficient Balance"}}"#, "upstream_quota"),
+        ("OpenRouter", 402, r#"{"error":{"code":402,"message":"x"}}"#, "upstream_quota"),
+    ] {
+        assert_eq!(parse(status, body.as_bytes()).code.name(), code, "{whose} {body}");
+    }
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_understood_in_every_servers_words() {
+    let in_words = CONTEXT_LENGTH_WORDS.map(|words| format!(r#"{{"message":"so: {words} is 9"}}"#));
+    for body in in_words.iter().map(String::as_str).chain([
+        r#"{"error":{"code":400,"message":"x","type":"exceed_context_size_error","n_ctx":9}}"#,
+        r#"{"object":"error","message":"longer than the model's context length","code":400}"#,
+        r#"{"error":{"code":"tokens_limit_reached","message":"x"}}"#,
+    ]) {
+        for status in [400, 413] {
+            let code = parse(status, body.as_bytes()).code;
+            assert_eq!(code, ErrorCode::ContextLengthExceeded, "{status} {body}");
+        }
+    }
+    assert_eq!(parse(400, br#"{"message":"short"}"#).code, ErrorCode::InvalidRequest);
+}
+
+#[test]
 fn a_long_message_is_cut_at_a_character() {
     let body = format!(r#"{{"error":{{"message":"{}"}}}}"#, "ü".repeat(5_000));
     let failure = parse(400, body.as_bytes());
@@ -86,4 +121,16 @@ fn an_error_in_an_answer_is_told_from_an_answer() {
     assert_eq!(failure.billed, Billed::Unknown);
     let failure = parse_in_answer(br#"{"error":"plain"}"#).unwrap();
     assert_snapshot!(failure.to_string(), @"upstream_failed: the provider failed in its answer: plain");
+}
+
+#[test]
+fn an_error_without_an_object_around_it_is_one_all_the_same() {
+    let bare = br#"{"object":"error","message":"boom","type":"BadRequestError","code":400}"#;
+    let failure = parse_in_answer(bare).unwrap();
+    assert_snapshot!(failure.to_string(), @"invalid_request: the provider failed in its answer: boom");
+    let late = parse_in_answer(br#"{"error":{"code":402,"message":"no credits"}}"#).unwrap();
+    assert_eq!((late.code, late.billed), (ErrorCode::UpstreamQuota, Billed::Unknown));
+    let rate = parse_in_answer(br#"{"error":{"message":"x","code":429}}"#).unwrap();
+    assert_eq!(rate.code, ErrorCode::UpstreamFailed);
+    assert!(parse_in_answer(br#"{"object":"chat.completion.chunk","choices":[]}"#).is_none());
 }

@@ -10,10 +10,11 @@ use ::types::conversation::{
     Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, ToolChoice,
     ToolDefinition, joined_text,
 };
-use ::types::format::{Edits, Rendered};
+use ::types::format::{Edits, Quirks, Rendered};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::quirks;
 use crate::json::{at, field_names, join};
 
 /// Fields of `rest` that are this format's own.
@@ -42,65 +43,97 @@ const LOW_BELOW: u64 = 4_096;
 /// Tokens of thinking from which on an effort is more than medium.
 const MEDIUM_BELOW: u64 = 16_384;
 
+/// Where a request is written: what the server takes, and what could not be said.
+struct Paper<'a> {
+    quirks: &'a Quirks,
+    fields: Map<String, Value>,
+    dropped: Vec<String>,
+    /// A field without which the answer would be another, and that the server does not take.
+    refused: Option<String>,
+}
+
+impl<'a> Paper<'a> {
+    fn new(quirks: &'a Quirks) -> Self {
+        Self { quirks, fields: Map::new(), dropped: Vec::new(), refused: None }
+    }
+
+    /// Writes a field, unless the server refuses it.
+    fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        // One answer is what everybody gives.
+        let usual = name == "n" && value == 1;
+        if self.quirks.refuses.iter().any(|refused| refused == name) && !usual {
+            self.refused.get_or_insert_with(|| name.to_owned());
+        } else if self.quirks.drops.iter().any(|refused| refused == name) {
+            self.dropped.push(name.to_owned());
+        } else {
+            self.fields.insert(name.to_owned(), value);
+        }
+    }
+}
+
 /// Renders a request.
 pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<Rendered, Failure> {
-    let mut dropped = Vec::new();
-    let mut fields = Map::new();
-    let mut set = |name: &str, value: Value| {
-        fields.insert(name.to_owned(), value);
-    };
-    set("model", edits.model.into());
-    set("messages", messages(&conversation.messages, &mut dropped)?.into());
+    let quirks = quirks::of(edits);
+    let mut paper = Paper::new(quirks);
+    paper.set("model", edits.model);
+    let messages = messages(&conversation.messages, &mut paper)?;
+    paper.set("messages", messages);
     if !conversation.tools.is_empty() {
-        set("tools", conversation.tools.iter().map(tool).collect::<Vec<_>>().into());
+        paper.set("tools", conversation.tools.iter().map(tool).collect::<Vec<_>>());
     }
     if let Some(choice) = tool_choice(&conversation.tool_choice) {
-        set("tool_choice", choice);
+        paper.set("tool_choice", choice);
     }
     if let Some(parallel) = conversation.parallel_tool_calls {
-        set("parallel_tool_calls", parallel.into());
+        paper.set("parallel_tool_calls", parallel);
     }
     for (name, value) in sampling(conversation) {
-        set(name, value);
+        paper.set(name, value);
     }
     if let Some(cap) = edits.output_cap.or(conversation.output_cap) {
-        set("max_completion_tokens", cap.into());
+        paper.set(quirks::cap_field(quirks), cap);
     }
     if let Some(effort) = reasoning_effort(&conversation.reasoning) {
-        set("reasoning_effort", effort.name().into());
+        paper.set("reasoning_effort", effort.name());
     }
     if conversation.reasoning.shown == Some(true) {
         // Servers that show their reasoning do so unasked.
-        dropped.push("reasoning.summary".to_owned());
+        paper.dropped.push("reasoning.summary".to_owned());
     }
     if let Some(shape) = response_format(&conversation.output_shape) {
-        set("response_format", shape);
+        paper.set("response_format", shape);
     }
     for (name, value) in &conversation.rest {
         if OWN_FIELDS.contains(&name.as_str()) {
-            set(name, value.clone());
+            paper.set(name, value.clone());
         } else {
-            dropped.push(name.clone());
+            paper.dropped.push(name.clone());
         }
     }
-    set("stream", edits.stream.into());
-    if edits.stream && edits.request_usage {
-        set("stream_options", json!({ "include_usage": true }));
+    paper.set("stream", edits.stream);
+    if edits.stream && edits.request_usage && !quirks.no_stream_options {
+        paper.set("stream_options", json!({ "include_usage": true }));
     }
-    let body = Bytes::from(Value::Object(fields).to_string());
-    Ok(Rendered { body, dropped: field_names(dropped), ..Rendered::default() })
+    if let Some(name) = paper.refused {
+        let text = format!("this provider does not take '{name}', and the answer needs it");
+        return Err(Failure::unsupported(name, text));
+    }
+    let body = Bytes::from(Value::Object(paper.fields).to_string());
+    Ok(Rendered { body, dropped: field_names(paper.dropped), ..Rendered::default() })
 }
 
-fn messages(list: &[Message], dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
+fn messages(list: &[Message], paper: &mut Paper<'_>) -> Result<Vec<Value>, Failure> {
     let mut rendered = Vec::with_capacity(list.len());
+    let developer = if paper.quirks.no_developer_role { "system" } else { "developer" };
     for (index, message) in list.iter().enumerate() {
         let path = at("messages", index);
         match message.role {
             Role::System => rendered.push(plain("system", message, &path)?),
-            Role::Developer => rendered.push(plain("developer", message, &path)?),
+            Role::Developer => rendered.push(plain(developer, message, &path)?),
             Role::User => rendered.push(plain("user", message, &path)?),
-            Role::Assistant => rendered.push(assistant(message, &path, dropped)?),
-            Role::Tool => tool_results(message, &path, &mut rendered, dropped)?,
+            Role::Assistant => rendered.push(assistant(message, &path, paper)?),
+            Role::Tool => tool_results(message, &path, &mut rendered, paper)?,
         }
     }
     Ok(rendered)
@@ -172,19 +205,27 @@ struct Media<'a> {
     source: &'a Value,
 }
 
-fn assistant(message: &Message, path: &str, dropped: &mut Vec<String>) -> Result<Value, Failure> {
+fn assistant(message: &Message, path: &str, paper: &mut Paper<'_>) -> Result<Value, Failure> {
     let (mut text, mut refusal) = (None::<String>, None::<String>);
+    let mut thought = None::<String>;
+    let quirks = paper.quirks;
     let mut calls = Vec::new();
     for (index, part) in message.parts.iter().enumerate() {
         match part {
             Part::Text { text: piece } => text.get_or_insert_default().push_str(piece),
             Part::Refusal { text: piece } => refusal.get_or_insert_default().push_str(piece),
             Part::ToolCall(call) => calls.push(json!({
-                "id": call.id, "type": "function",
+                "id": quirks::call_id(&call.id, quirks), "type": "function",
                 "function": { "name": call.name, "arguments": call.arguments },
             })),
+            // What a vendor signed is worth nothing to another.
+            Part::Reasoning { text: piece, origin: None, .. }
+                if quirks.reasoning_field.is_some() =>
+            {
+                thought.get_or_insert_default().push_str(piece);
+            }
             // There is no standard field for it, and strict servers refuse unknown ones.
-            Part::Reasoning { .. } => dropped.push("reasoning".to_owned()),
+            Part::Reasoning { .. } => paper.dropped.push("reasoning".to_owned()),
             Part::Media { .. } | Part::ToolResult { .. } => {
                 let field = at(&join(path, "content"), index);
                 let text = "an assistant's message can't hold media or a tool's result here";
@@ -195,6 +236,8 @@ fn assistant(message: &Message, path: &str, dropped: &mut Vec<String>) -> Result
     let mut fields = Map::new();
     fields.insert("role".to_owned(), "assistant".into());
     fields.insert("content".to_owned(), text.into());
+    let thought = quirks.reasoning_field.clone().zip(thought);
+    fields.extend(thought.map(|(name, text)| (name, text.into())));
     fields.extend(refusal.map(|text| ("refusal".to_owned(), text.into())));
     if !calls.is_empty() {
         fields.insert("tool_calls".to_owned(), calls.into());
@@ -206,7 +249,7 @@ fn tool_results(
     message: &Message,
     path: &str,
     out: &mut Vec<Value>,
-    dropped: &mut Vec<String>,
+    paper: &mut Paper<'_>,
 ) -> Result<(), Failure> {
     for part in &message.parts {
         let Part::ToolResult { call_id, parts, is_error } = part else {
@@ -221,9 +264,10 @@ fn tool_results(
         }
         if *is_error {
             // The text says so too; there is no field for it.
-            dropped.push("tool_result.is_error".to_owned());
+            paper.dropped.push("tool_result.is_error".to_owned());
         }
         let text = joined_text(parts);
+        let call_id = quirks::call_id(call_id, paper.quirks);
         out.push(json!({ "role": "tool", "tool_call_id": call_id, "content": text }));
     }
     Ok(())

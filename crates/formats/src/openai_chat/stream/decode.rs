@@ -11,7 +11,7 @@ use ::types::outcome::{Delta, OutcomeEvent};
 use ::types::{ErrorCode, Failure};
 
 use crate::openai_chat::response::made_up_id;
-use crate::openai_chat::types::{CallDelta, ChunkChoice, ChunkDelta};
+use crate::openai_chat::types::{CallDelta, ChunkChoice, ChunkDelta, Content};
 
 /// Tool calls in one answer at most.
 const CALLS_MAX: usize = 1_024;
@@ -41,7 +41,12 @@ impl Decoder {
             let reasoning = delta.reasoning_content.or(delta.reasoning);
             let full = |text: &String| !text.is_empty();
             reasoning.filter(full).into_iter().for_each(|text| send(Delta::Reasoning { text }));
-            delta.content.filter(full).into_iter().for_each(|text| send(Delta::Text { text }));
+            let Content { thinking, text } = delta.content.unwrap_or_default();
+            Some(thinking)
+                .filter(full)
+                .into_iter()
+                .for_each(|text| send(Delta::Reasoning { text }));
+            Some(text).filter(full).into_iter().for_each(|text| send(Delta::Text { text }));
             delta.refusal.filter(full).into_iter().for_each(|text| send(Delta::Refusal { text }));
             for call in delta.tool_calls.unwrap_or_default() {
                 self.call(call, answer_id.unwrap_or_default(), &mut send)?;

@@ -162,6 +162,48 @@ fn an_error_in_the_stream_ends_it() {
 }
 
 #[test]
+fn a_reason_that_says_failure_is_no_end() {
+    let broken = LAST.replace("length", "error");
+    let gave_up = LAST.replace("length", "insufficient_system_resource");
+    let groq = r#"{"id":"c1","choices":[],"x_groq":{"id":"r","error":"over capacity"}}"#;
+    for event in [broken.as_str(), gave_up.as_str(), groq] {
+        for options in [PASS, DECODE] {
+            let chunk = Bytes::from(body(&[ROLE, TEXT, event, "[DONE]"]));
+            let events = read_chunks(&[chunk], options);
+            let failure = failed(events.last().unwrap());
+            assert_eq!(failure.code, ErrorCode::UpstreamFailed, "{event}");
+            assert_eq!(failure.billed, Billed::Unknown);
+        }
+    }
+}
+
+#[test]
+fn a_bill_is_read_wherever_a_server_puts_it() {
+    let usage = r#"{"prompt_tokens":3,"completion_tokens":1}"#;
+    let groq = format!(r#"{{"id":"c1","choices":[],"x_groq":{{"id":"r","usage":{usage}}}}}"#);
+    let kimi = format!(
+        r#"{{"id":"c1","choices":[{{"index":0,"delta":{{}},"finish_reason":"stop","usage":{usage}}}]}}"#
+    );
+    for events in [[LAST, groq.as_str()], [ROLE, kimi.as_str()]] {
+        for options in [PASS, WITHHOLD, DECODE] {
+            let (_, end) = read(&body(&events), options);
+            let usage = finished(&end).usage.unwrap();
+            assert_eq!((usage.input_tokens, usage.output_tokens), (3, 1));
+        }
+    }
+}
+
+#[test]
+fn thinking_in_a_list_of_parts_is_told_from_the_text() {
+    let thought = r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}"#;
+    let events = [choice(thought), choice(r#"{"content":"yes"}"#), LAST.to_owned()];
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let text = |text: &str| text.to_owned();
+    let wanted = [Delta::Reasoning { text: text("hm") }, Delta::Text { text: text("yes") }];
+    assert_eq!(deltas(&events), wanted);
+}
+
+#[test]
 fn comments_ids_and_line_ends_survive() {
     let body = format!(
         ": hello\n\nid: 1\nevent: x\r\ndata: {ROLE}\r\n\r\ndata: {LAST}\nid: 2\n\ndata:[DONE]\r\n\r\n"

@@ -1,0 +1,187 @@
+use insta::assert_snapshot;
+use types::conversation::{Conversation, Message, Part, Role, ToolCall};
+
+use super::*;
+use crate::openai_chat::request::{parse, patch, read_head, render};
+
+fn quirks(set: impl FnOnce(&mut Quirks)) -> Quirks {
+    let mut quirks = Quirks::default();
+    set(&mut quirks);
+    quirks
+}
+
+fn patched(body: &str, edits: &Edits<'_>) -> String {
+    let raw = Bytes::from(body.to_owned());
+    let head = read_head(&raw).unwrap();
+    let patched = String::from_utf8(patch(&raw, &head, edits).to_vec()).unwrap();
+    read_head(patched.as_bytes()).unwrap_or_else(|failure| panic!("{patched}: {failure}"));
+    patched
+}
+
+fn rendered(conversation: &Conversation, quirks: &Quirks) -> (serde_json::Value, Vec<String>) {
+    let edits = Edits { model: "up", quirks: Some(quirks), ..Edits::default() };
+    let rendered = render(conversation, &edits).unwrap();
+    (serde_json::from_slice(&rendered.body).unwrap(), rendered.dropped)
+}
+
+#[test]
+fn the_cap_goes_by_the_name_that_the_server_knows() {
+    let old = quirks(|quirks| quirks.old_output_cap = true);
+    let cases = [
+        "",
+        r#","max_tokens":50"#,
+        r#","max_completion_tokens" : 50,"x":1"#,
+        r#","max_completion_token\u0073":5"#,
+        r#","max_completion_tokens":null"#,
+        r#","max_completion_tokens":null,"max_tokens":50"#,
+        r#","max_completion_tokens":50,"max_tokens":null"#,
+        r#","max_completion_tokens":null,"max_tokens":null"#,
+    ];
+    let shown: Vec<String> = cases
+        .iter()
+        .flat_map(|cap| {
+            let body = format!(r#"{{"model":"m","messages":[]{cap}}}"#);
+            [None, Some(9)].map(|output_cap| {
+                let edits =
+                    Edits { model: "m", output_cap, quirks: Some(&old), ..Edits::default() };
+                patched(&body, &edits)
+            })
+        })
+        .collect();
+    assert_snapshot!(shown.join("\n"), @r#"
+    {"model":"m","messages":[]}
+    {"max_tokens":9,"model":"m","messages":[]}
+    {"model":"m","messages":[],"max_tokens":50}
+    {"model":"m","messages":[],"max_tokens":9}
+    {"model":"m","messages":[],"max_tokens" : 50,"x":1}
+    {"model":"m","messages":[],"max_tokens" : 9,"x":1}
+    {"model":"m","messages":[],"max_tokens":5}
+    {"model":"m","messages":[],"max_tokens":9}
+    {"model":"m","messages":[],"max_completion_tokens":null}
+    {"model":"m","messages":[],"max_tokens":9}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":50}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":9}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":50}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":9}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":null}
+    {"model":"m","messages":[],"max_completion_tokens":null,"max_tokens":9}
+    "#);
+}
+
+#[test]
+fn stream_options_are_neither_sent_nor_passed_on() {
+    let none = quirks(|quirks| quirks.no_stream_options = true);
+    let edits = Edits {
+        model: "up",
+        stream: true,
+        request_usage: true,
+        quirks: Some(&none),
+        ..Edits::default()
+    };
+    let cases = [
+        r#"{"model":"m","messages":[],"stream":true}"#,
+        r#"{"stream_options":{"include_usage":true},"model":"m","messages":[],"stream":true}"#,
+        r#"{"model":"m", "stream_options" : {"include_usage":true} , "messages":[],"stream":true}"#,
+        "{\"messages\":[],\"stream\":true,\"model\":\"m\" ,\n \"stream_options\": null }",
+    ];
+    let shown: Vec<String> = cases.iter().map(|body| patched(body, &edits)).collect();
+    assert_snapshot!(shown.join("\n"), @r#"
+    {"model":"up","messages":[],"stream":true}
+    {"model":"up","messages":[],"stream":true}
+    {"model":"up",  "messages":[],"stream":true}
+    {"messages":[],"stream":true,"model":"up"  }
+    "#);
+    // What is set at the place of what is taken out.
+    let capped = Edits { output_cap: Some(9), ..edits };
+    assert_snapshot!(patched(cases[1], &capped), @r#"{"max_completion_tokens":9,"model":"up","messages":[],"stream":true}"#);
+    let rendered = render(&Conversation::default(), &edits).unwrap();
+    assert!(!String::from_utf8_lossy(&rendered.body).contains("stream_options"));
+}
+
+#[test]
+fn a_rendered_request_is_as_the_server_takes_it() {
+    let quirks = quirks(|quirks| {
+        quirks.old_output_cap = true;
+        quirks.no_developer_role = true;
+        quirks.short_call_ids = true;
+        quirks.reasoning_field = Some("reasoning_content".to_owned());
+        quirks.drops = vec!["seed".to_owned(), "logit_bias".to_owned()];
+    });
+    let body =
+        br#"{"model":"m","max_completion_tokens":7,"seed":3,"top_p":0.5,"logit_bias":{"1":2},
+        "messages":[{"role":"developer","content":"be brief"},
+        {"role":"assistant","content":"so","reasoning_content":"hm","tool_calls":[
+            {"id":"call_0fypS1hVX","type":"function","function":{"name":"f","arguments":"{}"}},
+            {"id":"abcDEF123","type":"function","function":{"name":"f","arguments":"{}"}}]},
+        {"role":"tool","tool_call_id":"call_0fypS1hVX","content":"1"},
+        {"role":"tool","tool_call_id":"abcDEF123","content":"2"}]}"#;
+    let (request, dropped) = rendered(&parse(body).unwrap(), &quirks);
+    let messages = request["messages"].as_array().unwrap();
+    assert_eq!(messages[0]["role"], "system");
+    assert_eq!(messages[1]["reasoning_content"], "hm");
+    let id = messages[1]["tool_calls"][0]["id"].as_str().unwrap();
+    assert!(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+    assert_eq!(messages[1]["tool_calls"][1]["id"], "abcDEF123", "one that fits stays");
+    assert_eq!([&messages[2], &messages[3]].map(|said| &said["tool_call_id"]), [id, "abcDEF123"]);
+    assert_eq!(request["max_tokens"], 7);
+    assert_eq!(request["top_p"], 0.5);
+    assert!(request.get("seed").is_none() && request.get("logit_bias").is_none());
+    assert_eq!(dropped, ["seed", "logit_bias"]);
+}
+
+#[test]
+fn a_request_that_the_server_would_answer_otherwise_is_refused() {
+    let quirks = quirks(|quirks| {
+        quirks.refuses = vec!["n".to_owned(), "tool_choice".to_owned()];
+    });
+    let edits = Edits { model: "up", quirks: Some(&quirks), ..Edits::default() };
+    let refused = |fields: &str| {
+        let body = format!(r#"{{"model":"m","messages":[],{fields}}}"#);
+        let failure = render(&parse(body.as_bytes()).unwrap(), &edits).err()?;
+        Some((failure.code.name(), failure.param.unwrap().into_string()))
+    };
+    assert_eq!(refused(r#""n":2"#), Some(("unsupported", "n".to_owned())));
+    assert_eq!(refused(r#""n":1"#), None);
+    assert_eq!(refused(r#""tool_choice":"auto""#), None);
+    let forced = refused(r#""tool_choice":"required""#);
+    assert_eq!(forced, Some(("unsupported", "tool_choice".to_owned())));
+}
+
+#[test]
+fn what_another_vendor_signed_is_not_sent_back() {
+    let signed = Part::Reasoning {
+        text: "secret".to_owned(),
+        signature: Some("c2ln".to_owned()),
+        redacted: false,
+        origin: Some("anthropic_messages".to_owned()),
+    };
+    let parts = vec![signed, Part::reasoning("own"), Part::text("a")];
+    let history = Conversation {
+        messages: vec![Message { role: Role::Assistant, parts }],
+        ..Conversation::default()
+    };
+    let quirks = quirks(|quirks| quirks.reasoning_field = Some("reasoning".to_owned()));
+    let (request, dropped) = rendered(&history, &quirks);
+    assert_eq!(request["messages"][0]["reasoning"], "own");
+    assert_eq!(dropped, ["reasoning"]);
+    let (request, dropped) = rendered(&history, &Quirks::default());
+    assert_eq!(request["messages"][0].get("reasoning"), None);
+    assert_eq!(dropped, ["reasoning"]);
+}
+
+#[test]
+fn short_ids_of_different_calls_differ() {
+    let quirks = quirks(|quirks| quirks.short_call_ids = true);
+    let made: std::collections::BTreeSet<String> =
+        (0..10_000).map(|n| call_id(&format!("call_{n}"), &quirks).into_owned()).collect();
+    assert_eq!(made.len(), 10_000);
+    assert_eq!(call_id("call_1", &Quirks::default()), "call_1");
+    let call =
+        |id: &str| ToolCall { id: id.to_owned(), name: "f".to_owned(), arguments: String::new() };
+    let parts = vec![Part::ToolCall(call("call_1"))];
+    let turn = Message { role: Role::Assistant, parts };
+    let short = Conversation { messages: vec![turn.clone()], ..Conversation::default() };
+    let long = Conversation { messages: vec![turn.clone(), turn], ..Conversation::default() };
+    let (short, long) = (rendered(&short, &quirks).0, rendered(&long, &quirks).0);
+    assert_eq!(short["messages"][0], long["messages"][0], "a longer history changes no id");
+}
