@@ -38,6 +38,9 @@ pub use stream::{
 pub use tool_error::McpError;
 pub use types::{CreateResponse, FunctionTool, InputItem, ItemKind, McpTool, McpToolFilter, Tool};
 
+/// The format's name, and the origin of the reasoning that its providers sign.
+pub(crate) const NAME: &str = "openai_responses";
+
 /// The format's one instance.
 pub static OPENAI_RESPONSES: OpenaiResponses = OpenaiResponses;
 
@@ -47,7 +50,7 @@ pub struct OpenaiResponses;
 
 impl Format for OpenaiResponses {
     fn name(&self) -> &'static str {
-        "openai_responses"
+        NAME
     }
 
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {

@@ -8,7 +8,6 @@
 mod cache;
 mod estimate;
 mod head;
-mod object;
 mod parse;
 mod render;
 mod scan;
@@ -18,6 +17,7 @@ use ::types::format::Edits;
 use bytes::Bytes;
 
 pub use estimate::count_estimate;
+pub(crate) use estimate::estimate;
 pub(super) use head::read_head;
 pub(super) use parse::parse;
 pub(super) use render::render;

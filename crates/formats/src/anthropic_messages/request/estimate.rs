@@ -25,9 +25,13 @@ const TOOLS_PROMPT: u64 = 350;
 /// # Errors
 /// A 400 that names the field.
 pub fn count_estimate(body: &[u8]) -> Result<u64, Failure> {
-    let conversation = parse(body)?;
+    Ok(estimate(&parse(body)?))
+}
+
+/// About how many input tokens a conversation has.
+pub(crate) fn estimate(conversation: &Conversation) -> u64 {
     let parts: u64 = conversation.parts().map(part_tokens).sum();
-    Ok(parts.saturating_add(tools_tokens(&conversation)).saturating_add(AROUND))
+    parts.saturating_add(tools_tokens(conversation)).saturating_add(AROUND)
 }
 
 fn tools_tokens(conversation: &Conversation) -> u64 {

@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 
 use super::OUTPUT_CAP;
 use super::head::refuse_others_money;
-use super::object::{Object, mistyped};
+
 use crate::json::missing;
+use crate::object::{Object, mistyped};
 use crate::weight::check_values;
 
 /// Messages in one request at most, as Anthropic has it.

@@ -9,42 +9,21 @@ use serde_json::Value;
 
 use super::items::{Kind, Open};
 use super::{EventWriter, added};
-use crate::anthropic_messages;
-
-/// The origin of what this API's own vendors sign.
-pub(crate) const OWN: &str = "openai_responses";
-
-/// What a signature of another format begins with: the version of this form.
-const PREFIX: &str = "hf1.";
-
-/// Stands behind the origin where the signature is all there is.
-const REDACTED: &str = "_redacted";
+use crate::openai_responses::NAME;
 
 /// The `encrypted_content` of a signature.
 pub(crate) fn seal(signature: &str, redacted: bool, origin: &str) -> String {
-    if origin == OWN {
+    if origin == NAME {
         return signature.to_owned();
     }
-    let redacted = if redacted { REDACTED } else { "" };
-    format!("{PREFIX}{origin}{redacted}.{signature}")
+    crate::seal::seal(signature, redacted, origin)
 }
 
 /// The signature in an `encrypted_content`, whether it is all there is, and the format of the
 /// vendor that made it.
 pub(crate) fn unseal(sealed: &str) -> (&str, bool, &'static str) {
-    let ours = || {
-        let (origin, signature) = sealed.strip_prefix(PREFIX)?.split_once('.')?;
-        let (origin, redacted) = match origin.strip_suffix(REDACTED) {
-            Some(origin) => (origin, true),
-            None => (origin, false),
-        };
-        (origin == anthropic_messages::NAME).then_some((
-            signature,
-            redacted,
-            anthropic_messages::NAME,
-        ))
-    };
-    ours().unwrap_or((sealed, false, OWN))
+    let foreign = crate::seal::unseal(sealed).filter(|(_, _, origin)| *origin != NAME);
+    foreign.unwrap_or((sealed, false, NAME))
 }
 
 /// The delta that gave a finished item its `encrypted_content`, where [`EventWriter`] wrote it.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::OUTPUT_CAP;
 use crate::json::{at, field_names, join};
 use crate::openai_chat::request::reasoning_effort;
-use crate::openai_responses::stream::reasoning::OWN;
+use crate::openai_responses::NAME;
 
 /// Fields of `rest` that are this format's own.
 const OWN_FIELDS: [&str; 8] = [
@@ -191,7 +191,7 @@ fn answered(
                 "name": call.name, "arguments": call.arguments,
             })),
             Part::Reasoning { text, signature, origin, .. } => {
-                let signature = signature.as_ref().filter(|_| origin.as_deref() == Some(OWN));
+                let signature = signature.as_ref().filter(|_| origin.as_deref() == Some(NAME));
                 let item = signature.map(|signature| reasoned(text, signature));
                 if item.is_none() {
                     dropped.push("reasoning".to_owned());

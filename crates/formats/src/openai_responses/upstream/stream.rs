@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{end_of, failure_of, usage_of};
-use crate::openai_responses::stream::reasoning::OWN;
+use crate::openai_responses::NAME;
 use crate::sse::reading::{self, Fields, See, Seen};
 
 /// Tool calls in one answer at most.
@@ -275,7 +275,7 @@ impl Decoder {
 /// What signs a reasoning item; `shown` if its text was.
 pub(super) fn signature_of(item: &Value, shown: bool) -> Option<Delta> {
     let signature = item.get("encrypted_content").and_then(Value::as_str)?;
-    let (signature, origin) = (signature.to_owned(), OWN.to_owned());
+    let (signature, origin) = (signature.to_owned(), NAME.to_owned());
     Some(Delta::ReasoningSignature { signature, redacted: !shown, origin })
 }
 

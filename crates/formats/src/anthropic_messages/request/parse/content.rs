@@ -6,9 +6,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::anthropic_messages::NAME;
-use crate::anthropic_messages::request::object::{Object, elements, mistyped};
+
 use crate::head::typed;
 use crate::json::{join, missing};
+use crate::object::{Object, elements, mistyped};
 
 /// Blocks in one message at most.
 const BLOCKS_MAX: usize = 100_000;

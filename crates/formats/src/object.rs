@@ -4,6 +4,8 @@
 //! of a tool's call must keep. Invariant: what was not taken is named by [`Object::leave`], so that
 //! a crossing can report it.
 
+use std::borrow::Cow;
+
 use ::types::Failure;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -14,20 +16,67 @@ use crate::json::{at, join, missing, without_indices, wrong_type};
 use crate::weight::check_length;
 
 /// An object and which of its fields were taken.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     path: String,
     fields: TopLevel<'a>,
     taken: Vec<&'static str>,
+    naming: Naming,
+}
+
+/// Which spellings of a field's name are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Only the one.
+    Exact,
+    /// `maxTokens` and `max_tokens`, as protocol buffers have it.
+    Camel,
+}
+
+/// A name in camel case, as protocol buffers spell it in JSON.
+/// <https://protobuf.dev/programming-guides/json/>
+pub(crate) fn camel(name: &str) -> Cow<'_, str> {
+    if !name.contains('_') {
+        return Cow::Borrowed(name);
+    }
+    let mut upper = false;
+    let mut camel = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if letter == '_' {
+            upper = true;
+            continue;
+        }
+        camel.push(if upper { letter.to_ascii_uppercase() } else { letter });
+        upper = false;
+    }
+    Cow::Owned(camel)
 }
 
 impl<'a> Object<'a> {
     /// A whole request.
-    pub(super) fn body(body: &'a [u8]) -> Result<Self, Failure> {
-        Ok(Self { path: String::new(), fields: TopLevel::read(body)?, taken: Vec::new() })
+    pub(crate) fn body(body: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self::of(TopLevel::read(body)?, String::new()))
+    }
+
+    const fn of(fields: TopLevel<'a>, path: String) -> Self {
+        Self { path, fields, taken: Vec::new(), naming: Naming::Exact }
+    }
+
+    /// The same object, whose fields and whose objects' fields may be spelt in either way. One that
+    /// is given in both is refused.
+    pub(crate) fn in_either_case(self) -> Result<Self, Failure> {
+        let names: Vec<Cow<'_, str>> = self.fields.fields().map(|(name, _)| camel(name)).collect();
+        for (index, name) in names.iter().enumerate() {
+            if names.iter().take(index).any(|earlier| earlier == name) {
+                let path = join(&self.path, name);
+                return Err(Failure::invalid(path.as_str(), format!("'{path}' is given twice")));
+            }
+        }
+        drop(names);
+        Ok(Self { naming: Naming::Camel, ..self })
     }
 
     /// An object that stands at `path`.
-    pub(super) fn read(raw: &'a RawValue, path: &str) -> Result<Self, Failure> {
+    pub(crate) fn read(raw: &'a RawValue, path: &str) -> Result<Self, Failure> {
         if !raw.get().starts_with('{') {
             return Err(mistyped(raw, path, "an object"));
         }
@@ -36,27 +85,33 @@ impl<'a> Object<'a> {
             failure.param = Some(join(path, param).into());
             failure
         })?;
-        Ok(Self { path: path.to_owned(), fields, taken: Vec::new() })
+        Ok(Self::of(fields, path.to_owned()))
     }
 
     /// All fields, for checks of their names.
-    pub(super) const fn top(&self) -> &TopLevel<'a> {
+    pub(crate) const fn top(&self) -> &TopLevel<'a> {
         &self.fields
     }
 
     /// The path of one of its fields.
-    pub(super) fn path_of(&self, name: &str) -> String {
+    pub(crate) fn path_of(&self, name: &str) -> String {
         join(&self.path, name)
     }
 
     /// Takes a field; `null` is absent.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
         self.taken.push(name);
-        self.fields.raw(name).filter(|raw| raw.get() != "null")
+        let found = match self.naming {
+            Naming::Exact => self.fields.raw(name),
+            Naming::Camel => {
+                self.fields.fields().find(|(given, _)| camel(given) == name).map(|(_, raw)| raw)
+            }
+        };
+        found.filter(|raw| raw.get() != "null")
     }
 
     /// Takes a field of this type.
-    pub(super) fn get<T: DeserializeOwned>(
+    pub(crate) fn get<T: DeserializeOwned>(
         &mut self,
         name: &'static str,
         wanted: &str,
@@ -66,28 +121,33 @@ impl<'a> Object<'a> {
     }
 
     /// Takes a string.
-    pub(super) fn string(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
+    pub(crate) fn string(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
         self.get(name, "a string")
     }
 
     /// Takes a string that must be there.
-    pub(super) fn required_string(&mut self, name: &'static str) -> Result<String, Failure> {
+    pub(crate) fn required_string(&mut self, name: &'static str) -> Result<String, Failure> {
         self.string(name)?.ok_or_else(|| missing(&self.path_of(name)))
     }
 
     /// Takes an object.
-    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn object(&mut self, name: &'static str) -> Result<Option<Self>, Failure> {
         let path = self.path_of(name);
-        self.take(name).map(|raw| Self::read(raw, &path)).transpose()
+        let Some(raw) = self.take(name) else { return Ok(None) };
+        let object = Self::read(raw, &path)?;
+        match self.naming {
+            Naming::Exact => Ok(Some(object)),
+            Naming::Camel => object.in_either_case().map(Some),
+        }
     }
 
     /// Takes an object that must be there.
-    pub(super) fn required_object(&mut self, name: &'static str) -> Result<Self, Failure> {
+    pub(crate) fn required_object(&mut self, name: &'static str) -> Result<Self, Failure> {
         self.object(name)?.ok_or_else(|| missing(&self.path_of(name)))
     }
 
     /// Takes a list, each element with its path.
-    pub(super) fn list(
+    pub(crate) fn list(
         &mut self,
         name: &'static str,
         most: usize,
@@ -99,21 +159,25 @@ impl<'a> Object<'a> {
 
     /// Keeps what was not taken in `rest`, by its path. The first of several at one path stands
     /// for all.
-    pub(super) fn leave(self, rest: &mut Map<String, Value>) {
+    pub(crate) fn leave(self, rest: &mut Map<String, Value>) {
         let path = without_indices(&self.path);
         for (name, raw) in self.fields.fields() {
             let says_nothing = matches!(raw.get(), "null" | "false" | "[]");
-            if !self.taken.contains(&name) && !says_nothing {
+            let name = match self.naming {
+                Naming::Exact => Cow::Borrowed(name),
+                Naming::Camel => camel(name),
+            };
+            if !self.taken.contains(&&*name) && !says_nothing {
                 // A value that is too deep for a tree is reported all the same.
                 let value = || serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
-                rest.entry(join(&path, name)).or_insert_with(value);
+                rest.entry(join(&path, &name)).or_insert_with(value);
             }
         }
     }
 }
 
 /// The elements of a list, each with its path.
-pub(super) fn elements<'a>(
+pub(crate) fn elements<'a>(
     raw: &'a RawValue,
     path: &str,
     most: usize,
@@ -125,7 +189,7 @@ pub(super) fn elements<'a>(
 }
 
 /// A 400 for a value of the wrong type.
-pub(super) fn mistyped(raw: &RawValue, path: &str, wanted: &str) -> Failure {
+pub(crate) fn mistyped(raw: &RawValue, path: &str, wanted: &str) -> Failure {
     // Only its kind is said: the value may be large, or too deep for a tree.
     let kind = match raw.get().as_bytes().first() {
         Some(b'{') => Value::Object(Map::new()),
