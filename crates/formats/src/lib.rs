@@ -10,9 +10,11 @@
 #![warn(missing_docs)]
 
 pub mod anthropic_messages;
+pub mod bedrock_converse;
 pub mod cloudflare_run;
 mod edit;
 pub mod embeddings;
+mod eventstream;
 mod fold;
 pub mod gemini;
 mod head;
@@ -29,6 +31,7 @@ mod weight;
 mod whole;
 
 pub use anthropic_messages::ANTHROPIC_MESSAGES;
+pub use bedrock_converse::BEDROCK_CONVERSE;
 pub use cloudflare_run::CLOUDFLARE_RUN;
 pub use gemini::GEMINI;
 pub use openai_chat::OPENAI_CHAT;

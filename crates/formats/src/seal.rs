@@ -4,7 +4,7 @@
 //! Another vendor's signature travels there with a prefix that says whose it is, so that it goes
 //! back to that vendor and to nobody else.
 
-use crate::{anthropic_messages, gemini, openai_responses};
+use crate::{anthropic_messages, bedrock_converse, gemini, openai_responses};
 
 /// What a signature of another format begins with: the version of this form.
 const PREFIX: &str = "hf1.";
@@ -13,7 +13,8 @@ const PREFIX: &str = "hf1.";
 const REDACTED: &str = "_redacted";
 
 /// Whose signatures travel.
-const ORIGINS: [&str; 3] = [anthropic_messages::NAME, gemini::NAME, openai_responses::NAME];
+const ORIGINS: [&str; 4] =
+    [anthropic_messages::NAME, bedrock_converse::NAME, gemini::NAME, openai_responses::NAME];
 
 /// The opaque text of another vendor's signature.
 pub(crate) fn seal(signature: &str, redacted: bool, origin: &str) -> String {

@@ -20,7 +20,9 @@ pub use estimate::count_estimate;
 pub(crate) use estimate::estimate;
 pub(super) use head::read_head;
 pub(super) use parse::parse;
+pub(crate) use parse::reasoning;
 pub(super) use render::render;
+pub(crate) use render::{input_schema, thinking};
 
 use crate::edit::{Edit, apply, put, text};
 

@@ -16,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::OUTPUT_CAP;
 use super::head::refuse_others_money;
-
 use crate::json::missing;
 use crate::object::{Object, mistyped};
 use crate::weight::check_values;
@@ -227,7 +226,8 @@ fn output_shape(
     Ok(OutputShape::JsonSchema { name: SHAPE_NAME.to_owned(), schema, strict: Some(true) })
 }
 
-fn reasoning(
+/// How much the model is to think: the field `thinking`, and an effort that stands elsewhere.
+pub(crate) fn reasoning(
     fields: &mut Object<'_>,
     effort: Option<Effort>,
     rest: &mut Map<String, Value>,

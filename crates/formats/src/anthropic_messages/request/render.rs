@@ -52,7 +52,7 @@ pub(in super::super) fn render(
         messages,
         tools: tools(&conversation.tools)?,
         tool_choice: tool_choice(conversation)?,
-        thinking: thinking(conversation, cap, &mut dropped),
+        thinking: thinking(conversation, NAME, cap, &mut dropped),
         output_config: output_config(conversation),
         answer: answers.then(|| answer(conversation, edits, &mut dropped)),
     };
@@ -116,7 +116,7 @@ fn tools(definitions: &[ToolDefinition]) -> Result<Vec<types::Tool<'_>>, Failure
 }
 
 /// A schema as it came; the type that Anthropic demands is said where it was left out.
-fn input_schema(parameters: Option<&Value>) -> Cow<'_, Value> {
+pub(crate) fn input_schema(parameters: Option<&Value>) -> Cow<'_, Value> {
     match parameters {
         Some(schema @ Value::Object(fields)) if fields.contains_key("type") => {
             Cow::Borrowed(schema)
@@ -188,8 +188,11 @@ fn output_config(conversation: &Conversation) -> Option<types::OutputConfig<'_>>
     (effort.is_some() || format.is_some()).then_some(types::OutputConfig { effort, format })
 }
 
-fn thinking(
+/// How much the model is to think, where reasoning that goes back is signed by `origin` and an
+/// answer has at most `cap` tokens.
+pub(crate) fn thinking(
     conversation: &Conversation,
+    origin: &str,
     cap: u64,
     dropped: &mut Vec<String>,
 ) -> Option<types::Thinking> {
@@ -203,7 +206,7 @@ fn thinking(
         dropped.extend(display.map(|_| "reasoning.summary".to_owned()));
         return None;
     }
-    if is_forced(&conversation.tool_choice) || unsigned_loop(&conversation.messages) {
+    if is_forced(&conversation.tool_choice) || unsigned_loop(&conversation.messages, origin) {
         let name = if ask.effort.is_some() { "reasoning_effort" } else { "thinking" };
         dropped.push(name.to_owned());
         return None;
@@ -225,14 +228,14 @@ const fn is_forced(choice: &ToolChoice) -> bool {
 /// Whether the model called tools since the user spoke last, and none of its thinking is here to be
 /// given back: with thinking on, Anthropic refuses such a turn. Clients of formats without signed
 /// reasoning can't avoid it.
-fn unsigned_loop(messages: &[Message]) -> bool {
+fn unsigned_loop(messages: &[Message], vendor: &str) -> bool {
     let since_user = messages.iter().rev().take_while(|message| message.role != Role::User);
     let (mut calls, mut signed) = (false, false);
     for part in since_user.flat_map(|message| &message.parts) {
         match part {
             Part::ToolCall(_) => calls = true,
             Part::Reasoning { signature: Some(_), origin, .. } => {
-                signed |= origin.as_deref() == Some(NAME);
+                signed |= origin.as_deref() == Some(vendor);
             }
             Part::Text { .. }
             | Part::Media { .. }

@@ -129,22 +129,35 @@ pub(crate) enum Change {
 }
 
 /// The blocks of an answer, or those of them that are not yet written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Blocks {
+    /// Whose signatures can be said.
+    origin: &'static str,
     list: VecDeque<Block>,
     held: usize,
     /// Whether any of them, or of those that were, is a call.
     pub(crate) has_calls: bool,
 }
 
+impl Default for Blocks {
+    fn default() -> Self {
+        Self::signed_by(NAME)
+    }
+}
+
 impl Blocks {
+    /// The blocks of a format that can say the signatures of this origin.
+    pub(crate) const fn signed_by(origin: &'static str) -> Self {
+        Self { origin, list: VecDeque::new(), held: 0, has_calls: false }
+    }
+
     /// Takes a piece of the answer.
     pub(crate) fn take(&mut self, delta: &Delta) -> Change {
         match delta {
             Delta::Text { text } | Delta::Refusal { text } => self.extend(Kind::Text, text),
             Delta::Reasoning { text } => self.extend(Kind::Thinking, text),
             Delta::ReasoningSignature { signature, redacted, origin } => {
-                self.sign(signature, *redacted, origin == NAME)
+                self.sign(signature, *redacted, origin == self.origin)
             }
             Delta::ToolCallStart { index, id, name } => {
                 self.has_calls = true;

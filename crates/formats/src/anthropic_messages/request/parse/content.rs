@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::anthropic_messages::NAME;
-
 use crate::head::typed;
 use crate::json::{join, missing};
 use crate::object::{Object, elements, mistyped};

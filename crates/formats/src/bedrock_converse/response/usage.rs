@@ -1,0 +1,112 @@
+//! What an answer says at its end, both ways: the usage and why the model stopped.
+//!
+//! Bedrock counts what it read from its cache and what it wrote there beside the input, not in it;
+//! the neutral form has one total. A usage that can't be read is no usage: a wrong bill is worse
+//! than none.
+
+use ::types::Failure;
+use ::types::outcome::{Finish, Stop};
+use ::types::usage::Usage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::anthropic_messages::response::failed;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    input_tokens: u64,
+    output_tokens: u64,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_input_tokens: Option<u64>,
+}
+
+/// The usage, if all of it can be read.
+pub(crate) fn usage_of(raw: Option<&RawValue>) -> Option<Usage> {
+    let body: Body = serde_json::from_str(raw?.get()).ok()?;
+    let read = body.cache_read_input_tokens.unwrap_or(0);
+    let written = body.cache_write_input_tokens.unwrap_or(0);
+    Some(Usage {
+        input_tokens: body.input_tokens.saturating_add(read).saturating_add(written),
+        cached_tokens: read,
+        cache_write_tokens: written,
+        output_tokens: body.output_tokens,
+        reasoning_tokens: 0,
+    })
+}
+
+/// A `usage` object. SDKs need one in every answer, so one that nobody counted is all zeros.
+pub(crate) fn usage_object(usage: Option<&Usage>) -> Value {
+    let usage = usage.copied().unwrap_or_default();
+    let beside = usage.cached_tokens.saturating_add(usage.cache_write_tokens);
+    json!({
+        "inputTokens": usage.input_tokens.saturating_sub(beside),
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.total_tokens(),
+        "cacheReadInputTokens": usage.cached_tokens,
+        "cacheWriteInputTokens": usage.cache_write_tokens,
+    })
+}
+
+/// Why the model stopped. A reason that is not known is an end: the answer is whole all the same.
+///
+/// # Errors
+/// The model said something that nobody can read.
+pub(crate) fn stop_of(reason: &str) -> Result<Stop, Failure> {
+    Ok(match reason {
+        "max_tokens" | "model_context_window_exceeded" => Stop::Length,
+        "tool_use" => Stop::ToolCalls,
+        "guardrail_intervened" | "content_filtered" => Stop::ContentFilter,
+        "malformed_model_output" | "malformed_tool_use" => {
+            return Err(failed(format!("the model's answer can't be read ({reason})")));
+        }
+        _ => Stop::End,
+    })
+}
+
+#[derive(Deserialize)]
+struct Additional {
+    #[serde(default)]
+    stop_sequence: Option<String>,
+    #[serde(default)]
+    delta: Option<AdditionalDelta>,
+}
+
+#[derive(Deserialize)]
+struct AdditionalDelta {
+    #[serde(default)]
+    stop_sequence: Option<String>,
+}
+
+/// The stop sequence that the model met, where its vendor says it.
+pub(crate) fn stop_text(raw: Option<&RawValue>) -> Option<String> {
+    let additional: Additional = serde_json::from_str(raw?.get()).ok()?;
+    additional.stop_sequence.or_else(|| additional.delta?.stop_sequence)
+}
+
+/// The `stopReason`. Some servers end an answer that calls tools as any other; this format's
+/// clients then would not run them.
+pub(crate) const fn reason_of(finish: &Finish, calls_tools: bool) -> &'static str {
+    match finish.stop {
+        Stop::End if finish.stop_text.is_some() => "stop_sequence",
+        Stop::End if calls_tools => "tool_use",
+        Stop::End => "end_turn",
+        Stop::Length => "max_tokens",
+        Stop::ToolCalls => "tool_use",
+        Stop::ContentFilter => "content_filtered",
+    }
+}
+
+/// Why the model stopped, as fields, and the usage.
+pub(crate) fn end_json(finish: &Finish, reason: &str) -> (String, Value) {
+    let stop_text = finish.stop_text.as_deref().filter(|_| reason == "stop_sequence");
+    let more = stop_text.map(|text| {
+        let fields = json!({ "stop_sequence": text });
+        format!(",\"additionalModelResponseFields\":{fields}")
+    });
+    let stopped = format!("\"stopReason\":\"{reason}\"{}", more.unwrap_or_default());
+    (stopped, usage_object(finish.usage.as_ref()))
+}
