@@ -23,6 +23,7 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/deepinfra.toml"),
     include_str!("../vendors/deepseek.toml"),
     include_str!("../vendors/fireworks.toml"),
+    include_str!("../vendors/gemini.toml"),
     include_str!("../vendors/github-models.toml"),
     include_str!("../vendors/groq.toml"),
     include_str!("../vendors/huggingface.toml"),
@@ -38,6 +39,7 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/sglang.toml"),
     include_str!("../vendors/together.toml"),
     include_str!("../vendors/vercel.toml"),
+    include_str!("../vendors/vertex.toml"),
     include_str!("../vendors/vllm.toml"),
     include_str!("../vendors/xai.toml"),
     include_str!("../vendors/zai.toml"),
@@ -99,6 +101,7 @@ pub enum Auth {
 enum FormatName {
     OpenaiChat,
     AnthropicMessages,
+    Gemini,
 }
 
 impl Vendor {
@@ -107,6 +110,7 @@ impl Vendor {
         match self.format {
             FormatName::OpenaiChat => &formats::OPENAI_CHAT,
             FormatName::AnthropicMessages => &formats::ANTHROPIC_MESSAGES,
+            FormatName::Gemini => &formats::GEMINI,
         }
     }
 }

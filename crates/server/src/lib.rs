@@ -2,7 +2,7 @@
 //! becomes HTTP.
 //!
 //! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`,
-//! `anthropic` and `cloudflare` hold the doors of those APIs, [`api`] Holdfast's own; what doors of
+//! `anthropic`, `gemini` and `cloudflare` hold the doors of those APIs, [`api`] Holdfast's own; what doors of
 //! plain model Calls have in common is in `inference`. [`errors`] picks a format's rendering of a
 //! failure by door. The data path is hyper with nothing between it and the pipeline; `/api` is
 //! axum.
@@ -18,6 +18,7 @@ mod body;
 mod cloudflare;
 mod delivery;
 mod errors;
+mod gemini;
 mod inference;
 mod listener;
 mod openai;

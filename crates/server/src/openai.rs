@@ -11,7 +11,7 @@ use types::format::Format;
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::{anthropic, router};
+use crate::{anthropic, gemini, router};
 
 pub(crate) mod chat;
 mod embeddings;
@@ -32,6 +32,7 @@ pub(crate) async fn route(
     let rest = path.trim_start_matches("/v1/").trim_end_matches('/');
     let (resource, below) = rest.split_once('/').unwrap_or((rest, ""));
     match (resource, below) {
+        ("models", _) if gemini::is_spoken(request.headers()) => gemini::route(app, request).await,
         ("models", "") if anthropic::is_spoken(request.headers()) => {
             router::only(&app, &Method::GET, request, anthropic::models::list).await
         }

@@ -9,14 +9,16 @@ mod receive;
 
 pub(crate) use receive::body;
 
-/// The key in `authorization: Bearer`, `x-api-key` or `api-key`. Two that differ are as good as
-/// none: nobody can say whose the request is.
+/// The key in `authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`. Two that differ
+/// are as good as none: nobody can say whose the request is.
 pub(crate) fn credential(headers: &HeaderMap) -> Credential {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|text| text.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let bearer = bearer.map(|(_, token)| token.trim());
-    let named = ["x-api-key", "api-key"].iter().map(|name| headers.get(*name)?.to_str().ok());
+    let named = ["x-api-key", "api-key", "x-goog-api-key"]
+        .iter()
+        .map(|name| headers.get(*name)?.to_str().ok());
     let mut sent = std::iter::once(bearer).chain(named).flatten();
     match sent.next() {
         Some(token) if !token.is_empty() && sent.all(|other| other == token) => {
@@ -77,6 +79,7 @@ mod tests {
         assert_eq!(key(&[("authorization", "bearer  hf_a ")]).as_deref(), Some("hf_a"));
         assert_eq!(key(&[("x-api-key", "hf_a")]).as_deref(), Some("hf_a"));
         assert_eq!(key(&[("api-key", "hf_a")]).as_deref(), Some("hf_a"));
+        assert_eq!(key(&[("x-goog-api-key", "hf_a")]).as_deref(), Some("hf_a"));
         assert_eq!(key(&[("authorization", "Basic hf_a")]), None);
         assert_eq!(key(&[("authorization", "Bearer ")]), None);
     }

@@ -11,7 +11,7 @@ use types::{ErrorCode, Failure, Format, Ids};
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::{anthropic, api, cloudflare, errors, openai, readiness};
+use crate::{anthropic, api, cloudflare, errors, gemini, openai, readiness};
 
 /// What SDKs put behind their base URL.
 const DOORS: [&str; 6] = ["chat", "completions", "embeddings", "messages", "models", "responses"];
@@ -23,6 +23,9 @@ pub(crate) async fn answer(
     request: Request<HyperBody>,
 ) -> Response<Body> {
     let path = request.uri().path();
+    if gemini::is_path(path) {
+        return gemini::route(app, request).await;
+    }
     if path.starts_with("/v1/") {
         return under_v1(app, deliveries, request).await;
     }
@@ -111,6 +114,9 @@ pub(crate) fn not_found(app: &App, path: &str) -> Response<Body> {
 pub(crate) fn errors_at(path: &str) -> &'static dyn Format {
     if cloudflare::is_path(path) {
         return cloudflare::errors_at(path);
+    }
+    if gemini::is_path(path) {
+        return gemini::ERRORS;
     }
     if anthropic::is_path(path) { anthropic::ERRORS } else { openai::ERRORS }
 }

@@ -225,7 +225,9 @@ impl Live {
         let wait = retry_after(&parts.headers, self.clock.as_ref());
         failure.retry_after = wait.or(failure.retry_after);
         let (provider, call, code) = (&self.provider, &self.call, failure.code);
-        if matches!(status, 401 | 403) && code != ErrorCode::UpstreamQuota {
+        // Google says that a key is wrong by a plain 400.
+        let credentials = matches!(status, 401 | 403) || code == ErrorCode::UpstreamCredentials;
+        if credentials && code != ErrorCode::UpstreamQuota {
             tracing::error!(
                 %provider, %call, status, %code,
                 "the provider refused the operator's credentials"

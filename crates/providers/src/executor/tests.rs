@@ -17,6 +17,7 @@ use crate::http::Timeouts;
 
 mod contract;
 mod embeddings;
+mod gemini;
 mod messages;
 mod secrets;
 

@@ -105,6 +105,15 @@ fn anthropic_speaks_its_own_format_and_names_a_version() {
 }
 
 #[test]
+fn google_is_asked_in_its_own_format_by_either_door() {
+    let (gemini, vertex) = (vendor("gemini").unwrap(), vendor("vertex").unwrap());
+    assert_eq!((gemini.format().name(), gemini.auth), ("gemini", Auth::XGoogApiKey));
+    assert_eq!((vertex.format().name(), vertex.auth), ("gemini", Auth::Bearer));
+    // Its address names a project.
+    assert_eq!(vertex.base_url, None);
+}
+
+#[test]
 fn every_header_of_a_row_can_be_sent() {
     for (name, value) in vendors().iter().flat_map(|vendor| &vendor.headers) {
         assert_eq!(HeaderName::try_from(name).unwrap().as_str(), name);

@@ -1,0 +1,57 @@
+//! `POST /v1beta/models/{model}:countTokens`: how long a request is, before it is made.
+//!
+//! A target that speaks the format is asked; for any other the number is estimated here, and the
+//! answer says so. Neither costs anything.
+
+use std::sync::Arc;
+
+use formats::gemini::GEMINI;
+use formats::gemini::request::count_estimate;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response};
+use hyper::body::Incoming as HyperBody;
+use pipeline::Refused;
+use serde_json::json;
+use types::call::{Operation, Plan};
+use types::format::Format;
+use types::ids::CallId;
+
+use super::{FACE, read};
+use crate::app::App;
+use crate::body::Body;
+use crate::errors;
+use crate::inference::{self, headers};
+
+/// Counts the tokens of a request.
+pub(super) async fn create(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+    let counted = count(&app, request).await;
+    counted.unwrap_or_else(|refused| errors::response(super::ERRORS, &refused))
+}
+
+async fn count(app: &App, request: Request<HyperBody>) -> Result<Response<Body>, Box<Refused>> {
+    let refuse = |failure| errors::refused(&app.ids, failure);
+    let received = inference::receive(app, request, &FACE).await.map_err(refuse)?;
+    let model = read(&received.head, received.body.clone()).map_err(refuse)?;
+    let plan = app.pipeline.plan(&received.credential, &model.head.model).map_err(refuse)?;
+    if !can_count(&plan) {
+        let tokens = count_estimate(&received.body).map_err(refuse)?;
+        return Ok(estimated(&CallId::new(&app.ids), tokens));
+    }
+    inference::answer(app, &FACE, received, model.for_operation(Operation::CountTokens)).await
+}
+
+/// Whether the target of a model can be asked in the client's own words.
+fn can_count(plan: &Plan) -> bool {
+    let target = plan.targets.first().and_then(|target| target.format);
+    target.is_some_and(|format| format.name() == GEMINI.name())
+}
+
+fn estimated(call: &CallId, tokens: u64) -> Response<Body> {
+    let body = json!({ "totalTokens": tokens }).to_string();
+    let mut response = Response::new(Body::whole(body));
+    let answered = response.headers_mut();
+    answered.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    errors::name_call(answered, call);
+    headers::insert(answered, "holdfast-estimated", Some("true"));
+    response
+}
