@@ -19,10 +19,16 @@ use crate::openai_chat::errors::{billed, shorten};
 const OVERLOADED: u16 = 529;
 /// Anthropic's own code for a budget that is spent.
 const SPEND_LIMIT: &str = "enforced_spend_limit_reached";
+/// Anthropic's own code for a request that can't be one of a thread. SDKs whose tool loop keeps its
+/// history in a thread send the whole history then, and go on without one.
+const UNTHREADED: &str = "thread_unsupported_request";
 
 /// An error body, as an HTTP answer or as the data of an `error` event.
 pub fn render(failure: &Failure, call: Option<&CallId>) -> Bytes {
-    let (kind, code) = words(failure.code);
+    let (kind, code) = match (words(failure.code), failure.param.as_deref()) {
+        ((kind, _), Some("thread")) if failure.code == ErrorCode::Unsupported => (kind, UNTHREADED),
+        (words, _) => words,
+    };
     let mut body = json!({
         "type": "error",
         "error": {

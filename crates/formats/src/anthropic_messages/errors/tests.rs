@@ -60,6 +60,15 @@ fn an_error_has_the_shape_that_sdks_read() {
     assert!(rendered(&named).get("request_id").is_none());
 }
 
+#[test]
+fn a_thread_that_can_not_be_is_named_as_sdks_know_it() {
+    let code = |failure| rendered(&failure)["error"]["details"]["error_code"].take();
+    let refused = Failure::unsupported("thread", "send the whole history");
+    assert_eq!(code(refused), "thread_unsupported_request");
+    assert_eq!(code(Failure::invalid("thread", "must be an object")), "invalid_request");
+    assert_eq!(code(Failure::unsupported("container", "not here")), "unsupported");
+}
+
 fn said(kind: &str, code: &str, message: &str) -> String {
     let details = if code.is_empty() { Value::Null } else { json!({ "error_code": code }) };
     let error = json!({ "type": kind, "message": message, "details": details });
