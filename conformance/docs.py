@@ -176,7 +176,7 @@ class Page:
 
     def clean_environment(self, programs):
         """What a newcomer's shell has: nothing of ours but where to listen."""
-        ours = ("HOLDFAST_", "OPENAI_")
+        ours = ("HOLDFAST_", "OPENAI_", "ANTHROPIC_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         node = ROOT / ".build" / "node" / "node_modules" / ".bin"
         kept["PATH"] = f"{programs}:{node}:{kept['PATH']}"

@@ -101,15 +101,18 @@ class Process:
 
 
 class Provider(Process):
-    """examples/demo/provider.py with scripted answers, and what it wrote about its requests."""
+    """examples/demo/provider.py with scripted answers, and what it wrote about its requests.
 
-    def __init__(self, folder, models, name="provider"):
+    `program` names another provider that takes the same options.
+    """
+
+    def __init__(self, folder, models, name="provider", program=DEMO / "provider.py"):
         self.key = "pk-" + secrets.token_hex(12)
         self.log_path = folder / f"{name}-requests.jsonl"
         ready = folder / f"{name}.ready"
         command = [
             sys.executable,
-            DEMO / "provider.py",
+            program,
             "--scripted",
             "--log-bodies",
             "--port",
@@ -121,35 +124,24 @@ class Provider(Process):
 
     def requests(self, call_id=None, having=None):
         """The lines of its log, of one call or of those whose body has a text."""
-        lines = json_lines(self.log_path)
-        if call_id is not None:
-            lines = [line for line in lines if line["call_id"] == call_id]
-        if having is not None:
-            lines = [line for line in lines if having in line["body"]]
-        return lines
+        return requests_in(self.log_path, call_id, having)
 
 
-class Server(Process):
-    """`holdfast serve` on a free port with its own data folder."""
+def requests_in(path, call_id=None, having=None):
+    """The lines of a provider's log, of one call or of those whose body has a text."""
+    lines = json_lines(path)
+    if call_id is not None:
+        lines = [line for line in lines if line["call_id"] == call_id]
+    if having is not None:
+        lines = [line for line in lines if having in line["body"]]
+    return lines
 
-    def __init__(self, folder, config, env=None, name="holdfast"):
-        self.data = folder / "data"
-        self.config = folder / "holdfast.toml"
-        self.config.write_text(config)
-        self.admin_key = "hf_" + secrets.token_hex(20)
-        ready = folder / f"{name}.ready"
-        ready.unlink(missing_ok=True)
-        command = [holdfast_binary(), "serve", "--config", self.config, "--data", self.data]
-        command += ["--listen", "127.0.0.1:0", "--ready-file", ready]
-        super().__init__(
-            name, command, folder, {"HOLDFAST_ADMIN_KEY": self.admin_key, **(env or {})}
-        )
-        self.ready = self.wait_ready(ready)
-        self.url = self.ready["url"].rstrip("/")
-        if self.ready.get("pid") != self.child.pid:
-            raise SetupFailed(
-                f"the ready file names process {self.ready.get('pid')}, not {self.child.pid}"
-            )
+
+class Asked:
+    """A server that runs somewhere, as any HTTP client sees it."""
+
+    def __init__(self, url, admin_key):
+        self.url, self.admin_key = url, admin_key
 
     def api(self, method, path, body=None, key=None):
         """Holdfast's own API, as any HTTP client sees it: (status, JSON)."""
@@ -185,6 +177,29 @@ class Server(Process):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall("\r\n".join(lines).encode())
             return int(connection.makefile("rb").readline().split()[1])
+
+
+class Server(Asked, Process):
+    """`holdfast serve` on a free port with its own data folder."""
+
+    def __init__(self, folder, config, env=None, name="holdfast"):
+        self.data = folder / "data"
+        self.config = folder / "holdfast.toml"
+        self.config.write_text(config)
+        self.admin_key = "hf_" + secrets.token_hex(20)
+        ready = folder / f"{name}.ready"
+        ready.unlink(missing_ok=True)
+        command = [holdfast_binary(), "serve", "--config", self.config, "--data", self.data]
+        command += ["--listen", "127.0.0.1:0", "--ready-file", ready]
+        Process.__init__(
+            self, name, command, folder, {"HOLDFAST_ADMIN_KEY": self.admin_key, **(env or {})}
+        )
+        self.ready = self.wait_ready(ready)
+        self.url = self.ready["url"].rstrip("/")
+        if self.ready.get("pid") != self.child.pid:
+            raise SetupFailed(
+                f"the ready file names process {self.ready.get('pid')}, not {self.child.pid}"
+            )
 
 
 class World:

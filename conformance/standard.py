@@ -106,8 +106,11 @@ def effects_paths(folder):
     return {"notes": folder / "tool-effects.log", "slow": folder / "slow-effects.log"}
 
 
-def start(world):
-    """Starts the provider and the server: (provider, server)."""
+def start(world, more="", env=None):
+    """Starts the provider and the server: (provider, server).
+
+    `more` is put to the configuration, and `env` to what it takes from the environment.
+    """
     provider = world.start(Provider, models=["demo", "unpriced"])
     tools = ", ".join(f'{name} = {{ effect = "{effect}" }}' for name, effect in EFFECTS.items())
     config = CONFIG.format(
@@ -117,7 +120,7 @@ def start(world):
         demo=DEMO,
         **effects_paths(world.folder),
     )
-    return provider, world.start(Server, config, env=environment(provider))
+    return provider, world.start(Server, config + more, env=environment(provider) | (env or {}))
 
 
 def environment(provider):
@@ -125,20 +128,24 @@ def environment(provider):
     return {f"{name.upper()}_KEY": key for name, key in KEYS.items()} | {"MOCK_KEY": provider.key}
 
 
+def told(world, provider, server):
+    """What a command is told of all this, as environment variables."""
+    effects = effects_paths(world.folder)
+    env = {
+        "HOLDFAST_URL": server.url,
+        "HOLDFAST_ADMIN_KEY": server.admin_key,
+        "HOLDFAST_PROVIDER_LOG": str(provider.log_path),
+        "HOLDFAST_EFFECTS": str(effects["notes"]),
+        "HOLDFAST_SLOW_EFFECTS": str(effects["slow"]),
+    }
+    return env | {f"HOLDFAST_KEY_{name.upper()}": key for name, key in KEYS.items()}
+
+
 def main(command):
     try:
         with World() as world:
-            provider, server = start(world)
-            effects = effects_paths(world.folder)
-            env = {
-                "HOLDFAST_URL": server.url,
-                "HOLDFAST_ADMIN_KEY": server.admin_key,
-                "HOLDFAST_PROVIDER_LOG": str(provider.log_path),
-                "HOLDFAST_EFFECTS": str(effects["notes"]),
-                "HOLDFAST_SLOW_EFFECTS": str(effects["slow"]),
-            }
-            env |= {f"HOLDFAST_KEY_{name.upper()}": key for name, key in KEYS.items()}
-            return subprocess.run(command, env={**os.environ, **env}, check=False).returncode
+            env = os.environ | told(world, *start(world))
+            return subprocess.run(command, env=env, check=False).returncode
     except SetupFailed as problem:
         print(f"conformance: {problem}\n0 passed, 1 failed")
         return 1

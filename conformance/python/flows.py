@@ -11,24 +11,13 @@ from decimal import Decimal
 
 import openai
 
-FLOWS = []
+from running import equal, flow, mark_of, raises, slow
 
+__all__ = ["equal", "flow", "raises", "slow"]
 # The prices that the suite's configuration sets, in dollars per token.
 INPUT_PRICE, OUTPUT_PRICE = Decimal("1.00") / 10**6, Decimal("2.00") / 10**6
 MODEL = "mock/demo"
 LOCAL = "local/demo"
-
-
-def flow(function):
-    """Registers a flow under its function's name."""
-    FLOWS.append(function)
-    return function
-
-
-def slow(function):
-    """Registers a flow that mostly waits: it begins first, so that the others run beside it."""
-    FLOWS.insert(0, function)
-    return function
 
 
 @dataclasses.dataclass
@@ -45,7 +34,7 @@ class Flow:
     @property
     def mark(self):
         """A word that no other flow says, and that no other flow's word contains."""
-        return "m" + self.name.replace("_", "") + "q"
+        return mark_of(self.name)
 
     def with_key(self, name, **options):
         return self.client.with_options(api_key=self.keys[name], **options)
@@ -81,19 +70,6 @@ class Flow:
         status, shown = self.server.api("GET", f"sessions/{session}")
         equal(status, 200, "GET /api/sessions/{id}")
         return [step for turn in shown["turns"] for step in turn["steps"]]
-
-
-def raises(kind, call):
-    """The error of that kind that `call` raises; anything else fails the flow."""
-    try:
-        value = call()
-    except kind as error:
-        return error
-    raise AssertionError(f"expected {kind.__name__}, got {value!r:.300}")
-
-
-def equal(found, expected, what=""):
-    assert found == expected, f"{what or 'value'}: expected {expected!r:.600}, got {found!r:.600}"
 
 
 def cost_of(usage):

@@ -42,6 +42,7 @@ MAX_BODY_BYTES = 32 << 20
 IDLE_SECONDS = 120
 UPSTREAM_SECONDS = 600
 READ_BYTES = 64 << 10
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 
 
 class ClientGone(Exception):
@@ -93,6 +94,9 @@ class Exchange:
         if self.logged:
             return
         self.logged = True
+        self.handler.server.log.write(self.entry(finished))
+
+    def entry(self, finished):
         headers, body = self.handler.headers, self.body if isinstance(self.body, dict) else {}
         entry = {
             "call_id": headers.get("x-client-request-id"),
@@ -106,7 +110,7 @@ class Exchange:
         }
         if self.handler.server.options.log_bodies:
             entry["body"] = self.raw.decode("utf-8", "replace")
-        self.handler.server.log.write(entry)
+        return entry
 
     def start_stream(self, headers=()):
         self.handler.start(200, "text/event-stream; charset=utf-8", headers, chunked=True)
@@ -271,6 +275,8 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "demo-provider", ""
     disable_nagle_algorithm = True
     timeout = IDLE_SECONDS
+    # What a request becomes, for providers of other formats that are made from this one.
+    exchange = Exchange
 
     def do_GET(self):
         self.started = False
@@ -298,15 +304,13 @@ class Handler(BaseHTTPRequestHandler):
         try:
             raw = self.read_body()
             path = urllib.parse.urlsplit(self.path).path
-            embeds = path == "/v1/embeddings" and self.server.options.scripted
-            if path != "/v1/chat/completions" and not embeds:
-                raise Refusal(
-                    404, "there is only /v1/chat/completions to post to", code="not_found"
-                )
-            exchange = Exchange(self, raw)
+            answer = self.server.answers.get(path)
+            if answer is None:
+                raise Refusal(404, f"there is nothing at {path} to post to", code="not_found")
+            exchange = self.exchange(self, raw)
             self.check_key()
-            exchange.body = parsed_body(raw, self.server.options.models, chat=not embeds)
-            (self.server.embed if embeds else self.server.answerer.answer)(exchange)
+            exchange.body = self.parse(raw, path)
+            answer(exchange)
         except Refusal as refusal:
             if exchange is not None:
                 exchange.status = refusal.status
@@ -316,6 +320,9 @@ class Handler(BaseHTTPRequestHandler):
             if exchange is not None:
                 exchange.log(finished=False)
             self.cut()
+
+    def parse(self, raw, path):
+        return parsed_body(raw, self.server.options.models, chat=path != EMBEDDINGS)
 
     def read_body(self):
         if "chunked" in self.headers.get("transfer-encoding", "").lower():
@@ -441,19 +448,12 @@ class Provider(ThreadingHTTPServer):
     request_queue_size = 256
     allow_reuse_address = True
 
-    def __init__(self, options):
+    def __init__(self, options, answers, handler=Handler):
         self.options = options
         self.log = RequestLog(options.log)
-        if options.scripted:
-            # The script imports this module, which runs as __main__: there must be only one of it.
-            sys.modules.setdefault("provider", sys.modules[__name__])
-            import provider_embeddings
-            from provider_script import Script
-
-            self.answerer, self.embed = Script(), provider_embeddings.answer
-        else:
-            self.answerer = Relay(options)
-        super().__init__((options.host, options.port), Handler)
+        # What answers a request, by its path.
+        self.answers = answers
+        super().__init__((options.host, options.port), handler)
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], OSError):  # a client that went away is no news
@@ -496,8 +496,22 @@ def options():
 
 def main():
     chosen = options()
+    if chosen.scripted:
+        # The scripts import this module, which runs as __main__: there must be only one of it.
+        sys.modules.setdefault("provider", sys.modules[__name__])
+        import provider_embeddings
+        from provider_script import Script
+
+        answers = {CHAT: Script().answer, EMBEDDINGS: provider_embeddings.answer}
+    else:
+        answers = {CHAT: Relay(chosen).answer}
+    serve(Provider(chosen, answers))
+
+
+def serve(server):
+    """Says that it is ready, and serves until it is told to end."""
+    chosen = server.options
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = Provider(chosen)
     port = server.server_address[1]
     url = f"http://{chosen.host}:{port}"
     ready = json.dumps({"url": url, "base_url": url + "/v1", "port": port, "pid": os.getpid()})
