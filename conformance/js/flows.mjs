@@ -8,27 +8,18 @@
  * too.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import OpenAI from 'openai';
+import { eventually, jsonLines, markOf } from './common.mjs';
 
-export const FLOWS = [];
+export * from './common.mjs';
+
 export const MODEL = 'mock/demo';
 export const LOCAL = 'local/demo';
 // A client that waits for longer than this is a failure, not a slow machine.
 const CLIENT_MS = 30_000;
-// How long `eventually` waits for something that another process does on its own, and how often it
-// looks.
-const EVENTUALLY_MS = 10_000;
-const LOOK_EVERY_MS = 20;
 // The prices that the suite's configuration sets, in nanodollars per token.
 const INPUT_NANODOLLARS = 1000n;
 const OUTPUT_NANODOLLARS = 2000n;
-
-/** Registers a flow. */
-export function flow(name, run) {
-  assert(!FLOWS.some((other) => other.name === name), `two flows are called ${name}`);
-  FLOWS.push({ name, run });
-}
 
 /** What one flow gets: clients of the shared server, and the others' evidence. */
 export class Flow {
@@ -41,7 +32,7 @@ export class Flow {
 
   /** A word that no other flow says, and that no other flow's word contains. */
   get mark() {
-    return `m${this.name.replaceAll('_', '')}q`;
+    return markOf(this.name);
   }
 
   /** A client of the shared server; unless told otherwise with the key `ci` and no retries. */
@@ -146,108 +137,12 @@ export class Flow {
   }
 }
 
-/** The whole lines of a JSONL file that another process may be writing at this moment. */
-export function jsonLines(path) {
-  let data;
-  try {
-    data = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  }
-  const whole = data.slice(0, data.lastIndexOf('\n') + 1);
-  return whole
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
-}
-
-/**
- * Asks again until `check` gives something truthy, and returns that; fails with `what` if it never
- * does.
- */
-export async function eventually(what, check) {
-  const deadline = Date.now() + EVENTUALLY_MS;
-  for (;;) {
-    const value = await check();
-    if (value) return value;
-    assert(Date.now() < deadline, `waited ${EVENTUALLY_MS / 1000} s in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-  }
-}
-
-/** The list, or nothing if it is empty: for `eventually`. */
-export function some(list) {
-  return list.length ? list : undefined;
-}
-
-/** The error of that class that `promise` ends in; anything else fails the flow. */
-export async function raises(kind, promise) {
-  let value;
-  try {
-    value = await promise;
-  } catch (error) {
-    if (error instanceof kind) return error;
-    throw error;
-  }
-  throw new assert.AssertionError({
-    message: `expected ${kind.name}, got ${JSON.stringify(value)?.slice(0, 300)}`,
-  });
-}
-
-/** Deep equality of what JSON can say: fields that are `undefined` do not count. */
-export function same(found, expected, what) {
-  assert.deepEqual(
-    plain(found),
-    plain(expected),
-    what && `${what}: ${show(found)} is not ${show(expected)}`,
-  );
-}
-
-export function plain(value) {
-  return value === undefined ? undefined : JSON.parse(JSON.stringify(value));
-}
-
-function show(value) {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 400);
-}
-
-/** All that an async iterable gives. */
-export async function all(iterable) {
-  const found = [];
-  for await (const value of iterable) found.push(value);
-  return found;
-}
-
-/** The first `count` things that an iterator gives; the iterator stays usable. */
-export async function take(iterator, count) {
-  const found = [];
-  while (found.length < count) {
-    const { value, done } = await iterator.next();
-    assert(!done, `it ended after ${found.length} of ${count}`);
-    found.push(value);
-  }
-  return found;
-}
-
 /** What the suite's prices make of a usage object, whichever API's: nanodollars. */
 export function costOf(usage) {
   const input = usage.prompt_tokens ?? usage.input_tokens;
   // Embeddings have no output.
   const output = usage.completion_tokens ?? usage.output_tokens ?? 0;
   return BigInt(input) * INPUT_NANODOLLARS + BigInt(output) * OUTPUT_NANODOLLARS;
-}
-
-/** A decimal string of dollars as nanodollars, exactly. */
-export function nanodollars(text) {
-  const match = /^(\d+)(?:\.(\d{1,9})0*)?$/.exec(text);
-  assert(match, `not an amount of dollars: ${text}`);
-  return BigInt(match[1]) * 1_000_000_000n + BigInt((match[2] ?? '').padEnd(9, '0'));
-}
-
-/** The fields of the comment line that ends a stream: `: holdfast-cost=…; holdfast-attempts=…`. */
-export function commentFields(comment) {
-  return Object.fromEntries(comment.split(';').map((part) => part.trim().split('=', 2)));
 }
 
 /** An OpenAI error object with that status that names the field, and says which Call it was. */
@@ -259,9 +154,4 @@ export function refusedByName(error, field, status = 400) {
   );
   assert.match(error.headers.get('holdfast-call-id') ?? '', /^hfc_[0-9a-hjkmnp-tv-z]{26}$/);
   assert(typeof error.code === 'string' && error.code, `no code: ${JSON.stringify(error.error)}`);
-}
-
-/** `word1 word2 … wordN`, as the provider answers `[[words:N]]`. */
-export function words(count) {
-  return Array.from({ length: count }, (_, index) => `word${index + 1}`).join(' ');
 }
