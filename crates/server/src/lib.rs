@@ -21,6 +21,7 @@ mod errors;
 mod gemini;
 mod inference;
 mod listener;
+mod models;
 mod openai;
 mod readiness;
 mod request;

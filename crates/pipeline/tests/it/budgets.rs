@@ -1,8 +1,9 @@
 //! No hard budget is ever passed: any interleaving of Calls, steps, ends, abandons, crashes, stops
 //! and clock jumps, on the real pipeline and the real store.
 //!
-//! The harness keeps its own books, of what each Call may have cost in truth, and compares after
-//! every action. The long form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
+//! Calls on routes go on to other targets where one fails, each attempt at its own cost. The harness
+//! keeps its own books, of what each attempt may have cost in truth, and compares after every
+//! action. The long form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{
-    Answer, BudgetStatus, NewKey, Refused, StepAdmission, StepIntent, StepRun, named_session,
+    Answer, BudgetStatus, NewKey, Refused, RouteInfo, StepAdmission, StepIntent, StepRun,
+    named_session,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -18,15 +20,16 @@ use storage::budgets::Budgets;
 use storage::{Budget, Commit, Scope, Store, WindowKey, WindowKind};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use types::call::StepRef;
+use types::call::{RoutePolicy, StepRef};
 use types::clock::FakeClock;
 use types::error::Billed;
 use types::ids::{BudgetId, CallId, SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
-use types::{ErrorCode, Failure, Incoming, Money, OutcomeEvent, Secret, Timestamp};
+use types::{ErrorCode, Failure, Incoming, Money, OutcomeEvent, Price, Secret, Timestamp, Usage};
 
 use super::world::{
-    MORNING, Node, as_step, database, dollars, finish, new_key, price, request, usage,
+    MORNING, Node, as_step, database, dear_price, dollars, finish, model, new_key, price, request,
+    rows, usage,
 };
 
 /// Cases in the short form: a few seconds.
@@ -73,7 +76,76 @@ struct Ask {
     cap: Option<usize>,
     key: bool,
     session: bool,
+    name: Name,
 }
+
+/// What name is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Model,
+    /// Of targets that cost money, the second twice as much.
+    Dear,
+    /// With one between them that is free.
+    Home,
+}
+
+impl Name {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Model => "paid/m",
+            Self::Dear => "route/dear",
+            Self::Home => "route/home",
+        }
+    }
+
+    /// The price of its dearest target.
+    fn dearest(self) -> Price {
+        match self {
+            Self::Model | Self::Home => price(),
+            Self::Dear => dear_price(),
+        }
+    }
+
+    /// The price of its cheapest target.
+    fn cheapest(self) -> Price {
+        match self {
+            Self::Model | Self::Dear => price(),
+            Self::Home => Price::free("free"),
+        }
+    }
+}
+
+/// What `target` costs.
+fn price_of(target: &str) -> Price {
+    match target {
+        "paid/m" | "paid/n" => price(),
+        "paid/dear" => dear_price(),
+        "local/demo" => Price::free("free"),
+        other => panic!("{other} is no target"),
+    }
+}
+
+fn routes() -> Vec<RouteInfo> {
+    let policy = RoutePolicy { backoff: Duration::from_millis(50), ..RoutePolicy::OF_ROUTE };
+    let route = |name: &str, targets: [&str; 3]| RouteInfo {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        targets: targets.map(str::to_owned).to_vec(),
+        policy,
+    };
+    vec![
+        route("dear", ["paid/m", "paid/dear", "paid/n"]),
+        route("home", ["paid/m", "local/demo", "paid/n"]),
+    ]
+}
+
+/// Ways to fail: the next target, the same again, either, none.
+const CODES: [ErrorCode; 4] = [
+    ErrorCode::ModelNotFound,
+    ErrorCode::UpstreamFailed,
+    ErrorCode::StreamCut,
+    ErrorCode::InvalidRequest,
+];
 
 /// How a Call ends.
 #[derive(Clone, Copy, Debug)]
@@ -82,25 +154,32 @@ enum Ending {
     Usage(u64),
     /// Whole, and nobody said what it used.
     NoUsage,
-    /// Refused by its target.
-    Refused,
+    /// Refused by its target, in one of the ways to fail.
+    Refused(usize),
+    /// Cut off before there was content, in one of the ways to fail.
+    Cut(usize),
+    /// The same, and the target says what it costs: so much in permille.
+    Billed(usize, u64),
     /// Cut in the middle.
-    Cut,
+    Broken,
     /// Its client goes after its target was asked.
     Abandoned,
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    (prop::option::weighted(0.9, 0..CAPS.len()), any::<bool>(), any::<bool>())
-        .prop_map(|(cap, key, session)| Ask { cap, key, session })
+    let name = prop_oneof![3 => Just(Name::Model), 3 => Just(Name::Dear), 2 => Just(Name::Home)];
+    (prop::option::weighted(0.9, 0..CAPS.len()), any::<bool>(), any::<bool>(), name)
+        .prop_map(|(cap, key, session, name)| Ask { cap, key, session, name })
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
     prop_oneof![
         6 => (0..=1_000u64).prop_map(Ending::Usage),
         1 => Just(Ending::NoUsage),
-        1 => Just(Ending::Refused),
-        1 => Just(Ending::Cut),
+        2 => (0..CODES.len()).prop_map(Ending::Refused),
+        2 => (0..CODES.len()).prop_map(Ending::Cut),
+        1 => (0..CODES.len(), 0..=1_000u64).prop_map(|(code, by)| Ending::Billed(code, by)),
+        1 => Just(Ending::Broken),
         1 => Just(Ending::Abandoned),
     ]
 }
@@ -136,8 +215,18 @@ enum Running {
 struct Flight {
     call: CallId,
     running: Running,
+    /// What it holds of each budget at most; exactly that, if it is not on a route.
     bound: Money,
     budgets: Vec<BudgetId>,
+    ask: Ask,
+    /// How many of its attempts were told how they end.
+    told: usize,
+}
+
+impl Flight {
+    fn may_hold_less(&self) -> bool {
+        self.ask.name != Name::Model && matches!(self.running, Running::Plain(_))
+    }
 }
 
 /// What the harness knows of one budget, over all of its windows.
@@ -160,7 +249,7 @@ struct Book {
 
 /// What a Call can have been reserved at, at most.
 fn most(ask: &Ask) -> Money {
-    price().bound(INPUT, ask.cap.map_or(32_768, |cap| CAPS[cap]))
+    ask.name.dearest().bound(INPUT, ask.cap.map_or(32_768, |cap| CAPS[cap]))
 }
 
 type Pending = (Ask, JoinHandle<Result<Answer, Box<Refused>>>);
@@ -174,6 +263,8 @@ struct World {
     budgets: Vec<Arc<Budget>>,
     first_limits: [Money; 3],
     flights: Vec<Flight>,
+    /// Calls that have ended since the ledger was written, with the rows that they must have.
+    ended: Vec<(CallId, usize)>,
     pending: Vec<Pending>,
     /// Something ended, or a window, while Calls were not waited for: what is free may have grown
     /// after a refusal.
@@ -198,8 +289,11 @@ impl World {
         let clock = Arc::new(FakeClock::new(MORNING));
         let runtime = runtime();
         let (node, budgets) = runtime.block_on(async {
-            let node = Node::start(&database(&folder), &clock, 1).await;
+            let node = Node::start_with(&database(&folder), &clock, 1, routes()).await;
             node.furnish().await;
+            for (name, price) in [("n", price()), ("dear", dear_price())] {
+                node.directory.put_model(model("paid", name, Some(price))).await.unwrap();
+            }
             // One user's, so that both mean the same session by its name.
             for name in ["ci", "other"] {
                 let key = NewKey { user: Some("u".to_owned()), ..new_key(name) };
@@ -225,6 +319,7 @@ impl World {
             budgets,
             first_limits: limits,
             flights: Vec::new(),
+            ended: Vec::new(),
             pending: Vec::new(),
             freed: false,
             books,
@@ -249,7 +344,7 @@ impl World {
 
     fn incoming(ask: Ask) -> Incoming {
         let key = if ask.key { "ci" } else { "other" };
-        let mut incoming = request(key, "paid/m", ask.cap.map(|cap| CAPS[cap]));
+        let mut incoming = request(key, ask.name.text(), ask.cap.map(|cap| CAPS[cap]));
         incoming.headers.session_name = ask.session.then(|| "s".to_owned());
         incoming
     }
@@ -297,7 +392,7 @@ impl World {
     fn judge(&self, ask: Ask, failure: &Failure, before: &[BudgetStatus], held: Money) {
         assert_eq!(failure.code, ErrorCode::BudgetExceeded, "{failure}");
         let least_cap = ask.cap.map_or(4_096, |cap| CAPS[cap]);
-        let bound = price().bound(INPUT, least_cap);
+        let bound = ask.name.cheapest().bound(INPUT, least_cap);
         let scope = self.in_scope(ask);
         let short = before
             .iter()
@@ -319,11 +414,16 @@ impl World {
     }
 
     fn join(&mut self) {
+        // On a route, what is refused for a dear target is asked for again for a cheap one.
+        let mut asked_twice = Vec::new();
         let refused_ones: Vec<_> = std::mem::take(&mut self.pending)
             .into_iter()
             .filter_map(|(ask, task)| {
                 let result = self.runtime.block_on(task).unwrap();
                 let failure = result.as_ref().err().map(|refused| refused.failure.clone());
+                if failure.is_none() && ask.name != Name::Model {
+                    asked_twice.push(ask);
+                }
                 self.admitted(ask, result);
                 failure.map(|failure| (ask, failure))
             })
@@ -334,8 +434,9 @@ impl World {
         // Nothing ended meanwhile, so that what is free only shrank: what would fit now was refused
         // wrongly. Only those that one budget refused held, until then, what they had of others.
         let after = self.statuses();
-        let in_several = refused_ones.iter().filter(|(ask, _)| self.in_scope(*ask).len() > 1);
-        let held: Money = in_several.map(|(ask, _)| most(ask)).sum();
+        let asks = refused_ones.iter().map(|(ask, _)| ask).chain(&asked_twice);
+        let in_several = asks.filter(|ask| self.in_scope(**ask).len() > 1);
+        let held: Money = in_several.map(most).sum();
         for (ask, failure) in refused_ones {
             let own = if self.in_scope(ask).len() > 1 { most(&ask) } else { Money::ZERO };
             self.judge(ask, &failure, &after, held - own);
@@ -359,8 +460,13 @@ impl World {
         // One that was refused leaves nothing behind that was claimed for it.
         let Ok(mut answer) = result else { return };
         Node::begin(&mut answer);
-        let cap = ask.cap.map_or_else(|| answer.bill().output_cap.unwrap(), |cap| CAPS[cap]);
-        let bound = price().bound(INPUT, cap);
+        let bound = match ask.name {
+            Name::Model => {
+                let set = || answer.bill().output_cap.unwrap();
+                price().bound(INPUT, ask.cap.map_or_else(set, |cap| CAPS[cap]))
+            }
+            Name::Dear | Name::Home => most(&ask),
+        };
         for budget in self.in_scope(ask) {
             let book = self.books.get_mut(&budget).unwrap();
             book.largest_bound = book.largest_bound.max(bound);
@@ -370,6 +476,8 @@ impl World {
             running: Running::Plain(Box::new(answer)),
             bound,
             budgets: self.in_scope(ask),
+            ask,
+            told: 0,
         });
     }
 
@@ -389,7 +497,8 @@ impl World {
             Ok(admission) => (admission, None),
             Err((admission, failure)) => (admission, Some(failure)),
         };
-        let bound = admission.reservation.as_ref().unwrap().amount;
+        let reservation = admission.reservation.as_ref();
+        let bound = reservation.map_or(Money::ZERO, |reservation| reservation.amount);
         if let Some(failure) = refused {
             assert_eq!(failure.code, ErrorCode::BudgetExceeded, "{failure}");
             let statuses = self.statuses();
@@ -407,6 +516,8 @@ impl World {
             running: Running::Step(Box::new(run), Box::new(intent)),
             bound,
             budgets: self.in_scope(ask),
+            ask,
+            told: 0,
         };
         self.flights.push(flight);
     }
@@ -417,42 +528,68 @@ impl World {
         }
         let flight = self.flights.swap_remove(which % self.flights.len());
         self.freed = !self.pending.is_empty();
+        if let Some(flight) = self.end_attempt(flight, how) {
+            self.flights.push(flight);
+        }
+    }
+
+    /// Ends the newest attempt of a Call, if one runs. Answers what goes on.
+    fn end_attempt(&mut self, mut flight: Flight, how: Ending) -> Option<Flight> {
         let node = self.node.as_ref().unwrap();
-        let (settled, unreconciled) = match how {
-            Ending::Usage(permille) => {
-                let output = price().output_tokens_for(flight.bound, INPUT).unwrap();
-                let usage = usage(INPUT * permille / 1_000, output * permille / 1_000);
-                node.tell(&flight.call, finish(Some(usage)));
-                (price().cost(&usage), Money::ZERO)
-            }
-            Ending::NoUsage => {
-                node.tell(&flight.call, finish(None));
-                (Money::ZERO, flight.bound)
-            }
-            Ending::Refused | Ending::Cut => {
-                let billed = if matches!(how, Ending::Cut) { Billed::Unknown } else { Billed::No };
-                let failure = Failure::new(ErrorCode::UpstreamFailed, "told to").billed(billed);
-                node.tell(&flight.call, OutcomeEvent::Failed(Box::new(failure)));
-                let cut = if billed == Billed::Unknown { flight.bound } else { Money::ZERO };
-                (Money::ZERO, cut)
-            }
-            Ending::Abandoned => (Money::ZERO, flight.bound),
+        let (made, target, cap) = node.targets.newest(&flight.call);
+        let runs = made > flight.told;
+        if runs && !matches!(how, Ending::Abandoned) {
+            told(&how, &target, cap_of(&flight.ask, cap))
+                .into_iter()
+                .for_each(|event| node.tell(&flight.call, event));
+        }
+        let cost = match runs {
+            true => cost(&how, &price_of(&target), cap_of(&flight.ask, cap)),
+            // It waits, or asks for money: nothing is asked of anybody.
+            false => (Money::ZERO, Money::ZERO),
         };
-        let read_on = !matches!(how, Ending::Abandoned);
-        let is_step = self.runtime.block_on(async {
-            match flight.running {
-                Running::Plain(mut answer) => {
-                    while read_on && answer.next().await.is_some() {}
-                    false
-                }
-                Running::Step(mut run, _) => {
+        flight.told = made;
+        let is_step = matches!(flight.running, Running::Step(..));
+        self.charge(&flight, cost, is_step);
+        let Flight { call, running, bound, budgets, ask, told } = flight;
+        let answer = match running {
+            Running::Step(mut run, _) => {
+                let node = self.node.as_ref().unwrap();
+                let read_on = !matches!(how, Ending::Abandoned);
+                self.runtime.block_on(async {
                     while read_on && run.next().await.is_some() {}
                     let ledger = vec![run.into_row()];
                     node.store.commit(Commit { ledger, ..Commit::default() }).await.unwrap();
-                    true
-                }
+                });
+                return None;
             }
-        });
+            Running::Plain(answer) => answer,
+        };
+        let going_on = match how {
+            Ending::Abandoned => None,
+            Ending::Usage(_)
+            | Ending::NoUsage
+            | Ending::Refused(_)
+            | Ending::Cut(_)
+            | Ending::Billed(..)
+            | Ending::Broken => {
+                if !runs {
+                    self.clock.advance(Duration::from_millis(100));
+                }
+                self.runtime.block_on(async { read_on(answer) })
+            }
+        };
+        let Some(answer) = going_on else {
+            let node = self.node.as_ref().unwrap();
+            let (made, ..) = node.targets.newest(&call);
+            self.ended.push((call, made));
+            return None;
+        };
+        let running = Running::Plain(answer);
+        Some(Flight { call, running, bound, budgets, ask, told })
+    }
+
+    fn charge(&mut self, flight: &Flight, (settled, unreconciled): (Money, Money), is_step: bool) {
         for budget in &flight.budgets {
             let book = self.books.get_mut(budget).unwrap();
             book.settled += settled;
@@ -466,6 +603,10 @@ impl World {
 
     fn flush(&mut self) {
         self.runtime.block_on(self.node().pipeline.flush()).unwrap();
+        for (call, attempts) in std::mem::take(&mut self.ended) {
+            let rows = self.runtime.block_on(rows(self.node(), &call));
+            assert_eq!(rows.len(), attempts, "{rows:#?}");
+        }
         for book in self.books.values_mut() {
             (book.unwritten, book.unwritten_bounds) = (Money::ZERO, Money::ZERO);
         }
@@ -512,8 +653,11 @@ impl World {
         }
         let flights = self.flights.iter();
         let inside = flights.filter(|flight| flight.budgets.contains(&status.budget.id));
-        let held: Money = inside.map(|flight| flight.bound).sum();
-        assert_eq!(status.reserved, held, "{status:#?}");
+        let (less, exact): (Vec<_>, Vec<_>) = inside.partition(|flight| flight.may_hold_less());
+        let least: Money = exact.iter().map(|flight| flight.bound).sum();
+        let most: Money = less.iter().map(|flight| flight.bound).sum();
+        let within = least..=least + most;
+        assert!(within.contains(&status.reserved), "{within:?}: {status:#?}");
         let book = &self.books[&status.budget.id];
         assert_eq!((status.settled, status.unreconciled), (book.settled, book.unreconciled));
         assert_eq!(status.presumed, book.presumed);
@@ -557,6 +701,7 @@ impl World {
     fn crash(&mut self) {
         let node = self.node.take().unwrap();
         let flights = std::mem::take(&mut self.flights);
+        self.ended.clear();
         let old = std::mem::replace(&mut self.runtime, runtime());
         // Those that were not waited for may have been admitted, and their claims made.
         let mut perhaps = HashMap::<BudgetId, Money>::new();
@@ -574,7 +719,9 @@ impl World {
         for flight in flights {
             let is_step = matches!(flight.running, Running::Step(..));
             for budget in &flight.budgets {
-                if !is_step {
+                if flight.may_hold_less() {
+                    *perhaps.entry(budget.clone()).or_default() += flight.bound;
+                } else if !is_step {
                     *in_flight.entry(budget.clone()).or_default() += flight.bound;
                 }
             }
@@ -590,7 +737,8 @@ impl World {
     fn open(&mut self, intents: &[(StepIntent, Vec<BudgetId>, Money)]) {
         self.lives += 1;
         let (path, clock) = (database(&self.folder), Arc::clone(&self.clock));
-        let node = self.runtime.block_on(Node::start(&path, &clock, self.lives));
+        let node = Node::start_with(&path, &clock, self.lives, routes());
+        let node = self.runtime.block_on(node);
         let lost = intents.iter().map(|(intent, ..)| node.pipeline.lost_row(intent, MORNING));
         let ledger = lost.collect();
         let commit = Commit { ledger, ..Commit::default() };
@@ -634,8 +782,12 @@ impl World {
     /// A clean end leaves nothing reserved and no slice open.
     fn restart(&mut self) {
         self.join();
+        let mut rounds = 0;
         while !self.flights.is_empty() {
             self.end(0, Ending::Usage(300));
+            self.runtime.block_on(self.node().quiet());
+            rounds += 1;
+            assert!(rounds < 1_000, "a Call comes to no end");
         }
         let node = self.node.take().unwrap();
         self.runtime.block_on(node.stop());
@@ -648,6 +800,59 @@ impl World {
             assert_eq!(sums.presumed, book.presumed, "a clean stop presumes nothing");
             book.largest_bound = Money::ZERO;
             (book.unwritten, book.unwritten_bounds) = (Money::ZERO, Money::ZERO);
+        }
+    }
+}
+
+/// The output cap of an attempt, in tokens.
+fn cap_of(ask: &Ask, set: Option<u64>) -> u64 {
+    ask.cap.map_or_else(|| set.unwrap(), |cap| CAPS[cap])
+}
+
+/// What a target of this name is told to answer.
+fn told(how: &Ending, target: &str, cap: u64) -> Vec<OutcomeEvent> {
+    let failed =
+        |code, billed| OutcomeEvent::Failed(Box::new(Failure::new(code, target).billed(billed)));
+    match *how {
+        Ending::Usage(permille) => vec![finish(Some(used(permille, cap)))],
+        Ending::NoUsage => vec![finish(None)],
+        Ending::Refused(code) => vec![failed(CODES[code], Billed::No)],
+        Ending::Cut(code) => vec![failed(CODES[code], Billed::Unknown)],
+        Ending::Billed(code, permille) => {
+            vec![failed(CODES[code], Billed::Usage(used(permille, cap)))]
+        }
+        Ending::Broken => {
+            let content = OutcomeEvent::Frame { raw: None, delta: None };
+            vec![content, failed(ErrorCode::StreamCut, Billed::Unknown)]
+        }
+        Ending::Abandoned => Vec::new(),
+    }
+}
+
+/// What such an attempt costs: settled, and unreconciled.
+fn cost(how: &Ending, price: &Price, cap: u64) -> (Money, Money) {
+    match *how {
+        Ending::Usage(permille) | Ending::Billed(_, permille) => {
+            (price.cost(&used(permille, cap)), Money::ZERO)
+        }
+        Ending::Refused(_) => (Money::ZERO, Money::ZERO),
+        Ending::NoUsage | Ending::Cut(_) | Ending::Broken | Ending::Abandoned => {
+            (Money::ZERO, price.bound(INPUT, cap))
+        }
+    }
+}
+
+fn used(permille: u64, cap: u64) -> Usage {
+    usage(INPUT * permille / 1_000, cap * permille / 1_000)
+}
+
+/// Reads an answer as far as it comes. Answers it if it goes on.
+fn read_on(mut answer: Box<Answer>) -> Option<Box<Answer>> {
+    loop {
+        match answer.next().now_or_never() {
+            None => return Some(answer),
+            Some(Some(_)) => {}
+            Some(None) => return None,
         }
     }
 }

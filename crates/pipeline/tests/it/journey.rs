@@ -485,7 +485,7 @@ async fn a_raised_limit_admits_and_a_lowered_one_refuses_at_once() {
 async fn a_node_that_was_never_started_stops() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(FakeClock::new(MORNING));
-    Node::made(&database(&folder), &clock, 1).await.stop().await;
+    Node::made(&database(&folder), &clock, 1, Vec::new()).await.stop().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //! their hands.
 
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod budgets;
@@ -13,6 +15,8 @@ mod names;
 mod reconcile;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod scopes;
 #[cfg(test)]

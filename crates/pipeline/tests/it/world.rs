@@ -2,7 +2,7 @@
 //! are told.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -10,7 +10,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{
-    Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo,
+    Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo, RouteInfo,
 };
 use storage::budgets::Origin;
 use storage::models::DatedPrice;
@@ -56,6 +56,13 @@ pub(crate) fn price() -> Price {
     }
 }
 
+/// What costs twice as much.
+pub(crate) fn dear_price() -> Price {
+    let twice = |rate: Rate| Rate::from_picodollars(rate.picodollars() * 2);
+    let (plain, cache_write) = (price(), price().cache_write.map(twice));
+    Price { input: twice(plain.input), output: twice(plain.output), cache_write, ..plain }
+}
+
 pub(crate) fn dollars(text: &str) -> Money {
     Money::parse(text).unwrap()
 }
@@ -63,13 +70,28 @@ pub(crate) fn dollars(text: &str) -> Money {
 impl Node {
     /// Starts a node on the database at `path`.
     pub(crate) async fn start(path: &Path, clock: &Arc<FakeClock>, seed: u64) -> Self {
-        let node = Self::made(path, clock, seed).await;
+        Self::start_with(path, clock, seed, Vec::new()).await
+    }
+
+    /// The same, with routes.
+    pub(crate) async fn start_with(
+        path: &Path,
+        clock: &Arc<FakeClock>,
+        seed: u64,
+        routes: Vec<RouteInfo>,
+    ) -> Self {
+        let node = Self::made(path, clock, seed, routes).await;
         node.pipeline.start().await.unwrap();
         node
     }
 
     /// A node on the database at `path` that has not been started.
-    pub(crate) async fn made(path: &Path, clock: &Arc<FakeClock>, seed: u64) -> Self {
+    pub(crate) async fn made(
+        path: &Path,
+        clock: &Arc<FakeClock>,
+        seed: u64,
+        routes: Vec<RouteInfo>,
+    ) -> Self {
         let store = Arc::new(SqliteStore::open(path).unwrap());
         let ids = Arc::new(Ids::seeded(Arc::clone(clock) as _, seed));
         let parts = DirectoryParts {
@@ -77,7 +99,7 @@ impl Node {
             clock: Arc::clone(clock) as _,
             ids: Arc::clone(&ids),
             providers: providers(),
-            routes: Vec::new(),
+            routes,
         };
         let directory = Arc::new(Directory::load(parts).await.unwrap());
         let targets = Arc::new(Targets::default());
@@ -119,7 +141,7 @@ impl Node {
         self.directory.put_budget(new).await.unwrap()
     }
 
-    /// Tells the target of a Call what to answer.
+    /// Tells the newest target of a Call what to answer.
     pub(crate) fn tell(&self, call: &CallId, event: OutcomeEvent) {
         self.targets.tell(call, event);
     }
@@ -235,11 +257,21 @@ pub(crate) fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
     Usage { input_tokens, output_tokens, ..Usage::default() }
 }
 
+/// An attempt's target, and the output cap that was set.
+type Asked = (Arc<str>, Option<u64>);
+
 /// Targets that answer what they are told, when they are told it.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
+    /// The newest attempt of each Call.
     running: Mutex<HashMap<CallId, mpsc::Sender<OutcomeEvent>>>,
     pub(crate) attempts: Mutex<Vec<(AttemptId, Option<u64>)>>,
+    /// The target of each attempt, in order.
+    pub(crate) asked: Mutex<Vec<Arc<str>>>,
+    /// The attempts of each Call, in order.
+    of_calls: Mutex<HashMap<CallId, Vec<Asked>>>,
+    /// What the next attempts at a target answer at once.
+    scripts: Mutex<HashMap<String, VecDeque<Vec<OutcomeEvent>>>>,
 }
 
 impl Targets {
@@ -247,12 +279,43 @@ impl Targets {
         let running = self.running.lock().unwrap();
         running[call].try_send(event).expect("the target is not told more than it can hold");
     }
+
+    /// The next attempt at `target` answers this at once, and nothing more if that has no end.
+    pub(crate) fn script(&self, target: &str, events: impl IntoIterator<Item = OutcomeEvent>) {
+        let mut scripts = self.scripts.lock().unwrap();
+        let script = scripts.entry(target.to_owned()).or_default();
+        script.push_back(events.into_iter().collect());
+    }
+
+    /// How many attempts a Call has made, and the newest one's target and output cap.
+    pub(crate) fn newest(&self, call: &CallId) -> (usize, Arc<str>, Option<u64>) {
+        let of_calls = self.of_calls.lock().unwrap();
+        let attempts = &of_calls[call];
+        let (target, cap) = attempts.last().unwrap();
+        (attempts.len(), Arc::clone(target), *cap)
+    }
+
+    /// Which targets were asked since this was last called, by the names that clients see.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked.iter().map(ToString::to_string).collect()
+    }
 }
 
 impl Execute for Targets {
     fn execute(&self, attempt: Attempt) -> OutcomeStream {
         let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
         self.attempts.lock().unwrap().push((attempt.id, attempt.output_cap));
+        let target = Arc::clone(&attempt.target.name);
+        self.asked.lock().unwrap().push(Arc::clone(&target));
+        let call = attempt.call.id.clone();
+        let mut of_calls = self.of_calls.lock().unwrap();
+        of_calls.entry(call).or_default().push((target, attempt.output_cap));
+        let mut scripts = self.scripts.lock().unwrap();
+        let script = scripts.get_mut(&*attempt.target.name).and_then(VecDeque::pop_front);
+        for event in script.unwrap_or_default() {
+            sender.try_send(event).expect("a script is short");
+        }
         self.running.lock().unwrap().insert(attempt.call.id.clone(), sender);
         let events = futures_util::stream::poll_fn(move |ctx| match receiver.poll_recv(ctx) {
             Poll::Pending => Poll::Pending,
@@ -309,8 +372,13 @@ impl Format for NoFormat {
 
 /// A node of a new store, in the morning, with the names that tests ask for.
 pub(crate) async fn node(folder: &tempfile::TempDir) -> Node {
+    node_with(folder, Vec::new()).await
+}
+
+/// The same, with routes.
+pub(crate) async fn node_with(folder: &tempfile::TempDir, routes: Vec<RouteInfo>) -> Node {
     let clock = Arc::new(FakeClock::new(MORNING));
-    let node = Node::start(&database(folder), &clock, 1).await;
+    let node = Node::start_with(&database(folder), &clock, 1, routes).await;
     node.furnish().await;
     node
 }

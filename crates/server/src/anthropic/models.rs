@@ -12,7 +12,7 @@ use types::{ErrorCode, Failure, Timestamp};
 
 use crate::app::App;
 use crate::body::Body;
-use crate::{errors, request};
+use crate::{errors, models, request};
 
 /// Models on one page unless the client asks for another number, as Anthropic has it.
 const LIMIT_DEFAULT: usize = 20;
@@ -32,7 +32,7 @@ struct Page {
 /// A page of the models that the key may use.
 pub(crate) async fn list(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
     let answer = match page_of(request.uri().query().unwrap_or_default()) {
-        Ok(page) => models(&app, &request).await.map(|models| page.of(&models)),
+        Ok(page) => all(&app, &request).await.map(|models| page.of(&models)),
         Err(failure) => Err(failure),
     };
     respond(&app, answer)
@@ -44,7 +44,7 @@ pub(crate) async fn get(
     request: Request<HyperBody>,
     name: String,
 ) -> Response<Body> {
-    let answer = models(&app, &request).await.and_then(|models| {
+    let answer = all(&app, &request).await.and_then(|models| {
         let missing = || {
             let message = format!("the model {name} does not exist for this key");
             Failure::new(ErrorCode::ModelNotFound, message)
@@ -58,9 +58,9 @@ pub(crate) async fn get(
     respond(&app, answer)
 }
 
-async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
+async fn all(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
     let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
-    Ok(app.directory.models(&principal))
+    Ok(models::listed(&app.directory, &principal))
 }
 
 fn page_of(query: &str) -> Result<Page, Failure> {

@@ -13,7 +13,7 @@ use types::Failure;
 use super::{ERRORS, authorize};
 use crate::app::App;
 use crate::body::Body;
-use crate::errors;
+use crate::{errors, models};
 
 /// Models on one page unless the client asks for another number.
 const PER_PAGE_DEFAULT: usize = 20;
@@ -39,7 +39,7 @@ pub(super) async fn search(
     let found = async {
         let query = query(request.uri().query().unwrap_or_default())?;
         let principal = authorize(&app, request.headers(), &account).await?;
-        Ok(query.page_of(&app.directory.models(&principal)))
+        Ok(query.page_of(&models::listed(&app.directory, &principal)))
     };
     match found.await {
         Ok(page) => {

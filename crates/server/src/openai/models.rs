@@ -12,11 +12,11 @@ use types::{ErrorCode, Failure};
 
 use crate::app::App;
 use crate::body::Body;
-use crate::{api, errors, request};
+use crate::{api, errors, models, request};
 
 /// All models.
 pub(crate) async fn list(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
-    let answer = models(&app, &request).await.map(|models| {
+    let answer = all(&app, &request).await.map(|models| {
         let data: Vec<Value> = models.iter().map(|model| render(model, &app)).collect();
         json!({ "object": "list", "data": data })
     });
@@ -29,7 +29,7 @@ pub(crate) async fn get(
     request: Request<HyperBody>,
     name: String,
 ) -> Response<Body> {
-    let answer = models(&app, &request).await.and_then(|models| {
+    let answer = all(&app, &request).await.and_then(|models| {
         let found = models.iter().find(|model| model.name == name);
         let names = || models.iter().map(|model| model.name.as_str());
         found.map(|model| render(model, &app)).ok_or_else(|| missing(&name, names()))
@@ -37,9 +37,9 @@ pub(crate) async fn get(
     respond(&app, answer)
 }
 
-async fn models(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
+async fn all(app: &App, request: &Request<HyperBody>) -> Result<Vec<Arc<Model>>, Failure> {
     let principal = app.pipeline.authenticate(&request::credential(request.headers())).await?;
-    Ok(app.directory.models(&principal))
+    Ok(models::listed(&app.directory, &principal))
 }
 
 /// Says that there is no such model, and which one may be meant.
