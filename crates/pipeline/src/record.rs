@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub(crate) mod meter;
+mod metrics;
 mod writer;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use types::{ErrorCode, Failure};
 
 use crate::admit::Hold;
 use meter::Meter;
+use metrics::Metrics;
 pub(crate) use writer::Writer;
 
 /// Calls that run or wait to be written, at most: 64 Ki. Each place costs a few hundred bytes once
@@ -46,6 +48,7 @@ struct State {
     failing: AtomicBool,
     /// A clean stop has begun.
     closed: AtomicBool,
+    metrics: Metrics,
 }
 
 /// A place in the queue, for one Call's end.
@@ -110,6 +113,16 @@ impl Recorder {
         let sent = self.control.send(Control::Flush(answer)).await;
         sent.map_err(|_| unavailable())?;
         receiver.await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    /// Counts an attempt whose row is written elsewhere: a session's step.
+    pub(crate) fn count(&self, meter: &Meter) {
+        self.state.metrics.count(meter);
+    }
+
+    /// What was counted, in the OpenMetrics text format.
+    pub(crate) fn metrics(&self) -> String {
+        self.state.metrics.text()
     }
 
     /// Takes no new Calls from now on, and writes those that end at once.

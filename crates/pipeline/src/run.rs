@@ -170,6 +170,11 @@ impl Pipeline {
         flushed.and(drained)
     }
 
+    /// Counters and times of all attempts since the start, in the OpenMetrics text format.
+    pub fn metrics(&self) -> String {
+        self.shared.recorder.metrics()
+    }
+
     /// Makes every row of a Call that has ended so far durable.
     ///
     /// # Errors

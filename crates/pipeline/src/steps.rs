@@ -182,6 +182,7 @@ impl StepRun {
             let billed = if self.polled { Billed::Unknown } else { Billed::No };
             self.meter.abandon(ErrorCode::Cancelled, billed);
         }
+        self.shared.recorder.count(&self.meter);
         let Verdict { settled, unreconciled, .. } = self.meter.verdict();
         let held = self.reservation.map(|held| (held.id, held.budgets));
         let charges = charges(held, settled, unreconciled);

@@ -25,6 +25,7 @@ mod budgets;
 mod calls;
 mod config;
 mod keys;
+mod metrics;
 mod models;
 mod sessions;
 
@@ -61,6 +62,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         models::create,
         config::get,
         config::health,
+        metrics::get,
     ),
     modifiers(&AdminKey),
     security(("admin_key" = []))
@@ -101,6 +103,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/models", get(models::list).post(models::create))
         .route("/api/config", get(config::get))
         .route("/api/health", get(config::health))
+        .route("/metrics", get(metrics::get))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::extract::DefaultBodyLimit::max(limit))

@@ -32,7 +32,7 @@ pub(crate) async fn answer(
     if cloudflare::is_path(path) {
         return cloudflare::route(app, deliveries, request).await;
     }
-    if path == "/api" || path.starts_with("/api/") {
+    if path == "/api" || path.starts_with("/api/") || path == "/metrics" {
         return in_axum(app, request).await;
     }
     match path {

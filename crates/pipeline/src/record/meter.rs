@@ -14,6 +14,7 @@ use types::ids::AttemptId;
 use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage};
 
 use super::answer::Bill;
+use super::metrics::Facts;
 use crate::admit::Terms;
 use crate::admit::bound::{costs_nothing, is_free};
 
@@ -177,6 +178,14 @@ impl Meter {
     /// Whether the last event has been seen.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.is_some()
+    }
+
+    /// What is counted of it, once it has ended.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        let End { at, error, usage, .. } = self.end.as_ref()?;
+        let since = |moment: Monotonic| moment.saturating_sub(self.began);
+        let first_content = self.first_content.map(since);
+        Some(Facts { error: *error, usage: *usage, took: since(*at), first_content })
     }
 
     /// The row of the ledger.

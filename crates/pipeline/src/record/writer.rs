@@ -139,6 +139,7 @@ impl Writer {
     /// Settles what an abandoned Call left open, and makes its row.
     fn take(&mut self, ended: Ended) {
         let Ended { meter, money } = ended;
+        self.state.metrics.count(&meter);
         let charges = match money {
             Settlement::Done(charges) => charges,
             Settlement::Open(holds) => {

@@ -512,3 +512,26 @@ async fn a_store_that_cannot_write_stops_what_costs_money() {
     // What costs nothing goes on.
     drop(node.pipeline.run(request("ci", "local/demo", Some(100))).await.unwrap());
 }
+
+#[tokio::test]
+async fn every_attempt_is_counted_once_for_prometheus() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    for _ in 0..2 {
+        let answer = node.pipeline.run(request("ci", "paid/m", None)).await.unwrap();
+        node.finish(answer, Some(usage(100, 10))).await;
+    }
+    let dropped = node.pipeline.run(request("ci", "paid/m", None)).await.unwrap();
+    drop(dropped);
+    node.pipeline.flush().await.unwrap();
+    let text = node.pipeline.metrics();
+    for line in [
+        r#"holdfast_attempts_total{holdfast_door="openai_chat",holdfast_target="paid/m",outcome="ok"} 2"#,
+        r#"holdfast_attempts_total{holdfast_door="openai_chat",holdfast_target="paid/m",outcome="cancelled"} 1"#,
+        r#"holdfast_tokens_total{holdfast_door="openai_chat",holdfast_target="paid/m",kind="input"} 200"#,
+        r#"holdfast_cost_nanousd_total{holdfast_door="openai_chat",holdfast_target="paid/m",kind="settled"} 400000"#,
+        r#"gen_ai_client_operation_duration_seconds_count{holdfast_door="openai_chat",holdfast_target="paid/m"} 3"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}

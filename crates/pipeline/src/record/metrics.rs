@@ -1,0 +1,200 @@
+//! Counters and times of all attempts, for Prometheus.
+//!
+//! Each attempt is counted once, when it has ended; nothing here is on a Call's way. Names follow
+//! OpenTelemetry's conventions for generative AI where those have a word, and begin with
+//! `holdfast_` where they have none. Invariant: the number of series is bounded, whatever clients
+//! ask for: names of models beyond [`TARGETS_MAX`] are counted as `other`.
+//! <https://github.com/open-telemetry/semantic-conventions-genai>
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::meter::Meter;
+
+/// Targets that are counted under their own names.
+const TARGETS_MAX: usize = 256;
+/// Where further ones are counted.
+const OTHER: &str = "other";
+/// How an attempt that did not fail ended.
+const OK: &str = "ok";
+/// Upper bounds of times in seconds: from a local step to a long answer, as the conventions have
+/// it.
+const SECONDS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+
+/// What is counted. Cheap to share; counting takes no lock but a short one on a family's map.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    attempts: Family<Ended, Counter>,
+    duration: Family<Of, Histogram>,
+    first: Family<Of, Histogram>,
+    tokens: Family<Kind, Counter>,
+    cost: Family<Kind, Counter>,
+    names: Mutex<HashSet<Arc<str>>>,
+}
+
+/// Whose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Of {
+    door: &'static str,
+    target: Arc<str>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ended {
+    of: Of,
+    outcome: &'static str,
+}
+
+/// What of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    of: Of,
+    kind: &'static str,
+}
+
+impl EncodeLabelSet for Of {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoded(encoder, "holdfast_door", self.door)?;
+        encoded(encoder, "holdfast_target", &self.target)
+    }
+}
+
+impl EncodeLabelSet for Ended {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.of.encode(encoder)?;
+        encoded(encoder, "outcome", self.outcome)
+    }
+}
+
+impl EncodeLabelSet for Kind {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.of.encode(encoder)?;
+        encoded(encoder, "kind", self.kind)
+    }
+}
+
+fn encoded(
+    encoder: &mut LabelSetEncoder<'_>,
+    name: &str,
+    value: &str,
+) -> Result<(), std::fmt::Error> {
+    use prometheus_client::encoding::EncodeLabel;
+    (name, &*escaped(value)).encode(encoder.encode_label())
+}
+
+/// A label's value: clients name models, and a quote or a line end would begin a series of their
+/// own. The library writes values as they are.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let attempts = Family::<Ended, Counter>::default();
+        let duration = Family::<Of, Histogram>::new_with_constructor(seconds);
+        let first = Family::<Of, Histogram>::new_with_constructor(seconds);
+        let tokens = Family::<Kind, Counter>::default();
+        let cost = Family::<Kind, Counter>::default();
+        let text = "Attempts that ended, by how: ok, or the error's code";
+        registry.register("holdfast_attempts", text, attempts.clone());
+        let text = "From the beginning of an attempt to its end";
+        let name = "gen_ai_client_operation_duration";
+        registry.register_with_unit(name, text, Unit::Seconds, duration.clone());
+        let text = "From the beginning of an attempt to its first content";
+        let name = "gen_ai_client_operation_time_to_first_chunk";
+        registry.register_with_unit(name, text, Unit::Seconds, first.clone());
+        let text = "Tokens as providers counted them; cached and written are part of input, \
+                    reasoning of output";
+        registry.register("holdfast_tokens", text, tokens.clone());
+        let text = "What attempts cost, in billionths of a US dollar";
+        registry.register("holdfast_cost_nanousd", text, cost.clone());
+        Self { registry, attempts, duration, first, tokens, cost, names: Mutex::default() }
+    }
+}
+
+impl Metrics {
+    /// Counts an attempt that has ended.
+    pub(crate) fn count(&self, meter: &Meter) {
+        let Some(facts) = meter.facts() else { return };
+        let of = Of { door: meter.call.door.name(), target: self.name(&meter.target.name) };
+        let outcome = facts.error.map_or(OK, types::ErrorCode::name);
+        self.attempts.get_or_create(&Ended { of: of.clone(), outcome }).inc();
+        self.duration.get_or_create(&of).observe(facts.took.as_secs_f64());
+        if let Some(first) = facts.first_content {
+            self.first.get_or_create(&of).observe(first.as_secs_f64());
+        }
+        let usage = facts.usage.unwrap_or_default();
+        let verdict = meter.verdict();
+        let tokens = [
+            ("input", usage.input_tokens),
+            ("cached", usage.cached_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("output", usage.output_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ];
+        let money = [
+            ("settled", verdict.settled.nanodollars().unsigned_abs()),
+            ("unreconciled", verdict.unreconciled.nanodollars().unsigned_abs()),
+        ];
+        add(&self.tokens, &of, &tokens);
+        add(&self.cost, &of, &money);
+    }
+
+    /// The name under which a target is counted.
+    fn name(&self, target: &Arc<str>) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(target) {
+            return Arc::clone(target);
+        }
+        if names.len() >= TARGETS_MAX {
+            return Arc::from(OTHER);
+        }
+        names.insert(Arc::clone(target));
+        Arc::clone(target)
+    }
+
+    /// All of it in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string can't fail.
+        let _ok = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn add(family: &Family<Kind, Counter>, of: &Of, counts: &[(&'static str, u64)]) {
+    for (kind, count) in counts.iter().filter(|(_, count)| *count > 0) {
+        family.get_or_create(&Kind { of: of.clone(), kind }).inc_by(*count);
+    }
+}
+
+/// What is counted of an attempt.
+pub(crate) struct Facts {
+    pub(crate) error: Option<types::ErrorCode>,
+    pub(crate) usage: Option<types::Usage>,
+    pub(crate) took: Duration,
+    pub(crate) first_content: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests;
