@@ -2,10 +2,10 @@
 //! becomes HTTP.
 //!
 //! [`listener`] accepts and speaks HTTP/1.1, [`router`] picks a door by method and path, `openai`,
-//! `anthropic`, `gemini` and `cloudflare` hold the doors of those APIs, [`api`] Holdfast's own; what doors of
-//! plain model Calls have in common is in `inference`. [`errors`] picks a format's rendering of a
-//! failure by door. The data path is hyper with nothing between it and the pipeline; `/api` is
-//! axum.
+//! `anthropic`, `gemini` and `cloudflare` hold the doors of those APIs, [`api`] Holdfast's own;
+//! what doors of plain model Calls have in common is in `inference`. [`errors`] picks a format's
+//! rendering of a failure by door. The data path is hyper with nothing between it and the pipeline;
+//! `/api` is axum.
 //!
 //! Invariant: no door re-implements a stage of the pipeline, reads usage or knows a provider;
 //! nothing here touches the store except through `/api`'s questions and [`readiness`]'s.

@@ -3,8 +3,8 @@
 //! [`parse`] reads what an upstream answered and says what a caller can do about it; [`render`]
 //! writes ours. Google's `status` says the class and its `details` the cause: which quota was met,
 //! how long to wait, and that a key is wrong, which comes as a plain 400. Words are the last
-//! resort, where Google has nothing else.
-//! <https://cloud.google.com/apis/design/errors>, <https://ai.google.dev/gemini-api/docs/troubleshooting>
+//! resort, where Google has nothing else. <https://cloud.google.com/apis/design/errors>,
+//! <https://ai.google.dev/gemini-api/docs/troubleshooting>
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! No hard budget is ever passed: any interleaving of Calls, steps, ends, abandons, crashes, stops
 //! and clock jumps, on the real pipeline and the real store.
 //!
-//! Calls on routes go on to other targets where one fails, each attempt at its own cost. The harness
-//! keeps its own books, of what each attempt may have cost in truth, and compares after every
-//! action. The long form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
+//! Calls on routes go on to other targets where one fails, each attempt at its own cost. The
+//! harness keeps its own books, of what each attempt may have cost in truth, and compares after
+//! every action. The long form runs as many cases as `HOLDFAST_BUDGET_CASES` says.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
