@@ -225,8 +225,9 @@ impl Attempts {
             let failure = self.answered(failure, has_content);
             return Some(OutcomeEvent::Failed(Box::new(failure)));
         };
-        let (call, target) = (&self.call.id, &*route.target.name);
-        tracing::warn!(%call, target, %failure, ?next, "an attempt failed; the call goes on");
+        // Its code alone: a provider's words may repeat the prompt.
+        let (call, target, code) = (&self.call.id, &*route.target.name, failure.code);
+        tracing::warn!(%call, target, %code, ?next, "an attempt failed; the call goes on");
         self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
         match next {
             Next::Again { after } => {
