@@ -11,6 +11,9 @@ use types::{Money, Price};
 use super::api::ApiArgs;
 use super::table;
 
+/// The file by which the folder of a static model is known.
+const STATIC_WEIGHTS: &str = "model.safetensors";
+
 /// Models that clients can ask for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelsArgs {
@@ -24,9 +27,10 @@ pub(crate) struct ModelsArgs {
 enum ModelsCommand {
     /// All models with their prices.
     List,
-    /// Add a GGUF file of the server's machine, or price a provider's model.
+    /// Add a GGUF file or a static model's folder of the server's machine, or price a provider's
+    /// model.
     Add {
-        /// A GGUF file, or `provider/model`.
+        /// A GGUF file, the folder of a static model, or `provider/model`.
         what: String,
         /// The name of a local model: asked for as local/NAME; else the file's name.
         #[arg(long)]
@@ -53,14 +57,16 @@ pub(crate) async fn run(arguments: ModelsArgs) -> anyhow::Result<()> {
         }
         ModelsCommand::Add { what, name, input, output, free } => {
             let mut body = json!({ "input_usd_per_million": input, "output_usd_per_million": output, "free": free });
-            if PathBuf::from(&what).extension().is_some_and(|extension| extension == "gguf") {
+            let given = PathBuf::from(&what);
+            let is_gguf = given.extension().is_some_and(|extension| extension == "gguf");
+            if is_gguf || given.join(STATIC_WEIGHTS).exists() {
                 let path = absolute(&what)?;
-                let stem =
-                    path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("model").to_owned();
+                let stem = if is_gguf { path.file_stem() } else { path.file_name() };
+                let stem = stem.and_then(|stem| stem.to_str()).unwrap_or("model").to_owned();
                 body["name"] = json!(name.unwrap_or(stem));
                 body["path"] = json!(path);
             } else {
-                ensure!(name.is_none(), "--name names a GGUF file, and {what} is none");
+                ensure!(name.is_none(), "--name names a local model, and {what} is none");
                 body["name"] = json!(what);
             }
             let answer = api.post("models", &body).await?;

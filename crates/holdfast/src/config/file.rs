@@ -286,7 +286,7 @@ impl PriceEntry {
 pub(crate) struct ModelEntry {
     /// Asked for as `local/name`.
     pub(crate) name: String,
-    /// The GGUF file.
+    /// The GGUF file, or the folder of a static embedding model.
     pub(crate) path: Option<PathBuf>,
     /// What it costs; nothing unless said.
     #[serde(flatten)]

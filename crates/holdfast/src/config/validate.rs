@@ -180,15 +180,22 @@ fn models(config: &Config, problems: &mut Problems) {
     for (index, model) in config.models.iter().enumerate() {
         price(&model.price, &format!("models[{index}]"), problems);
         match &model.path {
-            None => problems.add(format!("models[{index}].path"), "is missing: the GGUF file"),
-            Some(path) if !path.is_file() => {
+            None => problems.add(
+                format!("models[{index}].path"),
+                "is missing: the GGUF file, or the folder of a static model",
+            ),
+            Some(path) if !path.exists() => {
                 problems.add(
                     format!("models[{index}].path"),
-                    format!("{} is not a file", path.display()),
+                    format!("{} is not there", path.display()),
                 );
             }
             Some(path) => {
-                if let Err(error) = is_model(path) {
+                let looked = match path.is_dir() {
+                    true => embeddings::look(path).map_err(|error| error.to_string()),
+                    false => is_model(path).map_err(|error| error.to_string()),
+                };
+                if let Err(error) = looked {
                     let message = format!("{} can't be used: {error}", path.display());
                     problems.add(format!("models[{index}].path"), message);
                 }

@@ -1,4 +1,5 @@
-//! Local models: where their files are, and the engines that run them.
+//! Local models: where their files are, and the engines that run them. A model that is a folder is
+//! a static one, which needs no engine.
 //!
 //! The demo model is part of the binary and is unpacked into the data folder. A model's file is
 //! hashed once; what was read of it is kept beside the models as long as its length and its time of
@@ -26,8 +27,10 @@ use crate::config::{ModelEntry, warnings};
 
 mod absent;
 mod sockets;
+mod statics;
 
 use absent::EngineAbsent;
+use embeddings::StaticModels;
 use sockets::Sockets;
 
 /// The provider's name.
@@ -41,6 +44,8 @@ const DEMO_GGUF: &[u8] = include_bytes!("../../../../models/demo/holdfast-demo-Q
 pub(super) struct Local {
     engines: Arc<Engines>,
     models: Arc<LocalModels>,
+    /// Models that run in this process.
+    statics: Arc<StaticModels>,
     /// The engines' program.
     program: PathBuf,
     sockets: Arc<Sockets>,
@@ -85,7 +90,8 @@ impl Local {
             Arc::clone(&common.ids),
         );
         let known = Arc::new(Mutex::new(read_known(&folder)));
-        Ok(Self { engines, models: Arc::new(models), program, sockets, folder, known })
+        let (models, statics) = (Arc::new(models), Arc::new(statics::new()));
+        Ok(Self { engines, models, statics, program, sockets, folder, known })
     }
 
     /// The file's models and the demo model, as rows of the catalogue, each with the fingerprint of
@@ -125,14 +131,13 @@ impl Local {
             let Some(path) = model.path.as_ref().filter(|_| model.provider == PROVIDER) else {
                 continue;
             };
-            if self.models.get(&model.upstream_model).is_some() {
+            if self.is_served(&model.upstream_model) {
                 continue;
             }
-            match self.file(PathBuf::from(path)).await {
-                Ok(file) => self.models.register(model.upstream_model.clone(), file),
-                Err(failure) => {
-                    tracing::warn!(model = %model.name, %failure, "the model can't be served")
-                }
+            let path = PathBuf::from(path);
+            let name = model.upstream_model.clone();
+            if let Err(failure) = self.inspect(name, path, model.origin).await {
+                tracing::warn!(model = %model.name, %failure, "the model can't be served");
             }
         }
     }
@@ -151,21 +156,32 @@ impl Local {
                 "a local model's name has letters, digits, '-', '_' and '.' only",
             ));
         }
-        let file = self.file(path).await?;
-        self.models.register(name.clone(), file.clone());
+        let (path, sha256, context_tokens) = if statics::is_folder(&path).await {
+            let (path, sha256) = self.serve_static(&name, path).await?;
+            (path, sha256, None)
+        } else {
+            let file = self.file(path).await?;
+            self.statics.remove(&name);
+            self.models.register(name.clone(), file.clone());
+            (file.path, file.sha256, file.context_length)
+        };
         Ok(Model {
             name: format!("{PROVIDER}/{name}"),
             provider: PROVIDER.to_owned(),
             upstream_model: name,
-            path: Some(file.path.display().to_string()),
-            sha256: Some(file.sha256),
+            path: Some(path.display().to_string()),
+            sha256: Some(sha256),
             prices: Vec::new(),
             output_tokens_max: None,
-            context_tokens: file.context_length,
+            context_tokens,
             origin,
             version: 0,
             created_at: Timestamp::default(),
         })
+    }
+
+    fn is_served(&self, name: &str) -> bool {
+        self.models.get(name).is_some() || self.statics.get(name).is_some()
     }
 
     /// What is known of a file; it is read and hashed if nothing is.
@@ -212,10 +228,11 @@ impl Local {
     /// Who does Calls on local models.
     pub(super) fn executor(&self) -> Arc<dyn Execute> {
         let models = Arc::clone(&self.models) as _;
-        if self.program.is_file() {
-            return models;
-        }
-        Arc::new(EngineAbsent { program: self.program.clone(), models })
+        let engines: Arc<dyn Execute> = match self.program.is_file() {
+            true => models,
+            false => Arc::new(EngineAbsent { program: self.program.clone(), models }),
+        };
+        Arc::new(statics::Either { statics: Arc::clone(&self.statics), engines })
     }
 
     /// Each local model: `up`, or `idle` until it is first asked for.
@@ -228,6 +245,7 @@ impl Local {
                 .and_then(|file| self.engines.running(&file.sha256))
                 .is_some_and(|engine| engine.is_up());
             let (state, reason) = match (&file, up) {
+                (None, _) if self.statics.get(&model.upstream_model).is_some() => ("up", None),
                 (None, _) => ("down", Some("its file can't be read".to_owned())),
                 (Some(_), true) => ("up", None),
                 (Some(_), false) if has_engine => ("idle", None),

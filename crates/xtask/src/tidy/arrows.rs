@@ -15,7 +15,7 @@ use crate::shell;
 
 /// The picture, arrow by arrow; what an arrow reaches through others is allowed too.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("holdfast", &["server", "providers", "engine"]),
+    ("holdfast", &["server", "providers", "engine", "embeddings"]),
     ("server", &["sessions", "workers", "formats"]),
     ("sessions", &["pipeline", "services", "formats"]),
     ("workers", &["pipeline", "services"]),
@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("providers", &["formats"]),
     ("formats", &["types"]),
     ("engine", &["types"]),
+    ("embeddings", &["formats"]),
     ("engine-llama", &["engine"]),
     ("testkit", &["types"]),
     ("bench", &["testkit"]),
@@ -43,6 +44,12 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("llama-cpp-sys-2", &["engine-llama"], "C++ stays in the engine's own binary"),
     ("rusqlite", &["storage"], "SQL stays behind the storage traits"),
     ("axum", &["server"], "doors live in server"),
+    (
+        "tokenizers",
+        &["embeddings"],
+        "texts become tokens in one place, and engines do it for themselves",
+    ),
+    ("safetensors", &["embeddings"], "weights are read where they are used"),
     ("rmcp", &["sessions"], "the MCP client lives in sessions"),
     (
         "anyhow",
