@@ -90,7 +90,8 @@ fn text() -> String {
     (0..WORDS).map(word).collect()
 }
 
-fn data(value: &Value) -> String {
+/// An event without a name.
+pub(super) fn data(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
 
@@ -225,6 +226,18 @@ impl Answer<'_> {
                 "promptTokenCount": self.input_tokens,
                 "candidatesTokenCount": output_tokens,
                 "totalTokenCount": self.input_tokens + output_tokens as u64,
+            },
+            "modelVersion": self.model,
+            "responseId": "fault",
+        })
+    }
+
+    /// What Gemini says of a prompt that it does not answer.
+    pub(super) fn blocked(&self) -> Value {
+        json!({
+            "promptFeedback": { "blockReason": "SAFETY" },
+            "usageMetadata": {
+                "promptTokenCount": self.input_tokens, "totalTokenCount": self.input_tokens,
             },
             "modelVersion": self.model,
             "responseId": "fault",

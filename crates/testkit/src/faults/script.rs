@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::answers::{Answer, Api, Refusal, Stream, error_event, refusal};
+use super::answers::{Answer, Api, Refusal, Stream, data, error_event, refusal};
 
 /// Words before a cut, and before a stall or a broken piece.
 const WORDS_BEFORE_CUT: usize = 40;
@@ -176,6 +176,7 @@ pub(super) fn script(asked: &Asked, before: Before, scale: f64) -> Script {
         Fault::Unavailable => plainly(Refusal::Unavailable),
         Fault::Outage if before.since_first < OUTAGE => plainly(Refusal::Unavailable),
         Fault::ContextLength => plainly(Refusal::ContextLength),
+        Fault::ContentFilter if asked.api == Api::Gemini => blocked(asked),
         Fault::ContentFilter => plainly(Refusal::ContentFilter),
         Fault::ResetOnce if first => Script { status: 0, steps: vec![Step::Reset] },
         Fault::Silent => Script { status: 0, steps: vec![Step::Hang] },
@@ -213,6 +214,12 @@ fn healthy(asked: &Asked) -> Script {
     } else {
         json(200, &answer(asked, false).whole(), None)
     }
+}
+
+/// Gemini's way to refuse a prompt: an answer without an answer.
+fn blocked(asked: &Asked) -> Script {
+    let body = answer(asked, true).blocked();
+    if asked.stream { streamed(vec![chunk(&data(&body))], true) } else { json(200, &body, None) }
 }
 
 /// A fault of a stream.
