@@ -92,8 +92,20 @@ impl Format for BedrockConverse {
         }
     }
 
+    fn stream_type(&self) -> &'static str {
+        "application/vnd.amazon.eventstream"
+    }
+
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure {
-        errors::parse(status, body)
+        errors::parse(status, "", body)
+    }
+
+    fn error_header(&self) -> Option<&'static str> {
+        Some("x-amzn-errortype")
+    }
+
+    fn parse_named_error(&self, status: u16, name: &str, body: &[u8]) -> Failure {
+        errors::parse(status, name, body)
     }
 
     fn render_error(&self, failure: &Failure, _call: Option<&CallId>) -> Bytes {

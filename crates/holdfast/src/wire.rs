@@ -222,14 +222,8 @@ fn providers(
     let mut executors = Vec::new();
     let vault = providers::Vault::default();
     for entry in settings.all_providers(&|name| std::env::var(name).ok()) {
-        let provider = providers::Provider::new(
-            &entry.name,
-            &entry.vendor,
-            entry.base_url.as_deref(),
-            entry.api_key.clone(),
-        );
+        let provider = entry.provider();
         let provider = provider.with_context(|| format!("the provider {}", entry.name))?;
-        let provider = provider.with_timeouts(entry.timeouts());
         let clock = Arc::clone(&common.clock);
         executors.push((entry.name, providers::executor(provider, clock, vault.clone())));
     }

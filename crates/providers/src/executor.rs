@@ -150,7 +150,8 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
         }
         return Err(failure);
     }
-    answer::check_head(&parts, read.stream, &shared.provider.name).inspect_err(|failure| {
+    let stream = read.stream.then(|| format.stream_type());
+    answer::check_head(&parts, stream, &shared.provider.name).inspect_err(|failure| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         let reason = failure.message.as_str();
         tracing::warn!(%provider, %call, reason, "the provider's answer can't be read");

@@ -9,6 +9,7 @@
 //! client's format is the provider's own. Must not know budgets, prices, stores or routes.
 #![warn(missing_docs)]
 
+pub mod aws;
 pub mod executor;
 pub mod http;
 pub mod provider;

@@ -9,6 +9,7 @@ use ::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use ::http::uri::Scheme;
 use types::{ErrorCode, Secret};
 
+use crate::aws::{Credentials, Signer, is_region, region_of};
 use crate::http::Timeouts;
 use crate::redact::Redactor;
 use crate::vendor::{Auth, Vendor, vendor, vendors};
@@ -16,6 +17,8 @@ use crate::vendor::{Auth, Vendor, vendor, vendors};
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// The service for which requests to Bedrock are signed.
+const BEDROCK: &str = "bedrock";
 
 /// A configured upstream.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct Provider {
     base_url: Uri,
     /// Its credential; local servers often have none.
     api_key: Option<Secret>,
+    /// Who signs its requests, where it is told no key.
+    signer: Option<Signer>,
     /// How long it may take.
     pub timeouts: Timeouts,
 }
@@ -55,6 +60,9 @@ pub enum ConfigError {
     /// The vendor's servers have no keys: one that is set would never be sent.
     #[error("vendor '{0}' takes no api_key")]
     NoKeyTaken(String),
+    /// Amazon's credentials can't be used.
+    #[error("aws {0}")]
+    BadAws(&'static str),
 }
 
 impl ConfigError {
@@ -82,10 +90,44 @@ impl Provider {
             .ok_or_else(|| ConfigError::NoBaseUrl(vendor_name.to_owned()))?;
         let base_url = check_url(base_url)?;
         let api_key = api_key.filter(|key| !key.expose().is_empty());
-        let provider =
-            Self { name: name.into(), vendor, base_url, api_key, timeouts: Timeouts::default() };
+        let (name, timeouts) = (name.into(), Timeouts::default());
+        let provider = Self { name, vendor, base_url, api_key, signer: None, timeouts };
         provider.credential_header()?;
         Ok(provider)
+    }
+
+    /// The same provider, whose requests are signed by these credentials of Amazon's. `region` is
+    /// needed where the host's name does not say it.
+    ///
+    /// # Errors
+    /// [`ConfigError::BadAws`]: the vendor takes no signatures, there is a key too, the credentials
+    /// can't be sent, or nobody says which region it is.
+    pub fn signed_by(
+        mut self,
+        credentials: Credentials,
+        region: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        if self.vendor.auth != Auth::Aws {
+            return Err(ConfigError::BadAws("credentials are taken by no such vendor"));
+        }
+        if self.api_key.is_some() {
+            return Err(ConfigError::BadAws("credentials and an api_key are given: choose one"));
+        }
+        if !credentials.can_be_sent() {
+            return Err(ConfigError::BadAws("credentials can't be sent in a header"));
+        }
+        let host = self.base_url.host().unwrap_or_default();
+        let region = region_of(host).or(region).map(str::to_owned);
+        let Some(region) = region.filter(|region| is_region(region)) else {
+            return Err(ConfigError::BadAws("needs a region, such as us-east-1"));
+        };
+        self.signer = Some(Signer { credentials, region, service: BEDROCK });
+        Ok(self)
+    }
+
+    /// Who signs its requests, if somebody does.
+    pub(crate) const fn signer(&self) -> Option<&Signer> {
+        self.signer.as_ref()
     }
 
     /// The same provider with other limits of time.
@@ -102,7 +144,8 @@ impl Provider {
 
     /// What keeps its credential out of what it says.
     pub(crate) fn redactor(&self) -> Redactor {
-        Redactor::new(self.api_key.as_ref())
+        let signs = self.signer.iter().flat_map(|signer| signer.credentials.secrets());
+        Redactor::new(self.api_key.iter().chain(signs))
     }
 
     /// The header that tells the provider the key; its value is marked sensitive.
@@ -112,7 +155,7 @@ impl Provider {
         let Some(key) = &self.api_key else { return Ok(None) };
         let bare = || HeaderValue::from_str(key.expose());
         let (name, value) = match self.vendor.auth {
-            Auth::Bearer => {
+            Auth::Bearer | Auth::Aws => {
                 (AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", key.expose())))
             }
             Auth::XApiKey => (X_API_KEY, bare()),

@@ -1,4 +1,4 @@
-//! Keeps the operator's credential out of what a provider says.
+//! Keeps the operator's credentials out of what a provider says.
 //!
 //! Some providers repeat the key that they were sent in their errors. Whatever of their words goes
 //! on (a message, an error's body, a header) goes through here first, and comes out with
@@ -16,52 +16,45 @@ const REDACTED: &str = "[redacted]";
 /// A shorter key is a placeholder such as `none`: replacing it would only maul words.
 const KEY_BYTES_MIN: usize = 8;
 
-/// Knows the credential of one provider.
+/// Knows the credentials of one provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Redactor {
-    key: Option<Arc<Secret>>,
+    keys: Arc<[Secret]>,
 }
 
 impl Redactor {
-    pub(crate) fn new(key: Option<&Secret>) -> Self {
-        let key = key.filter(|key| key.expose().len() >= KEY_BYTES_MIN);
-        Self { key: key.map(|key| Arc::new(key.clone())) }
+    pub(crate) fn new<'a>(keys: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let long = |key: &&Secret| key.expose().len() >= KEY_BYTES_MIN;
+        let mut keys: Vec<Secret> = keys.into_iter().filter(long).cloned().collect();
+        // One may be a part of another: the rest of that would stay.
+        keys.sort_by_key(|key| std::cmp::Reverse(key.expose().len()));
+        Self { keys: keys.into() }
     }
 
-    /// Whether the key stands in `text`.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(Secret::expose)
+    }
+
+    /// Whether a key stands in `text`.
     pub(crate) fn is_in(&self, text: &str) -> bool {
-        self.key.as_ref().is_some_and(|key| text.contains(key.expose()))
+        self.texts().any(|key| text.contains(key))
     }
 
-    /// Replaces the key in what a client is told.
+    /// Replaces the keys in what a client is told.
     pub(crate) fn clean(&self, failure: &mut Failure) {
-        let Some(key) = &self.key else { return };
-        let key = key.expose();
-        if failure.message.contains(key) {
-            failure.message = failure.message.replace(key, REDACTED);
-        }
-        if let Some(param) = failure.param.as_mut().filter(|param| param.contains(key)) {
-            *param = param.replace(key, REDACTED).into();
+        for key in self.texts() {
+            if failure.message.contains(key) {
+                failure.message = failure.message.replace(key, REDACTED);
+            }
+            if let Some(param) = failure.param.as_mut().filter(|param| param.contains(key)) {
+                *param = param.replace(key, REDACTED).into();
+            }
         }
     }
 
-    /// Replaces the key where it stands in `body` as it was sent.
+    /// Replaces the keys where they stand in `body` as they were sent.
     pub(crate) fn clean_body(&self, body: Bytes) -> Bytes {
-        let Some(key) = &self.key else { return body };
-        let key = key.expose().as_bytes();
-        let mut clean = Vec::new();
-        let mut rest = body.as_ref();
-        while let Some(at) = rest.windows(key.len()).position(|window| window == key) {
-            let (before, found) = rest.split_at(at);
-            clean.extend_from_slice(before);
-            clean.extend_from_slice(REDACTED.as_bytes());
-            rest = found.get(key.len()..).unwrap_or_default();
-        }
-        if clean.is_empty() {
-            return body;
-        }
-        clean.extend_from_slice(rest);
-        clean.into()
+        self.texts().fold(body, |body, key| without(key.as_bytes(), body))
     }
 
     /// Whether a text of `value` is the key once its escapes are undone.
@@ -75,6 +68,23 @@ impl Redactor {
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
+}
+
+/// The body with something else in the key's place.
+fn without(key: &[u8], body: Bytes) -> Bytes {
+    let mut clean = Vec::new();
+    let mut rest = body.as_ref();
+    while let Some(at) = rest.windows(key.len()).position(|window| window == key) {
+        let (before, found) = rest.split_at(at);
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(REDACTED.as_bytes());
+        rest = found.get(key.len()..).unwrap_or_default();
+    }
+    if clean.is_empty() {
+        return body;
+    }
+    clean.extend_from_slice(rest);
+    clean.into()
 }
 
 #[cfg(test)]

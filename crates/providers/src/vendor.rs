@@ -16,6 +16,7 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/anthropic.toml"),
     include_str!("../vendors/openai-compatible.toml"),
     include_str!("../vendors/azure.toml"),
+    include_str!("../vendors/bedrock.toml"),
     include_str!("../vendors/cerebras.toml"),
     include_str!("../vendors/cloudflare.toml"),
     include_str!("../vendors/cohere.toml"),
@@ -44,6 +45,9 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/xai.toml"),
     include_str!("../vendors/zai.toml"),
 ];
+
+/// What stands for the region in an address.
+const REGION: &str = "REGION";
 
 static VENDORS: LazyLock<Vec<Vendor>> =
     LazyLock::new(|| ROWS.iter().filter_map(|row| toml::from_str(row).ok()).collect());
@@ -92,6 +96,8 @@ pub enum Auth {
     XGoogApiKey,
     /// `api-key: KEY`.
     ApiKey,
+    /// By a signature of Amazon's, or `authorization: Bearer KEY`.
+    Aws,
     /// Not at all: its server has no notion of keys.
     None,
 }
@@ -102,15 +108,23 @@ enum FormatName {
     OpenaiChat,
     AnthropicMessages,
     Gemini,
+    BedrockConverse,
 }
 
 impl Vendor {
+    /// Where it is reached in a region, if it has addresses by region.
+    pub fn base_url_in(&self, region: &str) -> Option<String> {
+        let form = self.base_url_form.as_deref().filter(|form| form.contains(REGION))?;
+        Some(form.replace(REGION, region))
+    }
+
     /// The wire format that it speaks.
     pub fn format(&self) -> &'static dyn Format {
         match self.format {
             FormatName::OpenaiChat => &formats::OPENAI_CHAT,
             FormatName::AnthropicMessages => &formats::ANTHROPIC_MESSAGES,
             FormatName::Gemini => &formats::GEMINI,
+            FormatName::BedrockConverse => &formats::BEDROCK_CONVERSE,
         }
     }
 }

@@ -62,8 +62,23 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// Writes an answer to a client.
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse>;
 
+    /// The `content-type` of a streamed answer.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
     /// Reads an upstream's error answer.
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure;
+
+    /// The header in which an upstream names an error, lower case, where the body may not.
+    fn error_header(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Reads an upstream's error answer of which [that header](Self::error_header) says the name.
+    fn parse_named_error(&self, status: u16, _name: &str, body: &[u8]) -> Failure {
+        self.parse_error(status, body)
+    }
 
     /// Renders an error as a JSON body.
     fn render_error(&self, failure: &Failure, call: Option<&CallId>) -> Bytes;

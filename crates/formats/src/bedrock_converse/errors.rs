@@ -1,7 +1,7 @@
 //! Errors of Bedrock, both ways.
 //!
-//! An error is named by the header `x-amzn-errortype` or by `__type` in the body, of which only the
-//! body is seen here; where it has no name, the status tells. Bedrock says in words only what was
+//! An error is named by the header `x-amzn-errortype` or by `__type` in the body; where it has no
+//! name, the status tells. Bedrock says in words only what was
 //! wrong with a request. Whether money may have been spent is judged as for chat completions, but a
 //! model that ran and failed, or ran too long, may be billed whatever the status.
 //! <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html>
@@ -71,9 +71,13 @@ pub(super) const fn words(code: ErrorCode) -> (&'static str, u16) {
     }
 }
 
-/// The error of an upstream that answered with this status and body.
-pub fn parse(status: u16, body: &[u8]) -> Failure {
-    let said = Said::read(body);
+/// The error of an upstream that answered with this status, name (empty if its headers say none)
+/// and body.
+pub fn parse(status: u16, name: &str, body: &[u8]) -> Failure {
+    let mut said = Said::read(body);
+    if !name.is_empty() {
+        said.name = plain_name(name);
+    }
     let code = classify(status, &said);
     let billed = match (status, &*said.name) {
         (408 | 424, _) | (_, "ModelTimeoutException" | "ModelErrorException") => Billed::Unknown,
@@ -104,6 +108,13 @@ pub(super) fn parse_in_answer(body: &[u8]) -> Option<Failure> {
     let said = Said::read(body);
     let named = !said.name.is_empty();
     (named || said.message.is_some()).then(|| parse_exception(&said.name, body))
+}
+
+/// The name in `com.amazon.coral.service#ThrottlingException:http://…`.
+fn plain_name(name: &str) -> String {
+    // What follows a colon may have a `#` of its own.
+    let name = name.split(':').next().unwrap_or_default();
+    name.rsplit('#').next().unwrap_or_default().trim().to_owned()
 }
 
 /// Streams spell exceptions' names with a small letter.
@@ -173,10 +184,7 @@ struct Body {
 impl Said {
     fn read(body: &[u8]) -> Self {
         let Ok(body) = serde_json::from_slice::<Body>(body) else { return Self::default() };
-        let kind = body.kind.unwrap_or_default();
-        // `com.amazon.coral.service#ThrottlingException:http://…`
-        let name = kind.rsplit('#').next().unwrap_or_default();
-        let name = name.split(':').next().unwrap_or_default().to_owned();
+        let name = plain_name(&body.kind.unwrap_or_default());
         let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Self { name, message: body.message.or(body.capital).map(text) }
     }

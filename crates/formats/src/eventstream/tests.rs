@@ -53,6 +53,23 @@ fn the_specifications_own_frame_is_read_and_written() {
 }
 
 #[test]
+fn a_frame_is_the_one_that_amazons_own_client_reads() {
+    // Read by botocore's `EventStreamBuffer` as these headers and this payload.
+    let known = "0000007a00000051ca2c46650b3a6576656e742d7479706507000b6d65737361676553746f700d3a\
+                 636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d657373616765\
+                 2d747970650700056576656e747b2273746f70526561736f6e223a22656e645f7475726e227d5fbf\
+                 09fc";
+    let headers = [
+        (":event-type", "messageStop"),
+        (":content-type", "application/json"),
+        (":message-type", "event"),
+    ];
+    let mut out = BytesMut::new();
+    write(&headers, br#"{"stopReason":"end_turn"}"#, &mut out);
+    assert_eq!(data_encoding::HEXLOWER.encode(&out), known);
+}
+
+#[test]
 fn frames_come_out_as_they_went_in_however_they_are_cut() {
     let stream = [frame(b"{}"), frame(b""), frame(b"{\"x\":1}")].concat();
     for chunk in [1, 2, 7, 50, 1_000] {

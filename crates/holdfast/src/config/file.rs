@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use providers::Timeouts;
+use providers::aws::Credentials;
+use providers::vendor::Auth;
+use providers::{ConfigError, Provider, Timeouts};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use storage::{Scope, WindowKind};
@@ -59,8 +61,11 @@ impl Config {
         let mut all: Vec<ProviderEntry> = self.providers.clone();
         for entry in &mut all {
             let vendor = providers::vendor(&entry.vendor);
-            entry.api_key =
-                entry.api_key.take().or_else(|| vendor.and_then(usual).map(Secret::new));
+            entry.api_key = usual_key(entry, vendor.and_then(usual));
+            if vendor.is_some_and(|vendor| vendor.auth == Auth::Aws) {
+                let given = entry.aws.take().unwrap_or_default();
+                entry.aws = Some(given.or_from(environment, entry.api_key.is_none()));
+            }
         }
         for vendor in providers::vendors() {
             let configured = all.iter().any(|entry| entry.name == vendor.name);
@@ -70,6 +75,7 @@ impl Config {
                     vendor: vendor.name.clone(),
                     base_url: None,
                     api_key: Some(Secret::new(key)),
+                    aws: None,
                     connect_timeout: None,
                     response_timeout: None,
                     stall_timeout: None,
@@ -92,6 +98,12 @@ impl Config {
         let all = self.all_providers(environment);
         all.iter().any(|entry| entry.name == provider && listed(entry))
     }
+}
+
+/// The key of an entry: its own, or the environment's where it names no credentials of Amazon's.
+fn usual_key(entry: &mut ProviderEntry, usual: Option<String>) -> Option<Secret> {
+    let signs = entry.aws.as_ref().is_some_and(|aws| aws.credentials().is_some());
+    entry.api_key.take().or_else(|| usual.filter(|_| !signs).map(Secret::new))
 }
 
 /// How the server listens and what it accepts.
@@ -165,6 +177,8 @@ pub(crate) struct ProviderEntry {
     pub(crate) base_url: Option<String>,
     /// Its credential, best as `${VARIABLE}`.
     pub(crate) api_key: Option<Secret>,
+    /// Amazon's credentials and region, for a vendor that takes signatures.
+    pub(crate) aws: Option<AwsEntry>,
     /// Longest wait for a connection, TLS included. Default 10 s.
     #[serde(default, deserialize_with = "some_duration")]
     pub(crate) connect_timeout: Option<Duration>,
@@ -180,7 +194,74 @@ pub(crate) struct ProviderEntry {
     pub(crate) models: Vec<ProviderModel>,
 }
 
+/// Who signs requests to Amazon, and for which region.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AwsEntry {
+    /// Such as `eu-central-1`. Default: `AWS_REGION`, else `AWS_DEFAULT_REGION`. What the host of
+    /// `base_url` says comes first.
+    pub(crate) region: Option<String>,
+    /// Default: `AWS_ACCESS_KEY_ID`, together with the next two.
+    pub(crate) access_key_id: Option<Secret>,
+    /// Default: `AWS_SECRET_ACCESS_KEY`.
+    pub(crate) secret_access_key: Option<Secret>,
+    /// Of temporary credentials. Default: `AWS_SESSION_TOKEN`.
+    pub(crate) session_token: Option<Secret>,
+}
+
+impl AwsEntry {
+    /// The same entry with what the environment has of what it leaves out. Credentials are taken
+    /// whole, so that a token never goes with another key.
+    fn or_from(
+        mut self,
+        environment: &dyn Fn(&str) -> Option<String>,
+        needs_credentials: bool,
+    ) -> Self {
+        let names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+        self.region = self.region.or_else(|| names.into_iter().find_map(environment));
+        let given = [&self.access_key_id, &self.secret_access_key, &self.session_token];
+        if needs_credentials && given.iter().all(|text| text.is_none()) {
+            let text = |name: &str| environment(name).filter(|text| !text.is_empty());
+            self.access_key_id = text("AWS_ACCESS_KEY_ID").map(Secret::new);
+            self.secret_access_key = text("AWS_SECRET_ACCESS_KEY").map(Secret::new);
+            self.session_token = text("AWS_SESSION_TOKEN").map(Secret::new);
+        }
+        self
+    }
+
+    /// The credentials, if there are any. Half of them can't be used, which shows when they are.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        if self.access_key_id.is_none() && self.secret_access_key.is_none() {
+            return None;
+        }
+        let text = |secret: &Option<Secret>| secret.clone().unwrap_or_else(|| Secret::new(""));
+        Some(Credentials {
+            access_key_id: text(&self.access_key_id),
+            secret_access_key: text(&self.secret_access_key),
+            session_token: self.session_token.clone(),
+        })
+    }
+}
+
 impl ProviderEntry {
+    /// The provider that it is.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: what of it can't be used.
+    pub(crate) fn provider(&self) -> Result<Provider, ConfigError> {
+        let region = self.aws.as_ref().and_then(|aws| aws.region.as_deref());
+        let vendor = providers::vendor(&self.vendor);
+        let regional = region.and_then(|region| vendor?.base_url_in(region));
+        let base_url = self.base_url.as_deref().or(regional.as_deref());
+        let provider = Provider::new(&self.name, &self.vendor, base_url, self.api_key.clone())?;
+        let credentials = self.aws.as_ref().and_then(AwsEntry::credentials);
+        let provider = match credentials {
+            Some(credentials) => provider.signed_by(credentials, region)?,
+            None => provider,
+        };
+        Ok(provider.with_timeouts(self.timeouts()))
+    }
+
     /// How long it may take.
     pub(crate) fn timeouts(&self) -> Timeouts {
         let usual = Timeouts::default();

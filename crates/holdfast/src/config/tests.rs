@@ -104,6 +104,36 @@ fn a_key_of_the_environment_that_cannot_be_sent_is_a_problem() {
 }
 
 #[test]
+fn amazon_is_told_who_signs_and_for_which_region() {
+    let of = |entry: &str, variables: &[(&str, &str)]| {
+        let text = format!("[[providers]]\nname = \"a\"\nvendor = \"bedrock\"\n{entry}");
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let (_, problems) = parse(&text, Path::new(""), &environment).unwrap();
+        problems.iter().map(|problem| problem.at.clone()).collect::<Vec<_>>()
+    };
+    let given =
+        "aws = { region = \"eu-west-1\", access_key_id = \"AK\", secret_access_key = \"s\" }";
+    let keys = [("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let region = ("AWS_REGION", "eu-west-1");
+    let bearer = ("AWS_BEARER_TOKEN_BEDROCK", "b");
+    let none: [&str; 0] = [];
+    assert_eq!(of(given, &[]), none);
+    assert_eq!(of(given, &[bearer]), none, "the file's own credentials come first");
+    assert_eq!(of("aws = { region = \"eu-west-1\" }", &keys), none);
+    assert_eq!(of("", &[keys[0], keys[1], region]), none);
+    assert_eq!(of("", &[bearer, region]), none);
+    assert_eq!(of("base_url = \"https://bedrock-runtime.eu-west-1.amazonaws.com\"", &keys), none);
+    assert_eq!(of("", &[region]), ["providers[0].aws"], "nobody signs");
+    assert_eq!(of("", &[keys[0], region]), ["providers[0].aws"], "half of the credentials");
+    assert_eq!(of("base_url = \"http://127.0.0.1:1\"", &keys), ["providers[0].aws"]);
+    assert_eq!(of(&format!("api_key = \"k\"\n{given}"), &[]), ["providers[0].aws"]);
+    assert_eq!(of("", &keys), ["providers[0].base_url"]);
+}
+
+#[test]
 fn settings_that_serve_nobody_are_problems() {
     let text = r#"
         [server]

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use providers::{ConfigError, Provider};
+use providers::ConfigError;
+use providers::vendor::Auth;
 
 use super::file::PriceEntry;
 use super::{Config, Problems, ProviderEntry};
@@ -128,9 +129,8 @@ fn is_none_at_all(duration: Option<Duration>) -> bool {
 /// Whether a start could use the provider: it is made as a start makes it, so that both ask for the
 /// same.
 fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {
-    let ProviderEntry { name, vendor: kind, base_url, api_key, .. } = provider;
-    let made = Provider::new(name, kind, base_url.as_deref(), api_key.clone());
-    match made {
+    let ProviderEntry { vendor: kind, base_url, api_key, .. } = provider;
+    match provider.provider() {
         Ok(_) => {}
         Err(ConfigError::UnknownVendor(kind)) => {
             let known: Vec<&str> =
@@ -153,6 +153,13 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
         Err(ConfigError::NoKeyTaken(kind)) => {
             problems.add(at("api_key"), format!("vendor \"{kind}\" takes none"));
         }
+        Err(ConfigError::BadAws(why)) => problems.add(at("aws"), why),
+    }
+    let signs = providers::vendor(kind).is_some_and(|vendor| vendor.auth == Auth::Aws);
+    let has_credentials = provider.aws.as_ref().is_some_and(|aws| aws.credentials().is_some());
+    if signs && api_key.is_none() && !has_credentials {
+        let text = "needs access_key_id and secret_access_key, or the provider an api_key";
+        problems.add(at("aws"), text);
     }
     // A vendor with an address of its own is somebody's service, which nobody uses without a key,
     // unless it is this machine's.

@@ -117,6 +117,7 @@ fn same_provider(left: &ProviderEntry, right: &ProviderEntry) -> bool {
         && left.timeouts() == right.timeouts()
         && left.models.is_empty() == right.models.is_empty()
         && key(left) == key(right)
+        && left.aws == right.aws
 }
 
 fn keys(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {

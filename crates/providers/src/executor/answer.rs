@@ -220,7 +220,12 @@ impl Live {
         }
         let body = self.error_body().await;
         let body = self.redactor.clean_body(body);
-        let mut failure = self.format.parse_error(status, &body);
+        let name = self.format.error_header().and_then(|name| parts.headers.get(name));
+        let name = name.and_then(|name| name.to_str().ok());
+        let mut failure = match name {
+            Some(name) => self.format.parse_named_error(status, name, &body),
+            None => self.format.parse_error(status, &body),
+        };
         self.redactor.clean(&mut failure);
         let wait = retry_after(&parts.headers, self.clock.as_ref());
         failure.retry_after = wait.or(failure.retry_after);
@@ -346,7 +351,11 @@ pub(super) fn unanswered(error: &SendError, provider: &str) -> Failure {
 }
 
 /// Whether the answer can be what was asked for: a page of a proxy or a compressed body can't.
-pub(super) fn check_head(parts: &Parts, stream: bool, provider: &str) -> Result<(), Failure> {
+pub(super) fn check_head(
+    parts: &Parts,
+    stream: Option<&str>,
+    provider: &str,
+) -> Result<(), Failure> {
     let wrong = |what: &str| {
         let text = format!("the provider '{provider}' answered with {what}");
         Err(Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown))
@@ -358,9 +367,8 @@ pub(super) fn check_head(parts: &Parts, stream: bool, provider: &str) -> Result<
     let Some(kind) = content_type(parts) else { return Ok(()) };
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let fits = match (stream, kind.as_str()) {
-        (true, "text/event-stream") => true,
-        (true, _) => false,
-        (false, kind) => kind == "application/json" || kind.ends_with("+json"),
+        (Some(wanted), kind) => kind == wanted,
+        (None, kind) => kind == "application/json" || kind.ends_with("+json"),
     };
     if fits {
         return Ok(());
@@ -368,7 +376,7 @@ pub(super) fn check_head(parts: &Parts, stream: bool, provider: &str) -> Result<
     let kind: String = kind.chars().take(60).collect();
     wrong(&format!(
         "content of type '{kind}' instead of {}",
-        if stream { "a stream" } else { "JSON" }
+        if stream.is_some() { "a stream" } else { "JSON" }
     ))
 }
 

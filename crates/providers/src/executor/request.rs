@@ -103,9 +103,14 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     let nothing = WireContext::default();
     let wire = if same { &call.wire } else { &nothing };
     let query = wire.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let mut request = new_request(&format!("{}{path}{query}", template.prefix), rendered.body)?;
-    *request.headers_mut() = headers(template, attempt, stream)?;
+    let mut request =
+        new_request(&format!("{}{path}{query}", template.prefix), rendered.body.clone())?;
+    *request.headers_mut() = headers(template, attempt, stream.then(|| format.stream_type()))?;
     add_headers(&mut request, rendered.headers.iter().chain(&wire.headers))?;
+    if let Some(signer) = provider.signer() {
+        let signed = signer.sign(&mut request, &rendered.body, shared.clock.now());
+        signed.map_err(|_| unsendable())?;
+    }
     Ok(Prepared {
         request,
         format,
@@ -134,9 +139,13 @@ fn new_request(uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> 
 }
 
 /// What every request of this kind says.
-fn headers(template: &Template, attempt: &Attempt, stream: bool) -> Result<HeaderMap, Failure> {
+fn headers(
+    template: &Template,
+    attempt: &Attempt,
+    stream: Option<&'static str>,
+) -> Result<HeaderMap, Failure> {
     let mut headers = template.headers.clone();
-    let accept = if stream { "text/event-stream" } else { "application/json" };
+    let accept = stream.unwrap_or("application/json");
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| unsendable());
     headers.insert(CLIENT_REQUEST_ID, value(attempt.call.id.as_str())?);

@@ -15,6 +15,7 @@ use types::{Attempt, ErrorCode, Failure, Format, Secret};
 use super::*;
 use crate::http::Timeouts;
 
+mod bedrock;
 mod contract;
 mod embeddings;
 mod gemini;

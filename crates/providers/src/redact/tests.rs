@@ -3,7 +3,7 @@ use types::ErrorCode;
 use super::*;
 
 fn redactor(key: &str) -> Redactor {
-    Redactor::new(Some(&Secret::new(key)))
+    Redactor::new([&Secret::new(key)])
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_key_is_replaced_wherever_it_stands() {
 #[test]
 fn what_does_not_hold_it_stays_as_it_came() {
     let body = Bytes::from_static(b"{\"a\": \"sk-123456\"}");
-    for redactor in [redactor("sk-1234567"), redactor("a"), Redactor::new(None)] {
+    for redactor in [redactor("sk-1234567"), redactor("a"), Redactor::new([])] {
         assert_eq!(redactor.clean_body(body.clone()), body);
         let mut failure = Failure::new(ErrorCode::RateLimited, "a rate");
         redactor.clean(&mut failure);
@@ -36,4 +36,16 @@ fn a_key_is_found_behind_escapes() {
     assert!(found(r#"{"error":[{"message":"\u0073k-1234567"}]}"#));
     assert!(found(r#"{"sk-1234\u003567":1}"#));
     assert!(!found(r#"{"error":{"message":"sk-123456","n":1}}"#));
+}
+
+#[test]
+fn of_several_keys_none_stays_though_one_is_a_part_of_another() {
+    let (short, long) = (Secret::new("AKIDEXAMPLE"), Secret::new("AKIDEXAMPLE/and more"));
+    let redactor = Redactor::new([&short, &long]);
+    let body = Bytes::from_static(b"AKIDEXAMPLE/and more, AKIDEXAMPLE");
+    assert_eq!(redactor.clean_body(body).as_ref(), b"[redacted], [redacted]");
+    let mut failure = Failure::new(ErrorCode::RateLimited, "AKIDEXAMPLE/and more");
+    redactor.clean(&mut failure);
+    assert_eq!(failure.message, "[redacted]");
+    assert!(redactor.is_in("x AKIDEXAMPLE"));
 }

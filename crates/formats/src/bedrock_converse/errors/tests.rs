@@ -3,7 +3,7 @@
 use super::*;
 
 fn class(status: u16, body: &str) -> (ErrorCode, Billed) {
-    let failure = parse(status, body.as_bytes());
+    let failure = parse(status, "", body.as_bytes());
     (failure.code, failure.billed)
 }
 
@@ -34,6 +34,15 @@ fn errors_are_classed_by_their_name() {
         assert_eq!(named(status, name, "x").1, Billed::Unknown, "{name}");
     }
     assert_eq!(named(408, "ModelTimeoutException", "x").0, ErrorCode::UpstreamTimeout);
+}
+
+#[test]
+fn a_name_in_the_headers_comes_first() {
+    let body = br#"{"__type":"ValidationException","message":"x"}"#;
+    let code = |name: &str| parse(400, name, body).code;
+    assert_eq!(code("ServiceQuotaExceededException:http://x/#y"), ErrorCode::UpstreamQuota);
+    assert_eq!(code("a#ThrottlingException"), ErrorCode::RateLimited);
+    assert_eq!(code(""), ErrorCode::InvalidRequest);
 }
 
 #[test]
@@ -92,7 +101,7 @@ fn every_class_is_said_and_read_back_as_a_failure_of_its_kind() {
     for code in ErrorCode::ALL {
         let failure = Failure { param: Some("x.y".into()), ..Failure::new(*code, "why") };
         let body = render(&failure);
-        let read = parse(status(&failure), &body);
+        let read = parse(status(&failure), "", &body);
         assert!(read.message.contains("x.y: why"), "{code}: {}", read.message);
         let (name, status) = words(*code);
         assert!(body.starts_with(format!("{{\"__type\":\"{name}\"").as_bytes()));
