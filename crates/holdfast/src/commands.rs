@@ -1,5 +1,5 @@
-//! What the command line offers. All but `serve`, `demo`, `check` and `guard` talk to a running
-//! server over `/api`. What they print goes through [`output`].
+//! What the command line offers. All but `serve`, `demo`, `check`, `providers` and `guard` talk to
+//! a running server over `/api`. What they print goes through [`output`].
 
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ mod demo;
 mod keys;
 mod models;
 mod output;
+mod providers;
 mod serve;
 mod sessions;
 mod table;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration; lists every problem with its key path.
     Check(check::CheckArgs),
+    /// The vendors that a provider can be of, and how well each is known.
+    Providers(providers::ProvidersArgs),
     /// API keys.
     Keys(keys::KeysArgs),
     /// Finished Calls with usage, cost and timings.
@@ -61,6 +64,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Providers(arguments) => providers::run(&arguments),
         Command::Keys(arguments) => ask(keys::run(arguments)),
         Command::Calls(arguments) => ask(calls::run(arguments)),
         Command::Sessions(arguments) => ask(sessions::run(arguments)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pipeline::{Directory, DirectoryParts, Pipeline, ProviderInfo, RouteInfo};
+use pipeline::{Directory, DirectoryParts, ModelLimits, Pipeline, ProviderInfo, RouteInfo};
 use server::{App, Limits, Listener, ListenerHandle, StoreHealth};
 use sessions::{Forget, Sessions, ToolServer, ToolServers, ToolServersParts};
 use storage::Store;
@@ -242,7 +242,9 @@ async fn directory(
             format: providers::vendor(&entry.vendor).map(providers::Vendor::format),
             any_model: entry.models.is_empty(),
             name: entry.name,
+            vendor: entry.vendor,
             free_until_priced: false,
+            limits: Some(limits),
         })
         .collect();
     known.push(ProviderInfo {
@@ -258,6 +260,12 @@ async fn directory(
         routes: settings.routes.iter().map(route).collect(),
     };
     Directory::load(parts).await.context("reading keys, models and budgets")
+}
+
+/// What a vendor's own models can read and say.
+fn limits(vendor: &str, model: &str) -> ModelLimits {
+    let (context_tokens, output_tokens) = providers::family::limits(vendor, model);
+    ModelLimits { context_tokens, output_tokens }
 }
 
 fn route(entry: &RouteEntry) -> RouteInfo {

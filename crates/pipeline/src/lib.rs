@@ -20,7 +20,8 @@ pub mod status;
 pub mod steps;
 
 pub use identify::directory::{
-    AskedScope, Directory, DirectoryParts, FoundScope, NewBudget, NewKey, ProviderInfo, RouteInfo,
+    AskedScope, Directory, DirectoryParts, FoundScope, ModelLimits, NewBudget, NewKey,
+    ProviderInfo, RouteInfo,
 };
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};

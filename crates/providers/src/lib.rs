@@ -11,6 +11,7 @@
 
 pub mod aws;
 pub mod executor;
+pub mod family;
 pub mod http;
 pub mod provider;
 mod redact;

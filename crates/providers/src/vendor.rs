@@ -74,6 +74,10 @@ pub struct Vendor {
     /// Whether it usually runs on the operator's own machine, where nobody asks for a key.
     #[serde(default)]
     pub local: bool,
+    /// Whether chat completions are not all that it speaks: the Responses API is below the same
+    /// address.
+    #[serde(default)]
+    pub responses: bool,
     /// Where its servers differ from the format.
     #[serde(default)]
     pub quirks: Quirks,

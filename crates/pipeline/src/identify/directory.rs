@@ -66,6 +66,19 @@ pub struct ProviderInfo {
     pub any_model: bool,
     /// Its models cost nothing until they are priced: the local engine.
     pub free_until_priced: bool,
+    /// The kind of provider that it is, as [`Self::limits`] knows it.
+    pub vendor: String,
+    /// What is known of a vendor's model by its name, where the catalogue does not say it.
+    pub limits: Option<fn(vendor: &str, model: &str) -> ModelLimits>,
+}
+
+/// How much a model can read and say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Its context window, in tokens.
+    pub context_tokens: Option<u64>,
+    /// The most tokens of one answer.
+    pub output_tokens: Option<u64>,
 }
 
 /// A key to make, or to change if the account has one of that name.

@@ -194,8 +194,8 @@ fn by_session(rows: &Rows) -> HashMap<String, HashMap<SessionId, Vec<Arc<Budget>
 fn plans_of(model: &Model, provider: &ProviderInfo) -> Vec<(Timestamp, Arc<Plan>)> {
     let plan = |price: Option<Arc<Price>>| {
         let mut target = target(&model.name, &model.upstream_model, provider, price);
-        target.output_tokens_max = model.output_tokens_max;
-        target.context_tokens = model.context_tokens;
+        target.output_tokens_max = model.output_tokens_max.or(target.output_tokens_max);
+        target.context_tokens = model.context_tokens.or(target.context_tokens);
         one_target(target)
     };
     let before_any_price = provider.free_until_priced.then(free_price);
@@ -213,14 +213,15 @@ fn target(
     provider: &ProviderInfo,
     price: Option<Arc<Price>>,
 ) -> Target {
+    let limits = provider.limits.map(|of| of(&provider.vendor, upstream_model)).unwrap_or_default();
     Target {
         provider: Arc::from(provider.name.as_str()),
         name: Arc::from(name),
         upstream_model: Arc::from(upstream_model),
         format: provider.format,
         price,
-        output_tokens_max: None,
-        context_tokens: None,
+        output_tokens_max: limits.output_tokens,
+        context_tokens: limits.context_tokens,
     }
 }
 
@@ -235,3 +236,6 @@ fn one_target(target: Target) -> Arc<Plan> {
 fn free_price() -> Arc<Price> {
     Arc::new(Price::free(FREE_PRICE))
 }
+
+#[cfg(test)]
+mod tests;

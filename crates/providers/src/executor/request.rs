@@ -5,12 +5,14 @@ use ::http::header::{
 };
 use ::http::{Method, Request};
 use bytes::Bytes;
+use formats::{OPENAI_CHAT, OPENAI_RESPONSES};
 use http_body_util::Full;
-use types::call::{Operation, WireContext};
+use types::call::{ModelCall, Operation, WireContext};
 use types::format::{Edits, Format, ReadOptions, Rendered};
-use types::{Attempt, ErrorCode, Failure};
+use types::{Attempt, Conversation, ErrorCode, Failure};
 
 use super::Shared;
+use crate::family::{Family, Fitted, family, fit, needs_responses};
 use crate::provider::Provider;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -61,7 +63,8 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     let Some(call) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
     };
-    let format = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
+    let family = family(&provider.vendor.name, &attempt.target.upstream_model);
+    let format = spoken(provider, family, attempt, call);
     let stream = call.head.stream;
     let edits = Edits {
         model: &attempt.target.upstream_model,
@@ -97,7 +100,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
             let asked = call.neutral()?;
             let account = &attempt.call.principal.account;
             let whole = shared.vault.complete(account, format.name(), &asked);
-            (format.render_request(whole.as_ref().unwrap_or(&asked), &edits)?, false)
+            (render(format, family, whole.as_ref().unwrap_or(&asked), &edits)?, false)
         }
     };
     let nothing = WireContext::default();
@@ -124,6 +127,39 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         dropped: rendered.dropped,
         output_cap: rendered.output_cap,
     })
+}
+
+/// The format that the request goes out in: the target's, or the Responses API where the model does
+/// not do by chat completions what is asked, and the vendor has both.
+fn spoken(
+    provider: &Provider,
+    family: Option<&Family>,
+    attempt: &Attempt,
+    call: &ModelCall,
+) -> &'static dyn Format {
+    let format = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
+    let chat = format.name() == OPENAI_CHAT.name() && call.operation == Operation::Chat;
+    let elsewhere = chat && provider.vendor.responses;
+    match family.filter(|family| elsewhere && needs_responses(family, call)) {
+        Some(_) => &OPENAI_RESPONSES,
+        None => format,
+    }
+}
+
+/// What is asked, as far as the model takes it, in the provider's format.
+fn render(
+    format: &'static dyn Format,
+    family: Option<&Family>,
+    asked: &Conversation,
+    edits: &Edits<'_>,
+) -> Result<Rendered, Failure> {
+    let Some(family) = family else { return format.render_request(asked, edits) };
+    let Fitted { conversation, mut dropped } =
+        fit(family, format.name() == OPENAI_CHAT.name(), asked)?;
+    let mut rendered = format.render_request(&conversation, edits)?;
+    dropped.retain(|name| !rendered.dropped.contains(name));
+    rendered.dropped.extend(dropped);
+    Ok(rendered)
 }
 
 /// The cap to set: none where the client's own is as low.

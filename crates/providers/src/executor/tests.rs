@@ -18,6 +18,7 @@ use crate::http::Timeouts;
 mod bedrock;
 mod contract;
 mod embeddings;
+mod families;
 mod gemini;
 mod messages;
 mod secrets;
