@@ -12,7 +12,7 @@ from decimal import Decimal
 from judge import LATE, price_of
 from world import BACKOFF, COOLDOWN, COOLDOWN_FACTOR_MAX, FIRST_TOKEN, INPUT, RESPONSE, SDKS, STALL, Plan
 
-APIS = ("chat", "messages")
+APIS = ("chat", "messages", "gemini")
 FIELDS = {"chat": "messages", "messages": "messages", "gemini": "contents"}
 BOTH = (True, False)
 STREAM, JSON = (True,), (False,)
@@ -202,7 +202,7 @@ def waits_for_a_late_model_where_nothing_else_is_left(c):
     c.asked(primary=1, fallback=0)
 
 
-@for_each("s07", modes=STREAM, over=OTHER, to=None, note="plain", long=True)
+@for_each("s07", modes=STREAM, apis=BY_STATUS, over=OTHER, to=None, note="plain", long=True)
 def keeps_a_late_stream_alive(c):
     answer = c.call(f"primary-{c.check.primary}/{c.model}")
     c.whole(answer, "primary")
