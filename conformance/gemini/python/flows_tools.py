@@ -175,3 +175,21 @@ def a_responses_client_carries_signatures(f):
     equal(status, 200, data)
     signature = f.bodies()[-1]["contents"][1]["parts"][0]["thoughtSignature"]
     equal(signature, output[0]["encrypted_content"].removeprefix("hf1.gemini_redacted."))
+
+
+@flow
+def a_messages_client_carries_signatures(f):
+    tool = {"name": "weather", "input_schema": {"type": "object"}}
+    asked = {"role": "user", "content": f.said(CALL)}
+    body = {"model": PASSED, "messages": [asked], "tools": [tool], "max_tokens": 99}
+    status, _, data = f.server.http("POST", "/v1/messages", body, f.keys["ci"])
+    equal(status, 200, data)
+    content = json.loads(data)["content"]
+    equal([block["type"] for block in content], ["redacted_thinking", "tool_use"])
+    result = {"type": "tool_result", "tool_use_id": content[1]["id"], "content": "sun"}
+    said = {"role": "assistant", "content": content}
+    body["messages"] = [asked, said, {"role": "user", "content": [result]}]
+    status, _, data = f.server.http("POST", "/v1/messages", body, f.keys["stranger"])
+    equal(status, 200, data)
+    signature = f.bodies()[-1]["contents"][1]["parts"][0]["thoughtSignature"]
+    assert signature in content[0]["data"], content[0]

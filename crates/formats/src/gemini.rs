@@ -24,7 +24,7 @@ use crate::whole;
 pub mod errors;
 pub mod request;
 pub(crate) mod response;
-mod signature;
+pub(crate) mod signature;
 pub(crate) mod stream;
 pub(crate) mod types;
 

@@ -36,3 +36,4 @@ pub use cloudflare_run::CLOUDFLARE_RUN;
 pub use gemini::GEMINI;
 pub use openai_chat::OPENAI_CHAT;
 pub use openai_responses::OPENAI_RESPONSES;
+pub use seal::is_carried;

@@ -34,9 +34,36 @@ pub(crate) fn unseal(sealed: &str) -> Option<(&str, bool, &'static str)> {
     Some((signature, redacted, known))
 }
 
+/// Whether a request of this format may carry another vendor's signature: its own vendor would
+/// refuse that. What looks like one and is none costs the request its way past the parser only.
+pub fn is_carried(format: &str, raw: &[u8]) -> bool {
+    let marks: &[&[u8]] = match format {
+        anthropic_messages::NAME => &[b"\"hf1."],
+        // In base64, where the field is: any picture may have these letters.
+        gemini::NAME => &[b"ignature\":\"aGYxL", b"ignature\": \"aGYxL"],
+        _ => &[],
+    };
+    marks.iter().any(|mark| memchr::memmem::find(raw, mark).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_tells_what_it_carries() {
+        let sealed = seal("S", true, gemini::NAME);
+        let block = format!(r#"{{"type":"redacted_thinking","data": "{sealed}"}}"#);
+        assert!(is_carried(anthropic_messages::NAME, block.as_bytes()));
+        let own = block.replace("hf1.", "EpU");
+        assert!(!is_carried(anthropic_messages::NAME, own.as_bytes()));
+        let carried = gemini::signature::carried("S", false, anthropic_messages::NAME);
+        for name in ["thoughtSignature\":", "thought_signature\": "] {
+            let part = format!("{{\"text\":\"\",\"{name}\"{carried}\"}}");
+            assert!(is_carried(gemini::NAME, part.as_bytes()), "{part}");
+        }
+        assert!(!is_carried(gemini::NAME, br#"{"data":"aGYxLmFu","thoughtSignature":"EpUB"}"#));
+    }
 
     #[test]
     fn what_is_sealed_comes_back_as_whose_it_was() {

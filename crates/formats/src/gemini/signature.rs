@@ -20,7 +20,7 @@ pub(super) struct Signature {
 }
 
 /// The signature as clients of this API carry it.
-pub(super) fn carried(signature: &str, redacted: bool, origin: &str) -> String {
+pub(crate) fn carried(signature: &str, redacted: bool, origin: &str) -> String {
     if origin == NAME {
         return signature.to_owned();
     }

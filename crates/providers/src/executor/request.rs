@@ -92,7 +92,8 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         return Err(Failure::unsupported("model", text));
     };
     let (rendered, through) = match &call.raw {
-        Some(raw) if same => {
+        // Its own vendor would refuse what another one signed: then it is told without.
+        Some(raw) if same && !formats::is_carried(format.name(), raw) => {
             let body = format.patch_request(raw, &call.head, &edits);
             (Rendered { body, ..Rendered::default() }, true)
         }

@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::anthropic_messages::NAME;
+use crate::seal::seal;
 
 /// Bytes of an answer's blocks that are kept at most: as large as an answer in one piece may be.
 pub(crate) const HELD_BYTES_MAX: usize = super::BODY_BYTES_MAX;
@@ -157,6 +158,10 @@ impl Blocks {
             Delta::Text { text } | Delta::Refusal { text } => self.extend(Kind::Text, text),
             Delta::Reasoning { text } => self.extend(Kind::Thinking, text),
             Delta::ReasoningSignature { signature, redacted, origin } => {
+                if origin != self.origin && self.origin == NAME {
+                    // Another vendor's: a client of this API carries it back to us.
+                    return self.sign(&seal(signature, *redacted, origin), *redacted, true);
+                }
                 self.sign(signature, *redacted, origin == self.origin)
             }
             Delta::ToolCallStart { index, id, name } => {

@@ -9,6 +9,7 @@ use crate::anthropic_messages::NAME;
 use crate::head::typed;
 use crate::json::{join, missing};
 use crate::object::{Object, elements, mistyped};
+use crate::seal::unseal;
 
 /// Blocks in one message at most.
 const BLOCKS_MAX: usize = 100_000;
@@ -125,17 +126,24 @@ fn assistant_block(
         "thinking" => {
             let text = fields.required_string("thinking")?;
             let signature = fields.string("signature")?.filter(|signature| !signature.is_empty());
-            let origin = signature.is_some().then(|| NAME.to_owned());
-            parts.push(Part::Reasoning { text, signature, redacted: false, origin });
+            parts.push(match signature {
+                Some(signature) => signed(text, &signature, false),
+                None => Part::reasoning(text),
+            });
         }
         "redacted_thinking" => {
-            let (text, data) = (String::new(), fields.required_string("data")?);
-            let (signature, origin) = (Some(data), Some(NAME.to_owned()));
-            parts.push(Part::Reasoning { text, signature, redacted: true, origin });
+            parts.push(signed(String::new(), &fields.required_string("data")?, true));
         }
         _ => plain_block(kind, fields, rest, parts)?,
     }
     Ok(())
+}
+
+/// Reasoning with a signature: Anthropic's, or that of another vendor that a client carries.
+fn signed(text: String, sealed: &str, redacted: bool) -> Part {
+    let (signature, redacted, origin) = unseal(sealed).unwrap_or((sealed, redacted, NAME));
+    let (signature, origin) = (Some(signature.to_owned()), Some(origin.to_owned()));
+    Part::Reasoning { text, signature, redacted, origin }
 }
 
 fn tool_call(fields: &mut Object<'_>) -> Result<ToolCall, Failure> {

@@ -129,19 +129,22 @@ fn thinking_is_signed_at_the_end_of_its_block() {
 }
 
 #[test]
-fn foreign_signatures_end_a_block_and_are_not_told() {
+fn foreign_signatures_end_a_block_and_travel_under_a_seal() {
     assert_snapshot!(blocks(&[
         think("a"), signed_by("other", "s", false), think("b"), signed_by("other", "h", true), say("x"),
     ]), @r#"
     {"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}
     {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a"}}
+    {"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"hf1.other.s"}}
     {"type":"content_block_stop","index":0}
     {"type":"content_block_start","index":1,"content_block":{"type":"thinking","thinking":"","signature":""}}
     {"type":"content_block_delta","index":1,"delta":{"type":"thinking_delta","thinking":"b"}}
     {"type":"content_block_stop","index":1}
-    {"type":"content_block_start","index":2,"content_block":{"type":"text","text":""}}
-    {"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"x"}}
+    {"type":"content_block_start","index":2,"content_block":{"type":"redacted_thinking","data":"hf1.other_redacted.h"}}
     {"type":"content_block_stop","index":2}
+    {"type":"content_block_start","index":3,"content_block":{"type":"text","text":""}}
+    {"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"x"}}
+    {"type":"content_block_stop","index":3}
     "#);
 }
 
