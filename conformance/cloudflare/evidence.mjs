@@ -43,7 +43,7 @@ export function same(found, expected, what) {
 }
 
 /** What the suite's prices make of a chat completion's usage: nanodollars. */
-export function costOf({ prompt_tokens: input, completion_tokens: output }) {
+export function costOf({ prompt_tokens: input, completion_tokens: output = 0 }) {
   return BigInt(input) * INPUT_NANODOLLARS + BigInt(output) * OUTPUT_NANODOLLARS;
 }
 

@@ -12,6 +12,8 @@ import { jsonLines } from './evidence.mjs';
 
 export const FLOWS = [];
 export const MODEL = 'mock/demo';
+/** Cloudflare's name of a model, an alias of a route here. */
+export const CF_MODEL = '@cf/meta/llama-3.1-8b-instruct';
 /** The first account's id; `default` names it too. */
 export const ACCOUNT = '00000000000000000000000000000001';
 // A client that waits for longer than this is a failure, not a slow machine.
@@ -76,6 +78,11 @@ export class Flow {
     return this.http('POST', path, { body, ...rest });
   }
 
+  /** One plain request below the account's gateway. */
+  gateway(place, body, options = {}) {
+    return this.http('POST', `/ai-gateway/v1/default/default${place}`, { body, ...options });
+  }
+
   user(text) {
     return [{ role: 'user', content: `${text} ${this.mark}` }];
   }
@@ -93,18 +100,17 @@ export class Flow {
   }
 }
 
-/** A name that Cloudflare's clients know by heart, at this server: what DNS would say. */
-export function atHome(f) {
-  const places = {
-    'https://api.cloudflare.com/': `${f.url}/`,
-    'https://gateway.ai.cloudflare.com/': `${f.url}/ai-gateway/`,
-  };
-  return (address, init) => {
-    const text = String(address?.url ?? address);
-    const found = Object.entries(places).find(([place]) => text.startsWith(place));
-    return fetch(found ? text.replace(...found) : address, init);
-  };
-}
+/** Hosts that Cloudflare's clients know by heart are at this server: what DNS would say. */
+const HOSTS = {
+  'https://api.cloudflare.com/': `${process.env.HOLDFAST_URL}/`,
+  'https://gateway.ai.cloudflare.com/': `${process.env.HOLDFAST_URL}/ai-gateway/`,
+};
+const outside = globalThis.fetch;
+globalThis.fetch = (address, init) => {
+  const text = String(address?.url ?? address);
+  const found = Object.entries(HOSTS).find(([host]) => text.startsWith(host));
+  return outside(found ? text.replace(...found) : address, init);
+};
 
 /** Cloudflare's envelope of an error with that status, number and name of ours. */
 export async function refused(answer, status, number, code) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { AuthenticationError, NotFoundError, RateLimitError } from 'cloudflare';
 import { commentFields, costOf, nanodollars, raises, same } from './evidence.mjs';
-import { ACCOUNT, flow, MODEL, readStream, refused } from './flows.mjs';
+import { ACCOUNT, CF_MODEL, flow, MODEL, readStream, refused } from './flows.mjs';
 
 const FIND = {
   name: 'find_note',
@@ -126,6 +126,20 @@ flow('run_json_mode', async (f) => {
   const result = await f.run({ messages: f.user('berth 14'), response_format });
   same(result.response, { harbor: `berth 14 ${f.mark}`, number: 14 });
   same(f.bodies()[0].response_format.json_schema.schema, BERTH);
+});
+
+flow('run_cloudflares_name', async (f) => {
+  const { response } = await f.run({ prompt: f.mark }, { model: CF_MODEL });
+  same(response, `You said: ${f.mark}`);
+});
+
+flow('run_embeddings', async (f) => {
+  const one = await f.run({ text: `a gate ${f.mark}` });
+  same([one.shape[0], one.data.length, one.data[0].length], [1, 1, one.shape[1]]);
+  const two = await f.run({ text: [`a gate ${f.mark}`, `a quay ${f.mark}`] });
+  same([two.shape, two.data[0]], [[2, one.shape[1]], one.data[0]]);
+  const answer = await f.post(`run/${MODEL}`, { text: f.mark, pooling: 'cls' });
+  await refused(answer, 400, 5006, 'unsupported');
 });
 
 flow('run_max_tokens', async (f) => {

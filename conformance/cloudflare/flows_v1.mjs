@@ -39,6 +39,13 @@ flow('v1_messages', async (f) => {
   same(answer.content, [{ type: 'text', text: `You said: hello ${f.mark}` }]);
 });
 
+flow('v1_embeddings', async (f) => {
+  const body = { model: MODEL, input: [`a gate ${f.mark}`, f.mark] };
+  const { data } = await f.openai(BASE).embeddings.create(body);
+  same([data.length, data[1].index], [2, 1]);
+  assert(data[0].embedding.length > 1);
+});
+
 flow('v1_models', async (f) => {
   const names = [];
   for await (const model of f.openai(BASE).models.list()) names.push(model.id);

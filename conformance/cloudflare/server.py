@@ -42,6 +42,11 @@ secret = "${CI_KEY}"
 name = "poor"
 secret = "${POOR_KEY}"
 
+[[routes]]
+name = "support"
+aliases = ["@cf/meta/llama-3.1-8b-instruct"]
+targets = ["mock/demo"]
+
 [[budgets]]
 scope = { key = "poor" }
 limit_usd = "0.001"

@@ -12,6 +12,9 @@ import { ledgerAgreesWithProvider } from './evidence.mjs';
 
 import './flows_run.mjs';
 import './flows_v1.mjs';
+import './flows_gateway.mjs';
+import './flows_universal.mjs';
+import './flows_vercel.mjs';
 
 // Flows wait more than they compute: more than the cores, few enough that none times out.
 const PARALLEL = 12;

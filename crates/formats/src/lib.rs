@@ -11,6 +11,7 @@
 
 pub mod anthropic_messages;
 pub mod bedrock_converse;
+pub mod cloudflare_gateway;
 pub mod cloudflare_run;
 mod edit;
 pub mod embeddings;

@@ -241,6 +241,7 @@ async fn directory(
         .map(|entry| ProviderInfo {
             format: providers::vendor(&entry.vendor).map(providers::Vendor::format),
             any_model: entry.models.is_empty(),
+            vendor: entry.vendor,
             name: entry.name,
             vendor: entry.vendor,
             free_until_priced: false,

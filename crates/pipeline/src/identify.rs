@@ -15,7 +15,8 @@ use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use storage::Budget;
 use types::call::{
-    CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RoutePolicy, Target, ToolInvocation,
+    AttemptsAsk, CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RoutePolicy, Target,
+    ToolInvocation,
 };
 use types::ids::{CallId, SessionId};
 use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Price};
@@ -56,6 +57,7 @@ pub(crate) fn identify(
     let known = authenticate(&snapshot, &incoming.credential)?;
     check_names(&incoming.headers)?;
     let plan = plan(&snapshot, &incoming.kind, started_at)?;
+    let plan = incoming.headers.attempts.map_or_else(|| Arc::clone(&plan), |ask| asked(&plan, ask));
     let principal = Arc::clone(&known.principal);
     let headers = incoming.headers;
     let (session, session_root, step) = match (incoming.step, &headers.session_name) {
@@ -90,6 +92,11 @@ pub(crate) fn identify(
         kind: incoming.kind,
     };
     Ok(Identified { call: Arc::new(call), budgets })
+}
+
+/// A plan with what its caller asks about attempts.
+fn asked(plan: &Plan, ask: AttemptsAsk) -> Arc<Plan> {
+    Arc::new(Plan { policy: ask.applied_to(plan.policy), ..plan.clone() })
 }
 
 /// Who a credential stands for.

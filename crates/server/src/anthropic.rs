@@ -9,7 +9,6 @@ use bytes::Bytes;
 use formats::anthropic_messages::ANTHROPIC_MESSAGES;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming as HyperBody;
 use types::Failure;
 use types::call::{Door, ModelCall, WireContext};
 use types::format::Format;
@@ -17,6 +16,7 @@ use types::format::Format;
 use crate::app::App;
 use crate::body::Body;
 use crate::inference::{self, Face};
+use crate::request::RequestBody;
 
 pub(crate) mod count_tokens;
 pub(crate) mod models;
@@ -38,7 +38,7 @@ const BETA: &str = "beta=true";
 const VERSION: &str = "anthropic-version";
 
 /// `POST /v1/messages`.
-pub(crate) async fn messages(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+pub(crate) async fn messages<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     inference::create(app, request, &FACE).await
 }
 

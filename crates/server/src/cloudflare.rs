@@ -7,11 +7,14 @@
 //! Invariant: an account in a path is the key's own. It must not know how a model is reached.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use formats::cloudflare_run::CLOUDFLARE_RUN;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming as HyperBody;
+use types::clock::within;
+use types::error::Billed;
 use types::format::Format;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure, Principal};
@@ -21,7 +24,10 @@ use crate::body::Body;
 use crate::delivery::Deliveries;
 use crate::openai::percent_decoded;
 use crate::{errors, request, router};
+use headers::Asked;
 
+pub(crate) mod gateway;
+mod headers;
 mod models;
 mod run;
 
@@ -56,29 +62,74 @@ pub(crate) async fn route(
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let Some((account, place)) = place(&path) else { return router::not_found(&app, &path) };
+    if place == Place::Models {
+        let account = account.to_owned();
+        let search = |app, request| models::search(app, request, account);
+        return router::only(&app, &Method::GET, request, search).await;
+    }
+    let asked = match check(&app, request.headers(), account).await {
+        Ok(asked) => asked,
+        Err(failure) => {
+            return errors::response(errors_at(&path), &errors::refused(&app.ids, failure));
+        }
+    };
+    let limit = asked.request_timeout;
+    let answer = Box::pin(ask(Arc::clone(&app), deliveries, request, place, &asked));
+    let mut response = in_time(&app, limit, answer, errors_at(&path)).await;
+    asked.describe(&mut response, 0);
+    response
+}
+
+/// Who asks, and what with the headers of AI Gateway.
+async fn check(app: &App, headers: &HeaderMap, account: &str) -> Result<Asked, Failure> {
+    authorize(app, headers, account).await?;
+    if let Some(name) = headers::gateway(headers)? {
+        gateway::check_gateway(name)?;
+    }
+    headers::read(headers)
+}
+
+/// Hands a request to its door.
+async fn ask(
+    app: Arc<App>,
+    deliveries: Deliveries,
+    mut request: Request<HyperBody>,
+    place: Place<'_>,
+    asked: &Asked,
+) -> Response<Body> {
+    request.extensions_mut().insert(asked.attempts);
     match place {
         Place::Run(model) => {
             let model = model.map(percent_decoded);
-            let (account, run) = (account.to_owned(), run::create);
-            let create = |app, request| run(app, request, account, model);
-            router::only(&app, &Method::POST, request, create).await
-        }
-        Place::Models => {
-            let account = account.to_owned();
-            let search = |app, request| models::search(app, request, account);
-            router::only(&app, &Method::GET, request, search).await
+            let run = |app, request| run::answer(app, request, model);
+            router::only(&app, &Method::POST, request, run).await
         }
         Place::OpenApi(rest) => {
-            if let Err(failure) = authorize(&app, request.headers(), account).await {
-                let refused = errors::refused(&app.ids, failure);
-                return errors::response(errors_at(&path), &refused);
-            }
+            let path = request.uri().path().to_owned();
             match moved(request, &format!("/v1/{rest}")) {
                 Some(request) => router::under_v1(app, deliveries, request).await,
                 None => router::not_found(&app, &path),
             }
         }
+        Place::Models => router::not_found(&app, request.uri().path()),
     }
+}
+
+/// An answer, if it begins within the time that the client gives it. What has not begun by then is
+/// dropped: its Call ends there.
+async fn in_time(
+    app: &App,
+    limit: Option<Duration>,
+    answer: impl Future<Output = Response<Body>>,
+    format: &'static dyn Format,
+) -> Response<Body> {
+    let Some(limit) = limit else { return answer.await };
+    if let Some(response) = within(app.clock.as_ref(), limit, answer).await {
+        return response;
+    }
+    let text = format!("no answer began within {} ms, as the client asked", limit.as_millis());
+    let failure = Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown);
+    errors::response(format, &errors::refused(&app.ids, failure))
 }
 
 /// What lies where below an account.

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::body::Body;
 use crate::inference::{self, Face};
 use crate::openai::percent_decoded;
+use crate::request::RequestBody;
 use crate::router;
 
 mod count_tokens;
@@ -83,12 +84,8 @@ fn below(path: &str) -> &str {
 pub(crate) async fn route(app: Arc<App>, mut request: Request<HyperBody>) -> Response<Body> {
     take_key(&mut request);
     let path = request.uri().path().to_owned();
-    if let Some((_, what)) = asked(&path) {
-        return match what {
-            What::Generate => router::only(&app, &Method::POST, request, generate).await,
-            What::Stream => router::only(&app, &Method::POST, request, stream).await,
-            What::Count => router::only(&app, &Method::POST, request, count_tokens::create).await,
-        };
+    if asked(&path).is_some() {
+        return router::only(&app, &Method::POST, request, ask).await;
     }
     match below(&path).split_once('/') {
         None if below(&path) == "models" => {
@@ -103,12 +100,22 @@ pub(crate) async fn route(app: Arc<App>, mut request: Request<HyperBody>) -> Res
     }
 }
 
-async fn generate(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+/// Answers what is asked of a model, wherever the request came from.
+pub(crate) async fn ask<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
+    match asked(request.uri().path()).map(|(_, what)| what) {
+        Some(What::Generate) => generate(app, request).await,
+        Some(What::Stream) => stream(app, request).await,
+        Some(What::Count) => count_tokens::create(app, request).await,
+        None => router::not_found(&app, request.uri().path()),
+    }
+}
+
+async fn generate<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     inference::create(app, request, &FACE).await
 }
 
 /// A stream of events, or of the elements of one JSON list: a client asks for events by `alt=sse`.
-async fn stream(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+async fn stream<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     let as_events = parameter(request.uri().query(), "alt").is_some_and(|alt| alt == "sse");
     let response = inference::create(app, request, &FACE).await;
     if as_events {

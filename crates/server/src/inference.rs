@@ -11,9 +11,8 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming as HyperBody;
 use pipeline::{Answer, Refused};
-use types::call::{CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
+use types::call::{AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
 use types::format::{Format, WriteOptions, WriteResponse};
 use types::outcome::{OutcomeEvent, Start};
 use types::{CommonHeaders, ErrorCode, Failure};
@@ -21,6 +20,7 @@ use types::{CommonHeaders, ErrorCode, Failure};
 use self::pieces::Pieces;
 use crate::app::App;
 use crate::body::Body;
+use crate::request::RequestBody;
 use crate::{errors, request};
 
 pub(crate) mod headers;
@@ -54,9 +54,9 @@ pub(crate) struct Received {
 }
 
 /// Answers a model Call, streamed or not.
-pub(crate) async fn create(
+pub(crate) async fn create<B: RequestBody>(
     app: Arc<App>,
-    request: Request<HyperBody>,
+    request: Request<B>,
     face: &'static Face,
 ) -> Response<Body> {
     let refuse = |failure| errors::refused(&app.ids, failure);
@@ -69,9 +69,9 @@ pub(crate) async fn create(
 }
 
 /// Takes a request in.
-pub(crate) async fn receive(
+pub(crate) async fn receive<B: RequestBody>(
     app: &App,
-    request: Request<HyperBody>,
+    request: Request<B>,
     face: &Face,
 ) -> Result<Received, Failure> {
     let (head, body) = request.into_parts();
@@ -80,6 +80,8 @@ pub(crate) async fn receive(
     if headers.session_name.is_none() {
         headers.session_name = named(&head.headers, face.session_header);
     }
+    // Of doors whose API has words for it.
+    headers.attempts = head.extensions.get::<AttemptsAsk>().copied();
     // A key that is not known must not make us take a body of 32 MiB.
     app.pipeline.authenticate(&credential).await?;
     let body = request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await?;

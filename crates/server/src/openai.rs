@@ -14,10 +14,10 @@ use crate::delivery::Deliveries;
 use crate::{anthropic, gemini, router};
 
 pub(crate) mod chat;
-mod embeddings;
+pub(crate) mod embeddings;
 mod events;
 mod models;
-mod responses;
+pub(crate) mod responses;
 
 /// Renders errors where no better format is known: OpenAI's error object is what most clients read.
 pub(crate) static ERRORS: &dyn Format = &OPENAI_CHAT;

@@ -7,7 +7,7 @@ use types::{Failure, Money, Secret};
 
 mod receive;
 
-pub(crate) use receive::body;
+pub(crate) use receive::{RequestBody, body};
 
 /// The key in `authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`. Two that differ
 /// are as good as none: nobody can say whose the request is.
@@ -52,6 +52,7 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         task: text("holdfast-task")?,
         class: text("holdfast-class")?,
         budget: budget.transpose()?,
+        attempts: None,
     })
 }
 

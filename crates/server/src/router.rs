@@ -22,6 +22,9 @@ pub(crate) async fn answer(
     deliveries: Deliveries,
     request: Request<HyperBody>,
 ) -> Response<Body> {
+    if cloudflare::gateway::is_asked(&request) {
+        return cloudflare::gateway::route(app, deliveries, request).await;
+    }
     let path = request.uri().path();
     if gemini::is_path(path) {
         return gemini::route(app, request).await;

@@ -78,6 +78,38 @@ pub struct CommonHeaders {
     pub class: Option<String>,
     /// `holdfast-budget`: a cap on this Call's cost.
     pub budget: Option<Money>,
+    /// What the caller asks about attempts, in headers of its own API.
+    pub attempts: Option<AttemptsAsk>,
+}
+
+/// What a caller asks about attempts, where its API has words for it. What it does not say is as
+/// the plan of the model's name has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptsAsk {
+    /// Attempts at one target, the first included; at least 1.
+    pub same_target_max: Option<u32>,
+    /// The wait before a target is asked again, at most.
+    pub backoff: Option<Duration>,
+    /// How that wait grows.
+    pub growth: Option<Growth>,
+    /// Whether the head of an answer is to be held until its first content, because the caller has
+    /// something else to ask until then.
+    pub hold: bool,
+}
+
+impl AttemptsAsk {
+    /// The policy of a plan, as it is for this caller.
+    #[must_use]
+    pub fn applied_to(&self, policy: RoutePolicy) -> RoutePolicy {
+        let same_target_max = self.same_target_max.unwrap_or(policy.same_target_max).max(1);
+        RoutePolicy {
+            attempts_max: policy.attempts_max.max(same_target_max).max(1 + u32::from(self.hold)),
+            same_target_max,
+            backoff: self.backoff.unwrap_or(policy.backoff),
+            growth: self.growth.unwrap_or(policy.growth),
+            ..policy
+        }
+    }
 }
 
 /// Characters of a session's or a task's name at most.
@@ -335,8 +367,10 @@ pub struct RoutePolicy {
     pub attempts_max: u32,
     /// Attempts at one target, the first included; at least 1.
     pub same_target_max: u32,
-    /// The wait before a target is asked again, if it named none; doubled each time, with jitter.
+    /// The wait before a target is asked again, if it named none; it grows, and has jitter.
     pub backoff: Duration,
+    /// How that wait grows.
+    pub growth: Growth,
     /// The longest wait for a target that named one; beyond it the next target is asked.
     pub wait_max: Duration,
     /// How long the first content of a streamed answer may take while another target is left;
@@ -346,12 +380,25 @@ pub struct RoutePolicy {
     pub cooldown: Duration,
 }
 
+/// How the wait before a target is asked again grows from try to try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Growth {
+    /// It stays.
+    Constant,
+    /// By as much each time.
+    Linear,
+    /// It doubles.
+    #[default]
+    Exponential,
+}
+
 impl RoutePolicy {
     /// What a route does that says nothing else.
     pub const OF_ROUTE: Self = Self {
         attempts_max: 4,
         same_target_max: 2,
         backoff: Duration::from_millis(500),
+        growth: Growth::Exponential,
         wait_max: Duration::from_secs(5),
         first_token: None,
         cooldown: Duration::from_secs(5),
@@ -386,5 +433,30 @@ pub struct Target {
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.provider == other.provider && self.price == other.price
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_can_ask_for_more_tries_and_loses_none_of_a_route() {
+        let plain = RoutePolicy::default();
+        assert_eq!(AttemptsAsk::default().applied_to(plain), plain);
+        let thrice = AttemptsAsk { same_target_max: Some(3), ..AttemptsAsk::default() };
+        let asked = thrice.applied_to(plain);
+        assert_eq!((asked.attempts_max, asked.same_target_max), (3, 3));
+        let once = AttemptsAsk { same_target_max: Some(1), ..AttemptsAsk::default() };
+        let route = once.applied_to(RoutePolicy::OF_ROUTE);
+        assert_eq!((route.attempts_max, route.same_target_max), (4, 1));
+    }
+
+    #[test]
+    fn an_answer_whose_head_is_held_is_tried_no_more_often() {
+        let hold = AttemptsAsk { hold: true, ..AttemptsAsk::default() };
+        let held = hold.applied_to(RoutePolicy::default());
+        // Two in all, but one at each target: a name with one target is asked once.
+        assert_eq!((held.attempts_max, held.same_target_max), (2, 1));
     }
 }

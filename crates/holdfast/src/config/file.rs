@@ -314,6 +314,7 @@ impl RouteEntry {
             attempts_max: self.attempts.unwrap_or(usual.attempts_max),
             same_target_max: self.tries_per_target.unwrap_or(usual.same_target_max),
             backoff: self.backoff.unwrap_or(usual.backoff),
+            growth: usual.growth,
             wait_max: self.wait_max.unwrap_or(usual.wait_max),
             first_token: self.first_token_timeout.or(usual.first_token),
             cooldown: self.cooldown.unwrap_or(usual.cooldown),

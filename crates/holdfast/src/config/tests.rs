@@ -259,6 +259,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         attempts_max: 3,
         same_target_max: 1,
         backoff: std::time::Duration::from_millis(100),
+        growth: types::call::Growth::Exponential,
         wait_max: std::time::Duration::ZERO,
         first_token: Some(std::time::Duration::from_secs(20)),
         cooldown: std::time::Duration::from_mins(1),

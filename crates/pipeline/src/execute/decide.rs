@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use types::call::RoutePolicy;
+use types::call::{Growth, RoutePolicy};
 use types::{ErrorCode, Failure};
 
 /// Doublings of the backoff at most: beyond them a wait is as long as no client waits.
@@ -96,10 +96,14 @@ pub(crate) const fn blames_the_request(code: ErrorCode) -> bool {
     )
 }
 
-/// Doubled with each try.
+/// The wait before the next try, as the policy lets it grow.
 fn backoff(policy: &RoutePolicy, tries: u32) -> Duration {
-    let doublings = tries.saturating_sub(1).min(DOUBLINGS_MAX);
-    policy.backoff.saturating_mul(1 << doublings).min(policy.wait_max)
+    let times = match policy.growth {
+        Growth::Constant => 1,
+        Growth::Linear => tries.max(1),
+        Growth::Exponential => 1 << tries.saturating_sub(1).min(DOUBLINGS_MAX),
+    };
+    policy.backoff.saturating_mul(times).min(policy.wait_max)
 }
 
 /// A part of `most`, never none of it.

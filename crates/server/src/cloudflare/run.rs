@@ -7,40 +7,42 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use formats::cloudflare_run::{CLOUDFLARE_RUN, CLOUDFLARE_RUN_JSON, request};
+use formats::cloudflare_run::{CLOUDFLARE_RUN, CLOUDFLARE_RUN_JSON, embeddings, request};
+use formats::{OPENAI_CHAT, embeddings as openai_embeddings};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming as HyperBody;
 use pipeline::Refused;
-use types::Failure;
-use types::call::{Door, ModelCall};
+use types::call::{Door, ModelCall, Operation};
 use types::format::Format;
+use types::{ErrorCode, Failure};
 
-use super::{ERRORS, authorize};
+use super::ERRORS;
 use crate::app::App;
 use crate::body::Body;
 use crate::errors;
-use crate::inference::{self, Face, Received};
+use crate::inference::{self, Face, Received, headers};
+use crate::request::RequestBody;
 
 static FACE: Face = face(&CLOUDFLARE_RUN);
 /// For answers whose shape is asked for.
 static FACE_JSON: Face = face(&CLOUDFLARE_RUN_JSON);
+/// For vectors, which are asked for in the words of OpenAI's API.
+static FACE_VECTORS: Face = face(&OPENAI_CHAT);
 
 const fn face(format: &'static dyn Format) -> Face {
     Face { format, door: Door::CloudflareRun, id_prefix: "", session_header: None, read }
 }
 
 /// Runs a model. Without one in the path it is named in the body.
-pub(super) async fn create(
+pub(super) async fn answer<B: RequestBody>(
     app: Arc<App>,
-    request: Request<HyperBody>,
-    account: String,
+    request: Request<B>,
     model: Option<String>,
 ) -> Response<Body> {
-    let refuse = |failure| errors::refused(&app.ids, failure);
     let answered = async {
-        authorize(&app, request.headers(), &account).await.map_err(refuse)?;
-        let received = inference::receive(&app, request, &FACE).await.map_err(refuse)?;
+        let received = inference::receive(&app, request, &FACE).await;
+        let received = received.map_err(|failure| errors::refused(&app.ids, failure))?;
         run(&app, received, model).await
     };
     answered.await.unwrap_or_else(|refused| errors::response(ERRORS, &refused))
@@ -57,8 +59,38 @@ async fn run(
         Some(model) => (model, received.body.clone()),
         None => request::unwrapped(received.body.clone()).map_err(refuse)?,
     };
+    if request::asks_vectors(&input) {
+        return vectors(app, received, &model, &input).await;
+    }
     let (face, call) = text(&model, input).map_err(refuse)?;
     inference::answer(app, face, received, call).await
+}
+
+/// Texts become vectors as they do at `/v1/embeddings`, told in other words.
+async fn vectors(
+    app: &App,
+    received: Received,
+    model: &str,
+    input: &[u8],
+) -> Result<Response<Body>, Box<Refused>> {
+    let refuse = |failure| errors::refused(&app.ids, failure);
+    let asked = embeddings::ask(model, input).map_err(refuse)?;
+    let head = openai_embeddings::read_head(&asked.body).map_err(refuse)?;
+    let call = ModelCall::from_raw(&OPENAI_CHAT, head, asked.body);
+    let call = call.for_operation(Operation::Embed);
+    let mut response = inference::answer(app, &FACE_VECTORS, received, call).await?;
+    let Body::Whole(Some(body), _) = response.body() else {
+        let text = "the vectors did not come in one piece";
+        return Err(refuse(Failure::new(ErrorCode::Internal, text)));
+    };
+    let body = embeddings::answer(body).map_err(refuse)?;
+    *response.body_mut() = Body::whole(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !asked.dropped.is_empty() {
+        headers::insert(headers, "holdfast-dropped", Some(&asked.dropped.join(",")));
+    }
+    Ok(response)
 }
 
 /// A request for text.

@@ -9,7 +9,6 @@ use formats::gemini::GEMINI;
 use formats::gemini::request::count_estimate;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
-use hyper::body::Incoming as HyperBody;
 use pipeline::Refused;
 use serde_json::json;
 use types::call::{Operation, Plan};
@@ -21,14 +20,18 @@ use crate::app::App;
 use crate::body::Body;
 use crate::errors;
 use crate::inference::{self, headers};
+use crate::request::RequestBody;
 
 /// Counts the tokens of a request.
-pub(super) async fn create(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+pub(super) async fn create<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     let counted = count(&app, request).await;
     counted.unwrap_or_else(|refused| errors::response(super::ERRORS, &refused))
 }
 
-async fn count(app: &App, request: Request<HyperBody>) -> Result<Response<Body>, Box<Refused>> {
+async fn count<B: RequestBody>(
+    app: &App,
+    request: Request<B>,
+) -> Result<Response<Body>, Box<Refused>> {
     let refuse = |failure| errors::refused(&app.ids, failure);
     let received = inference::receive(app, request, &FACE).await.map_err(refuse)?;
     let model = read(&received.head, received.body.clone()).map_err(refuse)?;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use formats::openai_chat::OPENAI_CHAT;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming as HyperBody;
 use types::Failure;
 use types::call::{Door, ModelCall};
 use types::format::Format;
@@ -14,6 +13,7 @@ use types::format::Format;
 use crate::app::App;
 use crate::body::Body;
 use crate::inference::{self, Face};
+use crate::request::RequestBody;
 
 static FACE: Face = Face {
     format: &OPENAI_CHAT,
@@ -24,7 +24,7 @@ static FACE: Face = Face {
 };
 
 /// Answers a chat completion, streamed or not.
-pub(crate) async fn create(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+pub(crate) async fn create<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     inference::create(app, request, &FACE).await
 }
 

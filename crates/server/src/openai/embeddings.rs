@@ -7,13 +7,13 @@ use formats::embeddings;
 use formats::openai_chat::OPENAI_CHAT;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming as HyperBody;
 use types::Failure;
 use types::call::{Door, ModelCall, Operation};
 
 use crate::app::App;
 use crate::body::Body;
 use crate::inference::{self, Face};
+use crate::request::RequestBody;
 
 static FACE: Face = Face {
     format: &OPENAI_CHAT,
@@ -24,7 +24,7 @@ static FACE: Face = Face {
 };
 
 /// Turns texts into vectors.
-pub(crate) async fn create(app: Arc<App>, request: Request<HyperBody>) -> Response<Body> {
+pub(crate) async fn create<B: RequestBody>(app: Arc<App>, request: Request<B>) -> Response<Body> {
     inference::create(app, request, &FACE).await
 }
 

@@ -19,13 +19,14 @@ use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
 use crate::inference::headers;
+use crate::request::RequestBody;
 use crate::{errors, request, router};
 
 /// `POST /v1/responses`.
-pub(crate) async fn create(
+pub(crate) async fn create<B: RequestBody>(
     app: Arc<App>,
     deliveries: Deliveries,
-    request: Request<HyperBody>,
+    request: Request<B>,
 ) -> Response<Body> {
     match start(&app, deliveries, request).await {
         Ok(response) => response,
@@ -33,10 +34,10 @@ pub(crate) async fn create(
     }
 }
 
-async fn start(
+async fn start<B: RequestBody>(
     app: &App,
     deliveries: Deliveries,
-    request: Request<HyperBody>,
+    request: Request<B>,
 ) -> Result<Response<Body>, Box<Refused>> {
     let refuse = |failure| errors::refused(&app.ids, failure);
     let (head, body) = request.into_parts();

@@ -31,6 +31,11 @@ const UNCOUNTED_BYTES_MAX: usize = 64 * 1024;
 /// When a client may try again that found no room.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// A request's body: from a connection, or one that a door made of a part of another.
+pub(crate) trait RequestBody: HttpBody<Data = Bytes> + Send + Unpin {}
+
+impl<B: HttpBody<Data = Bytes> + Send + Unpin> RequestBody for B {}
+
 /// The room of this process.
 static ROOM: Room = Room::new(IN_FLIGHT_BYTES_MAX);
 

@@ -101,3 +101,19 @@ fn one_try_per_target_is_never_repeated() {
         assert!(!matches!(next, Next::Again { .. }), "{code}");
     }
 }
+
+#[test]
+fn a_wait_grows_as_the_policy_says() {
+    let waits = |growth| {
+        let policy = RoutePolicy { same_target_max: u32::MAX, growth, ..POLICY };
+        [1, 2, 3, 4].map(|tries| {
+            match decide(&failure(ErrorCode::UpstreamFailed), tries, false, &policy, 0.0) {
+                Next::Again { after } => after.as_millis(),
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    assert_eq!(waits(Growth::Constant), [500, 500, 500, 500]);
+    assert_eq!(waits(Growth::Linear), [500, 1_000, 1_500, 2_000]);
+    assert_eq!(waits(Growth::Exponential), [500, 1_000, 2_000, 4_000]);
+}
