@@ -243,7 +243,6 @@ async fn directory(
             any_model: entry.models.is_empty(),
             vendor: entry.vendor,
             name: entry.name,
-            vendor: entry.vendor,
             free_until_priced: false,
             limits: Some(limits),
         })

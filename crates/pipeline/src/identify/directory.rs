@@ -59,8 +59,6 @@ pub struct RouteInfo {
 pub struct ProviderInfo {
     /// Its name: what stands before the `/` of a model's name, and the executor's name.
     pub name: String,
-    /// The vendor's row that it is of; empty for the engine.
-    pub vendor: String,
     /// The wire format that it speaks; `None` = neutral (the engine).
     pub format: Option<&'static dyn Format>,
     /// Declared without a list of models: any `name/<model>` is taken, unpriced unless the
