@@ -433,7 +433,7 @@ def check_api():
         for method in methods
     }
     text = (DOCS / "api.md").read_text()
-    written = set(re.findall(r"^\| `((?:GET|POST|DELETE|PUT|PATCH) /api/[^`?]+)", text, re.M))
+    written = set(re.findall(r"^\| `((?:GET|POST|DELETE|PUT|PATCH) /(?:api/|metrics)[^`?]*)", text, re.M))
     same("paths of /api", written, real)
 
 

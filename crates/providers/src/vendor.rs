@@ -15,6 +15,7 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/openai.toml"),
     include_str!("../vendors/anthropic.toml"),
     include_str!("../vendors/openai-compatible.toml"),
+    include_str!("../vendors/openai-responses.toml"),
     include_str!("../vendors/azure.toml"),
     include_str!("../vendors/bedrock.toml"),
     include_str!("../vendors/cerebras.toml"),
@@ -110,6 +111,7 @@ pub enum Auth {
 #[serde(rename_all = "snake_case")]
 enum FormatName {
     OpenaiChat,
+    OpenaiResponses,
     AnthropicMessages,
     Gemini,
     BedrockConverse,
@@ -126,6 +128,7 @@ impl Vendor {
     pub fn format(&self) -> &'static dyn Format {
         match self.format {
             FormatName::OpenaiChat => &formats::OPENAI_CHAT,
+            FormatName::OpenaiResponses => &formats::OPENAI_RESPONSES,
             FormatName::AnthropicMessages => &formats::ANTHROPIC_MESSAGES,
             FormatName::Gemini => &formats::GEMINI,
             FormatName::BedrockConverse => &formats::BEDROCK_CONVERSE,

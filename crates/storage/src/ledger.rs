@@ -132,7 +132,8 @@ pub struct CallFilter {
     pub since: Option<Timestamp>,
     /// Calls that came in before this one (for paging: the last row's).
     pub before: Option<CallId>,
-    /// At most so many rows; [`CALLS_PAGE_MAX`] is the store's own limit.
+    /// At most so many rows, but for the attempts of the last Call, which stay together;
+    /// [`CALLS_PAGE_MAX`] is the store's own limit.
     pub limit: usize,
 }
 

@@ -195,9 +195,9 @@ impl Live {
             let silent = self.clock.monotonic().saturating_sub(self.last);
             if silent >= self.stall {
                 let text = format!(
-                    "the provider '{}' sent nothing for {} s in the middle of its answer",
+                    "the provider '{}' sent nothing for {} in the middle of its answer",
                     self.provider,
-                    self.stall.as_secs()
+                    spelled(self.stall)
                 );
                 let failure = Failure::new(ErrorCode::UpstreamTimeout, text);
                 let failure = Box::new(failure.billed(Billed::Unknown));
@@ -305,6 +305,14 @@ impl Live {
     }
 }
 
+/// A limit as an operator writes it.
+fn spelled(limit: Duration) -> String {
+    match limit.subsec_millis() {
+        0 => format!("{} s", limit.as_secs()),
+        _ => format!("{} ms", limit.as_millis()),
+    }
+}
+
 /// The failure of a Call whose time is up.
 fn overdue(provider: &str) -> Failure {
     let text = format!("the provider '{provider}' did not end its answer in the time of a call");
@@ -329,7 +337,7 @@ pub(super) fn unanswered(error: &SendError, provider: &str) -> Failure {
         }
         SendError::ConnectTimeout(limit) => {
             let text =
-                format!("the provider '{provider}' could not be reached in {} s", limit.as_secs());
+                format!("the provider '{provider}' could not be reached in {}", spelled(*limit));
             Failure::new(ErrorCode::UpstreamUnreachable, text)
         }
         SendError::Exchange(error) if error.is_parse() || error.is_parse_too_large() => {
@@ -341,7 +349,7 @@ pub(super) fn unanswered(error: &SendError, provider: &str) -> Failure {
             Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
         }
         SendError::FirstByteTimeout(limit) => {
-            let text = format!("the provider '{provider}' did not answer in {} s", limit.as_secs());
+            let text = format!("the provider '{provider}' did not answer in {}", spelled(*limit));
             Failure::new(ErrorCode::UpstreamTimeout, text).billed(Billed::Unknown)
         }
         // Nothing was sent, so that nothing can be billed.

@@ -33,7 +33,7 @@ pub(crate) struct CallsQuery {
     since: Option<i64>,
     /// Older than this Call (paging).
     before: Option<String>,
-    /// At most so many, up to 1,000.
+    /// At most so many, up to 1,000; a Call's attempts stay together.
     limit: Option<usize>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn list(
     };
     app.pipeline.flush().await?;
     let rows = app.store.calls(filter).await?;
-    let has_more = rows.len() == limit;
+    let has_more = rows.len() >= limit;
     Ok(Json(Calls { data: rows.into_iter().map(|row| CallView { row }).collect(), has_more }))
 }
 

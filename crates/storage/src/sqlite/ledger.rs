@@ -8,6 +8,8 @@
 //! Invariant: a row moves its money in the transaction that inserts it, and only if it was not
 //! there before.
 
+use std::cmp::Ordering;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, Params, Row, params, params_from_iter};
 use types::ids::{AttemptId, CallId, KeyId, SessionId, StepId};
@@ -28,8 +30,9 @@ impl Ledger for SqliteStore {
     fn call(&self, id: &CallId) -> Pending<Vec<LedgerRow>> {
         let id = id.clone();
         self.read(move |conn| {
-            let sql = format!("SELECT {COLUMNS} FROM ledger WHERE call = ?1 ORDER BY attempt");
-            query(conn, &sql, [id.as_str()])
+            let mut rows = attempts(conn, &id)?;
+            rows.reverse();
+            Ok(rows)
         })
     }
 }
@@ -201,7 +204,32 @@ fn list(conn: &Connection, filter: &CallFilter) -> Result<Vec<LedgerRow>, Error>
     let limit = filter.limit.min(CALLS_PAGE_MAX);
     values.push(i64::try_from(limit).map_err(Error::internal)?.into());
     sql.push_str(&format!(" ORDER BY call DESC, attempt DESC LIMIT ?{}", values.len()));
-    query(conn, &sql, params_from_iter(values))
+    let mut rows = query(conn, &sql, params_from_iter(values))?;
+    let Some(last) = rows.last().filter(|_| rows.len() == limit).map(|row| row.call.clone()) else {
+        rows.sort_by(newest_first);
+        return Ok(rows);
+    };
+    // A page ends between Calls: the next one begins behind a Call, not behind an attempt.
+    rows.retain(|row| row.call != last);
+    rows.sort_by(newest_first);
+    rows.extend(attempts(conn, &last)?);
+    Ok(rows)
+}
+
+/// The attempts of one Call, newest first.
+fn attempts(conn: &Connection, call: &CallId) -> Result<Vec<LedgerRow>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM ledger WHERE call = ?1");
+    let mut rows = query(conn, &sql, [call.as_str()])?;
+    rows.sort_by(newest_first);
+    Ok(rows)
+}
+
+/// By Call, then by when an attempt began: ids of one millisecond come in any order.
+fn newest_first(one: &LedgerRow, other: &LedgerRow) -> Ordering {
+    let began = |row: &LedgerRow| row.total_us.saturating_sub(row.target_us);
+    let by_time = || began(other).cmp(&began(one));
+    let calls = other.call.cmp(&one.call);
+    calls.then_with(by_time).then_with(|| other.attempt.cmp(&one.attempt))
 }
 
 fn query(conn: &Connection, sql: &str, values: impl Params) -> Result<Vec<LedgerRow>, Error> {

@@ -188,8 +188,23 @@ pub async fn calls_are_listed_newest_first_and_in_pages(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
     let mut all: Vec<LedgerRow> = (0..25).map(|_| make.row(Vec::new())).collect();
+    // Calls of several attempts, of which the later began later: a page ends among them.
+    for at in [3, 9, 15] {
+        let of = &mut all[at];
+        (of.total_us, of.target_us) = (100, 100);
+        let of = of.clone();
+        let later = (1..=3).map(|began| LedgerRow {
+            total_us: 100 + began,
+            target_us: 100,
+            call: of.call.clone(),
+            ..make.row(Vec::new())
+        });
+        all.extend(later.collect::<Vec<_>>());
+    }
     store.commit(rows(all.clone())).await.unwrap();
-    all.sort_by(|one, other| other.call.cmp(&one.call));
+    all.sort_by(|one, other| {
+        other.call.cmp(&one.call).then_with(|| other.total_us.cmp(&one.total_us))
+    });
     let mut pages = Vec::new();
     let mut before = None;
     loop {
@@ -197,7 +212,7 @@ pub async fn calls_are_listed_newest_first_and_in_pages(place: &dyn Place) {
         let page = store.calls(filter).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.call.clone());
-        assert!(page.len() <= 10);
+        assert!(page.len() <= 10 + 3, "a page is filled up with its last Call's attempts only");
         pages.extend(page);
     }
     assert_eq!(pages, all);
