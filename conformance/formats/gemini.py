@@ -68,7 +68,9 @@ def request(asked):
 
 
 def parts_of(parts, names):
+    """A signature is on the first call, or on what follows the thought where nothing is called."""
     out, signature = [], ""
+    called = any(isinstance(part, Call) for part in parts)
     for part in parts:
         if isinstance(part, Thought):
             signature = part.signature
@@ -76,7 +78,7 @@ def parts_of(parts, names):
                 out.append({"text": part.text, "thought": True})
             continue
         made = part_of(part, names)
-        if signature:
+        if signature and (isinstance(part, Call) or not called):
             made["thoughtSignature"], signature = signature, ""
         out.append(made)
     return out
