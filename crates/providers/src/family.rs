@@ -189,9 +189,16 @@ pub fn families() -> &'static [Family] {
     &FAMILIES
 }
 
+/// Bytes of a model's name at most: no vendor has a longer one, and clients may send any.
+const NAME_BYTES_MAX: usize = 256;
+
 /// The family of a model by its name at a provider of this vendor, if it is known.
 pub fn family(vendor: &str, model: &str) -> Option<&'static Family> {
-    let model = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let model = model.rsplit('/').next().unwrap_or(model);
+    if model.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let model = model.to_ascii_lowercase();
     let of = |fallback: bool| {
         families().iter().find(|family| {
             let here = family.vendors.is_empty() || family.vendors.iter().any(|row| row == vendor);
@@ -207,18 +214,30 @@ pub fn limits(vendor: &str, model: &str) -> (Option<u64>, Option<u64>) {
     family.map_or((None, None), |family| (family.context_tokens, family.output_tokens))
 }
 
-/// Whether a name is as the pattern says. Both are short, and patterns have few stars.
+/// Whether a name is as the pattern says: `*` is any text, `?` any byte. Clients give names, so it
+/// takes no more steps than one length times the other.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            (0..=name.len()).any(|at| name.get(at..).is_some_and(|name| matches(rest, name)))
+    let (mut at, mut here) = (0, 0);
+    // Behind the last star, and where in the name what it stands for ends so far.
+    let mut star: Option<(usize, usize)> = None;
+    while here < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                at += 1;
+                star = Some((at, here));
+            }
+            Some(wanted) if *wanted == b'?' || Some(wanted) == name.get(here) => {
+                at += 1;
+                here += 1;
+            }
+            _ => {
+                let Some((behind, end)) = star else { return false };
+                star = Some((behind, end + 1));
+                (at, here) = (behind, end + 1);
+            }
         }
-        (Some((wanted, rest)), Some((found, name))) => {
-            (wanted == found || *wanted == b'?') && matches(rest, name)
-        }
-        (None, Some(_)) | (Some(_), None) => false,
     }
+    pattern.get(at..).unwrap_or_default().iter().all(|left| *left == b'*')
 }
 
 #[cfg(test)]

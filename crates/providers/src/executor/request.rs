@@ -63,8 +63,9 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     let Some(call) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
     };
-    let family = family(&provider.vendor.name, &attempt.target.upstream_model);
-    let format = spoken(provider, family, attempt, call);
+    // A request that passes through needs none.
+    let family = || family(&provider.vendor.name, &attempt.target.upstream_model);
+    let format = spoken(provider, &family, attempt, call);
     let stream = call.head.stream;
     let edits = Edits {
         model: &attempt.target.upstream_model,
@@ -101,7 +102,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
             let asked = call.neutral()?;
             let account = &attempt.call.principal.account;
             let whole = shared.vault.complete(account, format.name(), &asked);
-            (render(format, family, whole.as_ref().unwrap_or(&asked), &edits)?, false)
+            (render(format, family(), whole.as_ref().unwrap_or(&asked), &edits)?, false)
         }
     };
     let nothing = WireContext::default();
@@ -134,17 +135,17 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
 /// not do by chat completions what is asked, and the vendor has both.
 fn spoken(
     provider: &Provider,
-    family: Option<&Family>,
+    family: &dyn Fn() -> Option<&'static Family>,
     attempt: &Attempt,
     call: &ModelCall,
 ) -> &'static dyn Format {
     let format = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
     let chat = format.name() == OPENAI_CHAT.name() && call.operation == Operation::Chat;
     let elsewhere = chat && provider.vendor.responses;
-    match family.filter(|family| elsewhere && needs_responses(family, call)) {
-        Some(_) => &OPENAI_RESPONSES,
-        None => format,
+    if elsewhere && family().is_some_and(|family| needs_responses(family, call)) {
+        return &OPENAI_RESPONSES;
     }
+    format
 }
 
 /// What is asked, as far as the model takes it, in the provider's format.

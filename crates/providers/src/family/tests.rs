@@ -83,3 +83,20 @@ fn limits_are_those_of_the_owners_api() {
     assert_eq!(limits("openai", "gpt-4o"), (Some(128_000), Some(16_384)));
     assert_eq!(limits("openai", "something"), (None, None));
 }
+
+#[test]
+fn a_pattern_matches_as_it_reads_and_no_name_takes_long() {
+    let yes =
+        [("a*c", "abbc"), ("*", ""), ("*b*", "abc"), ("a?c", "abc"), ("**a", "a"), ("a*", "a")];
+    for (pattern, name) in yes {
+        assert!(matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+    }
+    for (pattern, name) in [("a*c", "abcd"), ("a?c", "ac"), ("", "a"), ("*ab", "aab "), ("b", "")] {
+        assert!(!matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+    }
+    // Steps that grew with a power of the stars would not end.
+    let pattern = "*a".repeat(16) + "*b";
+    assert!(!matches(pattern.as_bytes(), "a".repeat(20_000).as_bytes()));
+    assert!(family("anthropic", "claude-sonnet-4-5").is_some());
+    assert!(family("anthropic", &format!("claude-{}", "x".repeat(NAME_BYTES_MAX))).is_none());
+}
