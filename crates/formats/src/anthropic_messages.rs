@@ -16,6 +16,8 @@ use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
 use bytes::Bytes;
 
+use crate::whole;
+
 pub mod errors;
 pub mod request;
 pub(crate) mod response;
@@ -73,7 +75,7 @@ impl Format for AnthropicMessages {
         if options.stream {
             Box::new(stream::Reader::new(options))
         } else {
-            Box::new(response::Reader::new(options))
+            Box::new(whole::Reader::new(options, response::read))
         }
     }
 

@@ -14,4 +14,4 @@ mod response;
 pub use request::{Ask, Encoding, TEXTS_MAX, ask, read_head};
 pub use response::{Vectors, render};
 
-pub(crate) use response::Reader;
+pub(crate) use response::reader;

@@ -24,6 +24,8 @@ use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
 use bytes::Bytes;
 
+use crate::whole;
+
 use crate::embeddings;
 
 /// The format's one instance.
@@ -68,11 +70,11 @@ impl Format for OpenaiChat {
 
     fn reader(&self, options: ReadOptions) -> Box<dyn ReadResponse> {
         if options.operation == Operation::Embed {
-            Box::new(embeddings::Reader::default())
+            Box::new(embeddings::reader(options))
         } else if options.stream {
             Box::new(stream::Reader::new(options))
         } else {
-            Box::new(response::Reader::new(options))
+            Box::new(whole::Reader::new(options, response::read))
         }
     }
 

@@ -1,12 +1,14 @@
 //! Reading an answer that is one JSON body: what every format has in common.
 //!
 //! The body is collected and read at its end. It passes on as it came, in one frame, unless deltas
-//! are wanted. Invariant: exactly one `Finish` or `Failed`; at most [`BODY_BYTES_MAX`] bytes are
-//! held. It must not know what a body says.
+//! are wanted of an answer that has some: a count of tokens and vectors have none, and always pass.
+//! Invariant: exactly one `Finish` or `Failed`; no more bytes are held than the limit. It must not
+//! know what a body says.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use types::call::Operation;
 use types::error::Billed;
 use types::format::{ReadOptions, ReadResponse};
 use types::outcome::{Delta, Finish, OutcomeEvent};
@@ -22,6 +24,7 @@ pub(crate) type ReadBody = fn(&[u8], &ReadOptions) -> Result<(Vec<Delta>, Finish
 pub(crate) struct Reader {
     options: ReadOptions,
     read: ReadBody,
+    bytes_max: usize,
     first: Bytes,
     more: BytesMut,
     ended: bool,
@@ -29,7 +32,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(options: ReadOptions, read: ReadBody) -> Self {
-        Self { options, read, first: Bytes::new(), more: BytesMut::new(), ended: false }
+        let (first, more) = (Bytes::new(), BytesMut::new());
+        Self { options, read, bytes_max: BODY_BYTES_MAX, first, more, ended: false }
+    }
+
+    /// The same with another limit of the body.
+    pub(crate) fn with_limit(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
@@ -56,8 +65,9 @@ impl ReadResponse for Reader {
             return;
         }
         self.more.extend_from_slice(&std::mem::take(&mut self.first));
-        if self.more.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-            let text = format!("the provider's answer is larger than {BODY_BYTES_MAX} bytes");
+        let bytes_max = self.bytes_max;
+        if self.more.len().saturating_add(chunk.len()) > bytes_max {
+            let text = format!("the provider's answer is larger than {bytes_max} bytes");
             self.fail(failed(text), events);
             return;
         }
@@ -72,7 +82,7 @@ impl ReadResponse for Reader {
         match (self.read)(&body, &self.options) {
             Ok((deltas, finish)) => {
                 self.ended = true;
-                if self.options.decode {
+                if self.options.decode && self.options.operation == Operation::Chat {
                     let frame = |delta| OutcomeEvent::Frame { raw: None, delta: Some(delta) };
                     events.extend(deltas.into_iter().map(frame));
                 } else {
@@ -90,13 +100,20 @@ pub(crate) fn failed(text: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
 }
 
-/// A body that can't be read: cut, or something else.
-pub(crate) fn unreadable(error: &serde_json::Error, what: &str) -> Failure {
-    if error.is_eof() {
+/// The failure of a body that is not what was asked for: it was cut, or is the provider's error
+/// (`said`), or something else.
+pub(crate) fn no_answer(
+    error: Option<&serde_json::Error>,
+    what: &str,
+    said: impl FnOnce() -> Option<Failure>,
+) -> Failure {
+    if error.is_some_and(serde_json::Error::is_eof) {
         let text = "the provider's answer ended before it was whole";
         return Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown);
     }
-    failed(format!("the provider answered with something that is no {what}"))
+    said().unwrap_or_else(|| {
+        failed(format!("the provider answered with something that is no {what}"))
+    })
 }
 
 #[cfg(test)]

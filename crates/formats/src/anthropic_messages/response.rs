@@ -3,21 +3,20 @@
 //! The reader passes the body on as it came, in one frame, and reads the usage, the stop reason and
 //! the model out of it; where deltas are wanted it takes the content blocks apart. A body that is
 //! no answer is a failure that may have been billed. A count of tokens is an answer too: it passes.
-//! Both sides hold at most [`BODY_BYTES_MAX`] bytes.
+//! Both sides hold at most the bytes that [`crate::whole`] allows.
 
 pub(crate) mod blocks;
 pub(crate) mod usage;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
+use ::types::Failure;
 use ::types::call::Operation;
 use ::types::error::Billed;
-use ::types::format::{ReadOptions, ReadResponse, WriteOptions, WriteResponse};
+use ::types::format::{ReadOptions, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, OutcomeEvent, Start, Stop};
-use ::types::{ErrorCode, Failure};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -25,87 +24,18 @@ use serde_json::value::RawValue;
 use self::blocks::{Block, BlockBody, Blocks, Kind};
 use self::usage::{Counted, PAUSED, reason_of, stop_of, usage_object};
 use super::{NAME, errors};
+use crate::whole::{self, BODY_BYTES_MAX, failed};
 
-/// Bytes of an answer's body at most.
-pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Reads a JSON answer.
-pub(crate) struct Reader {
-    options: ReadOptions,
-    first: Bytes,
-    more: BytesMut,
-    ended: bool,
-}
-
-impl Reader {
-    pub(crate) fn new(options: ReadOptions) -> Self {
-        Self { options, first: Bytes::new(), more: BytesMut::new(), ended: false }
-    }
-
-    fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
-        self.ended = true;
-        events.push_back(OutcomeEvent::Failed(Box::new(failure)));
-    }
-
-    fn body(&mut self) -> Bytes {
-        if self.more.is_empty() {
-            return std::mem::take(&mut self.first);
-        }
-        std::mem::take(&mut self.more).freeze()
-    }
-
-    fn read(&self, body: &[u8]) -> Result<(Option<Vec<Delta>>, Finish), Failure> {
-        match self.options.operation {
-            Operation::CountTokens => read_count(body).map(|finish| (None, finish)),
-            Operation::Chat | Operation::Embed => read_message(body, self.options.decode),
-        }
-    }
-}
-
-impl ReadResponse for Reader {
-    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended || chunk.is_empty() {
-            return;
-        }
-        if self.first.is_empty() && self.more.is_empty() {
-            self.first = chunk;
-            return;
-        }
-        self.more.extend_from_slice(&std::mem::take(&mut self.first));
-        if self.more.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-            let text = format!("the provider's answer is larger than {BODY_BYTES_MAX} bytes");
-            self.fail(failed(text), events);
-            return;
-        }
-        self.more.extend_from_slice(&chunk);
-    }
-
-    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended {
-            return;
-        }
-        let body = self.body();
-        match self.read(&body) {
-            Ok((deltas, finish)) => {
-                self.ended = true;
-                match deltas {
-                    Some(deltas) => events.extend(deltas.into_iter().map(decoded)),
-                    None => events.push_back(OutcomeEvent::Frame { raw: Some(body), delta: None }),
-                }
-                events.push_back(OutcomeEvent::Finish(finish));
-            }
-            Err(failure) => self.fail(failure, events),
-        }
+/// Reads a JSON answer: a message, or a count.
+pub(crate) fn read(body: &[u8], options: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
+    match options.operation {
+        Operation::CountTokens => Ok((Vec::new(), read_count(body)?)),
+        Operation::Chat | Operation::Embed => read_message(body, options.decode),
     }
 }
 
 pub(crate) const fn decoded(delta: Delta) -> OutcomeEvent {
     OutcomeEvent::Frame { raw: None, delta: Some(delta) }
-}
-
-/// A failure of a provider that may have been billed.
-pub(crate) fn failed(text: impl Into<String>) -> Failure {
-    Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
 }
 
 /// A paused turn would look whole in another format.
@@ -117,12 +47,7 @@ pub(crate) fn paused(counted: &Counted) -> Failure {
 
 /// The failure of a body that is not what was asked for.
 fn no_answer(body: &[u8], error: Option<&serde_json::Error>, what: &str) -> Failure {
-    if error.is_some_and(serde_json::Error::is_eof) {
-        let text = "the provider's answer ended before it was whole";
-        return Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown);
-    }
-    let text = || failed(format!("the provider answered with something that is no {what}"));
-    errors::parse_in_answer(body).unwrap_or_else(text)
+    whole::no_answer(error, what, || errors::parse_in_answer(body))
 }
 
 #[derive(Deserialize)]
@@ -155,7 +80,7 @@ struct Message<'a> {
     usage: Option<&'a RawValue>,
 }
 
-fn read_message(body: &[u8], decode: bool) -> Result<(Option<Vec<Delta>>, Finish), Failure> {
+fn read_message(body: &[u8], decode: bool) -> Result<(Vec<Delta>, Finish), Failure> {
     let message: Message<'_> = match serde_json::from_slice(body) {
         Ok(message) => message,
         Err(error) => return Err(no_answer(body, Some(&error), "message")),
@@ -169,7 +94,7 @@ fn read_message(body: &[u8], decode: bool) -> Result<(Option<Vec<Delta>>, Finish
     if decode && reason == Some(PAUSED) {
         return Err(paused(&counted));
     }
-    let deltas = if decode { Some(take_apart(content.get())?) } else { None };
+    let deltas = if decode { take_apart(content.get())? } else { Vec::new() };
     let finish = Finish {
         stop: reason.map_or(Stop::End, stop_of),
         stop_text: message.stop_sequence,

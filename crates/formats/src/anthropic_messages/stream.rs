@@ -25,9 +25,10 @@ use serde_json::value::RawValue;
 use self::decode::Decoder;
 pub(crate) use self::writer::Writer;
 use super::errors;
+use super::response::paused;
 use super::response::usage::{Counted, PAUSED, stop_of};
-use super::response::{failed, paused};
 use crate::sse::reading::{self, Fields, See, Seen};
+use crate::whole::failed;
 
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

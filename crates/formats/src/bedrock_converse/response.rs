@@ -8,11 +8,11 @@ pub(crate) mod usage;
 
 use std::borrow::Cow;
 
+use ::types::Failure;
 use ::types::error::Billed;
 use ::types::format::{ReadOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, Start, Stop};
-use ::types::{ErrorCode, Failure};
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -21,7 +21,8 @@ use serde_json::value::RawValue;
 use self::usage::{end_json, reason_of, stop_of, stop_text, usage_of};
 use super::{NAME, errors};
 use crate::anthropic_messages::response::blocks::{Block, Blocks, Kind};
-use crate::anthropic_messages::response::{BODY_BYTES_MAX, broken_call, failed, quoted, was_cut};
+use crate::anthropic_messages::response::{broken_call, quoted, was_cut};
+use crate::whole::{BODY_BYTES_MAX, failed, no_answer};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,13 +115,8 @@ struct Cited {
 pub(crate) fn read(body: &[u8], _options: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
     let answer: Answer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
-        Err(error) if error.is_eof() => {
-            let text = "the provider's answer ended before it was whole";
-            return Err(Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown));
-        }
-        Err(_) => {
-            let text = || failed("the provider answered with something that is no message");
-            return Err(errors::parse_in_answer(body).unwrap_or_else(text));
+        Err(error) => {
+            return Err(no_answer(Some(&error), "message", || errors::parse_in_answer(body)));
         }
     };
     let usage = usage_of(answer.usage);

@@ -22,8 +22,8 @@ use self::decode::Blocks;
 pub(crate) use self::writer::Writer;
 use super::errors;
 use super::response::usage::{stop_of, stop_text, usage_of};
-use crate::anthropic_messages::response::failed;
 use crate::eventstream::{Broken, Decoder, FRAME_BYTES_MAX, Frame};
+use crate::whole::failed;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

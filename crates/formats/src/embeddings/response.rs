@@ -3,13 +3,10 @@
 //! The reader hands the body on in one frame and reads its usage and its model. A body without
 //! vectors is a failure that may have been billed. At most [`BODY_BYTES_MAX`] bytes are held.
 
-use std::collections::VecDeque;
-
-use ::types::error::Billed;
-use ::types::format::ReadResponse;
-use ::types::outcome::{Finish, OutcomeEvent};
+use ::types::Failure;
+use ::types::format::ReadOptions;
+use ::types::outcome::{Delta, Finish};
 use ::types::usage::Usage;
-use ::types::{ErrorCode, Failure};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::request::Encoding;
 use crate::openai_chat::errors;
+use crate::whole::{self, failed, no_answer};
 
 /// Bytes of an answer's body at most: 2,048 vectors of 3,072 numbers take 75 MiB when written out.
 const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -24,63 +22,8 @@ const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
 const NUMBER_BYTES: usize = 13;
 
 /// Reads a JSON answer.
-#[derive(Debug, Default)]
-pub(crate) struct Reader {
-    first: Bytes,
-    more: BytesMut,
-    ended: bool,
-}
-
-impl Reader {
-    fn body(&mut self) -> Bytes {
-        match self.more.is_empty() {
-            true => std::mem::take(&mut self.first),
-            false => std::mem::take(&mut self.more).freeze(),
-        }
-    }
-
-    fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
-        self.ended = true;
-        events.push_back(OutcomeEvent::Failed(Box::new(failure)));
-    }
-}
-
-impl ReadResponse for Reader {
-    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended || chunk.is_empty() {
-            return;
-        }
-        if self.first.is_empty() && self.more.is_empty() {
-            self.first = chunk;
-            return;
-        }
-        self.more.extend_from_slice(&std::mem::take(&mut self.first));
-        if self.more.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-            let text = format!("the provider's answer is larger than {BODY_BYTES_MAX} bytes");
-            self.fail(failed(text), events);
-            return;
-        }
-        self.more.extend_from_slice(&chunk);
-    }
-
-    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended {
-            return;
-        }
-        let body = self.body();
-        match read(&body) {
-            Ok(finish) => {
-                self.ended = true;
-                events.push_back(OutcomeEvent::Frame { raw: Some(body), delta: None });
-                events.push_back(OutcomeEvent::Finish(finish));
-            }
-            Err(failure) => self.fail(failure, events),
-        }
-    }
-}
-
-fn failed(text: impl Into<String>) -> Failure {
-    Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
+pub(crate) fn reader(options: ReadOptions) -> whole::Reader {
+    whole::Reader::new(options, read).with_limit(BODY_BYTES_MAX)
 }
 
 #[derive(Deserialize)]
@@ -93,26 +36,23 @@ struct Answer<'a> {
     usage: Option<&'a RawValue>,
 }
 
-fn read(body: &[u8]) -> Result<Finish, Failure> {
+fn read(body: &[u8], _options: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
     let answer: Answer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
-        Err(error) if error.is_eof() => {
-            let text = "the provider's answer ended before it was whole";
-            return Err(Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown));
-        }
-        Err(_) => {
-            let text = "the provider answered with something that is no list of embeddings";
-            return Err(errors::parse_in_answer(body).unwrap_or_else(|| failed(text)));
+        Err(error) => {
+            let said = || errors::parse_in_answer(body);
+            return Err(no_answer(Some(&error), "list of embeddings", said));
         }
     };
     if !answer.data.get().starts_with('[') {
         return Err(failed("the provider answered without a list of embeddings"));
     }
-    Ok(Finish {
+    let finish = Finish {
         usage: answer.usage.and_then(usage_of),
         model_version: answer.model,
         ..Finish::default()
-    })
+    };
+    Ok((Vec::new(), finish))
 }
 
 #[derive(Deserialize)]

@@ -7,19 +7,18 @@
 pub(crate) mod answer;
 pub(crate) mod parts;
 
+use ::types::Failure;
 use ::types::call::Operation;
-use ::types::error::Billed;
 use ::types::format::{ReadOptions, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, Start};
-use ::types::{ErrorCode, Failure};
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 
 use self::answer::{Answer, Chunk, usage_object};
 use self::parts::{Part, Parts};
 use super::errors;
-use crate::whole::failed;
+use crate::whole;
 
 /// Reads a whole body: an answer, or a count.
 pub(crate) fn read_body(
@@ -34,12 +33,7 @@ pub(crate) fn read_body(
 
 /// The failure of a body that is not what was asked for.
 fn no_answer(body: &[u8], error: Option<&serde_json::Error>, what: &str) -> Failure {
-    if error.is_some_and(serde_json::Error::is_eof) {
-        let text = "the provider's answer ended before it was whole";
-        return Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown);
-    }
-    let text = || failed(format!("the provider answered with something that is no {what}"));
-    errors::parse_in_answer(body).unwrap_or_else(text)
+    whole::no_answer(error, what, || errors::parse_in_answer(body))
 }
 
 #[derive(Deserialize)]

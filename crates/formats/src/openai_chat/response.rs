@@ -2,16 +2,14 @@
 //!
 //! The reader passes the body on as it came, in one frame, and reads the usage, the stop reason and
 //! the model out of it; where deltas are wanted it takes the first choice apart. A body that is no
-//! answer is a failure that may have been billed. Both sides hold at most [`BODY_BYTES_MAX`] bytes.
+//! answer is a failure that may have been billed. Both sides hold at most the bytes that
+//! [`crate::whole`] allows.
 
-use std::collections::VecDeque;
-
-use ::types::error::Billed;
-use ::types::format::{ReadOptions, ReadResponse, WriteOptions, WriteResponse};
+use ::types::format::{ReadOptions, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
-use ::types::outcome::{Delta, Finish, OutcomeEvent, Start, Stop};
+use ::types::outcome::{Delta, Finish, Start, Stop};
 use ::types::{ErrorCode, Failure};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -19,90 +17,15 @@ use super::errors;
 use super::types::{
     Answer, CallDelta, Content, is_failure, reason_of, stop_of, usage_object, usage_of,
 };
-
-/// Bytes of an answer's body at most. Answers with base64 audio are the largest.
-pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+use crate::whole::{failed, no_answer};
 
 /// Reads a JSON answer.
-pub(super) struct Reader {
-    decode: bool,
-    first: Bytes,
-    more: BytesMut,
-    ended: bool,
-}
-
-impl Reader {
-    pub(super) fn new(options: ReadOptions) -> Self {
-        Self { decode: options.decode, first: Bytes::new(), more: BytesMut::new(), ended: false }
-    }
-
-    fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
-        self.ended = true;
-        events.push_back(OutcomeEvent::Failed(Box::new(failure)));
-    }
-
-    fn body(&mut self) -> Bytes {
-        if self.more.is_empty() {
-            return std::mem::take(&mut self.first);
-        }
-        std::mem::take(&mut self.more).freeze()
-    }
-}
-
-impl ReadResponse for Reader {
-    fn push(&mut self, chunk: Bytes, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended || chunk.is_empty() {
-            return;
-        }
-        if self.first.is_empty() && self.more.is_empty() {
-            self.first = chunk;
-            return;
-        }
-        self.more.extend_from_slice(&std::mem::take(&mut self.first));
-        if self.more.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-            let text = format!("the provider's answer is larger than {BODY_BYTES_MAX} bytes");
-            self.fail(failed(text), events);
-            return;
-        }
-        self.more.extend_from_slice(&chunk);
-    }
-
-    fn end(&mut self, events: &mut VecDeque<OutcomeEvent>) {
-        if self.ended {
-            return;
-        }
-        let body = self.body();
-        match read(&body, self.decode) {
-            Ok((deltas, finish)) => {
-                self.ended = true;
-                if self.decode {
-                    let frame = |delta| OutcomeEvent::Frame { raw: None, delta: Some(delta) };
-                    events.extend(deltas.into_iter().map(frame));
-                } else {
-                    events.push_back(OutcomeEvent::Frame { raw: Some(body), delta: None });
-                }
-                events.push_back(OutcomeEvent::Finish(finish));
-            }
-            Err(failure) => self.fail(failure, events),
-        }
-    }
-}
-
-fn failed(text: String) -> Failure {
-    Failure::new(ErrorCode::UpstreamFailed, text).billed(Billed::Unknown)
-}
-
-fn read(body: &[u8], decode: bool) -> Result<(Vec<Delta>, Finish), Failure> {
+pub(super) fn read(body: &[u8], options: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
     let answer: Answer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
-        Err(error) if error.is_eof() => {
-            let text = "the provider's answer ended before it was whole";
-            return Err(Failure::new(ErrorCode::StreamCut, text).billed(Billed::Unknown));
-        }
-        Err(_) => {
-            let said = errors::parse_in_answer(body);
-            let text = "the provider answered with something that is no chat completion";
-            return Err(said.unwrap_or_else(|| failed(text.to_owned())));
+        Err(error) => {
+            let said = || errors::parse_in_answer(body);
+            return Err(no_answer(Some(&error), "chat completion", said));
         }
     };
     let Some(choice) = answer.choices.first() else {
@@ -112,7 +35,7 @@ fn read(body: &[u8], decode: bool) -> Result<(Vec<Delta>, Finish), Failure> {
         return Err(errors::in_answer(ErrorCode::UpstreamFailed, reason));
     }
     let mut deltas = Vec::new();
-    if let (true, Some(message)) = (decode, choice.message) {
+    if let (true, Some(message)) = (options.decode, choice.message) {
         let id = answer.id.as_deref().unwrap_or_default();
         deltas = take_apart(message.get(), id)?;
     }

@@ -2,7 +2,7 @@ use super::*;
 
 fn read(body: &[u8], _: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
     let text: String =
-        serde_json::from_slice(body).map_err(|error| unreadable(&error, "string"))?;
+        serde_json::from_slice(body).map_err(|error| no_answer(Some(&error), "string", || None))?;
     Ok((vec![Delta::Text { text }], Finish::default()))
 }
 
@@ -55,4 +55,27 @@ fn what_is_held_is_bounded() {
     static MUCH: [u8; 1024 * 1024] = [b' '; 1024 * 1024];
     let chunks = vec![&MUCH[..]; BODY_BYTES_MAX / MUCH.len() + 1];
     assert_eq!(failure(&events(false, &chunks)).code, ErrorCode::UpstreamFailed);
+}
+
+#[test]
+fn a_count_and_vectors_pass_also_where_deltas_are_wanted() {
+    for operation in [Operation::CountTokens, Operation::Embed] {
+        let options = ReadOptions { decode: true, operation, ..ReadOptions::default() };
+        let (mut reader, mut events) = (Reader::new(options, read), VecDeque::new());
+        reader.push(Bytes::from_static(b"\"9\""), &mut events);
+        reader.end(&mut events);
+        let frame = events.pop_front();
+        let passed =
+            matches!(&frame, Some(OutcomeEvent::Frame { raw: Some(raw), .. }) if raw == "\"9\"");
+        assert!(passed, "{operation:?}: {frame:?}");
+    }
+}
+
+#[test]
+fn a_limit_of_its_own_holds() {
+    let mut reader = Reader::new(ReadOptions::default(), read).with_limit(3);
+    let mut events = VecDeque::new();
+    reader.push(Bytes::from_static(b"\"h"), &mut events);
+    reader.push(Bytes::from_static(b"i\""), &mut events);
+    assert_eq!(failure(events.make_contiguous()).code, ErrorCode::UpstreamFailed);
 }

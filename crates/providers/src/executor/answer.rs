@@ -139,9 +139,7 @@ impl Live {
         let Some(reader) = &mut self.reader else { return Step::Over };
         let from = events.len();
         reader.push(data, events);
-        if let Some(watch) = &mut self.watch {
-            events.iter().skip(from).for_each(|event| watch.see(event));
-        }
+        watch(&mut self.watch, events, from);
         match events.back_mut() {
             Some(OutcomeEvent::Failed(failure)) => {
                 failed(failure, &self.redactor, (&self.provider, &self.call));
@@ -162,9 +160,7 @@ impl Live {
             (None, Some(reader)) => {
                 let from = events.len();
                 reader.end(events);
-                if let Some(watch) = &mut self.watch {
-                    events.iter().skip(from).for_each(|event| watch.see(event));
-                }
+                watch(&mut self.watch, events, from);
                 if let Some(OutcomeEvent::Failed(failure)) = events.back_mut() {
                     failed(failure, &self.redactor, (&self.provider, &self.call));
                 }
@@ -302,6 +298,13 @@ impl Live {
         let ended = types::clock::within(clock.as_ref(), limit, reading).await;
         self.whole = ended == Some(true);
         body.freeze()
+    }
+}
+
+/// Shows what keeps signed reasoning the events that came from `from` on.
+fn watch(watch: &mut Option<Watch>, events: &VecDeque<OutcomeEvent>, from: usize) {
+    if let Some(watch) = watch {
+        events.iter().skip(from).for_each(|event| watch.see(event));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::anthropic_messages::NAME;
 use crate::seal::seal;
 
 /// Bytes of an answer's blocks that are kept at most: as large as an answer in one piece may be.
-pub(crate) const HELD_BYTES_MAX: usize = super::BODY_BYTES_MAX;
+pub(crate) const HELD_BYTES_MAX: usize = crate::whole::BODY_BYTES_MAX;
 
 /// A content block on the wire. Which fields it has depends on its kind.
 #[derive(Deserialize)]

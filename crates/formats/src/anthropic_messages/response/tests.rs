@@ -1,8 +1,14 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ::types::ErrorCode;
 use ::types::clock::{FakeClock, Timestamp};
+use ::types::error::Billed;
+use ::types::format::ReadResponse;
 use ::types::ids::Ids;
+use ::types::outcome::OutcomeEvent;
 use ::types::usage::Usage;
+use bytes::Bytes;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
@@ -11,7 +17,7 @@ use super::*;
 const ANSWER: &str = r#"{ "id":"msg_01","type":"message","role":"assistant","model":"claude-sonnet-5-5-20260901","content":[{"type":"thinking","thinking":"hm","signature":"c2ln"},{"type":"redacted_thinking","data":"aGlkZGVu"},{"type":"text","text":"caf\u00e9","citations":null},{"type":"server_tool_use","id":"s","name":"web_search","input":{"query":"x"}},{"type":"tool_use","id":"toolu_a","name":"f","input":{"z": 9007199254740993, "a": 1e2}},{"type":"tool_use","id":"toolu_b","name":"now","input":{ }}],"stop_reason":"tool_use","stop_sequence":null,"stop_details":null,"usage":{"input_tokens":100,"cache_creation_input_tokens":300,"cache_read_input_tokens":600,"output_tokens":50,"output_tokens_details":{"thinking_tokens":20}},"mystery":1}"#;
 
 fn read_as(chunks: &[&[u8]], options: ReadOptions) -> Vec<OutcomeEvent> {
-    let mut reader = Reader::new(options);
+    let mut reader = whole::Reader::new(options, read);
     let mut events = VecDeque::new();
     chunks.iter().for_each(|chunk| reader.push(Bytes::copy_from_slice(chunk), &mut events));
     reader.end(&mut events);

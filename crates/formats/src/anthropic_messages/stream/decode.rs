@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 use crate::anthropic_messages::NAME;
 use crate::anthropic_messages::response::blocks::BlockBody;
-use crate::anthropic_messages::response::{decoded, failed};
+use crate::anthropic_messages::response::decoded;
+use crate::whole::failed;
 
 /// Tool calls in one answer at most.
 const CALLS_MAX: u32 = 1_024;

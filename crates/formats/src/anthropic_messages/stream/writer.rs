@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use crate::anthropic_messages::errors;
 use crate::anthropic_messages::response::blocks::{Block, Blocks, Change, HELD_BYTES_MAX, Kind};
 use crate::anthropic_messages::response::usage::{reason_of, usage_object};
-use crate::anthropic_messages::response::{broken_call, failed, quoted, was_cut};
+use crate::anthropic_messages::response::{broken_call, quoted, was_cut};
 use crate::sse;
+use crate::whole::failed;
 
 /// Writes a stream.
 pub(crate) struct Writer {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use ::types::ErrorCode;
 use ::types::format::Format;
 use ::types::outcome::OutcomeEvent;
 use ::types::usage::Usage;

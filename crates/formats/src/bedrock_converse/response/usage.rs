@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::anthropic_messages::response::failed;
+use crate::whole::failed;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

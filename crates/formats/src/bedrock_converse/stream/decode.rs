@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{read, unreadable};
-use crate::anthropic_messages::response::{decoded, failed};
+use crate::anthropic_messages::response::decoded;
 use crate::bedrock_converse::response::{full, no_text, signed};
+use crate::whole::failed;
 
 /// Tool calls in one answer at most.
 const CALLS_MAX: u32 = 1_024;

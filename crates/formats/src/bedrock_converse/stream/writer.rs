@@ -13,10 +13,11 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use crate::anthropic_messages::response::blocks::{Block, Blocks, Change, HELD_BYTES_MAX, Kind};
-use crate::anthropic_messages::response::{broken_call, failed, was_cut};
+use crate::anthropic_messages::response::{broken_call, was_cut};
 use crate::bedrock_converse::response::usage::{end_json, reason_of};
 use crate::bedrock_converse::{NAME, errors};
 use crate::eventstream;
+use crate::whole::failed;
 
 const CONTENT_TYPE: (&str, &str) = (":content-type", "application/json");
 

@@ -1,7 +1,15 @@
+use std::collections::VecDeque;
+
+use ::types::ErrorCode;
+use ::types::error::Billed;
+use ::types::format::ReadResponse;
+use ::types::outcome::OutcomeEvent;
+use bytes::Bytes;
+
 use super::*;
 
 fn events(chunks: &[&str]) -> Vec<OutcomeEvent> {
-    let (mut reader, mut events) = (Reader::default(), VecDeque::new());
+    let (mut reader, mut events) = (reader(ReadOptions::default()), VecDeque::new());
     for chunk in chunks {
         reader.push(Bytes::copy_from_slice(chunk.as_bytes()), &mut events);
     }

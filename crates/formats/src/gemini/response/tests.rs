@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ::types::ErrorCode;
 use ::types::clock::{FakeClock, Timestamp};
 use ::types::format::ReadResponse;
 use ::types::ids::Ids;
@@ -19,8 +20,8 @@ const WHOLE: ReadOptions = ReadOptions {
     hold_preamble: false,
 };
 
-fn reader(options: ReadOptions) -> crate::whole::Reader {
-    crate::whole::Reader::new(options, read_body)
+fn reader(options: ReadOptions) -> whole::Reader {
+    whole::Reader::new(options, read_body)
 }
 
 fn read(body: &str, decode: bool) -> Vec<OutcomeEvent> {
@@ -270,7 +271,7 @@ fn half_a_call_is_a_mistake_unless_the_model_was_stopped() {
 fn a_failure_is_written_in_googles_words() {
     let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
     let (mut writer, mut out) = (Writer::new(options()), BytesMut::new());
-    writer.fail(&failed("broke"), &CallId::new(&ids), &mut out);
+    writer.fail(&whole::failed("broke"), &CallId::new(&ids), &mut out);
     let body: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(body["error"]["status"], "UNAVAILABLE");
 }

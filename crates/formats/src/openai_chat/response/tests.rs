@@ -1,3 +1,9 @@
+use std::collections::VecDeque;
+
+use ::types::error::Billed;
+use ::types::format::ReadResponse;
+use ::types::outcome::OutcomeEvent;
+use bytes::Bytes;
 use insta::assert_snapshot;
 use types::clock::Timestamp;
 use types::usage::Usage;
@@ -8,7 +14,7 @@ const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","model":"m
 
 fn read_all(chunks: &[&str], decode: bool) -> VecDeque<OutcomeEvent> {
     let options = ReadOptions { decode, ..ReadOptions::default() };
-    let mut reader = Reader::new(options);
+    let mut reader = crate::whole::Reader::new(options, read);
     let mut events = VecDeque::new();
     for chunk in chunks {
         reader.push(Bytes::copy_from_slice(chunk.as_bytes()), &mut events);

@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use super::end_of;
 use super::stream::signature_of;
-use crate::whole::unreadable;
+use crate::whole::no_answer;
 
 /// Reads a response object.
 pub(in crate::openai_responses) fn read(
     body: &[u8],
     options: &ReadOptions,
 ) -> Result<(Vec<Delta>, Finish), Failure> {
-    let response: Value =
-        serde_json::from_slice(body).map_err(|error| unreadable(&error, "response"))?;
+    let response: Value = serde_json::from_slice(body)
+        .map_err(|error| no_answer(Some(&error), "response", || None))?;
     let items = response.get("output").and_then(Value::as_array);
     let items = items.map(Vec::as_slice).unwrap_or_default();
     let calls = items.iter().any(|item| text(item, "type") == "function_call");

@@ -143,6 +143,22 @@ async fn tokens_are_counted_where_the_format_can() {
 }
 
 #[tokio::test]
+async fn what_another_vendor_signed_does_not_reach_this_one() {
+    let body = r#"{"model":"p/m","max_tokens":64,"messages":[{"role":"user","content":"go"},{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"hf1.gemini.c2ln"},{"type":"text","text":"so"}]},{"role":"user","content":"and?"}]}"#;
+    let (server, executor) =
+        server([Reply::json(200, MESSAGE), Reply::json(200, r#"{"input_tokens":14}"#)]).await;
+    let events = all(&executor, passed(body)).await;
+    let sent = server.requests().remove(0).json().to_string();
+    assert!(!sent.contains("hf1.") && sent.contains("\"so\""), "{sent}");
+    assert_eq!(start(&events).dropped, ["thinking"]);
+    // A count has no deltas: it is told as it came though the request could not pass.
+    let count = with(passed(body), |model| model.for_operation(Operation::CountTokens));
+    let events = all(&executor, count).await;
+    assert!(!server.requests().remove(1).json().to_string().contains("hf1."));
+    assert!(shown(&events).contains(r#"raw "{\"input_tokens\":14}""#), "{}", shown(&events));
+}
+
+#[tokio::test]
 async fn a_full_provider_is_told_from_a_broken_one() {
     let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
     let (_server, executor) = server([Reply::json(529, body)]).await;
