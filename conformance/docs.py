@@ -356,7 +356,8 @@ def sections(page):
 
 def settings():
     """Each table of the configuration with its fields, as the code reads them."""
-    source = (ROOT / "crates/holdfast/src/config/file.rs").read_text()
+    sources = sorted((ROOT / "crates/holdfast/src/config").glob("*.rs"))
+    source = "".join(path.read_text() for path in sources)
     structs = {
         name: dict(re.findall(r"pub\(crate\) (\w+): ([^\n]+),\n", body))
         for name, body in re.findall(r"pub\(crate\) struct (\w+) \{(.*?)^\}", source, re.M | re.S)
@@ -370,6 +371,10 @@ def settings():
         entry = re.sub(r"Vec<(\w+)>", r"\1", kind)
         tables[f"[[{name}]]" if entry != kind else f"[{name}]"] = set(structs[entry])
     tables["models of a provider"] = set(structs["ProviderModel"])
+    for name, kind in structs["RouteEntry"].items():
+        below = re.fullmatch(r"Option<(\w+)>", kind)
+        if below and below[1] in structs:
+            tables[f"[routes.{name}]"] = set(structs[below[1]])
     return tables
 
 

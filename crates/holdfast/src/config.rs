@@ -11,11 +11,13 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 pub(crate) mod file;
+pub(crate) mod routes;
 mod substitute;
 mod validate;
 pub(crate) mod warnings;
 
-pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry, RouteEntry};
+pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
+pub(crate) use routes::RouteEntry;
 
 /// Prefix of environment variables that override settings of the process.
 const ENVIRONMENT_PREFIX: &str = "HOLDFAST_";

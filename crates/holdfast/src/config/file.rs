@@ -12,10 +12,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use storage::{Scope, WindowKind};
 use toml::{Table, Value};
-use types::call::RoutePolicy;
 use types::{Money, Rate, Secret};
 
-use super::Problems;
+use super::{Problems, RouteEntry};
 
 /// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
 pub(super) const SETTINGS: &[(&str, &[&str])] = &[
@@ -273,55 +272,6 @@ impl ProviderEntry {
     }
 }
 
-/// A route: a name for several models, in order of preference.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RouteEntry {
-    /// Asked for as `route/name`.
-    pub(crate) name: String,
-    /// Names without a provider under which it is asked for too.
-    #[serde(default)]
-    pub(crate) aliases: Vec<String>,
-    /// Its models, each as `provider/model`; the first one that can answers.
-    pub(crate) targets: Vec<String>,
-    /// Attempts in all, the first included. Default 4.
-    pub(crate) attempts: Option<u32>,
-    /// Attempts at one target, the first included. Default 2.
-    pub(crate) tries_per_target: Option<u32>,
-    /// The wait before a target is asked again, if it named none; doubled each time, with jitter.
-    /// Default 500 ms.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub(crate) backoff: Option<Duration>,
-    /// The longest wait that a target may ask for; if it asks for more, the next one is tried.
-    /// Default 5 s.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub(crate) wait_max: Option<Duration>,
-    /// How long the first content of a stream may take while another target is left. Default: as
-    /// long as the provider may be silent.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub(crate) first_token_timeout: Option<Duration>,
-    /// How long a target that keeps failing is asked last; doubled with each failed probe.
-    /// Default 5 s.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub(crate) cooldown: Option<Duration>,
-}
-
-impl RouteEntry {
-    /// What is done when a target fails.
-    pub(crate) fn policy(&self) -> RoutePolicy {
-        let usual = RoutePolicy::OF_ROUTE;
-        RoutePolicy {
-            attempts_max: self.attempts.unwrap_or(usual.attempts_max),
-            same_target_max: self.tries_per_target.unwrap_or(usual.same_target_max),
-            backoff: self.backoff.unwrap_or(usual.backoff),
-            growth: usual.growth,
-            wait_max: self.wait_max.unwrap_or(usual.wait_max),
-            first_token: self.first_token_timeout.or(usual.first_token),
-            cooldown: self.cooldown.unwrap_or(usual.cooldown),
-        }
-    }
-}
-
 /// A model of a provider.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -442,7 +392,7 @@ pub(crate) struct ToolEntry {
 }
 
 /// Reads `"250ms"`, `"30s"`, `"5m"` or `"1h"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let wrong = || D::Error::custom("is no duration such as \"250ms\", \"30s\", \"5m\" or \"1h\"");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
@@ -457,7 +407,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+/// As [`duration`], for a field that may be left out.
+pub(super) fn some_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
 }
 

@@ -1,0 +1,61 @@
+//! `[[routes]]`: names for several models, and what is done when one fails.
+//!
+//! What is read here is what `/api/routes` takes too, so that one check serves both. Sub-tables of
+//! a route have files of their own beside this one. What a route may be is for
+//! [`validate`](super::validate); this module must not know the other sections.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use types::call::RoutePolicy;
+
+use super::file::some_duration;
+
+/// A route: a name for several models, in order of preference.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteEntry {
+    /// Asked for as `route/name`.
+    pub(crate) name: String,
+    /// Names without a provider under which it is asked for too.
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    /// Its models, each as `provider/model`; the first one that can answers.
+    pub(crate) targets: Vec<String>,
+    /// Attempts in all, the first included. Default 4.
+    pub(crate) attempts: Option<u32>,
+    /// Attempts at one target, the first included. Default 2.
+    pub(crate) tries_per_target: Option<u32>,
+    /// The wait before a target is asked again, if it named none; doubled each time, with jitter.
+    /// Default 500 ms.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) backoff: Option<Duration>,
+    /// The longest wait that a target may ask for; if it asks for more, the next one is tried.
+    /// Default 5 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) wait_max: Option<Duration>,
+    /// How long the first content of a stream may take while another target is left. Default: as
+    /// long as the provider may be silent.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) first_token_timeout: Option<Duration>,
+    /// How long a target that keeps failing is asked last; doubled with each failed probe.
+    /// Default 5 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) cooldown: Option<Duration>,
+}
+
+impl RouteEntry {
+    /// What is done when a target fails.
+    pub(crate) fn policy(&self) -> RoutePolicy {
+        let usual = RoutePolicy::OF_ROUTE;
+        RoutePolicy {
+            attempts_max: self.attempts.unwrap_or(usual.attempts_max),
+            same_target_max: self.tries_per_target.unwrap_or(usual.same_target_max),
+            backoff: self.backoff.unwrap_or(usual.backoff),
+            growth: usual.growth,
+            wait_max: self.wait_max.unwrap_or(usual.wait_max),
+            first_token: self.first_token_timeout.or(usual.first_token),
+            cooldown: self.cooldown.unwrap_or(usual.cooldown),
+        }
+    }
+}
