@@ -61,12 +61,7 @@ async fn writes(store: &dyn Store, waiting: impl Future<Output = Result<(), Fail
     if waiting.await.is_err() {
         return false;
     }
-    // The list of what was taken from the file is written at the start alone: nobody changes it
-    // between these two.
-    match store.taken().await {
-        Ok(taken) => store.put_taken(taken).await.is_ok(),
-        Err(_) => false,
-    }
+    store.try_write().await.is_ok()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! [`Store::commit`] is the only way in which things that belong together become durable: one
 //! [`Commit`] is one transaction, checked against session epochs and budget limits inside it. The
-//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Sessions`], [`Responses`]) are for
+//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Objects`], [`Sessions`], [`Responses`]) are for
 //! reading and for what stands alone. `sqlite` is the embedded implementation; a second one is done
 //! when it passes `suite` (behind the feature of that name).
 //!
@@ -17,6 +17,7 @@ pub mod journal;
 pub mod keys;
 pub mod ledger;
 pub mod models;
+pub mod objects;
 pub mod responses;
 pub mod sessions;
 pub mod sqlite;
@@ -32,6 +33,7 @@ pub use journal::{Journal, JournalQuery, JournalRow};
 pub use keys::{Key, Keys};
 pub use ledger::{CallFilter, Charge, Ledger, LedgerRow};
 pub use models::{Model, Models};
+pub use objects::{Objects, ObjectsChange, Route, RouteVersion};
 pub use responses::{Chain, Deletion, Link, Response, ResponseEvent, ResponseWrite, Responses};
 pub use sessions::{
     Fence, Forgotten, Session, SessionFilter, SessionState, SessionWrite, Sessions,

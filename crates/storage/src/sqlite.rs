@@ -29,6 +29,7 @@ mod keys;
 mod ledger;
 mod migrate;
 mod models;
+mod objects;
 mod readers;
 mod responses;
 mod sessions;

@@ -11,6 +11,7 @@ use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::models::Models;
+use crate::objects::Objects;
 use crate::responses::Responses;
 use crate::sessions::Sessions;
 
@@ -19,7 +20,17 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// Everything durable of one node.
 pub trait Store:
-    Ledger + Budgets + Keys + Models + Sessions + Journal + Responses + Send + Sync + fmt::Debug
+    Ledger
+    + Budgets
+    + Keys
+    + Models
+    + Objects
+    + Sessions
+    + Journal
+    + Responses
+    + Send
+    + Sync
+    + fmt::Debug
 {
     /// Makes everything in `commit` durable, or nothing of it.
     ///

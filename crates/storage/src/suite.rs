@@ -17,6 +17,7 @@ pub mod keys;
 pub mod ledger;
 pub mod models;
 pub mod money;
+pub mod objects;
 pub mod responses;
 pub mod sessions;
 
@@ -79,6 +80,12 @@ macro_rules! suite {
             }
             money {
                 amounts_are_conserved,
+            }
+            objects {
+                a_change_is_made_whole_or_not_at_all,
+                only_the_newest_versions_of_routes_are_kept,
+                what_goes_frees_its_names,
+                what_is_tried_changes_nothing,
             }
             responses {
                 a_chain_is_read_whole_or_known_to_be_too_long,

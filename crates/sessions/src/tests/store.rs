@@ -9,8 +9,9 @@ use storage::responses::{ItemRow, PostQuery};
 use storage::sessions::{Session, SessionFilter};
 use storage::{
     Budget, Budgets, CallFilter, Chain, Commit, Committed, Deletion, Error, Forgotten, Journal,
-    JournalQuery, JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Pending, Response,
-    ResponseEvent, Responses, Sessions, Slice, Store, WindowKey, WindowTotals,
+    JournalQuery, JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Objects, ObjectsChange,
+    Pending, Response, ResponseEvent, Responses, RouteVersion, Sessions, Slice, Store, WindowKey,
+    WindowTotals,
 };
 use tokio_util::sync::CancellationToken;
 use types::ids::{BudgetId, CallId, KeyId, NodeId, ResponseId, SessionId, SliceId};
@@ -153,6 +154,21 @@ impl Models for Faulty {
     }
     fn put_taken(&self, taken: Vec<Taken>) -> Pending<()> {
         self.inner.put_taken(taken)
+    }
+}
+
+impl Objects for Faulty {
+    fn route_versions(&self, limit: usize) -> Pending<Vec<RouteVersion>> {
+        self.inner.route_versions(limit)
+    }
+    fn route_version(&self, number: u64) -> Pending<Option<RouteVersion>> {
+        self.inner.route_version(number)
+    }
+    fn change_objects(&self, change: ObjectsChange) -> Pending<()> {
+        self.inner.change_objects(change)
+    }
+    fn try_write(&self) -> Pending<()> {
+        self.inner.try_write()
     }
 }
 

@@ -279,7 +279,7 @@ pub(super) fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
     Ok(())
 }
 
-fn delete(conn: &Connection, id: &BudgetId) -> Result<bool, Error> {
+pub(super) fn delete(conn: &Connection, id: &BudgetId) -> Result<bool, Error> {
     let sql = "DELETE FROM budgets WHERE id = ?1";
     Ok(conn.prepare_cached(sql)?.execute([id.as_str()])? > 0)
 }

@@ -53,7 +53,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Key> {
     })
 }
 
-fn put(conn: &Connection, key: &Key) -> Result<(), Error> {
+pub(super) fn put(conn: &Connection, key: &Key) -> Result<(), Error> {
     if is_taken(conn, key)? {
         return Err(Error::Exists { what: "key" });
     }
@@ -84,7 +84,7 @@ fn is_taken(conn: &Connection, key: &Key) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-fn delete(conn: &Connection, id: &KeyId) -> Result<bool, Error> {
+pub(super) fn delete(conn: &Connection, id: &KeyId) -> Result<bool, Error> {
     let deleted = conn.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id.as_str()])?;
     Ok(deleted > 0)
 }

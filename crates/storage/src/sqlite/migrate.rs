@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_sessions.sql"),
     include_str!("migrations/0003_forgotten.sql"),
     include_str!("migrations/0004_fewer_pages.sql"),
+    include_str!("migrations/0005_routes.sql"),
 ];
 
 /// Runs the migrations that `conn`'s database does not have.

@@ -53,7 +53,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Model> {
     })
 }
 
-fn put(conn: &Connection, model: &Model) -> Result<(), Error> {
+pub(super) fn put(conn: &Connection, model: &Model) -> Result<(), Error> {
     let sql = "INSERT OR REPLACE INTO models (name, provider, upstream_model, path, sha256, prices, output_tokens_max,
                context_tokens, origin, version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     conn.prepare_cached(sql)?.execute(params![
@@ -72,12 +72,12 @@ fn put(conn: &Connection, model: &Model) -> Result<(), Error> {
     Ok(())
 }
 
-fn delete(conn: &Connection, name: &str) -> Result<bool, Error> {
+pub(super) fn delete(conn: &Connection, name: &str) -> Result<bool, Error> {
     let deleted = conn.prepare_cached("DELETE FROM models WHERE name = ?1")?.execute([name])?;
     Ok(deleted > 0)
 }
 
-fn taken(conn: &Connection) -> Result<Vec<Taken>, Error> {
+pub(super) fn taken(conn: &Connection) -> Result<Vec<Taken>, Error> {
     let sql = "SELECT kind, name, sha256 FROM taken ORDER BY kind, name";
     let from_row =
         |row: &Row<'_>| Ok(Taken { kind: row.get(0)?, name: row.get(1)?, sha256: row.get(2)? });
@@ -85,7 +85,7 @@ fn taken(conn: &Connection) -> Result<Vec<Taken>, Error> {
     Ok(taken)
 }
 
-fn put_taken(conn: &Connection, taken: &[Taken]) -> Result<(), Error> {
+pub(super) fn put_taken(conn: &Connection, taken: &[Taken]) -> Result<(), Error> {
     conn.prepare_cached("DELETE FROM taken")?.execute([])?;
     let mut insert =
         conn.prepare_cached("INSERT INTO taken (kind, name, sha256) VALUES (?1, ?2, ?3)")?;

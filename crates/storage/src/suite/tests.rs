@@ -11,6 +11,7 @@ fn no_forgotten_test() {
         ("ledger", include_str!("ledger.rs")),
         ("models", include_str!("models.rs")),
         ("money", include_str!("money.rs")),
+        ("objects", include_str!("objects.rs")),
         ("responses", include_str!("responses.rs")),
         ("sessions", include_str!("sessions.rs")),
     ];
