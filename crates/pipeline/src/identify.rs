@@ -19,7 +19,7 @@ use types::call::{
     ToolInvocation,
 };
 use types::ids::{CallId, SessionId};
-use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Price};
+use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Notes, Price};
 
 use directory::Directory;
 pub(crate) use snapshot::{Known, Snapshot};
@@ -84,6 +84,8 @@ pub(crate) fn identify(
         task,
         class,
         door: incoming.door,
+        metadata: headers.metadata,
+        notes: Notes::default(),
         budget: headers.budget,
         deadline: Some(started.saturating_add(CALL_TIME_MAX)),
         started_at,

@@ -20,7 +20,10 @@ use storage::{Budget, Charge, LedgerRow, WindowKey};
 use types::call::{Door, Target};
 use types::error::Billed;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
-use types::{Call, ErrorCode, Failure, Incoming, Money, OutcomeEvent, OutcomeStream, Timestamp};
+use types::{
+    Call, ErrorCode, Failure, Incoming, Metadata, Money, Notes, OutcomeEvent, OutcomeStream,
+    Timestamp,
+};
 
 use crate::admit::{Terms, admit_step, exceeded};
 use crate::execute::attempts::Shared;
@@ -77,6 +80,8 @@ impl StepAdmission {
             reserved: self.route.terms.amount,
             bound: Some(self.route.terms.bound).filter(|bound| *bound != self.route.terms.amount),
             output_cap: self.route.terms.output_cap,
+            metadata: self.call.metadata.clone(),
+            notes: self.call.notes.clone(),
             started_at: self.call.started_at,
             reservation: self.reservation.as_ref().map(|held| held.id.clone()),
             budgets: self.reservation.as_ref().map(|held| held.budgets.clone()).unwrap_or_default(),
@@ -110,6 +115,10 @@ pub struct StepIntent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bound: Option<Money>,
     output_cap: Option<u64>,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Notes::is_empty")]
+    notes: Notes,
     started_at: Timestamp,
     reservation: Option<ReservationId>,
     budgets: Vec<(BudgetId, WindowKey)>,
@@ -301,6 +310,8 @@ impl Pipeline {
             over_bound: false,
             output_cap: intent.output_cap,
             dropped: Vec::new(),
+            metadata: intent.metadata,
+            notes: intent.notes,
             started_at: intent.started_at,
             first_content_us: None,
             total_us,

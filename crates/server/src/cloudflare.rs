@@ -98,6 +98,7 @@ async fn ask(
     asked: &Asked,
 ) -> Response<Body> {
     request.extensions_mut().insert(asked.attempts);
+    headers::take_metadata(request.headers_mut());
     match place {
         Place::Run(model) => {
             let model = model.map(percent_decoded);

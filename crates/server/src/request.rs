@@ -3,11 +3,14 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use types::call::{CommonHeaders, Credential};
-use types::{Failure, Money, Secret};
+use types::{Failure, Metadata, Money, Secret};
 
 mod receive;
 
 pub(crate) use receive::{RequestBody, body};
+
+/// What a client says of its Call, as a JSON object.
+pub(crate) const METADATA: &str = "holdfast-metadata";
 
 /// The key in `authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`. Two that differ
 /// are as good as none: nobody can say whose the request is.
@@ -52,8 +55,16 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         task: text("holdfast-task")?,
         class: text("holdfast-class")?,
         budget: budget.transpose()?,
+        metadata: metadata(headers)?,
         attempts: None,
     })
+}
+
+fn metadata(headers: &HeaderMap) -> Result<Metadata, Failure> {
+    // Texts may be any, which HTTP carries as bytes.
+    let Some(value) = headers.get(METADATA) else { return Ok(Metadata::default()) };
+    Metadata::parse(value.as_bytes())
+        .map_err(|wrong| Failure::invalid(METADATA, format!("the header {METADATA} {wrong}")))
 }
 
 #[cfg(test)]
@@ -93,6 +104,15 @@ mod tests {
         assert_eq!(key(&[("x-api-key", "hf_a"), ("api-key", "hf_b")]), None);
         // A scheme that is none of ours says nothing.
         assert_eq!(both("Basic hf_a", "hf_b").as_deref(), Some("hf_b"));
+    }
+
+    #[test]
+    fn metadata_is_read_or_its_header_named() {
+        let read = |text| common_headers(&headers(&[(METADATA, text)]));
+        let metadata = read(r#"{"team":"harbor"}"#).unwrap().metadata;
+        assert_eq!(metadata.get("team").unwrap(), "harbor");
+        let failure = read(r#"{"team":["harbor"]}"#).unwrap_err();
+        assert_eq!(failure.param.as_deref(), Some(METADATA));
     }
 
     #[test]

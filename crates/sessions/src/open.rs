@@ -214,6 +214,7 @@ impl Inner {
             call: asked.call,
             class: headers.class,
             budget: headers.budget,
+            metadata: headers.metadata,
             max_tool_calls: asked.request.max_tool_calls,
             items,
         });

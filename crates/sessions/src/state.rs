@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use pipeline::StepIntent;
 use serde_json::Value;
 use types::ids::{AttemptId, CallId, StepId};
-use types::{Money, Usage};
+use types::{Metadata, Money, Usage};
 
 use crate::mcp::Effect;
 
@@ -87,6 +87,7 @@ pub struct Turn {
     task: String,
     class: Option<String>,
     budget: Option<Money>,
+    metadata: Metadata,
     max_tool_calls: Option<u64>,
     steps: Vec<Step>,
     output: Vec<(u64, Value)>,
@@ -122,13 +123,14 @@ impl Turn {
 
     fn try_apply(&mut self, event: &Event) -> Option<Vec<Action>> {
         match event {
-            Event::TurnOpened { call, task, class, budget, max_tool_calls, items } => {
+            Event::TurnOpened { call, task, class, budget, metadata, max_tool_calls, items } => {
                 if self.phase != Phase::New {
                     return None;
                 }
                 self.root_call = Some(call.clone());
                 task.clone_into(&mut self.task);
                 (self.class, self.budget) = (class.clone(), *budget);
+                self.metadata = metadata.clone();
                 self.max_tool_calls = *max_tool_calls;
                 self.output.extend_from_slice(items);
                 self.phase = Phase::Between;

@@ -204,6 +204,7 @@ impl Runner {
                 task: Some(self.turn.task().to_owned()),
                 class: self.turn.class().map(str::to_owned),
                 budget: self.turn.budget(),
+                metadata: self.turn.metadata().clone(),
                 attempts: None,
             },
             step: Some(StepRef {

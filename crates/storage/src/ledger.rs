@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use types::call::Door;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, SliceId, StepId};
 use types::outcome::Stop;
-use types::{ErrorCode, Money, Timestamp, Usage};
+use types::{ErrorCode, Metadata, Money, Notes, Timestamp, Usage};
 
 use crate::budgets::WindowKey;
 use crate::store::Pending;
@@ -66,6 +66,10 @@ pub struct LedgerRow {
     pub output_cap: Option<u64>,
     /// Names of the fields that the target could not be told.
     pub dropped: Vec<String>,
+    /// What the client said of the Call.
+    pub metadata: Metadata,
+    /// Why this target was tried, and what was decided on the way: names, numbers and codes.
+    pub notes: Notes,
     /// When the Call came in.
     pub started_at: Timestamp,
     /// From there to the first content, in microseconds.
@@ -128,6 +132,8 @@ pub struct CallFilter {
     pub task: Option<String>,
     /// The key.
     pub key: Option<KeyId>,
+    /// With each of these entries in their metadata.
+    pub metadata: Metadata,
     /// Began at or after.
     pub since: Option<Timestamp>,
     /// Calls that came in before this one (for paging: the last row's).

@@ -16,7 +16,9 @@ use crate::conversation::Conversation;
 use crate::error::Failure;
 use crate::format::Format;
 use crate::ids::{CallId, SessionId, StepId};
+use crate::metadata::Metadata;
 use crate::money::{Money, Price};
+use crate::notes::Notes;
 use crate::principal::Principal;
 use crate::secret::Secret;
 
@@ -78,6 +80,8 @@ pub struct CommonHeaders {
     pub class: Option<String>,
     /// `holdfast-budget`: a cap on this Call's cost.
     pub budget: Option<Money>,
+    /// `holdfast-metadata`: what the caller says of the Call.
+    pub metadata: Metadata,
     /// What the caller asks about attempts, in headers of its own API.
     pub attempts: Option<AttemptsAsk>,
 }
@@ -166,6 +170,10 @@ pub struct Call {
     pub class: Arc<str>,
     /// Which way it came in.
     pub door: Door,
+    /// What its client says of it.
+    pub metadata: Metadata,
+    /// Why its plan is as it is; the notes of each of its attempts begin with these.
+    pub notes: Notes,
     /// A cap on its cost that the caller set.
     pub budget: Option<Money>,
     /// When it must have ended, on the monotonic clock.

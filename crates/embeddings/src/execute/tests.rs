@@ -41,6 +41,8 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiEmbeddings,
+        metadata: types::Metadata::default(),
+        notes: types::Notes::default(),
         budget: None,
         deadline: None,
         started_at: Timestamp(0),

@@ -126,6 +126,8 @@ fn call() -> Call {
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiChat,
+        metadata: types::Metadata::default(),
+        notes: types::Notes::default(),
         budget: None,
         deadline: None,
         started_at: Timestamp(0),

@@ -11,7 +11,7 @@ use types::call::{CallKind, Target};
 use types::clock::{Monotonic, SharedClock};
 use types::error::Billed;
 use types::ids::AttemptId;
-use types::{Call, ErrorCode, Money, OutcomeEvent, Price, Stop, Timestamp, Usage};
+use types::{Call, ErrorCode, Money, Notes, OutcomeEvent, Price, Stop, Timestamp, Usage};
 
 use super::answer::Bill;
 use super::metrics::Facts;
@@ -29,6 +29,8 @@ pub(crate) struct Meter {
     pub(crate) target: Arc<Target>,
     pub(crate) attempt: AttemptId,
     pub(crate) terms: Terms,
+    /// Why it was made, and as it was: of the Call, then of the attempt.
+    pub(crate) notes: Notes,
     clock: SharedClock,
     pub(crate) began: Monotonic,
     first_content: Option<Monotonic>,
@@ -76,13 +78,14 @@ impl Meter {
         terms: Terms,
         clock: SharedClock,
     ) -> Self {
-        let began = clock.monotonic();
+        let (began, notes) = (clock.monotonic(), call.notes.clone());
         let bill = Bill { attempts: 1, output_cap: terms.output_cap, ..Bill::default() };
         Self {
             call,
             target,
             attempt,
             terms,
+            notes,
             clock,
             began,
             first_content: None,
@@ -221,6 +224,8 @@ impl Meter {
             over_bound: verdict.over_bound,
             output_cap: self.terms.output_cap,
             dropped: self.bill.dropped.clone(),
+            metadata: call.metadata.clone(),
+            notes: self.notes.clone(),
             started_at: call.started_at,
             first_content_us: self.first_content.map(|at| micros(at, call.started)),
             total_us: micros(ended, call.started),

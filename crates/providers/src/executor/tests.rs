@@ -77,6 +77,8 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiChat,
+        metadata: types::Metadata::default(),
+        notes: types::Notes::default(),
         budget: None,
         deadline: None,
         started_at: Timestamp(0),

@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use storage::{CallFilter, LedgerRow};
-use types::Timestamp;
 use types::ids::{CallId, KeyId, SessionId};
+use types::{Metadata, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, ApiFailure, Operator, Parameters, Shared, not_found};
@@ -29,6 +29,8 @@ pub(crate) struct CallsQuery {
     task: Option<String>,
     /// With the key of this id.
     key: Option<String>,
+    /// Whose metadata has each entry of this JSON object.
+    metadata: Option<String>,
     /// Begun at or after this second since the epoch.
     since: Option<i64>,
     /// Older than this Call (paging).
@@ -71,6 +73,7 @@ pub(crate) async fn list(
             .transpose()?,
         task: query.task,
         key: query.key.as_deref().map(|text| id(text, "key", "key", KeyId::parse)).transpose()?,
+        metadata: query.metadata.as_deref().map(metadata).transpose()?.unwrap_or_default(),
         since: query.since.map(|seconds| Timestamp(seconds.saturating_mul(1_000_000))),
         before: query
             .before
@@ -94,6 +97,11 @@ fn id<T>(
     parse(text).ok_or_else(|| {
         ApiFailure(types::Failure::invalid(param, format!("\"{text}\" is no id of a {what}")))
     })
+}
+
+fn metadata(text: &str) -> Result<Metadata, ApiFailure> {
+    Metadata::parse(text.as_bytes())
+        .map_err(|wrong| ApiFailure(types::Failure::invalid("metadata", wrong.to_string())))
 }
 
 /// One Call: a row per attempt, oldest first.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use serde_json::Value;
-use types::Failure;
 use types::call::{AttemptsAsk, Growth};
+use types::{Failure, Metadata};
 
 use crate::body::Body;
 use crate::errors::CALL_ID;
+use crate::request;
 
 /// The key of a gateway, beside which `authorization` is the provider's.
 const AUTHORIZATION_HERE: &str = "cf-aig-authorization";
@@ -27,8 +28,6 @@ const METADATA: &str = "cf-aig-metadata";
 const EVENT_ID: &str = "cf-aig-event-id";
 const GATEWAY_ID: &str = "cf-aig-gateway-id";
 
-/// Entries of the metadata at most, as AI Gateway has it.
-const METADATA_ENTRIES_MAX: usize = 5;
 /// Tries of one provider at most.
 const ATTEMPTS_MAX: u64 = 5;
 /// Milliseconds before the next try at most.
@@ -68,6 +67,13 @@ pub(super) fn take_key(headers: &mut HeaderMap) {
     if let Some(key) = headers.remove(AUTHORIZATION_HERE) {
         PROVIDER_KEYS.iter().for_each(|name| drop(headers.remove(*name)));
         headers.insert(AUTHORIZATION, key);
+    }
+}
+
+/// Puts a gateway's metadata where a door looks for a Call's, which is what it is.
+pub(super) fn take_metadata(headers: &mut HeaderMap) {
+    if let Some(metadata) = headers.get(METADATA).cloned() {
+        headers.insert(HeaderName::from_static(request::METADATA), metadata);
     }
 }
 
@@ -224,15 +230,9 @@ fn json(headers: &HeaderMap, name: &'static str) -> Result<Option<Value>, Failur
 }
 
 fn check_metadata(headers: &HeaderMap) -> Result<(), Failure> {
-    let flat = |value: &Value| !value.is_object() && !value.is_array();
-    match json(headers, METADATA)? {
-        None => Ok(()),
-        Some(Value::Object(map)) if map.len() > METADATA_ENTRIES_MAX => {
-            Err(wrong(METADATA, &format!("an object of at most {METADATA_ENTRIES_MAX} entries")))
-        }
-        Some(Value::Object(map)) if map.values().all(flat) => Ok(()),
-        Some(_) => Err(wrong(METADATA, "a JSON object of texts, numbers and booleans")),
-    }
+    let Some(value) = headers.get(METADATA) else { return Ok(()) };
+    let wrong = |wrong| Failure::invalid(METADATA, format!("{METADATA} {wrong}"));
+    Metadata::parse(value.as_bytes()).map(drop).map_err(wrong)
 }
 
 fn check_custom_cost(headers: &HeaderMap) -> Result<(), Failure> {

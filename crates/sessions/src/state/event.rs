@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::responses::Status;
 use types::ids::{AttemptId, CallId, StepId};
-use types::{ErrorCode, Money, Stop, Timestamp, Usage};
+use types::{ErrorCode, Metadata, Money, Stop, Timestamp, Usage};
 
 use crate::mcp::Effect;
 
@@ -23,6 +23,9 @@ pub enum Event {
         class: Option<String>,
         /// A cap on the cost of each Call that the client set.
         budget: Option<Money>,
+        /// What the client said of it.
+        #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+        metadata: Metadata,
         /// The most calls of tools that the client allows.
         max_tool_calls: Option<u64>,
         /// Items that were finished before the first step, with their output indexes.

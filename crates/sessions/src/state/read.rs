@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 use types::ids::{CallId, StepId};
-use types::{Money, Usage};
+use types::{Metadata, Money, Usage};
 
 use super::event::{Ending, Place, ToolRequest};
 use super::step::Step;
@@ -29,6 +29,11 @@ impl Turn {
     /// A cap on the cost of each of its Calls.
     pub const fn budget(&self) -> Option<Money> {
         self.budget
+    }
+
+    /// What its client said of it.
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Its steps in order.

@@ -57,6 +57,7 @@ fn opened() -> Event {
         task: "t".to_owned(),
         class: None,
         budget: None,
+        metadata: types::Metadata::default(),
         max_tool_calls: None,
         items: Vec::new(),
     }

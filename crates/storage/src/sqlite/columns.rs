@@ -84,6 +84,15 @@ pub(super) fn list_from_json<T: DeserializeOwned>(
     text.map_or(Ok(Vec::new()), |text| serde_json::from_str(text).map_err(damaged))
 }
 
+/// An object as JSON, or the empty one where NULL is.
+pub(super) fn object_from_json<T: DeserializeOwned + Default>(
+    row: &Row<'_>,
+    at: impl RowIndex,
+) -> rusqlite::Result<T> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(damaged)?;
+    text.map_or_else(|| Ok(T::default()), |text| serde_json::from_str(text).map_err(damaged))
+}
+
 /// The name that serde gives to a unit variant.
 pub(super) fn to_name<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     match serde_json::to_value(value).map_err(Error::internal)? {

@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Params, Row, params, params_from_iter};
+use serde::Serialize;
 use types::ids::{AttemptId, CallId, KeyId, SessionId, StepId};
 use types::{ErrorCode, Money, Stop, Usage};
 
@@ -41,15 +42,20 @@ impl Ledger for SqliteStore {
 const COLUMNS: &str = "call, attempt, parent, account, key, user, session, step, task, class, door, kind, name, target,
     model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
     price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at, first_content_us,
-    total_us, target_us, reused_tokens, charges";
+    total_us, target_us, reused_tokens, charges, metadata, notes";
 
 const INSERT: &str = "INSERT INTO ledger (call, attempt, parent, account, key, user, session, step, task, class, door,
     kind, name, target, model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
     reasoning_tokens, price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at,
-    first_content_us, total_us, target_us, reused_tokens, charges)
+    first_content_us, total_us, target_us, reused_tokens, charges, metadata, notes)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
     ON CONFLICT (call, attempt) DO NOTHING";
+
+/// Whether a row's metadata has every entry of an object.
+const HAS_METADATA: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS
+    (SELECT 1 FROM json_each(ledger.metadata) AS has WHERE has.key = wanted.key AND has.type = wanted.type
+    AND has.atom IS wanted.atom))";
 
 /// Inserts rows and moves their money. A row that is there already changes nothing.
 pub(super) fn insert(conn: &Connection, rows: &[LedgerRow]) -> Result<(), Error> {
@@ -105,6 +111,8 @@ fn insert_row(conn: &Connection, row: &LedgerRow) -> Result<bool, Error> {
         columns::from_count(row.target_us),
         row.reused_tokens.map(columns::from_count),
         columns::list_to_json(&row.charges)?,
+        unless_empty(&row.metadata, row.metadata.is_empty())?,
+        unless_empty(&row.notes, row.notes.is_empty())?,
     ])?;
     Ok(changed > 0)
 }
@@ -156,6 +164,11 @@ fn unless_equal<'a>(text: &'a str, other: &str) -> Option<&'a str> {
     (text != other).then_some(text)
 }
 
+/// `None` for an object that has nothing in it.
+fn unless_empty<T: Serialize>(object: &T, is_empty: bool) -> Result<Option<String>, Error> {
+    (!is_empty).then(|| columns::to_json(object)).transpose()
+}
+
 const fn stop_name(stop: Stop) -> &'static str {
     match stop {
         Stop::End => "end",
@@ -191,6 +204,9 @@ fn list(conn: &Connection, filter: &CallFilter) -> Result<Vec<LedgerRow>, Error>
     }
     if let Some(key) = &filter.key {
         and("key = ?", key.as_str().to_owned().into());
+    }
+    if !filter.metadata.is_empty() {
+        and(HAS_METADATA, columns::to_json(&filter.metadata)?.into());
     }
     if let Some(before) = &filter.before {
         and("call < ?", before.as_str().to_owned().into());
@@ -271,6 +287,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<LedgerRow> {
         target_us: columns::count(row, "target_us")?,
         reused_tokens: columns::opt_count(row, "reused_tokens")?,
         charges: columns::list_from_json(row, "charges")?,
+        metadata: columns::object_from_json(row, "metadata")?,
+        notes: columns::object_from_json(row, "notes")?,
         call,
         key,
         name,

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_forgotten.sql"),
     include_str!("migrations/0004_fewer_pages.sql"),
     include_str!("migrations/0005_routes.sql"),
+    include_str!("migrations/0006_notes.sql"),
 ];
 
 /// Runs the migrations that `conn`'s database does not have.

@@ -106,6 +106,8 @@ impl Make {
             over_bound: false,
             output_cap: None,
             dropped: Vec::new(),
+            metadata: types::Metadata::default(),
+            notes: types::Notes::default(),
             started_at: NOON,
             first_content_us: None,
             total_us: 1_000,

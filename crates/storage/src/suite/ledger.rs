@@ -14,6 +14,12 @@ use crate::budgets::WindowKind;
 use crate::ledger::{CallFilter, LedgerRow};
 use crate::store::Store;
 
+fn noted() -> types::Notes {
+    let mut notes = types::Notes::default();
+    notes.set("choice", "weight");
+    notes
+}
+
 /// A row with every field set, and one with none that may be missing, come back as they were.
 pub async fn a_row_is_read_as_it_was_written(place: &dyn Place) {
     let store = place.open().await.unwrap();
@@ -45,6 +51,8 @@ pub async fn a_row_is_read_as_it_was_written(place: &dyn Place) {
         over_bound: true,
         output_cap: Some(4_096),
         dropped: vec!["top_k".to_owned(), "thinking".to_owned()],
+        metadata: types::Metadata::parse(br#"{"team":"harbor","n":1}"#).unwrap(),
+        notes: noted(),
         first_content_us: Some(500),
         reused_tokens: Some(7),
         ..make.row(vec![
@@ -155,6 +163,9 @@ pub async fn calls_are_found_by_each_filter(place: &dyn Place) {
     all[2].task = all[0].call.as_str().to_owned();
     all[3].account = "f".repeat(32);
     all[3].task = "nightly".to_owned();
+    let metadata = |json: &str| types::Metadata::parse(json.as_bytes()).unwrap();
+    all[0].metadata = metadata(r#"{"team":"harbor","n":1}"#);
+    all[2].metadata = metadata(r#"{"team":"harbor","n":"1"}"#);
     all[3].key = all[1].key.clone();
     store.commit(rows(all.clone())).await.unwrap();
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| all[at].call.clone());
@@ -176,6 +187,9 @@ pub async fn calls_are_found_by_each_filter(place: &dyn Place) {
         (CallFilter { before: Some(c.clone()), ..any() }, vec![&b, &a]),
         (CallFilter { session: Some(session), task: task("nightly"), ..any() }, vec![&b]),
         (CallFilter { task: task("unknown"), ..any() }, vec![]),
+        (CallFilter { metadata: metadata(r#"{"team":"harbor"}"#), ..any() }, vec![&c, &a]),
+        (CallFilter { metadata: metadata(r#"{"n":1,"team":"harbor"}"#), ..any() }, vec![&a]),
+        (CallFilter { metadata: metadata(r#"{"other":null}"#), ..any() }, vec![]),
     ];
     for (filter, calls) in expect {
         let shown = format!("{filter:?}");

@@ -31,6 +31,8 @@ fn call(kind: CallKind, key_default: Option<u64>) -> Call {
         task: Arc::from("t"),
         class: Arc::from("c"),
         door: Door::Session,
+        metadata: types::Metadata::default(),
+        notes: types::Notes::default(),
         budget: None,
         deadline: None,
         started_at: Timestamp(0),

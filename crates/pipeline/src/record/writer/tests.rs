@@ -63,6 +63,8 @@ impl Desk {
             task: Arc::from("t"),
             class: Arc::from("c"),
             door: Door::OpenaiChat,
+            metadata: types::Metadata::default(),
+            notes: types::Notes::default(),
             budget: None,
             deadline: None,
             started_at: Timestamp(0),

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use types::format::Format;
 use types::{ErrorCode, Failure};
 
-use super::super::headers::Asked;
+use super::super::headers::{self, Asked};
 use super::super::run;
 use super::Incoming;
 use crate::app::App;
@@ -194,6 +194,7 @@ impl Endpoint {
         head.method = Method::POST;
         head.headers.remove(CONTENT_LENGTH);
         head.extensions.insert(asked.attempts);
+        headers::take_metadata(&mut head.headers);
         Ok(Request::from_parts(head, Full::new(body)))
     }
 
