@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use types::clock::SharedClock;
+use types::clock::{SharedClock, within};
 use types::outcome::{Delta, Finish, OutcomeEvent, OutcomeStream, Start, Stop};
 use types::{Attempt, ErrorCode, Execute, Failure, Ids, Usage};
 
@@ -118,13 +118,31 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Answer>, Fai
         None => Vec::new(),
     };
     let engine = shared.engines.engine(&model);
-    let loaded = engine.loaded().await.map_err(|error| failure(&error, false))?;
+    let (patience, asked) = (attempt.patience, shared.clock.monotonic());
+    let loaded = engine.loaded(patience.map(|patience| patience.wait_max)).await;
+    let loaded = loaded.map_err(|error| failure(&error, false))?;
     request::check_fits(&request, &loaded)?;
-    let generation = engine.generate(request).await.map_err(|error| failure(&error, false))?;
+    let generation = engine.generate(request, patience.map(|patience| patience.queue_max)).await;
+    let generation = generation.map_err(|error| failure(&error, false))?;
     let model_version = model.sha256.clone();
     let ids = Arc::clone(&shared.ids);
     let ready = VecDeque::new();
-    Ok(Box::new(Answer { generation, ids, model_version, dropped, begun: false, ready }))
+    let mut answer =
+        Box::new(Answer { generation, ids, model_version, dropped, begun: false, ready });
+    if let Some(patience) = patience {
+        let waited = shared.clock.monotonic().saturating_sub(asked);
+        let left = patience.wait_max.saturating_sub(waited);
+        let first = within(shared.clock.as_ref(), left, answer.generation.next()).await;
+        // Dropping the answer takes the request out of the queue.
+        let first = first.ok_or_else(|| failure(&Error::Busy, false))?;
+        match first.unwrap_or(Err(Error::Lost)) {
+            Err(Error::Refused(refused)) if refused.code == FailureCode::Overloaded => {
+                return Err(failure(&Error::Busy, false));
+            }
+            message => answer.take(message),
+        }
+    }
+    Ok(answer)
 }
 
 async fn next(progress: Progress) -> Option<(OutcomeEvent, Progress)> {
@@ -218,7 +236,16 @@ fn failure(error: &Error, begun: bool) -> Failure {
         }
         Error::Lost => {
             let message = "the engine of this local model ended; ask again";
-            Failure::new(ErrorCode::Unavailable, message).retry_after(Duration::ZERO)
+            Failure::turned_away(ErrorCode::Unavailable, message)
+        }
+        Error::Loading => {
+            let message = "this local model is being loaded; try again in a moment";
+            Failure::turned_away(ErrorCode::Unavailable, message)
+        }
+        Error::Busy => {
+            let message =
+                "this local model answers as many others as it can; try again in a moment";
+            Failure::turned_away(ErrorCode::Overloaded, message)
         }
         Error::Stopping => Failure::new(ErrorCode::Unavailable, "this node is stopping")
             .retry_after(OVERLOADED_RETRY),

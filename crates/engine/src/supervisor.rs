@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::clock::{Monotonic, SharedClock};
+use types::clock::{Monotonic, SharedClock, within};
 use types::launch::Launch;
 
 use crate::model_file::ModelFile;
@@ -114,6 +114,12 @@ pub enum Error {
     /// The engine's own answer.
     #[error("{}", .0.message)]
     Refused(EngineFailure),
+    /// The model is being loaded, and that takes longer than the request may wait.
+    #[error("the model is being loaded")]
+    Loading,
+    /// More requests wait for a place than may be before this one.
+    #[error("too many requests wait for this model")]
+    Busy,
     /// This node is stopping.
     #[error("this node is stopping")]
     Stopping,
@@ -200,8 +206,8 @@ impl Engines {
 enum State {
     /// Nobody has asked for anything.
     Idle,
-    /// It loads its model.
-    Starting,
+    /// It has been loading its model since then.
+    Starting(Monotonic),
     /// It serves.
     Up(Arc<Connection>),
     /// It will be started again at that time.
@@ -244,21 +250,29 @@ impl Engine {
         }
     }
 
-    /// What the engine has loaded; it is started for that if needed.
+    /// What the engine has loaded; it is started for that if needed. Waits while it loads, but no
+    /// longer than until it has loaded for `wait_max`: then it goes on without this caller.
     ///
     /// # Errors
     /// It is not up and can't be started now.
-    pub async fn loaded(self: &Arc<Self>) -> Result<LoadedModel, Error> {
-        Ok(self.connection().await?.hello().model.clone())
+    pub async fn loaded(
+        self: &Arc<Self>,
+        wait_max: Option<Duration>,
+    ) -> Result<LoadedModel, Error> {
+        Ok(self.connection_within(wait_max).await?.hello().model.clone())
     }
 
-    /// Starts a generation. The request's id and window are set here. Dropping the [`Generation`]
-    /// cancels it.
+    /// Starts a generation, unless more than `queue_max` others wait for a place. The request's id
+    /// and window are set here. Dropping the [`Generation`] cancels it.
     ///
     /// # Errors
-    /// The engine is not up and can't be started now.
-    pub async fn generate(self: &Arc<Self>, request: Generate) -> Result<Generation, Error> {
-        self.connection().await?.generate(request)
+    /// The engine is not up and can't be started now, or has no room.
+    pub async fn generate(
+        self: &Arc<Self>,
+        request: Generate,
+        queue_max: Option<u32>,
+    ) -> Result<Generation, Error> {
+        self.connection().await?.generate(request, queue_max)
     }
 
     /// Writes every held session to disk, and ends when that is done.
@@ -282,31 +296,59 @@ impl Engine {
     pub fn guard_pid(&self) -> Option<u32> {
         match &*self.state.borrow() {
             State::Up(connection) => Some(connection.guard_pid()),
-            State::Idle | State::Starting | State::Down { .. } | State::Unusable(_) => None,
+            State::Idle | State::Starting(_) | State::Down { .. } | State::Unusable(_) => None,
         }
     }
 
     /// The connection to a child that is up; waits while one loads its model.
     async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+        self.connection_within(None).await
+    }
+
+    /// The same, as long as the model has been loading for less than `wait_max`.
+    async fn connection_within(
+        self: &Arc<Self>,
+        wait_max: Option<Duration>,
+    ) -> Result<Arc<Connection>, Error> {
         self.keep();
-        let mut state = self.state.subscribe();
+        let (clock, mut state) = (&self.shared.clock, self.state.subscribe());
+        let asked = clock.monotonic();
         loop {
-            match &*state.borrow_and_update() {
+            let since = match &*state.borrow_and_update() {
                 State::Up(connection) if connection.is_open() => return Ok(Arc::clone(connection)),
                 State::Unusable(error) => return Err(error.clone()),
                 State::Down { until, error } => {
-                    let left = until.saturating_sub(self.shared.clock.monotonic());
+                    let left = until.saturating_sub(clock.monotonic());
                     if !left.is_zero() {
                         return Err(error.with_wait(left));
                     }
+                    asked
                 }
+                State::Starting(since) => *since,
                 // It was lost and its keeper has not noticed yet.
-                State::Up(_) | State::Idle | State::Starting => {}
-            }
-            tokio::select! {
-                changed = state.changed() => if changed.is_err() { return Err(Error::Stopping) },
-                () = self.shared.stop.cancelled() => return Err(Error::Stopping),
-            }
+                State::Up(_) | State::Idle => asked,
+            };
+            let changed = state.changed();
+            let changed = match wait_max {
+                None => Some(self.unless_stopping(changed).await?),
+                Some(wait_max) => {
+                    let waited = clock.monotonic().saturating_sub(since);
+                    let left = wait_max.saturating_sub(waited);
+                    within(clock.as_ref(), left, self.unless_stopping(changed)).await.transpose()?
+                }
+            };
+            changed.ok_or(Error::Loading)?;
+        }
+    }
+
+    /// Waits for the next change of the state.
+    async fn unless_stopping(
+        &self,
+        changed: impl Future<Output = Result<(), watch::error::RecvError>>,
+    ) -> Result<(), Error> {
+        tokio::select! {
+            changed = changed => changed.map_err(|_closed| Error::Stopping),
+            () = self.shared.stop.cancelled() => Err(Error::Stopping),
         }
     }
 
@@ -324,7 +366,7 @@ impl Engine {
     async fn run(self: Arc<Self>) {
         let mut failures = 0;
         while !self.shared.stop.is_cancelled() {
-            self.state.send_replace(State::Starting);
+            self.state.send_replace(State::Starting(self.shared.clock.monotonic()));
             let error = match child::start(&self.shared, &self.model).await {
                 Ok(child) => {
                     let began = self.shared.clock.monotonic();
@@ -392,14 +434,21 @@ impl Error {
             Self::Unavailable { reason, .. } => {
                 Self::Unavailable { retry_after: wait, reason: Arc::clone(reason) }
             }
-            Self::Protocol { .. } | Self::Lost | Self::Refused(_) | Self::Stopping => self.clone(),
+            Self::Protocol { .. }
+            | Self::Lost
+            | Self::Refused(_)
+            | Self::Loading
+            | Self::Busy
+            | Self::Stopping => self.clone(),
         }
     }
 
     /// Whether the same request may succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Lost | Self::Stopping => true,
+            Self::Unavailable { .. } | Self::Lost | Self::Loading | Self::Busy | Self::Stopping => {
+                true
+            }
             Self::Protocol { .. } => false,
             Self::Refused(failure) => failure.retryable,
         }

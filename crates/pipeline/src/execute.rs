@@ -8,7 +8,7 @@ pub(crate) mod decide;
 
 use std::sync::Arc;
 
-use types::execute::Attempt;
+use types::execute::{Attempt, Patience};
 use types::ids::AttemptId;
 use types::{Call, OutcomeStream};
 
@@ -21,6 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) decode: bool,
     /// Beginning with content, so that nothing was shown if it fails before.
     pub(crate) hold_preamble: bool,
+    /// Not waiting for a place longer than so, because another target would take the Call.
+    pub(crate) patience: Option<Patience>,
 }
 
 /// Starts an attempt of `call`.
@@ -37,5 +39,6 @@ pub(crate) fn execute(
         output_cap: route.terms.output_cap,
         decode: wanted.decode,
         hold_preamble: wanted.hold_preamble,
+        patience: wanted.patience,
     })
 }

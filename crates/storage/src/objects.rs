@@ -69,8 +69,8 @@ pub struct ObjectsChange {
 
 /// Routes, and changes of several objects.
 pub trait Objects {
-    /// The newest versions, newest first, `limit` at most. The first is in force; none = there never
-    /// was a route.
+    /// The newest versions, newest first, `limit` at most. The first is in force; none = there
+    /// never was a route.
     fn route_versions(&self, limit: usize) -> Pending<Vec<RouteVersion>>;
 
     /// One version, if it is kept.

@@ -386,6 +386,11 @@ pub struct RoutePolicy {
     pub first_token: Option<Duration>,
     /// How long a target that keeps failing is asked last; doubled with each failed probe.
     pub cooldown: Duration,
+    /// How long a Call waits for a local model that is busy or not loaded while another target is
+    /// left.
+    pub local_wait_max: Duration,
+    /// Calls that may wait for a local model before this one while another target is left.
+    pub local_queue_max: u32,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -410,6 +415,8 @@ impl RoutePolicy {
         wait_max: Duration::from_secs(5),
         first_token: None,
         cooldown: Duration::from_secs(5),
+        local_wait_max: Duration::from_secs(1),
+        local_queue_max: 8,
     };
 }
 

@@ -195,6 +195,19 @@ impl Failure {
         Self { param: Some(param.into()), ..Self::new(ErrorCode::Unsupported, message) }
     }
 
+    /// A target that is run here had no room for a Call at once, or is being started: nothing was
+    /// done, and the next Call may find it well.
+    pub fn turned_away(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::new(code, message).retry_after(Duration::ZERO)
+    }
+
+    /// Whether it is such a failure. It says nothing bad about its target, which looks after
+    /// itself.
+    pub fn turns_away(&self) -> bool {
+        let of_room = matches!(self.code, ErrorCode::Overloaded | ErrorCode::Unavailable);
+        of_room && self.upstream.is_none() && self.retry_after == Some(Duration::ZERO)
+    }
+
     /// The same failure with the time after which to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::call::{Call, Target};
 use crate::ids::AttemptId;
@@ -24,6 +25,19 @@ pub struct Attempt {
     pub decode: bool,
     /// Whether the first frame must be one with content ([`crate::format::ReadOptions`]).
     pub hold_preamble: bool,
+    /// How long it may wait for a place on this machine, where another target would take the Call;
+    /// `None` = as long as it has to.
+    pub patience: Option<Patience>,
+}
+
+/// How long an attempt waits for a place at a target that is run here. A target that has none in
+/// time says so by a failure that [turns the Call away](crate::Failure::turns_away).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For a model that is not loaded, and for a place in its batch, together.
+    pub wait_max: Duration,
+    /// Calls that may wait for such a place before this one.
+    pub queue_max: u32,
 }
 
 /// Does Calls of one provider.

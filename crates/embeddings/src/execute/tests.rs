@@ -63,6 +63,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         output_cap: None,
         decode: false,
         hold_preamble: false,
+        patience: None,
     }
 }
 

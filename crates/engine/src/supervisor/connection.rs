@@ -106,9 +106,16 @@ impl Connection {
         self.hung_up.cancel();
     }
 
-    /// Starts a generation.
-    pub(super) fn generate(self: &Arc<Self>, mut request: Generate) -> Result<Generation, Error> {
-        let (id, events) = self.enlist(WINDOW as usize + OTHER_MESSAGES);
+    /// Starts a generation, unless more than `queue_max` others wait for a place.
+    pub(super) fn generate(
+        self: &Arc<Self>,
+        mut request: Generate,
+        queue_max: Option<u32>,
+    ) -> Result<Generation, Error> {
+        let places = u64::from(self.hello.model.sequences);
+        let most = queue_max.map(|queue_max| places.saturating_add(u64::from(queue_max)));
+        let enlisted = self.enlist(WINDOW as usize + OTHER_MESSAGES, most);
+        let (id, events) = enlisted.ok_or(Error::Busy)?;
         request.id = id;
         request.window = WINDOW;
         let generation =
@@ -147,7 +154,7 @@ impl Connection {
     }
 
     async fn ask(&self, message: impl FnOnce(u64) -> ToEngine) -> Result<FromEngine, Error> {
-        let (id, mut answers) = self.enlist(1);
+        let (id, mut answers) = self.enlist(1, None).ok_or(Error::Busy)?;
         let sent = self.outgoing.send(message(id)).await;
         sent.map_err(|_closed| Error::Lost)?;
         let answer = tokio::select! {
@@ -162,15 +169,21 @@ impl Connection {
         }
     }
 
-    fn enlist(&self, room: usize) -> (u64, mpsc::Receiver<FromEngine>) {
+    /// Makes room for a request's answers, if there are fewer than `most` other requests.
+    fn enlist(&self, room: usize, most: Option<u64>) -> Option<(u64, mpsc::Receiver<FromEngine>)> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(room);
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if most.is_some_and(|most| pending.len() as u64 >= most) {
+            return None;
+        }
+        pending.insert(id, sender);
+        drop(pending);
         if self.closed.is_cancelled() {
             // Closed meanwhile: whoever closed it may have looked before this was there.
             self.strike(id);
         }
-        (id, receiver)
+        Some((id, receiver))
     }
 
     fn strike(&self, id: u64) -> bool {

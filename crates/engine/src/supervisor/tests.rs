@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use types::clock::FakeClock;
@@ -174,7 +174,7 @@ async fn answer(mut generation: Generation) -> Result<String, Error> {
 }
 
 async fn ask(engine: &Arc<Engine>, account: &str) -> Result<String, Error> {
-    answer(engine.generate(request(account)).await?).await
+    answer(engine.generate(request(account), None).await?).await
 }
 
 /// Ends when `happened` holds, letting the other tasks run meanwhile.
@@ -209,10 +209,53 @@ async fn answers_are_sorted_by_request() {
         done(&mut stream, a.id).await;
         while next(&mut stream).await.is_some() {}
     });
-    let a = world.engine.generate(request("a")).await.unwrap();
-    let b = world.engine.generate(request("b")).await.unwrap();
+    let a = world.engine.generate(request("a"), None).await.unwrap();
+    let b = world.engine.generate(request("b"), None).await.unwrap();
     let (a, b) = tokio::join!(answer(a), answer(b));
     assert_eq!((a.unwrap().as_str(), b.unwrap().as_str()), ("a", "bb"));
+}
+
+#[tokio::test]
+async fn whoever_has_no_time_for_a_model_that_is_being_loaded_does_not_wait() {
+    let world = world();
+    let (load, loaded) = oneshot::channel::<()>();
+    world.launch.next(|stream| async move {
+        loaded.await.unwrap();
+        echo(stream).await;
+    });
+    let second = Duration::from_secs(1);
+    let mut patient = Box::pin(world.engine.loaded(None));
+    let mut hurried = Box::pin(world.engine.loaded(Some(second)));
+    assert!((&mut patient).now_or_never().is_none());
+    until(|| world.launch.started() == 1).await;
+    assert!((&mut hurried).now_or_never().is_none());
+    world.clock.advance(second);
+    let error = hurried.await.unwrap_err();
+    assert!(matches!(error, Error::Loading), "{error:?}");
+    // It has been loading for as long as anybody would have waited.
+    let error = world.engine.loaded(Some(second)).await.unwrap_err();
+    assert!(matches!(error, Error::Loading), "{error:?}");
+    load.send(()).unwrap();
+    assert!(patient.await.is_ok());
+    assert!(world.engine.loaded(Some(second)).await.is_ok());
+}
+
+#[tokio::test]
+async fn whoever_may_not_queue_is_told_so() {
+    let world = world();
+    world.launch.next(|mut stream| async move {
+        hello(&mut stream, PROTOCOL).await;
+        while next(&mut stream).await.is_some() {}
+    });
+    let mut running = Vec::new();
+    for _ in 0..8 + 2 {
+        running.push(world.engine.generate(request("a"), Some(2)).await.unwrap());
+    }
+    let error = world.engine.generate(request("a"), Some(2)).await.unwrap_err();
+    assert!(matches!(error, Error::Busy) && error.is_retryable(), "{error:?}");
+    running.push(world.engine.generate(request("a"), None).await.unwrap());
+    running.truncate(2);
+    world.engine.generate(request("a"), Some(0)).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,7 +266,7 @@ async fn a_request_that_is_too_large_to_be_sent_is_answered() {
     let content = "x".repeat(bytes);
     let message = crate::protocol::ChatMessage { content, ..Default::default() };
     let large = Generate { messages: vec![message], ..request("large") };
-    let error = answer(world.engine.generate(large).await.unwrap()).await.unwrap_err();
+    let error = answer(world.engine.generate(large, None).await.unwrap()).await.unwrap_err();
     assert!(matches!(&error, Error::Refused(it) if it.code == FailureCode::InvalidRequest));
     assert_eq!(ask(&world.engine, "small").await.unwrap(), "small");
 }
@@ -270,7 +313,7 @@ async fn a_child_that_dies_again_is_waited_for_longer_and_longer() {
         });
     }
     world.launch.next(echo);
-    world.engine.loaded().await.unwrap();
+    world.engine.loaded(None).await.unwrap();
     die.notify_one();
     // At once after the first death; then with growing waits.
     for (started, wait_ms) in [(2, 100), (3, 200)] {
@@ -316,7 +359,7 @@ async fn dropping_a_generation_cancels_it() {
         told.send(message == Some(ToEngine::Cancel { id: request.id })).unwrap();
         while next(&mut stream).await.is_some() {}
     });
-    let mut generation = world.engine.generate(request("x")).await.unwrap();
+    let mut generation = world.engine.generate(request("x"), None).await.unwrap();
     generation.next().await.unwrap().unwrap();
     drop(generation);
     assert!(cancelled.await.unwrap());
@@ -354,7 +397,7 @@ async fn a_child_that_floods_is_dropped() {
         let delta = || FromEngine::Delta { id: request.id, piece: piece(), tokens: 1 };
         while write_async(&mut stream, &delta()).await.is_ok() {}
     });
-    let generation = world.engine.generate(request("x")).await.unwrap();
+    let generation = world.engine.generate(request("x"), None).await.unwrap();
     until(|| !world.engine.is_up()).await;
     assert!(matches!(answer(generation).await, Err(Error::Lost)));
 }
@@ -430,7 +473,7 @@ async fn a_session_is_dropped_by_an_engine_that_is_up_and_by_nobody_else() {
         // It ends while it has another one to drop.
         next(&mut stream).await;
     });
-    engines.engine(&model()).loaded().await.unwrap();
+    engines.engine(&model()).loaded(None).await.unwrap();
     let other = file.ancestors().nth(3).unwrap().join("another model");
     let other = session_file::path(&other, "acc", "s");
     tokio::fs::create_dir_all(other.parent().unwrap()).await.unwrap();

@@ -42,6 +42,13 @@ pub(crate) struct RouteEntry {
     /// Default 5 s.
     #[serde(default, deserialize_with = "some_duration")]
     pub(crate) cooldown: Option<Duration>,
+    /// How long a Call waits for a local model that is busy or not loaded while another target is
+    /// left. Default 1 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) local_wait_max: Option<Duration>,
+    /// Calls that may wait for a local model before this one while another target is left.
+    /// Default 8.
+    pub(crate) local_queue_max: Option<u32>,
 }
 
 impl RouteEntry {
@@ -56,6 +63,8 @@ impl RouteEntry {
             wait_max: self.wait_max.unwrap_or(usual.wait_max),
             first_token: self.first_token_timeout.or(usual.first_token),
             cooldown: self.cooldown.unwrap_or(usual.cooldown),
+            local_wait_max: self.local_wait_max.unwrap_or(usual.local_wait_max),
+            local_queue_max: self.local_queue_max.unwrap_or(usual.local_queue_max),
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The attempts of one Call: one after the other, until a target answers.
 //!
 //! A name that allows one attempt passes that attempt's events straight through. Else the head of
-//! an answer is held until its first content: up to there another attempt can take its place, and
-//! nobody has seen it. Each attempt has its own row in the ledger. Invariants: no attempt is sent
-//! that is not paid for at its bound beside all that earlier ones may have cost; between attempts
-//! nothing runs; dropping this ends what runs, and gives back what is held. It must not know a
-//! provider or a format.
+//! an answer is held until its first content, and an answer that is not streamed until it is whole:
+//! up to there another attempt can take its place, and nobody has seen it. Each attempt has its own
+//! row in the ledger. Invariants: no attempt is sent that is not paid for at its bound beside all
+//! that earlier ones may have cost; between attempts nothing runs; dropping this ends what runs,
+//! and gives back what is held. It must not know a provider or a format.
 //!
 //! What pays for which attempt: `docs/decisions/0004-attempts-and-money.md`.
 
 mod running;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +20,7 @@ use storage::Budget;
 use types::call::{RoutePolicy, Target};
 use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::Billed;
+use types::execute::Patience;
 use types::ids::AttemptId;
 use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent};
 
@@ -31,6 +33,10 @@ use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
 use crate::route::{Route, has_choice, unreachable};
 use running::{Paid, Running};
+
+/// Events of an answer that are held back at most: more than any answer has tokens. What comes
+/// after them is shown as it comes.
+const HELD_EVENTS_MAX: usize = 1 << 17;
 
 /// What the attempts of all Calls share.
 #[derive(Debug)]
@@ -65,7 +71,19 @@ pub(crate) struct Attempts {
     /// The target of the newest.
     target: Arc<Target>,
     /// What follows the event that was answered last.
-    ready: Option<OutcomeEvent>,
+    ready: VecDeque<OutcomeEvent>,
+    /// Targets that turned the Call away: asked once more, they may take their time.
+    turned_away: Vec<Arc<Target>>,
+}
+
+/// What of an answer is held back, so that another can take its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// What comes before its content.
+    Head,
+    /// All of it: nobody is shown a part.
+    Whole,
 }
 
 enum State {
@@ -109,7 +127,8 @@ impl Attempts {
             first: None,
             bill: Bill { cost: Some(Money::ZERO), ..Bill::default() },
             target: Arc::clone(&route.target),
-            ready: None,
+            ready: VecDeque::new(),
+            turned_away: Vec::new(),
         };
         attempts.start(Planned { route, probe, reserved, place });
         Ok(attempts)
@@ -135,7 +154,7 @@ impl Attempts {
 
     /// The answer's next event; `None` after its last.
     pub(crate) fn poll_event(&mut self, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
-        if let Some(event) = self.ready.take() {
+        if let Some(event) = self.ready.pop_front() {
             return Poll::Ready(Some(event));
         }
         loop {
@@ -169,26 +188,44 @@ impl Attempts {
         if let OutcomeEvent::Failed(failure) = event {
             return self.failed(*failure);
         }
-        let may_change = self.policy().attempts_max > 1;
+        let hold = self.hold();
         let State::Trying(running) = &mut self.state else { return Some(event) };
         let is_last = running.meter.observe(&event).is_some();
-        if matches!(event, OutcomeEvent::Start(_)) && may_change && !running.has_content {
-            running.start = Some(event);
+        let is_content = matches!(event, OutcomeEvent::Frame { .. });
+        if is_content && !running.has_content {
+            running.has_begun();
+        }
+        let held_back = match hold {
+            Held::Nothing => false,
+            Held::Head => !is_content,
+            Held::Whole => running.held.len() < HELD_EVENTS_MAX,
+        };
+        if held_back && !is_last && !running.has_content {
+            running.held.push_back(event);
             return None;
         }
-        if matches!(event, OutcomeEvent::Frame { .. }) && !running.has_content {
+        if is_content && !running.has_content {
             running.shows_content();
         }
-        let start = running.start.take();
+        let held = std::mem::take(&mut running.held);
         if is_last {
             self.finished();
         }
-        match start {
-            Some(start) => {
-                self.ready = Some(event);
-                Some(start)
-            }
-            None => Some(event),
+        if held.is_empty() {
+            return Some(event);
+        }
+        self.ready = held;
+        self.ready.push_back(event);
+        self.ready.pop_front()
+    }
+
+    /// What of an answer is held back.
+    fn hold(&self) -> Held {
+        let streams = self.call.model().is_some_and(|model| model.head.stream);
+        match self.policy().attempts_max > 1 {
+            false => Held::Nothing,
+            true if streams => Held::Head,
+            true => Held::Whole,
         }
     }
 
@@ -212,7 +249,7 @@ impl Attempts {
         let verdict = running.meter.abandon(failure.code, failure.billed);
         let (route, has_content) = (running.route.clone(), running.has_content);
         let now = self.shared.clock.monotonic();
-        if has_choice(&self.call) {
+        if has_choice(&self.call) && !failure.turns_away() {
             let times = (running.meter.began, now);
             let policy = &self.call.plan.policy;
             self.shared.health.failed(&route.target.name, &failure, policy, times);
@@ -228,6 +265,11 @@ impl Attempts {
         // Its code alone: a provider's words may repeat the prompt.
         let (call, target, code) = (&self.call.id, &*route.target.name, failure.code);
         tracing::warn!(%call, target, %code, ?next, "an attempt failed; the call goes on");
+        if failure.turns_away() && !self.turned_away.contains(&route.target) {
+            // Nobody else may have room or be paid for: then it is better to wait.
+            self.turned_away.push(Arc::clone(&route.target));
+            self.left.push(route.clone());
+        }
         self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
         match next {
             Next::Again { after } => {
@@ -382,10 +424,18 @@ impl Attempts {
         let Planned { route, probe, reserved, place } = planned;
         let attempt = AttemptId::new(&self.shared.ids);
         let policy = &self.call.plan.policy;
-        let wanted = Wanted { decode: false, hold_preamble: policy.attempts_max > 1 };
-        let outcome = execute(&self.call, &route, attempt.clone(), wanted);
         self.made += 1;
-        let goes_on = self.made < policy.attempts_max && !self.left.is_empty();
+        let takes_it = |other: &Route| !self.turned_away.contains(&other.target);
+        let goes_on = self.made < policy.attempts_max && self.left.iter().any(takes_it);
+        let patience =
+            Patience { wait_max: policy.local_wait_max, queue_max: policy.local_queue_max };
+        let waits = !goes_on || self.turned_away.contains(&route.target);
+        let wanted = Wanted {
+            decode: false,
+            hold_preamble: policy.attempts_max > 1,
+            patience: (!waits).then_some(patience),
+        };
+        let outcome = execute(&self.call, &route, attempt.clone(), wanted);
         let streams = self.call.model().is_some_and(|model| model.head.stream);
         let limit = policy.first_token.filter(|_| goes_on && streams);
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
@@ -400,7 +450,7 @@ impl Attempts {
             place,
             probe,
             first_token,
-            start: None,
+            held: VecDeque::new(),
             has_content: false,
             polled: false,
         }));

@@ -245,7 +245,7 @@ async fn a_free_target_that_answers_keeps_no_dear_ones_money() {
     let folder = tempfile::tempdir().unwrap();
     let node = routed(&folder, &["local/demo", "paid/m"]).await;
     budget(&node, BOUND).await;
-    let mut first = node.pipeline.run(asked()).await.unwrap();
+    let mut first = node.pipeline.run(streamed()).await.unwrap();
     Node::begin(&mut first);
     node.quiet().await;
     assert_eq!(amounts(&node).await[2], dollars(BOUND), "while it may still be needed");
@@ -596,5 +596,60 @@ async fn a_sessions_step_is_asked_of_the_first_target_that_is_well() {
     let admission = node.pipeline.admit_step(step()).await.unwrap();
     assert_eq!(&*admission.target().name, "paid/dear");
     assert_eq!(admission.reservation.unwrap().amount, dollars(DEAR));
+    node.stop().await;
+}
+
+/// A target of this machine that has no room.
+fn turned_away() -> OutcomeEvent {
+    OutcomeEvent::Failed(Box::new(Failure::turned_away(ErrorCode::Overloaded, "told to")))
+}
+
+#[tokio::test]
+async fn who_has_no_room_at_once_is_asked_first_again_by_the_next_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["local/demo", "paid/m"]).await;
+    for _ in 0..5 {
+        node.targets.script("local/demo", [turned_away()]);
+        node.targets.script("paid/m", whole("m"));
+        let mut answer = node.pipeline.run(streamed()).await.unwrap();
+        assert_eq!(read(&mut answer).await, ["start m", "text", "finish"]);
+        assert_eq!(node.targets.asked(), ["local/demo", "paid/m"], "it is not taken to be unwell");
+    }
+    node.targets.script("local/demo", whole("demo"));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    assert_eq!(read(&mut answer).await, ["start demo", "text", "finish"]);
+    let waits = RoutePolicy::OF_ROUTE.local_wait_max;
+    let patience = node.targets.patience();
+    assert_eq!(patience[0].map(|patience| patience.wait_max), Some(waits));
+    assert_eq!(patience[1], None, "the last one may take its time");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_else_takes_goes_home_and_waits_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["local/demo", "paid/m"]).await;
+    // Its budget is used up for the cloud but for one attempt.
+    budget(&node, BOUND).await;
+    node.targets.script("local/demo", [turned_away()]);
+    node.targets.script("paid/m", [late()]);
+    node.targets.script("local/demo", whole("demo"));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    assert_eq!(read(&mut answer).await, ["start demo", "text", "finish"]);
+    assert_eq!(node.targets.asked(), ["local/demo", "paid/m", "local/demo"]);
+    assert_eq!(node.targets.patience()[2], None, "it waits as long as it has to");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_streamed_is_shown_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["local/demo", "paid/m"]).await;
+    let cut = failed(ErrorCode::StreamCut, Billed::No);
+    node.targets.script("local/demo", [start("demo"), text(), text(), cut]);
+    node.targets.script("paid/m", [start("m"), text(), text(), finish(Some(usage(100, 10)))]);
+    let mut answer = node.pipeline.run(asked()).await.unwrap();
+    assert_eq!(read(&mut answer).await, ["start m", "text", "text", "finish"]);
+    assert_eq!(answer.bill().attempts, 2);
     node.stop().await;
 }

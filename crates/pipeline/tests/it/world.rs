@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use types::call::{CallKind, Credential, Door, ModelCall, ModelHead, StepRef};
 use types::clock::FakeClock;
-use types::execute::Attempt;
+use types::execute::{Attempt, Patience};
 use types::format::{Edits, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse};
 use types::ids::{AttemptId, CallId, NodeId};
 use types::outcome::{Finish, Start};
@@ -268,6 +268,8 @@ pub(crate) struct Targets {
     pub(crate) attempts: Mutex<Vec<(AttemptId, Option<u64>)>>,
     /// The target of each attempt, in order.
     pub(crate) asked: Mutex<Vec<Arc<str>>>,
+    /// How long each attempt may wait for a place, in order.
+    patience: Mutex<Vec<Option<Patience>>>,
     /// The attempts of each Call, in order.
     of_calls: Mutex<HashMap<CallId, Vec<Asked>>>,
     /// What the next attempts at a target answer at once.
@@ -302,10 +304,18 @@ impl Targets {
     }
 }
 
+impl Targets {
+    /// How long each attempt since this was last called may wait for a place, in order.
+    pub(crate) fn patience(&self) -> Vec<Option<Patience>> {
+        std::mem::take(&mut *self.patience.lock().unwrap())
+    }
+}
+
 impl Execute for Targets {
     fn execute(&self, attempt: Attempt) -> OutcomeStream {
         let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
         self.attempts.lock().unwrap().push((attempt.id, attempt.output_cap));
+        self.patience.lock().unwrap().push(attempt.patience);
         let target = Arc::clone(&attempt.target.name);
         self.asked.lock().unwrap().push(Arc::clone(&target));
         let call = attempt.call.id.clone();

@@ -143,6 +143,8 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
         wait_max: None,
         first_token_timeout: None,
         cooldown: None,
+        local_wait_max: None,
+        local_queue_max: None,
     };
     let running = Config { routes: vec![route("garage/m")], ..file() };
     let objects = |file: &Config| {

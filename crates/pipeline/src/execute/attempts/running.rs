@@ -2,6 +2,7 @@
 //!
 //! Invariant: it ends in exactly one row, by [`Running::end`] or [`Running::abandon`].
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub(super) struct Running {
     pub(super) probe: Option<Probe>,
     /// How long the first content may take, and the timer for it.
     pub(super) first_token: Option<(Duration, Sleep)>,
-    /// Its head, held until there is content.
-    pub(super) start: Option<OutcomeEvent>,
+    /// What of it is held back: its head until there is content, or all of it.
+    pub(super) held: VecDeque<OutcomeEvent>,
     /// Whether the client may have seen a part of it.
     pub(super) has_content: bool,
     /// Whether its target may have been asked: work happens as the stream is polled.
@@ -56,13 +57,17 @@ impl Running {
         }
     }
 
-    /// From here on no other attempt can take its place.
-    pub(super) fn shows_content(&mut self) {
-        self.has_content = true;
+    /// Its target answers.
+    pub(super) fn has_begun(&mut self) {
         self.first_token = None;
         if let Some(probe) = &self.probe.take() {
             Health::answers(probe);
         }
+    }
+
+    /// From here on no other attempt can take its place.
+    pub(super) fn shows_content(&mut self) {
+        self.has_content = true;
         let is_free = self.meter.terms.amount == Money::ZERO;
         if let Paid::Held(reserved) = &mut self.money
             && is_free

@@ -1,0 +1,508 @@
+#!/usr/bin/env python3
+"""The suite `home-cloud`: a local model first, a provider when that is busy, cold or dead.
+
+    home_cloud.py [NAME …]     only the checks whose name contains one of the NAMEs
+
+The engine is the real one with the demo model, behind a program that can make its load slow or
+fail; the cloud is a provider of its own that counts what it did. Clients stream beside each other
+in two formats while the engine is killed under them. Standard library only.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+from harness import Provider, Server, SetupFailed, World, eventually, holdfast_binary
+from kills import processes
+
+KEY, POOR = "hf_suite_home_0123456789abcdef", "hf_suite_poor_0123456789abcdef"
+INPUT, OUTPUT = Decimal("0.000002"), Decimal("0.000010")
+POOR_LIMIT = Decimal("0.02")
+SEQUENCES = 2
+CLIENT_SECONDS = 60
+# A load takes so long where a check says that it does.
+SLOW_LOAD = 4
+# Words of an answer of the cloud: it has to cost something.
+WORDS = "[[words:40]] Say something."
+
+
+def schema(items):
+    """An answer of so many words, whatever the model would like to say."""
+    words = {"type": "array", "minItems": items, "maxItems": items}
+    words["items"] = {"type": "string", "enum": ["alpha", "beta", "gamma"]}
+    return {
+        "type": "object",
+        "properties": {"words": words},
+        "required": ["words"],
+        "additionalProperties": False,
+    }
+
+
+def chat(stream, items):
+    body = {"model": "route/home", "max_tokens": 4000, "stream": stream}
+    body["messages"] = [{"role": "user", "content": WORDS}]
+    if items:
+        shape = {"name": "words", "strict": True, "schema": schema(items)}
+        body["response_format"] = {"type": "json_schema", "json_schema": shape}
+    return "/v1/chat/completions", body
+
+
+def messages(stream, items):
+    body = {"model": "route/home", "max_tokens": 4000, "stream": stream}
+    body["messages"] = [{"role": "user", "content": WORDS}]
+    if items:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema(items)}}
+    return "/v1/messages", body
+
+
+class Seen:
+    """What a client got, and what it may conclude from that."""
+
+    def __init__(self):
+        self.status, self.headers, self.text, self.ends = 0, {}, "", []
+        self.error = self.broken = None
+        self.seconds = 0.0
+
+    @property
+    def target(self):
+        return self.headers.get("holdfast-model")
+
+    @property
+    def whole(self):
+        return self.status == 200 and self.ends == ["stop", "end"] and not self.error
+
+    @property
+    def said_so(self):
+        """It broke off, and the client was told in its format."""
+        return self.status == 200 and self.error and "end" not in self.ends
+
+    def __repr__(self):
+        return f"{self.status} {self.target} {len(self.text)} chars {self.ends} {self.error} {self.broken}"
+
+
+def event(seen, data):
+    """One event of either format."""
+    if data == "[DONE]":
+        seen.ends.append("end")
+        return
+    value = json.loads(data)
+    if value.get("error"):
+        seen.error = value["error"]
+    kind = value.get("type")
+    for choice in value.get("choices", []):
+        seen.text += (choice.get("delta") or {}).get("content") or ""
+        if choice.get("finish_reason"):
+            seen.ends.append("stop")
+    if kind == "content_block_delta":
+        seen.text += value["delta"].get("text", "")
+    elif kind == "message_delta" and value["delta"].get("stop_reason"):
+        seen.ends.append("stop")
+    elif kind == "message_stop":
+        seen.ends.append("end")
+
+
+def ask(server, make, stream=True, items=0, key=KEY, task="home"):
+    """One Call: what its client saw, whatever came of it."""
+    path, body = make(stream, items)
+    seen, began = Seen(), time.monotonic()
+    host = server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=CLIENT_SECONDS)
+    headers = {"authorization": f"Bearer {key}", "holdfast-task": task}
+    headers |= {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+    try:
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        seen.status = response.status
+        seen.headers = {name.lower(): value for name, value in response.getheaders()}
+        if stream and seen.status == 200:
+            for line in response:
+                if line.startswith(b"data: "):
+                    event(seen, line[6:].decode().strip())
+        else:
+            read_whole(seen, json.loads(response.read()))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        seen.broken = repr(error)
+    finally:
+        connection.close()
+        seen.seconds = time.monotonic() - began
+    return seen
+
+
+def read_whole(seen, value):
+    seen.error = value.get("error")
+    if seen.error:
+        return
+    if "choices" in value:
+        seen.text = value["choices"][0]["message"]["content"]
+    else:
+        seen.text = "".join(block.get("text", "") for block in value["content"])
+    seen.ends = ["stop", "end"]
+
+
+class Home:
+    """The running processes, and the ways to make the engine slow, dead or well."""
+
+    def __init__(self, world):
+        self.folder = world.folder
+        self.load, self.broken = self.folder / "load-seconds", self.folder / "broken"
+        self.load.write_text("0")
+        program = self.folder / "engine.sh"
+        engine = holdfast_binary().with_name("holdfast-engine")
+        program.write_text(
+            f"#!/bin/sh\n[ -e {shlex.quote(str(self.broken))} ] && exit 1\n"
+            f'sleep "$(cat {shlex.quote(str(self.load))})"\nexec {shlex.quote(str(engine))} "$@"\n'
+        )
+        program.chmod(0o755)
+        self.cloud = world.start(Provider, models=["big"])
+        self.server = world.start(Server, self.configuration(program))
+
+    def configuration(self, program):
+        return f"""
+[engine]
+program = "{program}"
+sequences = {SEQUENCES}
+
+[[providers]]
+name = "cloud"
+vendor = "openai-compatible"
+base_url = "{self.cloud.base_url}"
+api_key = "{self.cloud.key}"
+
+[[providers.models]]
+id = "big"
+input_usd_per_million = "2.00"
+output_usd_per_million = "10.00"
+max_output_tokens = 4000
+
+[[routes]]
+name = "home"
+targets = ["local/demo", "cloud/big"]
+local_wait_max = "200ms"
+local_queue_max = 1
+backoff = "50ms"
+cooldown = "1s"
+
+[[keys]]
+name = "suite"
+secret = "{KEY}"
+
+[[keys]]
+name = "poor"
+secret = "{POOR}"
+
+[[budgets]]
+scope = {{ key = "suite" }}
+limit_usd = "100.00"
+
+[[budgets]]
+scope = {{ key = "poor" }}
+limit_usd = "{POOR_LIMIT}"
+"""
+
+    def engines(self):
+        """Engine processes that are under the server, those that still only sleep included."""
+        below = processes.alive(processes.descendants(self.server.child.pid))
+        return [p for p in below if "--model-sha256" in processes.command_line(p.pid) and p.name != "holdfast"]
+
+    def is_up(self):
+        return any(process.name.startswith("holdfast-eng") for process in self.engines())
+
+    def kill(self):
+        """kill -9, of whatever is the engine now."""
+        for process in self.engines():
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def come_home(self, seconds=20):
+        """Waits until a Call is answered at home."""
+        return eventually(
+            "a Call is answered at home",
+            lambda: ask(self.server, chat).target == "local/demo",
+            seconds,
+        )
+
+    def at_once(self, count, make, **options):
+        """So many Calls beside each other."""
+        with ThreadPoolExecutor(count) as pool:
+            asked = [pool.submit(ask, self.server, make, **options) for _ in range(count)]
+            return [one.result() for one in asked]
+
+    def rows(self, task=None):
+        """All rows of the ledger, of one task or of all, by attempt."""
+        rows, before = {}, ""
+        only = f"&task={task}" if task else ""
+        while True:
+            status, page = self.server.api("GET", f"calls?limit=1000{only}{before}")
+            assert status == 200, page
+            rows |= {row["attempt"]: row for row in page["data"]}
+            if not page["has_more"]:
+                return rows
+            before = f"&before={page['data'][-1]['call']}"
+
+
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def targets(seen):
+    return {name: sum(one.target == name for one in seen) for name in ("local/demo", "cloud/big")}
+
+
+def all_whole(seen):
+    wrong = [one for one in seen if not one.whole]
+    assert not wrong, f"{len(wrong)} of {len(seen)} are not whole: {wrong[:3]}"
+
+
+@check
+def a_cold_model_is_loaded_while_the_cloud_answers(home):
+    home.load.write_text(str(SLOW_LOAD))
+    first = ask(home.server, chat, task="cold")
+    assert first.whole and first.target == "cloud/big", first
+    assert not home.is_up(), "it was waited for"
+    assert home.engines(), "nobody starts it"
+
+
+@check
+def who_comes_while_it_loads_does_not_wait_for_it(home):
+    seen = [ask(home.server, make, task="cold") for make in (chat, messages)]
+    all_whole(seen)
+    assert targets(seen)["cloud/big"] == 2, targets(seen)
+    assert not home.is_up(), "it was waited for"
+
+
+@check
+def a_loaded_model_answers_at_home(home):
+    home.come_home()
+    before = len(home.cloud.requests())
+    seen = [ask(home.server, make, stream, task="well") for make in (chat, messages) for stream in (True, False)]
+    all_whole(seen)
+    assert targets(seen)["local/demo"] == 4, targets(seen)
+    assert len(home.cloud.requests()) == before, "the cloud was asked"
+
+
+@check
+def what_turned_a_call_away_cost_nothing_and_says_what_it_was(home):
+    rows = [row for row in home.rows("cold").values() if row["target"] == "local/demo"]
+    assert rows, "no row"
+    for row in rows:
+        assert row["error"] == "unavailable", row
+        assert Decimal(row["cost"]) == Decimal(row["unreconciled"]) == 0, row
+
+
+@check
+def a_crowd_is_shared_between_home_and_cloud(home):
+    seen = home.at_once(12, chat, items=120, task="crowd")
+    all_whole(seen)
+    where = targets(seen)
+    assert where["local/demo"] >= SEQUENCES and where["cloud/big"] >= 1, where
+    errors = {row["error"] for row in home.rows("crowd").values() if row["target"] == "local/demo"}
+    assert errors <= {None, "overloaded"} and "overloaded" in errors, errors
+
+
+@check
+def a_crowd_in_another_format_is_too(home):
+    seen = home.at_once(8, messages, items=120, task="crowd-messages")
+    all_whole(seen)
+    assert all(targets(seen).values()), targets(seen)
+
+
+@check
+def a_crowd_that_does_not_stream_is_too(home):
+    seen = home.at_once(8, chat, stream=False, items=120, task="crowd-json")
+    all_whole(seen)
+    assert all(targets(seen).values()), targets(seen)
+
+
+@check
+def after_the_crowd_the_next_call_is_at_home(home):
+    seen = ask(home.server, chat)
+    assert seen.whole and seen.target == "local/demo", seen
+
+
+@check
+def who_cannot_pay_for_the_cloud_waits_at_home(home):
+    # Each answer of the cloud may cost 4000 tokens, which this budget does not have.
+    seen = home.at_once(8, chat, items=100, key=POOR, task="poor")
+    all_whole(seen)
+    assert targets(seen)["cloud/big"] == 0, targets(seen)
+
+
+@check
+def a_small_budget_pays_for_some_of_the_crowd_and_is_not_passed(home):
+    def small(stream, items):
+        path, body = chat(stream, items)
+        return path, {**body, "max_tokens": 600}
+
+    with ThreadPoolExecutor(1) as pool:
+        # Keeps the engine busy, so that the others overflow.
+        busy = pool.submit(home.at_once, SEQUENCES + 2, chat, items=400)
+        time.sleep(0.2)
+        seen = home.at_once(12, small, items=100, key=POOR, task="small")
+        busy.result()
+    all_whole(seen)
+    assert targets(seen)["cloud/big"] >= 1, targets(seen)
+    budget = budget_of(home, POOR_LIMIT)
+    taken = sum(Decimal(budget[f"{name}_usd"]) for name in ("settled", "unreconciled", "reserved"))
+    assert taken <= POOR_LIMIT, budget
+
+
+def storm(home, kills):
+    """Eight clients that never stop asking while the engine is killed again and again."""
+    over, seen, lock = threading.Event(), [], threading.Lock()
+
+    def client(number):
+        make, stream = (chat, messages)[number % 2], number % 4 != 3
+        while not over.is_set():
+            one = ask(home.server, make, stream=stream, items=300, task=f"storm-{stream}")
+            with lock:
+                seen.append((stream, one))
+
+    threads = [threading.Thread(target=client, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(kills):
+        answered = len(seen)
+        eventually("the engine is up", home.is_up, 40)
+        eventually("and answers", lambda: len(seen) > answered + 2, 40)
+        home.kill()
+    over.set()
+    for thread in threads:
+        thread.join()
+    return seen
+
+
+@check
+def killed_under_load_no_call_fails_that_had_shown_nothing(home):
+    home.load.write_text("0.3")
+    home.seen = storm(home, 6)
+    unanswered = [one for _, one in home.seen if not one.whole and not one.text]
+    assert not unanswered, f"{len(unanswered)} of {len(home.seen)}: {unanswered[:3]}"
+
+
+@check
+def what_was_cut_says_so_and_never_looks_finished(home):
+    cut = [one for stream, one in home.seen if stream and not one.whole]
+    assert cut, "no answer was cut: the check has shown nothing"
+    wrong = [one for one in cut if not one.said_so]
+    assert not wrong, f"{len(wrong)} of {len(cut)}: {wrong[:3]}"
+
+
+@check
+def an_answer_that_is_not_streamed_survives_every_kill(home):
+    seen = [one for stream, one in home.seen if not stream]
+    assert len(seen) > 3, "hardly anything to look at"
+    all_whole(seen)
+
+
+@check
+def the_kills_were_met_before_content_too(home):
+    rows = [row for row in home.rows().values() if row["task"].startswith("storm")]
+    ends = {row["error"] for row in rows if row["target"] == "local/demo"}
+    assert {"stream_cut", "unavailable"} <= ends, ends
+
+
+@check
+def after_the_kills_traffic_comes_home(home):
+    home.load.write_text("0")
+    # A child that died six times in a row is started again after some seconds.
+    home.come_home(40)
+
+
+@check
+def an_engine_that_cannot_start_costs_nobody_time(home):
+    home.broken.touch()
+    home.kill()
+    seen = home.at_once(6, chat, task="dead")
+    all_whole(seen)
+    assert targets(seen)["cloud/big"] == 6, targets(seen)
+
+
+@check
+def once_it_can_start_again_traffic_comes_home(home):
+    home.broken.unlink()
+    home.come_home(40)
+
+
+@check
+def each_request_of_the_cloud_is_one_row_at_its_price(home):
+    rows = {a: row for a, row in home.rows().items() if row["target"] == "cloud/big"}
+    lines = {line["attempt_id"]: line for line in home.cloud.requests()}
+    assert rows.keys() == lines.keys(), rows.keys() ^ lines.keys()
+    assert len(lines) > 20, "hardly anything to compare"
+    for attempt, line in lines.items():
+        usage, row = line["usage"], rows[attempt]
+        assert line["finished"], f"nobody left an answer of the cloud: {line}"
+        cost = usage["prompt_tokens"] * INPUT + usage["completion_tokens"] * OUTPUT
+        assert Decimal(row["cost"]) == cost and row["error"] is None, f"{row}, {line}"
+
+
+@check
+def the_budgets_have_settled_just_that(home):
+    eventually("nothing is reserved", lambda: all(
+        Decimal(budget["reserved_usd"]) == 0 for budget in budgets(home)))
+    rows = home.rows().values()
+    for limit in (POOR_LIMIT, Decimal(100)):
+        key = budget_of(home, limit)["scope"]["key"]
+        _, keys = home.server.api("GET", "keys")
+        (ident,) = [found["id"] for found in keys["data"] if found["name"] == key]
+        cost = sum(Decimal(row["cost"]) for row in rows if row["key"] == ident)
+        budget = budget_of(home, limit)
+        told = [Decimal(budget[f"{name}_usd"]) for name in ("settled", "unreconciled", "presumed")]
+        assert told == [cost, 0, 0], f"{budget}, {cost}"
+        assert cost <= limit, budget
+
+
+def budgets(home):
+    return home.server.api("GET", "budgets")[1]["data"]
+
+
+def budget_of(home, limit):
+    (found,) = [budget for budget in budgets(home) if Decimal(budget["limit_usd"]) == limit]
+    return found
+
+
+@check
+def it_ends_cleanly_and_leaves_no_engine(home):
+    engines = home.engines()
+    assert home.server.stop(), "SIGTERM did not end it"
+    assert engines and not processes.alive(engines), "an engine was left behind"
+    log = home.server.output.read_text(errors="replace")
+    assert "panicked" not in log, log[log.index("panicked") :][:500]
+
+
+def main(names):
+    chosen = [one for one in CHECKS if not names or any(name in one.__name__ for name in names)]
+    passed, began = 0, time.monotonic()
+    try:
+        with World() as world:
+            home = Home(world)
+            for one in chosen:
+                started = time.monotonic()
+                try:
+                    one(home)
+                    passed += 1
+                    print(f"ok   {one.__name__} ({time.monotonic() - started:.1f} s)", flush=True)
+                except Exception as error:  # any failure of a check is its result
+                    print(f"FAIL {one.__name__}: {error!r:.900}", flush=True)
+    except SetupFailed as problem:
+        print(f"conformance: {problem}")
+    print(f"{time.monotonic() - began:.1f} s")
+    print(f"{passed} passed, {len(chosen) - passed} failed")
+    return passed < len(chosen) or not chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
