@@ -39,9 +39,9 @@ def mark_of(name):
     return "m" + name.replace("_", "") + "q"
 
 
-def run(flows, given):
+def run(flows, given, parallel=PARALLEL):
     """Runs flows, each with what `given(its name)` makes for it; how many failed."""
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with ThreadPoolExecutor(parallel) as pool:
         runs = {pool.submit(timed, flow, given(flow.__name__)): flow.__name__ for flow in flows}
         return sum(report(runs[done], *done.result()) for done in as_completed(runs))
 

@@ -2,8 +2,9 @@
 //!
 //! Rendering is a pure function with a fixed order of fields, and message *n* depends on message
 //! *n* alone: the bytes of a history are a prefix of the bytes of a longer one, which keeps the
-//! provider's prompt cache. What can't be said is named in `dropped` where the answer stays what
-//! was asked for, and refused where it does not.
+//! provider's prompt cache. (Media in tools' results stand behind the last of the results.) What
+//! can't be said is named in `dropped` where the answer stays what was asked for, and refused where
+//! it does not.
 
 use ::types::Failure;
 use ::types::conversation::{
@@ -126,17 +127,32 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
 fn messages(list: &[Message], paper: &mut Paper<'_>) -> Result<Vec<Value>, Failure> {
     let mut rendered = Vec::with_capacity(list.len());
     let developer = if paper.quirks.no_developer_role { "system" } else { "developer" };
+    let mut behind = Vec::new();
     for (index, message) in list.iter().enumerate() {
         let path = at("messages", index);
+        if message.role != Role::Tool {
+            rendered.extend(behind_results(&mut behind));
+        }
         match message.role {
             Role::System => rendered.push(plain("system", message, &path)?),
             Role::Developer => rendered.push(plain(developer, message, &path)?),
             Role::User => rendered.push(plain("user", message, &path)?),
             Role::Assistant => rendered.push(assistant(message, &path, paper)?),
-            Role::Tool => tool_results(message, &path, &mut rendered, paper)?,
+            Role::Tool => {
+                for part in &message.parts {
+                    rendered.push(tool_result(part, &path, &mut behind, paper)?);
+                }
+            }
         }
     }
+    rendered.extend(behind_results(&mut behind));
     Ok(rendered)
+}
+
+/// A user's message with the media of the results before it: nothing may stand between results.
+fn behind_results(media: &mut Vec<Value>) -> Option<Value> {
+    let content = std::mem::take(media);
+    (!content.is_empty()).then(|| json!({ "role": "user", "content": content }))
 }
 
 fn plain(role: &str, message: &Message, path: &str) -> Result<Value, Failure> {
@@ -245,32 +261,43 @@ fn assistant(message: &Message, path: &str, paper: &mut Paper<'_>) -> Result<Val
     Ok(Value::Object(fields))
 }
 
-fn tool_results(
-    message: &Message,
+/// A result as a message; its media, for which such a message has no place, go to `behind`.
+fn tool_result(
+    part: &Part,
     path: &str,
-    out: &mut Vec<Value>,
+    behind: &mut Vec<Value>,
     paper: &mut Paper<'_>,
-) -> Result<(), Failure> {
-    for part in &message.parts {
-        let Part::ToolResult { call_id, parts, is_error } = part else {
-            let text = "a tool's message can only hold results";
-            return Err(Failure::unsupported(join(path, "content"), text));
-        };
-        if let Some(other) = parts.iter().find(|part| part.as_text().is_none()) {
-            let kind = if let Part::Media { kind, .. } = other { kind } else { "content" };
-            let text = "a tool's result can only be text here";
-            let field = join(&join(path, "tool_result"), kind);
-            return Err(Failure::unsupported(field, text));
-        }
-        if *is_error {
-            // The text says so too; there is no field for it.
-            paper.dropped.push("tool_result.is_error".to_owned());
-        }
-        let text = joined_text(parts);
-        let call_id = quirks::call_id(call_id, paper.quirks);
-        out.push(json!({ "role": "tool", "tool_call_id": call_id, "content": text }));
+) -> Result<Value, Failure> {
+    let Part::ToolResult { call_id, parts, is_error } = part else {
+        let text = "a tool's message can only hold results";
+        return Err(Failure::unsupported(join(path, "content"), text));
+    };
+    if *is_error {
+        // The text says so too; there is no field for it.
+        paper.dropped.push("tool_result.is_error".to_owned());
     }
-    Ok(())
+    let call_id = quirks::call_id(call_id, paper.quirks);
+    let mut text = joined_text(parts);
+    let path = join(path, "tool_result");
+    let others = parts.iter().filter(|part| part.as_text().is_none());
+    let others = others.map(|part| match part {
+        Part::Media { kind, .. } => Ok((kind, content(part, &path)?)),
+        _ => Err(Failure::unsupported(&*path, "a result holds text and media only")),
+    });
+    for (count, other) in others.enumerate() {
+        let (kind, media) = other?;
+        paper.dropped.push(format!("tool_result.{kind}"));
+        if count == 0 {
+            let named = format!("From the result of {call_id}:");
+            behind.push(json!({ "type": "text", "text": named }));
+            if text.is_empty() {
+                // Servers refuse an empty result.
+                "Given in the next message.".clone_into(&mut text);
+            }
+        }
+        behind.push(media);
+    }
+    Ok(json!({ "role": "tool", "tool_call_id": call_id, "content": text }))
 }
 
 fn tool(definition: &ToolDefinition) -> Value {

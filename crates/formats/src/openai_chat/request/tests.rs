@@ -2,6 +2,7 @@ use bytes::Bytes;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use serde_json::json;
+use types::ErrorCode;
 use types::conversation::{
     Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall,
     ToolChoice, ToolDefinition,
@@ -413,18 +414,54 @@ fn thinking_is_asked_for_by_its_effort() {
 }
 
 #[test]
-fn a_result_that_is_no_text_is_refused_and_a_failed_one_is_told() {
+fn a_failed_result_is_told_and_media_of_results_stand_behind_them() {
     let edits = Edits { model: "m", ..Edits::default() };
-    let of = |parts: Vec<Part>| {
-        let result = Part::ToolResult { call_id: "a".to_owned(), parts, is_error: true };
-        let messages = vec![Message { role: Role::Tool, parts: vec![result] }];
+    let result = |call_id: &str, parts: Vec<Part>, is_error| Message {
+        role: Role::Tool,
+        parts: vec![Part::ToolResult { call_id: call_id.to_owned(), parts, is_error }],
+    };
+    let of = |messages: Vec<Message>| {
         render(&Conversation { messages, ..Conversation::default() }, &edits)
     };
-    assert_eq!(of(vec![Part::text("broken")]).unwrap().dropped, ["tool_result.is_error"]);
-    let source = serde_json::Value::Null;
-    let image = Part::Media { kind: "image".to_owned(), url: None, name: None, source };
-    let failure = of(vec![Part::text("x"), image]).unwrap_err();
-    assert_eq!(failure.param.as_deref(), Some("messages[0].tool_result.image"));
+    let failed = of(vec![result("a", vec![Part::text("broken")], true)]).unwrap();
+    assert_eq!(failed.dropped, ["tool_result.is_error"]);
+
+    let image = |url: Option<&str>| Part::Media {
+        kind: "image".to_owned(),
+        url: url.map(str::to_owned),
+        name: None,
+        source: serde_json::Value::Null,
+    };
+    let seen = image(Some("data:image/png;base64,AA=="));
+    let told = of(vec![
+        result("a", vec![seen.clone()], false),
+        result("b", vec![Part::text("two"), seen.clone(), seen], false),
+        Message::text(Role::User, "and now?"),
+    ])
+    .unwrap();
+    assert_eq!(told.dropped, ["tool_result.image"]);
+    let body: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+    let shown = |message: &serde_json::Value| match &message["content"] {
+        serde_json::Value::Array(parts) => {
+            let of = |part: &serde_json::Value| part["text"].as_str().unwrap_or("*").to_owned();
+            parts.iter().map(of).collect::<Vec<_>>().join(" ")
+        }
+        text => text.as_str().unwrap().to_owned(),
+    };
+    let messages = body["messages"].as_array().unwrap().iter();
+    let messages = messages.map(|message| format!("{}: {}", message["role"], shown(message)));
+    insta::assert_snapshot!(messages.collect::<Vec<_>>().join("\n"), @r#"
+    "tool": Given in the next message.
+    "tool": two
+    "user": From the result of a: * From the result of b: * *
+    "user": and now?
+    "#);
+
+    // What can't be said anywhere is refused.
+    assert_eq!(
+        of(vec![result("a", vec![image(None)], false)]).unwrap_err().code,
+        ErrorCode::Unsupported
+    );
 }
 
 #[test]

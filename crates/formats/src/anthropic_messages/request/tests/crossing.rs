@@ -36,7 +36,8 @@ fn messages_are_told_as_chat() {
     []
     {"model":"m","messages":[{"role":"user","content":"go"},{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"n\": 1}"}},{"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]},{"role":"tool","tool_call_id":"b","content":"two"},{"role":"tool","tool_call_id":"a","content":"one"},{"role":"user","content":"and?"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],"tool_choice":"required","reasoning_effort":"medium","stream":false}
     ["reasoning", "tool_result.is_error", "metadata.user_id", "body.n"]
-    unsupported Some("messages[0].tool_result.image"): a tool's result can only be text here
+    {"model":"m","messages":[{"role":"tool","tool_call_id":"a","content":"Given in the next message."},{"role":"user","content":[{"type":"text","text":"From the result of a:"},{"type":"image_url","image_url":{"url":"https://x/y.png"}}]}],"stream":false}
+    ["tool_result.image"]
     unsupported Some("messages[0].content[0].type"): content of type 'image' given in this way can't be said here
     unsupported Some("messages[0].content[0].type"): content of type 'file' given in this way can't be said here
     {"model":"m","messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"output","schema":{"type":"object"},"strict":true}},"stream":false}
