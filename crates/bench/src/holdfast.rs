@@ -1,11 +1,13 @@
 //! Holdfast under measurement: a fresh data folder, key, budget, price and ledger on.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
 use crate::process::{Process, wait_for};
+use crate::systems::System;
 
 /// The key that benchmarks use.
 pub(crate) const KEY: &str = "hf_benchmark_key_0123456789";
@@ -29,6 +31,20 @@ impl Holdfast {
         std::fs::write(&path, format!("{common}{config}"))?;
         let (process, url) = start_in(folder.path(), &path)?;
         Ok(Self { process, url, folder })
+    }
+
+    /// Starts a server in front of the benchmarks' upstream.
+    pub(crate) fn before(upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::start(&format!(
+            "[[providers]]\nname = \"bench\"\nvendor = \"openai-compatible\"\nbase_url = \"http://{upstream}/v1\"\napi_key = \"bench-upstream-key\"\nmodels = [{{ id = \"bench-model\", input_usd_per_million = \"0.10\", output_usd_per_million = \"0.40\" }}]\n"
+        ))
+    }
+
+    /// How it is driven.
+    pub(crate) fn system(&self) -> anyhow::Result<System> {
+        let address = self.url.trim_start_matches("http://").parse()?;
+        let system = System::new("holdfast", address, Some(self.process.pid()));
+        Ok(System { model: "bench/bench-model", ..system })
     }
 
     /// Its folder: durable writes of a benchmark that is compared with it go here.

@@ -14,11 +14,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod agent_loop;
+mod gateway;
 mod held_state;
 mod holdfast;
+mod load;
+mod nginx;
 mod overhead;
+mod peers;
 mod process;
 mod report;
+mod systems;
 mod upstream;
 
 /// Compare Holdfast with its peers on this machine.
@@ -44,6 +49,9 @@ pub(crate) struct Common {
 enum Bench {
     /// Processor time per request and added latency of a proxied chat completion.
     Overhead(Common),
+    /// What a gateway costs, beside nginx and the peers that are installed: many connections, large
+    /// bodies, long streams, memory.
+    Gateway(gateway::Arguments),
     /// The platform's own time per durable step of an agent's loop, beside one fsync.
     AgentLoop(Common),
     /// Time to the first token of a new turn: state held, restored from disk, cold.
@@ -70,6 +78,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Overhead(common) => overhead::run(common),
+        Bench::Gateway(arguments) => gateway::run(&arguments),
         Bench::AgentLoop(common) => agent_loop::run(common),
         Bench::HeldState(common) => held_state::run(common),
         Bench::Upstream => upstream::run(),

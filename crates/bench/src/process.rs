@@ -43,12 +43,7 @@ impl Process {
 
     /// Largest resident memory so far, in bytes.
     pub(crate) fn peak_rss_bytes(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kibibytes.unwrap_or(0) * 1_024
+        status_bytes(self.pid(), "VmHWM:")
     }
 }
 
@@ -71,6 +66,19 @@ impl Drop for Process {
 /// Processor time that a process and its descendants have used, of those that are alive.
 pub(crate) fn cpu_of_tree(pid: u32) -> Duration {
     descendants(pid).into_iter().chain([pid]).map(cpu_of).sum()
+}
+
+/// Resident memory of a process and its descendants now, in bytes.
+pub(crate) fn rss_of_tree(pid: u32) -> u64 {
+    descendants(pid).into_iter().chain([pid]).map(|pid| status_bytes(pid, "VmRSS:")).sum()
+}
+
+/// A field of `/proc/<pid>/status` that is given in kB, in bytes; zero if it is not there.
+fn status_bytes(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1_024
 }
 
 /// Nanoseconds on a processor, summed over the process's threads (`schedstat`: finer than the 10 ms

@@ -11,7 +11,7 @@ const FILE_BYTES_MAX: u64 = 100_000;
 const LARGE_ALLOWED: &[&str] = &["/fixtures/", "models/demo/"];
 
 /// Files that a tool writes as large as they get.
-const LOCK_FILES: &[&str] = &["Cargo.lock", "package-lock.json", "uv.lock"];
+const LOCK_FILES: &[&str] = &["Cargo.lock", "package-lock.json", "requirements.txt", "uv.lock"];
 
 /// The rule.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -10,7 +10,7 @@ use crate::process::Process;
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts it, if it is installed.
-pub(super) fn start(upstream: SocketAddr) -> anyhow::Result<Option<(Process, SocketAddr)>> {
+pub(crate) fn start(upstream: SocketAddr) -> anyhow::Result<Option<(Process, SocketAddr)>> {
     let there = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
         return Ok(None);
@@ -34,10 +34,10 @@ pub(super) fn start(upstream: SocketAddr) -> anyhow::Result<Option<(Process, Soc
 fn configuration(address: SocketAddr, upstream: SocketAddr, folder: &str) -> String {
     format!(
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n\
-         events {{ worker_connections 1024; }}\n\
+         events {{ worker_connections 2048; }}\n\
          http {{\n  access_log off;\n  client_body_temp_path {folder}/body;\n  proxy_temp_path {folder}/proxy;\n  \
          fastcgi_temp_path {folder}/fastcgi;\n  uwsgi_temp_path {folder}/uwsgi;\n  scgi_temp_path {folder}/scgi;\n  \
-         keepalive_requests 100000000;\n  tcp_nodelay on;\n  client_body_buffer_size 64k;\n  \
+         keepalive_requests 100000000;\n  tcp_nodelay on;\n  client_body_buffer_size 2m;\n  client_max_body_size 8m;\n  \
          upstream up {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}\n  \
          server {{\n    listen {address};\n    location / {{\n      proxy_pass http://up;\n      proxy_http_version 1.1;\n      \
          proxy_set_header Connection \"\";\n      proxy_buffering off;\n    }}\n  }}\n}}\n"

@@ -1,0 +1,133 @@
+//! Drives one system: so many connections, each sending one request after the other.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::holdfast::KEY;
+use crate::systems::System;
+use crate::upstream::LONG_STREAM_TOKENS;
+
+/// An answer of fewer bytes is no completion.
+const ANSWER_BYTES_MIN: usize = 500;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A whole answer to a body of about so many bytes.
+    Plain { body_bytes: usize },
+    /// A stream of 53 events.
+    Stream,
+    /// A stream of 1,000 events.
+    LongStream,
+}
+
+impl Ask {
+    /// Whether the answer is a stream.
+    pub(crate) const fn streams(self) -> bool {
+        matches!(self, Self::Stream | Self::LongStream)
+    }
+
+    /// The request's body: what a gateway looks for comes first, as in most clients.
+    fn body(self, model: &str) -> String {
+        const SENTENCE: &str = "You are a careful assistant that answers in one sentence. ";
+        let (wanted, tokens) = match self {
+            Self::Plain { body_bytes } => (body_bytes, 128),
+            Self::Stream => (1_000, 128),
+            Self::LongStream => (1_000, LONG_STREAM_TOKENS),
+        };
+        let stream = if self.streams() {
+            "\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+        } else {
+            ""
+        };
+        let question = "What is the capital of France, and on which river does it lie?";
+        let rest = 300;
+        let filler = SENTENCE.repeat((wanted.saturating_sub(rest) / SENTENCE.len()).max(1));
+        let messages = json!([{ "role": "system", "content": filler }, { "role": "user", "content": question }]);
+        format!(
+            "{{\"model\":\"{model}\",{stream}\"max_tokens\":{tokens},\"temperature\":0.2,\"messages\":{messages}}}"
+        )
+    }
+}
+
+/// What to send, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<'a> {
+    pub(crate) system: &'a System,
+    pub(crate) ask: Ask,
+    pub(crate) connections: usize,
+    pub(crate) length: Duration,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) latencies_ms: Vec<f64>,
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu: Duration,
+}
+
+impl Load<'_> {
+    /// Runs for its length.
+    ///
+    /// # Errors
+    /// A connection that fails, or an answer that is none.
+    pub(crate) async fn run(self) -> anyhow::Result<Measured> {
+        let began = Instant::now();
+        let connections = (0..self.connections).map(|_| self.connection(began));
+        let latencies = try_join_all(connections).await?;
+        Ok(Measured {
+            latencies_ms: latencies.concat(),
+            elapsed: began.elapsed(),
+            cpu: Duration::ZERO,
+        })
+    }
+
+    async fn connection(self, began: Instant) -> anyhow::Result<Vec<f64>> {
+        let stream = TcpStream::connect(self.system.address).await.context("connecting")?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let body = Bytes::from(self.ask.body(self.system.model));
+        let mut latencies = Vec::new();
+        // Once at least: some systems answer slower than a round is long.
+        while latencies.is_empty() || began.elapsed() < self.length {
+            let sent = Instant::now();
+            let response = sender.send_request(self.request(body.clone())?).await?;
+            let status = response.status();
+            let mut answer = response.into_body();
+            let mut bytes = 0;
+            while let Some(frame) = answer.frame().await {
+                bytes += frame?.into_data().map(|data| data.len()).unwrap_or(0);
+            }
+            anyhow::ensure!(
+                status.is_success() && bytes > ANSWER_BYTES_MIN,
+                "answered {status} with {bytes} bytes"
+            );
+            latencies.push(sent.elapsed().as_secs_f64() * 1e3);
+        }
+        drop(sender);
+        driver.abort();
+        Ok(latencies)
+    }
+
+    fn request(&self, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::post(self.system.path)
+            .header("host", "bench.local")
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json");
+        for (name, value) in &self.system.headers {
+            request = request.header(*name, value);
+        }
+        Ok(request.body(Full::new(body))?)
+    }
+}
