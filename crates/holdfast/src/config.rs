@@ -13,6 +13,7 @@ use toml::{Table, Value};
 pub(crate) mod file;
 pub(crate) mod routes;
 mod substitute;
+pub(crate) mod telemetry;
 mod validate;
 pub(crate) mod warnings;
 

@@ -31,6 +31,7 @@ mod host;
 mod local;
 mod objects;
 pub(crate) mod origins;
+pub(crate) mod telemetry;
 
 use local::Local;
 
@@ -60,6 +61,7 @@ pub(crate) struct Platform {
     admin_key: admin_key::Origin,
     store: SqliteStore,
     pipeline: Arc<Pipeline>,
+    telemetry: telemetry::Running,
     directory: Arc<Directory>,
     local: Local,
     listener: ListenerHandle,
@@ -100,15 +102,10 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
 
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
     let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
-    let pipeline = Arc::new(Pipeline::new(pipeline::Parts {
-        store: Arc::clone(&shared),
-        clock: Arc::clone(&common.clock),
-        ids: Arc::clone(&common.ids),
-        directory: Arc::clone(&directory),
-        executors: executors(providers, &local, &tool_servers),
-        node: common.node.clone(),
-        tracker: common.tracker.clone(),
-    }));
+    let telemetry = telemetry::start(&settings, &common.clock, &common.tracker);
+    let executors = executors(providers, &local, &tool_servers);
+    let told = telemetry.told.clone();
+    let pipeline = pipeline(&shared, &common, &directory, executors, told);
     pipeline.start().await.context("starting the pipeline")?;
     let forget = Arc::new(local.clone());
     let taken = (tool_servers, forget as Arc<dyn Forget>);
@@ -144,6 +141,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         admin_key,
         store,
         pipeline,
+        telemetry,
         directory,
         local,
         listener,
@@ -164,6 +162,26 @@ impl Common {
         let launch = Launcher::new(tracker.clone()).context("finding our own binary")?;
         Ok(Self { clock, ids, node, tracker, launch: Arc::new(launch) })
     }
+}
+
+/// The pipeline, not started.
+fn pipeline(
+    store: &Arc<dyn Store>,
+    common: &Common,
+    directory: &Arc<Directory>,
+    executors: HashMap<String, Arc<dyn Execute>>,
+    telemetry: pipeline::Telemetry,
+) -> Arc<Pipeline> {
+    Arc::new(Pipeline::new(pipeline::Parts {
+        store: Arc::clone(store),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        directory: Arc::clone(directory),
+        executors,
+        node: common.node.clone(),
+        tracker: common.tracker.clone(),
+        telemetry,
+    }))
 }
 
 /// The sessions, after they took over what the last run left open.
@@ -373,6 +391,7 @@ impl Platform {
         if let Err(failure) = self.pipeline.shutdown().await {
             tracing::error!(%failure, "the ledger could not be written; what is missing is presumed spent");
         }
+        self.telemetry.stop();
         self.tools.cancel();
         self.local.stop().await;
         self.tracker.close();

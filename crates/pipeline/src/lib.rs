@@ -16,6 +16,7 @@ pub mod identify;
 pub mod record;
 pub mod route;
 pub mod run;
+pub mod slo;
 pub mod status;
 pub mod steps;
 
@@ -25,6 +26,8 @@ pub use identify::directory::{
 };
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};
+pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry};
 pub use run::{Parts, Pipeline, Refused};
+pub use slo::{Alert, AlertSink, SloSettings, SloStatus, Slos};
 pub use status::{BudgetStatus, Charged, Reconciliation};
 pub use steps::{StepAdmission, StepIntent, StepRun};

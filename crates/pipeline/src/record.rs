@@ -9,6 +9,7 @@
 pub mod answer;
 pub(crate) mod meter;
 mod metrics;
+pub mod telemetry;
 mod writer;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use types::{ErrorCode, Failure};
 use crate::admit::Hold;
 use meter::Meter;
 use metrics::Metrics;
+use telemetry::Telemetry;
 pub(crate) use writer::Writer;
 
 /// Calls that run or wait to be written, at most: 64 Ki. Each place costs a few hundred bytes once
@@ -49,6 +51,15 @@ struct State {
     /// A clean stop has begun.
     closed: AtomicBool,
     metrics: Metrics,
+    telemetry: Telemetry,
+}
+
+impl State {
+    /// Counts an attempt, and tells of it.
+    fn attempt_ended(&self, meter: &Meter) {
+        self.metrics.count(meter);
+        self.telemetry.attempt_ended(meter);
+    }
 }
 
 /// A place in the queue, for one Call's end.
@@ -81,10 +92,14 @@ enum Control {
 
 impl Recorder {
     /// A recorder and the writer that has to be run for it.
-    pub(crate) fn new(store: Arc<dyn Store>, clock: SharedClock) -> (Self, Writer) {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        telemetry: Telemetry,
+    ) -> (Self, Writer) {
         let (ended, ended_receiver) = mpsc::channel(PLACES_MAX);
         let (control, control_receiver) = mpsc::channel(CONTROLS_MAX);
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { telemetry, ..State::default() });
         let writer = Writer::new(store, clock, ended_receiver, control_receiver, &state);
         (Self { ended, control, state }, writer)
     }
@@ -117,12 +132,26 @@ impl Recorder {
 
     /// Counts an attempt whose row is written elsewhere: a session's step.
     pub(crate) fn count(&self, meter: &Meter) {
-        self.state.metrics.count(meter);
+        self.state.attempt_ended(meter);
+    }
+
+    /// Counts a Call that was refused before its first attempt.
+    pub(crate) fn refused(&self, class: &str, code: ErrorCode) {
+        self.state.metrics.refused(class, code);
+        if let Some(slos) = &self.state.telemetry.slos {
+            slos.refused(class, code);
+        }
+    }
+
+    /// Who is told of what ends.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.state.telemetry
     }
 
     /// What was counted, in the OpenMetrics text format.
     pub(crate) fn metrics(&self) -> String {
-        self.state.metrics.text()
+        let slos = self.state.telemetry.slos.as_ref();
+        self.state.metrics.text(&slos.map(|slos| slos.status()).unwrap_or_default())
     }
 
     /// Takes no new Calls from now on, and writes those that end at once.

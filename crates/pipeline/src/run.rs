@@ -19,15 +19,20 @@ use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
 use crate::admit::{Desk, Escrow, admit};
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
-use crate::identify::{authenticate, identify, plan_of};
+use crate::identify::{Identified, authenticate, identify, plan_of};
 use crate::record::answer::Answer;
+use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::candidates;
 use crate::route::health::Health;
+use crate::slo::Slos;
 
 /// How long a clean stop waits for Calls that still run. Their money is presumed spent if they
 /// don't end by then.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The class of Calls of whom nobody knows who asks, or what for.
+pub(crate) const UNIDENTIFIED: &str = "unidentified";
 
 /// What a pipeline is made of.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub struct Parts {
     pub node: NodeId,
     /// Where background tasks are spawned, so that a clean stop waits for them.
     pub tracker: TaskTracker,
+    /// Who is told of Calls that have ended.
+    pub telemetry: Telemetry,
 }
 
 /// A Call that was not admitted.
@@ -69,7 +76,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline that does nothing in the background yet.
     pub fn new(parts: Parts) -> Self {
-        let (recorder, writer) = Recorder::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+        let (store, clock) = (Arc::clone(&parts.store), Arc::clone(&parts.clock));
+        let (recorder, writer) = Recorder::new(store, clock, parts.telemetry.clone());
         let escrow = Escrow::new(Desk {
             store: Arc::clone(&parts.store),
             clock: Arc::clone(&parts.clock),
@@ -95,13 +103,27 @@ impl Pipeline {
     }
 
     async fn journey(&self, id: CallId, incoming: Incoming) -> Result<Answer, Failure> {
-        let Parts { directory, clock, executors, .. } = &self.parts;
-        let identified = identify(directory, &**clock, id, incoming)?;
+        let Parts { directory, clock, .. } = &self.parts;
+        let identified = identify(directory, &**clock, id, incoming);
+        let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
+        let class = Arc::clone(&identified.call.class);
+        let answer = self.admitted(identified).await;
+        answer.map_err(|failure| self.refused(&class, failure))
+    }
+
+    async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {
+        let Parts { clock, executors, .. } = &self.parts;
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         let offers = std::mem::take(&mut admission.offers);
         let candidates = candidates(executors, &admission.call, offers)?;
         let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
         Ok(Answer::record(attempts))
+    }
+
+    /// Counts a Call that gets no attempt.
+    pub(crate) fn refused(&self, class: &str, failure: Failure) -> Failure {
+        self.shared.recorder.refused(class, failure.code);
+        failure
     }
 
     /// Who a credential stands for.
@@ -110,7 +132,8 @@ impl Pipeline {
     /// `unauthenticated`.
     #[expect(clippy::unused_async, reason = "kinds of credentials to come ask another server")]
     pub async fn authenticate(&self, credential: &Credential) -> Result<Arc<Principal>, Failure> {
-        let known = authenticate(&self.parts.directory.snapshot(), credential)?;
+        let known = authenticate(&self.parts.directory.snapshot(), credential);
+        let known = known.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
         Ok(Arc::clone(&known.principal))
     }
 
@@ -144,6 +167,9 @@ impl Pipeline {
             tracing::warn!(presumed, "slices of budgets were open at a crash: presumed spent");
         }
         self.parts.tracker.spawn(writer.run());
+        if let Some(slos) = &self.parts.telemetry.slos {
+            self.parts.tracker.spawn(Arc::clone(slos).run());
+        }
         Ok(())
     }
 
@@ -166,6 +192,9 @@ impl Pipeline {
         }
         let flushed = self.shared.recorder.flush().await;
         let drained = self.shared.escrow.drain_all().await;
+        if let Some(slos) = &self.parts.telemetry.slos {
+            slos.stop();
+        }
         self.shared.recorder.stop().await;
         flushed.and(drained)
     }
@@ -173,6 +202,11 @@ impl Pipeline {
     /// Counters and times of all attempts since the start, in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.shared.recorder.metrics()
+    }
+
+    /// The objectives, if there are any.
+    pub fn slos(&self) -> Option<&Slos> {
+        self.parts.telemetry.slos.as_deref()
     }
 
     /// Makes every row of a Call that has ended so far durable.

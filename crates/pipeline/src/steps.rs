@@ -28,13 +28,14 @@ use types::{
 use crate::admit::{Terms, admit_step, exceeded};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, execute};
-use crate::identify::identify;
+use crate::identify::{Identified, identify};
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
+use crate::record::telemetry::Watch;
 use crate::route::health::{Health, Probe};
 use crate::route::{Route, candidates, has_choice, unreachable};
-use crate::run::{Pipeline, Refused};
+use crate::run::{Pipeline, Refused, UNIDENTIFIED};
 
 /// An admitted step: put `reservation` into the commit that journals the intent, then
 /// [`Pipeline::run_step`].
@@ -133,6 +134,7 @@ pub struct StepRun {
     probe: Option<Probe>,
     reservation: Option<StepReservation>,
     polled: bool,
+    watch: Option<Box<Watch>>,
 }
 
 impl Stream for StepRun {
@@ -147,6 +149,9 @@ impl Stream for StepRun {
             Poll::Ready(event) => event.unwrap_or_else(no_end),
         };
         let is_last = this.meter.observe(&event).is_some();
+        if let Some(watch) = &mut this.watch {
+            watch.see(&event, &this.meter.target, || this.meter.first_content());
+        }
         this.tell_health(&event);
         if is_last {
             this.outcome = None;
@@ -218,7 +223,15 @@ impl Pipeline {
 
     async fn prepare_step(&self, id: CallId, incoming: Incoming) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
-        let identified = identify(&self.parts.directory, clock, id, incoming)?;
+        let identified = identify(&self.parts.directory, clock, id, incoming);
+        let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
+        let class = Arc::clone(&identified.call.class);
+        let admitted = self.admitted_step(identified).await;
+        admitted.map_err(|failure| self.refused(&class, failure))
+    }
+
+    async fn admitted_step(&self, identified: Identified) -> Result<StepAdmission, Failure> {
+        let clock = &*self.parts.clock;
         let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
         let mut candidates = candidates(&self.parts.executors, &identified.call, offers)?;
         let chosen = self.shared.health.next(&mut candidates, clock.monotonic());
@@ -274,7 +287,11 @@ impl Pipeline {
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
         let meter = Meter::new(call, route.target, attempt, route.terms, clock);
-        StepRun { outcome: Some(outcome), meter, shared, probe, reservation, polled: false }
+        let Shared { recorder, clock, .. } = &*shared;
+        let began = meter.began;
+        let watch = Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began);
+        let outcome = Some(outcome);
+        StepRun { outcome, meter, shared, probe, reservation, polled: false, watch }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

@@ -28,8 +28,10 @@ mod keys;
 mod metrics;
 mod models;
 mod sessions;
+mod slos;
 
 pub(crate) use models::price_now;
+pub use slos::{SloView, SloWindow, SloWindows};
 
 /// What handlers share.
 type Shared = State<Arc<App>>;
@@ -62,6 +64,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         models::create,
         config::get,
         config::health,
+        slos::list,
+        slos::get,
         metrics::get,
     ),
     modifiers(&AdminKey),
@@ -101,6 +105,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/budgets/{id}", axum::routing::delete(budgets::delete))
         .route("/api/budgets/{id}/reconcile", post(budgets::reconcile))
         .route("/api/models", get(models::list).post(models::create))
+        .route("/api/slos", get(slos::list))
+        .route("/api/slos/{name}", get(slos::get))
         .route("/api/config", get(config::get))
         .route("/api/health", get(config::health))
         .route("/metrics", get(metrics::get))

@@ -27,7 +27,7 @@ mod readiness;
 mod request;
 mod router;
 
-pub use api::openapi;
+pub use api::{SloView, SloWindow, SloWindows, openapi};
 pub use app::{App, ConfigView, Host, HostFuture, Limits, ObjectView, PartHealth};
 pub use listener::{Listener, ListenerHandle};
 pub use readiness::StoreHealth;

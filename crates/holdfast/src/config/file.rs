@@ -14,6 +14,7 @@ use storage::{Scope, WindowKind};
 use toml::{Table, Value};
 use types::{Money, Rate, Secret};
 
+use super::telemetry::SloEntry;
 use super::{Problems, RouteEntry};
 
 /// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) budgets: Vec<BudgetEntry>,
     /// `[[mcp_servers]]`
     pub(crate) mcp_servers: Vec<McpServerEntry>,
+    /// `[[slos]]`
+    pub(crate) slos: Vec<SloEntry>,
 }
 
 impl Config {
@@ -391,10 +394,11 @@ pub(crate) struct ToolEntry {
     pub(crate) effect: sessions::Effect,
 }
 
-/// Reads `"250ms"`, `"30s"`, `"5m"` or `"1h"`.
+/// Reads `"250ms"`, `"30s"`, `"5m"`, `"1h"` or `"30d"`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = || D::Error::custom("is no duration such as \"250ms\", \"30s\", \"5m\" or \"1h\"");
+    let wrong =
+        || D::Error::custom("is no duration such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"30d\"");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
     let millis = match &text[digits..] {
@@ -402,6 +406,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(wrong()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
@@ -426,6 +431,7 @@ pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
         keys: list(&mut table, "keys", problems),
         budgets: list(&mut table, "budgets", problems),
         mcp_servers: list(&mut table, "mcp_servers", problems),
+        slos: list(&mut table, "slos", problems),
     };
     for name in table.keys() {
         problems.add(name, "is no section of the configuration");

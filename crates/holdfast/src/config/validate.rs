@@ -12,6 +12,7 @@ use super::file::PriceEntry;
 use super::{Config, Problems, ProviderEntry};
 
 mod routes;
+mod telemetry;
 
 /// Characters of a name at most.
 const NAME_CHARS_MAX: usize = 64;
@@ -35,6 +36,7 @@ pub(super) fn all(
     keys(config, problems);
     budgets(config, problems);
     mcp_servers(config, problems);
+    telemetry::all(config, problems);
 }
 
 /// What a start would take and then serve nobody with.

@@ -29,6 +29,7 @@ use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
 use crate::record::answer::Bill;
 use crate::record::meter::Meter;
+use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
 use crate::route::{Route, has_choice, unreachable};
@@ -137,6 +138,21 @@ impl Attempts {
     /// The target of the newest attempt: of the answer, once there is one.
     pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target
+    }
+
+    /// Who is told of the Call's end, from its first attempt on.
+    pub(crate) fn watched(&self) -> Option<Box<Watch>> {
+        let State::Trying(running) = &self.state else { return None };
+        let Shared { recorder, clock, .. } = &*self.shared;
+        Watch::new(recorder.telemetry(), clock, &self.call, &self.target, running.meter.began)
+    }
+
+    /// When the running attempt first had content.
+    pub(crate) fn first_content(&self) -> Option<Monotonic> {
+        match &self.state {
+            State::Trying(running) => running.meter.first_content(),
+            State::Waiting { .. } | State::ToppingUp { .. } | State::Over => None,
+        }
     }
 
     /// What all of them cost.

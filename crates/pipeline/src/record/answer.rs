@@ -7,7 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use types::call::Target;
@@ -15,6 +15,7 @@ use types::error::Billed;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent};
 
 use crate::execute::attempts::Attempts;
+use crate::record::telemetry::Watch;
 
 /// What a Call costs, for the answer's headers and its final comment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,12 +38,14 @@ pub struct Answer {
     /// The Call.
     pub call: Arc<Call>,
     attempts: Attempts,
+    watch: Option<Box<Watch>>,
 }
 
 impl Answer {
     /// The fifth stage: sees the Call's attempts to their end. Each settles itself.
     pub(crate) fn record(attempts: Attempts) -> Self {
-        Self { call: Arc::clone(&attempts.call), attempts }
+        let watch = attempts.watched();
+        Self { call: Arc::clone(&attempts.call), attempts, watch }
     }
 
     /// What it costs; final once `Finish` or `Failed` has been yielded.
@@ -60,7 +63,12 @@ impl Stream for Answer {
     type Item = OutcomeEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
-        self.attempts.poll_event(ctx)
+        let event = ready!(self.attempts.poll_event(ctx));
+        let Self { attempts, watch, .. } = &mut *self;
+        if let (Some(watch), Some(event)) = (watch, &event) {
+            watch.see(event, attempts.target(), || attempts.first_content());
+        }
+        Poll::Ready(event)
     }
 }
 

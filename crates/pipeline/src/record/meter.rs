@@ -15,6 +15,7 @@ use types::{Call, ErrorCode, Money, Notes, OutcomeEvent, Price, Stop, Timestamp,
 
 use super::answer::Bill;
 use super::metrics::Facts;
+use super::telemetry::AttemptEnded;
 use crate::admit::Terms;
 use crate::admit::bound::{costs_nothing, is_free};
 
@@ -189,6 +190,29 @@ impl Meter {
         let since = |moment: Monotonic| moment.saturating_sub(self.began);
         let first_content = self.first_content.map(since);
         Some(Facts { error: *error, usage: *usage, took: since(*at), first_content })
+    }
+
+    /// When the first content came.
+    pub(crate) const fn first_content(&self) -> Option<Monotonic> {
+        self.first_content
+    }
+
+    /// What an exporter is told, once it has ended.
+    pub(crate) fn ended(&self) -> Option<AttemptEnded> {
+        let end = self.end.as_ref()?;
+        let since = |moment: Monotonic| moment.saturating_sub(self.began);
+        Some(AttemptEnded {
+            call: Arc::clone(&self.call),
+            target: Arc::clone(&self.target),
+            attempt: self.attempt.clone(),
+            began: self.began.saturating_sub(self.call.started),
+            first_content: self.first_content.map(since),
+            took: since(end.at),
+            error: end.error,
+            stop: end.stop,
+            usage: end.usage,
+            model_version: end.model_version.clone(),
+        })
     }
 
     /// The row of the ledger.

@@ -19,9 +19,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::meter::Meter;
+use crate::slo::SloStatus;
+use slos::SloGauges;
+
+mod slos;
 
 /// Targets that are counted under their own names.
 const TARGETS_MAX: usize = 256;
+/// Request classes that are counted under their own names: clients may name any.
+const CLASSES_MAX: usize = 32;
 /// Where further ones are counted.
 const OTHER: &str = "other";
 /// How an attempt that did not fail ended.
@@ -40,7 +46,10 @@ pub(crate) struct Metrics {
     first: Family<Of, Histogram>,
     tokens: Family<Kind, Counter>,
     cost: Family<Kind, Counter>,
+    refused: Family<Turned, Counter>,
+    slos: SloGauges,
     names: Mutex<HashSet<Arc<str>>>,
+    classes: Mutex<HashSet<Arc<str>>>,
 }
 
 /// Whose.
@@ -55,6 +64,13 @@ struct Of {
 struct Ended {
     of: Of,
     outcome: &'static str,
+}
+
+/// A Call that got no attempt: why, and of which class.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Turned {
+    code: &'static str,
+    class: Arc<str>,
 }
 
 /// What of it.
@@ -75,6 +91,13 @@ impl EncodeLabelSet for Ended {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.of.encode(encoder)?;
         encoded(encoder, "outcome", self.outcome)
+    }
+}
+
+impl EncodeLabelSet for Turned {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoded(encoder, "code", self.code)?;
+        encoded(encoder, "class", &self.class)
     }
 }
 
@@ -128,7 +151,13 @@ impl Default for Metrics {
         registry.register("holdfast_tokens", text, tokens.clone());
         let text = "What attempts cost, in billionths of a US dollar";
         registry.register("holdfast_cost_nanousd", text, cost.clone());
-        Self { registry, attempts, duration, first, tokens, cost, names: Mutex::default() }
+        let refused = Family::<Turned, Counter>::default();
+        let text = "Calls that were refused before their first attempt, by the error's code";
+        registry.register("holdfast_refused", text, refused.clone());
+        let slos = SloGauges::default();
+        slos.register(&mut registry);
+        let (names, classes) = (Mutex::default(), Mutex::default());
+        Self { registry, attempts, duration, first, tokens, cost, refused, slos, names, classes }
     }
 }
 
@@ -136,7 +165,8 @@ impl Metrics {
     /// Counts an attempt that has ended.
     pub(crate) fn count(&self, meter: &Meter) {
         let Some(facts) = meter.facts() else { return };
-        let of = Of { door: meter.call.door.name(), target: self.name(&meter.target.name) };
+        let target = known(&self.names, &meter.target.name, TARGETS_MAX);
+        let of = Of { door: meter.call.door.name(), target };
         let outcome = facts.error.map_or(OK, types::ErrorCode::name);
         self.attempts.get_or_create(&Ended { of: of.clone(), outcome }).inc();
         self.duration.get_or_create(&of).observe(facts.took.as_secs_f64());
@@ -160,26 +190,33 @@ impl Metrics {
         add(&self.cost, &of, &money);
     }
 
-    /// The name under which a target is counted.
-    fn name(&self, target: &Arc<str>) -> Arc<str> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(target) {
-            return Arc::clone(target);
-        }
-        if names.len() >= TARGETS_MAX {
-            return Arc::from(OTHER);
-        }
-        names.insert(Arc::clone(target));
-        Arc::clone(target)
+    /// Counts a Call that was refused before its first attempt.
+    pub(crate) fn refused(&self, class: &str, code: types::ErrorCode) {
+        let class = known(&self.classes, &Arc::from(class), CLASSES_MAX);
+        self.refused.get_or_create(&Turned { code: code.name(), class }).inc();
     }
 
     /// All of it in the OpenMetrics text format.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, slos: &[SloStatus]) -> String {
+        self.slos.set(slos);
         let mut text = String::new();
         // Writing into a string can't fail.
         let _ok = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// The name under which something is counted: the first `max` names have a series of their own.
+fn known(names: &Mutex<HashSet<Arc<str>>>, name: &Arc<str>, max: usize) -> Arc<str> {
+    let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+    if names.contains(name) {
+        return Arc::clone(name);
+    }
+    if names.len() >= max {
+        return Arc::from(OTHER);
+    }
+    names.insert(Arc::clone(name));
+    Arc::clone(name)
 }
 
 fn add(family: &Family<Kind, Counter>, of: &Of, counts: &[(&'static str, u64)]) {

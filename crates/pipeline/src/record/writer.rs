@@ -139,7 +139,7 @@ impl Writer {
     /// Settles what an abandoned Call left open, and makes its row.
     fn take(&mut self, ended: Ended) {
         let Ended { meter, money } = ended;
-        self.state.metrics.count(&meter);
+        self.state.attempt_ended(&meter);
         let charges = match money {
             Settlement::Done(charges) => charges,
             Settlement::Open(holds) => {

@@ -20,6 +20,8 @@ mod routes;
 #[cfg(test)]
 mod scopes;
 #[cfg(test)]
+mod slos;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod world;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{
     Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo, RouteInfo,
+    Telemetry,
 };
 use storage::budgets::Origin;
 use storage::models::DatedPrice;
@@ -92,6 +93,17 @@ impl Node {
         seed: u64,
         routes: Vec<RouteInfo>,
     ) -> Self {
+        Self::watched(path, clock, seed, routes, Telemetry::default()).await
+    }
+
+    /// The same, with somebody who is told of what ends.
+    pub(crate) async fn watched(
+        path: &Path,
+        clock: &Arc<FakeClock>,
+        seed: u64,
+        routes: Vec<RouteInfo>,
+        telemetry: Telemetry,
+    ) -> Self {
         let store = Arc::new(SqliteStore::open(path).unwrap());
         let ids = Arc::new(Ids::seeded(Arc::clone(clock) as _, seed));
         let parts = DirectoryParts {
@@ -114,6 +126,7 @@ impl Node {
             executors: names.into_iter().map(|name| (name.to_owned(), executor())).collect(),
             node: NodeId::new(&ids),
             tracker: tracker.clone(),
+            telemetry,
         });
         let (clock, pipeline) = (Arc::clone(clock), Arc::new(pipeline));
         Self { store, clock, ids, directory, pipeline, targets, tracker }

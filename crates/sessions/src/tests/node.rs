@@ -371,6 +371,7 @@ impl Node {
             executors,
             node: node.clone(),
             tracker: tracker.clone(),
+            telemetry: pipeline::Telemetry::default(),
         }));
         pipeline.start().await.unwrap();
         let copies = Arc::new(Copies::default());

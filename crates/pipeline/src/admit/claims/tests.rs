@@ -41,7 +41,11 @@ async fn a_worker_that_panics_fails_its_waiters_and_lets_the_next_one_start() {
         Arc::new(Mined { clock: FakeClock::new(Timestamp(0)), armed: AtomicBool::new(false) });
     let clock: SharedClock = Arc::<Mined>::clone(&mined);
     let ids = Arc::new(Ids::seeded(Arc::clone(&clock), 1));
-    let (recorder, _writer) = Recorder::new(Arc::<SqliteStore>::clone(&store), Arc::clone(&clock));
+    let (recorder, _writer) = Recorder::new(
+        Arc::<SqliteStore>::clone(&store),
+        Arc::clone(&clock),
+        crate::Telemetry::default(),
+    );
     let budget = Budget {
         id: BudgetId::new(&ids),
         account: DEFAULT_ACCOUNT.to_owned(),

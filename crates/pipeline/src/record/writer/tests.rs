@@ -24,8 +24,11 @@ fn desk() -> (Desk, Writer) {
     let store = Arc::new(SqliteStore::open(&folder.path().join("holdfast.db")).unwrap());
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
     let ids = Ids::seeded(Arc::<FakeClock>::clone(&clock), 1);
-    let (recorder, writer) =
-        Recorder::new(Arc::<SqliteStore>::clone(&store), Arc::<FakeClock>::clone(&clock));
+    let (recorder, writer) = Recorder::new(
+        Arc::<SqliteStore>::clone(&store),
+        Arc::<FakeClock>::clone(&clock),
+        crate::Telemetry::default(),
+    );
     (Desk { _folder: folder, store, clock, ids, recorder }, writer)
 }
 

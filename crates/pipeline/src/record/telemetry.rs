@@ -1,0 +1,176 @@
+//! Who is told of Calls and attempts that have ended: objectives, and an exporter if there is one.
+//!
+//! A [`Watch`] goes with a Call from its first attempt on and tells its end when it is dropped, so
+//! that every Call is told of exactly once, abandoned ones too. Nobody is told anything while a
+//! Call runs, and where nobody asks nothing is kept. Invariant: whoever is told neither waits nor
+//! fails. It must not know what is done with it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use types::call::Target;
+use types::clock::{Monotonic, SharedClock};
+use types::ids::AttemptId;
+use types::{Call, ErrorCode, OutcomeEvent, Stop, Usage};
+
+use super::meter::Meter;
+use crate::slo::Slos;
+
+/// A Call that has ended.
+#[derive(Clone, Debug)]
+pub struct CallEnded {
+    /// The Call.
+    pub call: Arc<Call>,
+    /// Who answered, or was asked last.
+    pub target: Arc<Target>,
+    /// From its arrival to the beginning of its first attempt.
+    pub policy: Duration,
+    /// From its arrival to the first content that its client could see.
+    pub first_content: Option<Duration>,
+    /// From its arrival to its end.
+    pub took: Duration,
+    /// Why it failed; [`ErrorCode::Cancelled`] if its client went.
+    pub error: Option<ErrorCode>,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Debug)]
+pub struct AttemptEnded {
+    /// Its Call.
+    pub call: Arc<Call>,
+    /// Who was asked.
+    pub target: Arc<Target>,
+    /// Its id.
+    pub attempt: AttemptId,
+    /// From the Call's arrival to the attempt's beginning.
+    pub began: Duration,
+    /// From there to its first content.
+    pub first_content: Option<Duration>,
+    /// From there to its end.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: Option<ErrorCode>,
+    /// Why the model stopped.
+    pub stop: Option<Stop>,
+    /// What its provider counted.
+    pub usage: Option<Usage>,
+    /// The model that answered, as its provider says.
+    pub model_version: Option<String>,
+}
+
+/// Who exports what has happened. Is called on no Call's way but at its very end, and never waits.
+pub trait Observer: Send + Sync + fmt::Debug {
+    /// An attempt has ended.
+    fn attempt_ended(&self, attempt: AttemptEnded);
+    /// A Call has ended.
+    fn call_ended(&self, call: &CallEnded);
+}
+
+/// Everybody who is told.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// Objectives; `None` if there are none.
+    pub slos: Option<Arc<Slos>>,
+    /// An exporter; `None` if nothing is exported.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Telemetry {
+    /// Tells of an attempt.
+    pub(super) fn attempt_ended(&self, meter: &Meter) {
+        let Some(observer) = &self.observer else { return };
+        if let Some(attempt) = meter.ended() {
+            observer.attempt_ended(attempt);
+        }
+    }
+}
+
+/// Goes with a Call from its first attempt to its end.
+pub(crate) struct Watch {
+    telemetry: Telemetry,
+    clock: SharedClock,
+    ended: CallEnded,
+    /// What is still to be seen of it.
+    is_over: bool,
+}
+
+impl Watch {
+    /// For a Call whose first attempt began at `began`; `None` if nobody is to be told.
+    pub(crate) fn new(
+        telemetry: &Telemetry,
+        clock: &SharedClock,
+        call: &Arc<Call>,
+        target: &Arc<Target>,
+        began: Monotonic,
+    ) -> Option<Box<Self>> {
+        if telemetry.slos.is_none() && telemetry.observer.is_none() {
+            return None;
+        }
+        if let Some(slos) = &telemetry.slos {
+            slos.begun(call);
+        }
+        let ended = CallEnded {
+            call: Arc::clone(call),
+            target: Arc::clone(target),
+            policy: began.saturating_sub(call.started),
+            first_content: None,
+            took: Duration::ZERO,
+            error: Some(ErrorCode::Cancelled),
+        };
+        let (telemetry, clock) = (telemetry.clone(), Arc::clone(clock));
+        Some(Box::new(Self { telemetry, clock, ended, is_over: false }))
+    }
+
+    /// Sees an event on its way to the client. `first_content` is when its attempt first had some.
+    pub(crate) fn see(
+        &mut self,
+        event: &OutcomeEvent,
+        target: &Arc<Target>,
+        first_content: impl FnOnce() -> Option<Monotonic>,
+    ) {
+        let error = match event {
+            OutcomeEvent::Start(_) => return,
+            OutcomeEvent::Frame { .. } => {
+                if self.ended.first_content.is_none() {
+                    let at = first_content().unwrap_or_else(|| self.clock.monotonic());
+                    let since = at.saturating_sub(self.ended.call.started);
+                    self.ended.first_content = Some(since);
+                }
+                return;
+            }
+            OutcomeEvent::Finish(_) => None,
+            OutcomeEvent::Failed(failure) => Some(failure.code),
+        };
+        if !self.is_over {
+            self.is_over = true;
+            self.ended.error = error;
+            self.ended.target = Arc::clone(target);
+            self.ended.took = self.since_arrival();
+        }
+    }
+
+    fn since_arrival(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.ended.call.started)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.ended.took = self.since_arrival();
+        }
+        if let Some(slos) = &self.telemetry.slos {
+            slos.ended(&self.ended);
+        }
+        if let Some(observer) = &self.telemetry.observer {
+            observer.call_ended(&self.ended);
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("call", &self.ended.call.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! One objective: what falls under it, what is good, and whether it burns.
+//!
+//! Invariants: its lock is held for a few additions only; [`Objective::is_burning`] takes none.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use types::call::{CallKind, Operation};
+use types::clock::Monotonic;
+use types::{Call, Timestamp};
+
+use super::ring::{Counts, Ring};
+use super::tasks::{Name, Tasks};
+use super::{
+    BUDGET_SLOTS, LONG_IN_SHORT_MAX, MILLION, Metric, SHORT_SLOTS, SloSettings, SloStatus,
+    WindowStatus, is_fault,
+};
+use crate::record::telemetry::CallEnded;
+
+/// The objective.
+#[derive(Debug)]
+pub(super) struct Objective {
+    pub(super) settings: SloSettings,
+    is_burning: AtomicBool,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    /// For the short and the long window.
+    fine: Slots,
+    /// For the error budget's.
+    coarse: Slots,
+    seen: Counts,
+    tasks: Tasks,
+    since: Timestamp,
+}
+
+/// A ring and the length of its slots.
+#[derive(Debug)]
+struct Slots {
+    ring: Ring,
+    length: Duration,
+}
+
+impl Slots {
+    fn new(length: Duration, span: Duration, now: Monotonic) -> Self {
+        let length = length.max(Duration::from_micros(1));
+        let slots = usize::try_from(in_slots(span, length)).unwrap_or(usize::MAX);
+        let most = SHORT_SLOTS.saturating_mul(LONG_IN_SHORT_MAX).max(BUDGET_SLOTS);
+        let slots = slots.min(usize::try_from(most).unwrap_or(usize::MAX)).saturating_add(1);
+        Self { ring: Ring::new(slots, number(now, length)), length }
+    }
+
+    fn add(&mut self, at: Monotonic, is_bad: bool) {
+        self.ring.add(number(at, self.length), is_bad);
+    }
+
+    /// The counts of the newest `span`. The slot that has begun counts as a whole one beside them.
+    fn sum(&mut self, now: Monotonic, span: Duration) -> Counts {
+        let slots = in_slots(span, self.length).saturating_add(1);
+        self.ring.sum(number(now, self.length), slots)
+    }
+}
+
+/// The slot of a moment.
+fn number(at: Monotonic, length: Duration) -> u64 {
+    u64::try_from(at.as_micros() / length.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
+/// The slots of a span, rounded up.
+fn in_slots(span: Duration, length: Duration) -> u64 {
+    u64::try_from(span.as_micros().div_ceil(length.as_micros().max(1))).unwrap_or(u64::MAX)
+}
+
+impl Objective {
+    pub(super) fn new(settings: SloSettings, (now, at): (Monotonic, Timestamp)) -> Self {
+        let fine = Slots::new(settings.short_window / SHORT_SLOTS, settings.long_window, now);
+        let coarse = Slots::new(settings.window / BUDGET_SLOTS, settings.window, now);
+        let (seen, tasks) = (Counts::default(), Tasks::default());
+        let counted = Counted { fine, coarse, seen, tasks, since: at };
+        Self { settings, is_burning: AtomicBool::new(false), counted: Mutex::new(counted) }
+    }
+
+    pub(super) fn is_burning(&self) -> bool {
+        self.is_burning.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begun(&self, call: &Call) {
+        let is_task = self.settings.metric == Metric::TaskTime && !is_alone(call);
+        if is_task && self.is_of(call) {
+            // A tool's Call belongs to the task of the model that asked for it.
+            let opens = self.asks_for(call, None);
+            self.counted().tasks.begun(name(call), call.started, opens);
+        }
+    }
+
+    pub(super) fn ended(&self, ended: &CallEnded) {
+        let call = &*ended.call;
+        let threshold = self.settings.threshold;
+        let joins = self.settings.metric == Metric::TaskTime && !is_alone(call);
+        if !self.is_of(call) || !(joins || self.asks_for(call, Some(&ended.target.name))) {
+            return;
+        }
+        let at = call.started.saturating_add(ended.took);
+        let is_bad = match self.settings.metric {
+            Metric::TaskTime if joins => {
+                self.counted().tasks.ended(&name(call), at);
+                None
+            }
+            Metric::TaskTime => Some(ended.took > threshold),
+            Metric::PolicyTime => Some(ended.policy > threshold),
+            // What ended early without content was not slow: its errors are for another metric.
+            Metric::TimeToFirstToken if is_answered(call) => match ended.first_content {
+                Some(first) => Some(first > threshold),
+                None => {
+                    let is_slow = ended.took > threshold;
+                    (is_slow || ended.error.is_none()).then_some(is_slow)
+                }
+            },
+            Metric::Errors if is_answered(call) => match ended.error {
+                None => Some(false),
+                Some(code) => is_fault(code).then_some(true),
+            },
+            Metric::TimeToFirstToken | Metric::Errors => None,
+        };
+        if let Some(is_bad) = is_bad {
+            self.counted().add(at, is_bad);
+        }
+    }
+
+    /// A fault of ours before an attempt. Which model and key it was for is not looked at.
+    pub(super) fn refused(&self, class: &str, now: Monotonic) {
+        let SloSettings { metric, class: mine, model, key, .. } = &self.settings;
+        let covers = mine.as_deref().is_none_or(|mine| mine == class);
+        if *metric == Metric::Errors && covers && model.is_none() && key.is_none() {
+            self.counted().add(now, true);
+        }
+    }
+
+    /// Whether a Call is of its class and key.
+    fn is_of(&self, call: &Call) -> bool {
+        let SloSettings { class, key, .. } = &self.settings;
+        class.as_deref().is_none_or(|class| *class == *call.class)
+            && key.as_deref().is_none_or(|key| *key == *call.principal.key_name)
+    }
+
+    /// Whether a Call asks for its model, or was answered by it.
+    fn asks_for(&self, call: &Call, target: Option<&str>) -> bool {
+        let Some(name) = self.settings.model.as_deref() else { return true };
+        let head = call.model().map(|model| model.head.model.as_str());
+        *call.plan.name == *name || head == Some(name) || target == Some(name)
+    }
+
+    /// Counts tasks that are over. Answers the status if it has begun or stopped to burn.
+    pub(super) fn evaluate(&self, now: Monotonic, at: Timestamp) -> Option<SloStatus> {
+        let mut counted = self.counted();
+        let Counted { tasks, fine, coarse, seen, .. } = &mut *counted;
+        tasks.sweep(now, self.settings.threshold, self.settings.task_idle, |is_bad| {
+            fine.add(now, is_bad);
+            coarse.add(now, is_bad);
+            seen.add(is_bad);
+        });
+        let mut status = self.status_of(&mut counted, now);
+        let is_hot = |window: &WindowStatus| window.burn_rate >= self.settings.burn_rate;
+        let enough = status.long.counts.all() >= self.settings.min_count;
+        let burns = enough && is_hot(&status.short) && is_hot(&status.long);
+        if burns == self.is_burning() {
+            return None;
+        }
+        counted.since = at;
+        self.is_burning.store(burns, Ordering::Relaxed);
+        (status.is_burning, status.since) = (burns, at);
+        Some(status)
+    }
+
+    pub(super) fn status(&self, now: Monotonic) -> SloStatus {
+        self.status_of(&mut self.counted(), now)
+    }
+
+    fn status_of(&self, counted: &mut Counted, now: Monotonic) -> SloStatus {
+        let settings = self.settings.clone();
+        let mut fine = |length| self.window(&mut counted.fine, now, length);
+        let (short, long) = (fine(settings.short_window), fine(settings.long_window));
+        let budget = self.window(&mut counted.coarse, now, settings.window);
+        let (is_burning, since) = (self.is_burning(), counted.since);
+        let budget_left = 1.0 - budget.burn_rate;
+        let seen = counted.seen;
+        SloStatus { settings, short, long, budget, seen, budget_left, is_burning, since }
+    }
+
+    fn window(&self, slots: &mut Slots, now: Monotonic, length: Duration) -> WindowStatus {
+        let counts = slots.sum(now, length);
+        WindowStatus { length, counts, burn_rate: burn_rate(counts, self.settings.allowed) }
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn add(&mut self, at: Monotonic, is_bad: bool) {
+        self.fine.add(at, is_bad);
+        self.coarse.add(at, is_bad);
+        self.seen.add(is_bad);
+    }
+}
+
+/// How much faster than allowed bad events come.
+#[expect(clippy::cast_precision_loss, reason = "a ratio that is shown: no count is near 2^53")]
+fn burn_rate(counts: Counts, allowed: u32) -> f64 {
+    if counts.all() == 0 {
+        return 0.0;
+    }
+    let bad = counts.bad as f64 / counts.all() as f64;
+    bad * f64::from(MILLION) / f64::from(allowed.max(1))
+}
+
+/// Whether a Call is a whole task: it named none, is no session's, and was spawned by none.
+fn is_alone(call: &Call) -> bool {
+    call.step.is_none() && call.parent.is_none() && *call.task == *call.id.as_str()
+}
+
+fn name(call: &Call) -> Name {
+    (Arc::clone(&call.principal.account), Arc::clone(&call.task))
+}
+
+/// Whether a model is to answer it: counting tokens and tools have objectives of their own kinds.
+fn is_answered(call: &Call) -> bool {
+    match &call.kind {
+        CallKind::Model(model) => model.operation != Operation::CountTokens,
+        CallKind::Tool(_) => false,
+    }
+}
