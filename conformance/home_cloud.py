@@ -23,6 +23,7 @@ from harness import Provider, Server, SetupFailed, World, eventually, holdfast_b
 from kills import processes
 
 KEY, POOR = "hf_suite_home_0123456789abcdef", "hf_suite_poor_0123456789abcdef"
+LATE, LATE_LIMIT = "hf_suite_late_0123456789abcdef", Decimal(10)
 INPUT, OUTPUT = Decimal("0.000002"), Decimal("0.000010")
 POOR_LIMIT = Decimal("0.02")
 SEQUENCES = 2
@@ -67,6 +68,8 @@ class Seen:
 
     def __init__(self):
         self.status, self.headers, self.text, self.ends = 0, {}, "", []
+        # Comments of the stream, and how many of them came before its first event.
+        self.comments, self.before = [], None
         self.error = self.broken = None
         self.seconds = 0.0
 
@@ -123,7 +126,10 @@ def ask(server, make, stream=True, items=0, key=KEY, task="home"):
         seen.headers = {name.lower(): value for name, value in response.getheaders()}
         if stream and seen.status == 200:
             for line in response:
+                if line.startswith(b": "):
+                    seen.comments.append(line[2:].decode().strip())
                 if line.startswith(b"data: "):
+                    seen.before = len(seen.comments) if seen.before is None else seen.before
                     event(seen, line[6:].decode().strip())
         else:
             read_whole(seen, json.loads(response.read()))
@@ -161,6 +167,8 @@ class Home:
         )
         program.chmod(0o755)
         self.cloud = world.start(Provider, models=["big"])
+        # One that is slow, with a log of its own.
+        self.slow = world.start(Provider, models=["one", "two"], name="slow")
         self.server = world.start(Server, self.configuration(program))
 
     def configuration(self, program):
@@ -181,6 +189,26 @@ input_usd_per_million = "2.00"
 output_usd_per_million = "10.00"
 max_output_tokens = 4000
 
+[[providers]]
+name = "slow"
+vendor = "openai-compatible"
+base_url = "{self.slow.base_url}"
+api_key = "{self.slow.key}"
+models = [
+  {{ id = "one", input_usd_per_million = "2.00", output_usd_per_million = "10.00" }},
+  {{ id = "two", input_usd_per_million = "2.00", output_usd_per_million = "10.00" }},
+]
+
+[[routes]]
+name = "late"
+targets = ["slow/one", "slow/two"]
+keep_alive_after = "150ms"
+
+[[routes]]
+name = "hedged"
+targets = ["slow/one", "local/demo"]
+hedge = {{ after = "300ms" }}
+
 [[routes]]
 name = "home"
 targets = ["local/demo", "cloud/big"]
@@ -196,6 +224,14 @@ secret = "{KEY}"
 [[keys]]
 name = "poor"
 secret = "{POOR}"
+
+[[keys]]
+name = "late"
+secret = "{LATE}"
+
+[[budgets]]
+scope = {{ key = "late" }}
+limit_usd = "{LATE_LIMIT}"
 
 [[budgets]]
 scope = {{ key = "suite" }}
@@ -335,7 +371,7 @@ def after_the_crowd_the_next_call_is_at_home(home):
 @check
 def who_cannot_pay_for_the_cloud_waits_at_home(home):
     # Each answer of the cloud may cost 4000 tokens, which this budget does not have.
-    seen = home.at_once(8, chat, items=100, key=POOR, task="poor")
+    seen = home.at_once(8, chat, items=40, key=POOR, task="poor")
     all_whole(seen)
     assert targets(seen)["cloud/big"] == 0, targets(seen)
 
@@ -348,9 +384,9 @@ def a_small_budget_pays_for_some_of_the_crowd_and_is_not_passed(home):
 
     with ThreadPoolExecutor(1) as pool:
         # Keeps the engine busy, so that the others overflow.
-        busy = pool.submit(home.at_once, SEQUENCES + 2, chat, items=400)
+        busy = pool.submit(home.at_once, SEQUENCES + 2, chat, items=250)
         time.sleep(0.2)
-        seen = home.at_once(12, small, items=100, key=POOR, task="small")
+        seen = home.at_once(12, small, items=40, key=POOR, task="small")
         busy.result()
     all_whole(seen)
     assert targets(seen)["cloud/big"] >= 1, targets(seen)
@@ -436,6 +472,80 @@ def once_it_can_start_again_traffic_comes_home(home):
     home.come_home(40)
 
 
+def late(make, text, route="late"):
+    """The same request, of another route and with other words."""
+
+    def made(stream, items):
+        path, body = make(stream, items)
+        said = [{"role": "user", "content": text}]
+        return path, {**body, "model": f"route/{route}", "messages": said, "max_tokens": 50}
+
+    return made
+
+
+@check
+def a_stream_whose_head_is_held_shows_that_it_lives(home):
+    for make in (chat, messages):
+        seen = ask(home.server, late(make, "[[prefill_ms=900]] Hello!"), key=LATE, task="late")
+        assert seen.whole and "Hello" in seen.text, seen
+        assert seen.target is None and seen.headers["holdfast-call-id"], seen.headers
+        assert seen.before >= 3, seen.comments
+        assert seen.comments[seen.before - 1] == "holdfast-model=slow/one", seen.comments
+        assert set(seen.comments[: seen.before - 1]) == {"waiting for the model"}, seen.comments
+        assert "holdfast-attempts=1" in seen.comments[-1], seen.comments
+
+
+@check
+def a_quick_answer_has_its_head_as_ever(home):
+    for make in (chat, messages):
+        seen = ask(home.server, late(make, "Hello!"), key=LATE, task="quick")
+        assert seen.whole and seen.target == "slow/one" and seen.before == 0, seen
+
+
+@check
+def what_fails_behind_an_early_head_is_an_error_of_the_format(home):
+    text = "[[prefill_ms=700]] [[fault:cut_after=0]] Hello!"
+    for make in (chat, messages):
+        seen = ask(home.server, late(make, text), key=LATE, task="late-failed")
+        assert seen.status == 200 and seen.error and not seen.ends and not seen.text, seen
+    rows = home.rows("late-failed").values()
+    asked = sorted((row["target"], row["error"]) for row in rows)
+    assert {target for target, _ in asked} == {"slow/one", "slow/two"}, asked
+
+
+@check
+def what_fails_at_once_is_a_status_as_ever(home):
+    for make in (chat, messages):
+        seen = ask(home.server, late(make, "[[fault:status=400]] Hello!"), key=LATE, task="refused")
+        assert seen.status == 400 and seen.error, seen
+
+
+@check
+def a_second_attempt_answers_for_a_slow_first(home):
+    home.come_home()
+    for make in (chat, messages):
+        seen = ask(home.server, late(make, "[[prefill_ms=3000]] Hello!", "hedged"), key=LATE, task="hedged")
+        assert seen.whole and seen.target == "local/demo" and seen.seconds < 3, (seen, seen.seconds)
+    rows = list(home.rows("hedged").values())
+    first = [row for row in rows if row["target"] == "slow/one"]
+    assert len(first) == 2 and len(rows) == 4, rows
+    for row in first:
+        assert row["error"] == "cancelled" and Decimal(row["unreconciled"]) > 0, row
+        assert row["notes"] == {"hedge": "first"}, row
+    lines = {line["attempt_id"]: line for line in home.slow.requests()}
+    eventually("the provider saw both end", lambda: all(
+        row["attempt"] in {line["attempt_id"] for line in home.slow.requests()} for row in first), 10)
+    assert not any(line["finished"] for line in lines.values() if line["attempt_id"] in
+                   {row["attempt"] for row in first}), "it was not closed"
+
+
+@check
+def a_quick_first_has_no_second(home):
+    seen = ask(home.server, late(chat, "Hello!", "hedged"), key=LATE, task="hedge-quick")
+    assert seen.whole and seen.target == "slow/one", seen
+    assert len(home.rows("hedge-quick")) == 1
+
+
 @check
 def each_request_of_the_cloud_is_one_row_at_its_price(home):
     rows = {a: row for a, row in home.rows().items() if row["target"] == "cloud/big"}
@@ -454,15 +564,17 @@ def the_budgets_have_settled_just_that(home):
     eventually("nothing is reserved", lambda: all(
         Decimal(budget["reserved_usd"]) == 0 for budget in budgets(home)))
     rows = home.rows().values()
-    for limit in (POOR_LIMIT, Decimal(100)):
+    for limit in (POOR_LIMIT, Decimal(100), LATE_LIMIT):
         key = budget_of(home, limit)["scope"]["key"]
         _, keys = home.server.api("GET", "keys")
         (ident,) = [found["id"] for found in keys["data"] if found["name"] == key]
-        cost = sum(Decimal(row["cost"]) for row in rows if row["key"] == ident)
+        own = [row for row in rows if row["key"] == ident]
+        cost, unknown = (sum(Decimal(row[name]) for row in own) for name in ("cost", "unreconciled"))
         budget = budget_of(home, limit)
         told = [Decimal(budget[f"{name}_usd"]) for name in ("settled", "unreconciled", "presumed")]
-        assert told == [cost, 0, 0], f"{budget}, {cost}"
-        assert cost <= limit, budget
+        assert told == [cost, unknown, 0], f"{budget}, {cost}, {unknown}"
+        assert unknown == 0 or limit == LATE_LIMIT, "something of the cloud was given up"
+        assert cost + unknown <= limit, budget
 
 
 def budgets(home):

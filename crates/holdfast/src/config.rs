@@ -11,6 +11,7 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 pub(crate) mod file;
+mod hedge;
 pub(crate) mod routes;
 mod substitute;
 pub(crate) mod telemetry;

@@ -5,6 +5,7 @@
 //! headers and in one comment. It must not know a format by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -13,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use pipeline::{Answer, Refused};
 use types::call::{AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
+use types::clock::within;
 use types::format::{Format, WriteOptions, WriteResponse};
 use types::outcome::{OutcomeEvent, Start};
 use types::{CommonHeaders, ErrorCode, Failure};
@@ -105,6 +107,8 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Box<Refused>> {
     let Received { credential, headers, .. } = received;
     let session_name = headers.session_name.clone();
+    // Who has something else to ask until the first content must see how this ends.
+    let may_begin_early = !headers.attempts.is_some_and(|asked| asked.hold);
     let incoming = Incoming {
         credential,
         door: face.door,
@@ -118,7 +122,14 @@ pub(crate) async fn answer(
     if let Some(name) = session_name {
         app.sessions.note_named(&answer.call.principal, &name);
     }
-    let start = match answer.next().await {
+    let first = match silence(&answer).filter(|_| may_begin_early) {
+        Some(silence) => match within(&*app.clock, silence, answer.next()).await {
+            Some(first) => first,
+            None => return Ok(early(app, face, answer, silence)),
+        },
+        None => answer.next().await,
+    };
+    let start = match first {
         Some(OutcomeEvent::Start(start)) => start,
         Some(OutcomeEvent::Failed(failure)) => return Err(refused(&answer, *failure)),
         Some(OutcomeEvent::Frame { .. } | OutcomeEvent::Finish(_)) | None => {
@@ -143,6 +154,29 @@ fn write_options(app: &App, face: &Face, answer: &Answer) -> WriteOptions {
     }
 }
 
+/// How long the head of an answer may be waited for; `None` = as long as it takes.
+///
+/// Only a stream can begin before it is known who answers, and only where that may change does its
+/// head wait for content.
+fn silence(answer: &Answer) -> Option<Duration> {
+    let policy = &answer.call.plan.policy;
+    (policy.attempts_max > 1 && is_stream(answer)).then_some(policy.keep_alive_after)
+}
+
+/// A stream that begins before it is known who answers: proxies and clients see that it lives.
+fn early(app: &App, face: &Face, answer: Answer, silence: Duration) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    errors::name_call(&mut headers, &answer.call.id);
+    headers::insert(
+        &mut headers,
+        "holdfast-session",
+        answer.call.session.as_ref().map(AsRef::as_ref),
+    );
+    let writer = face.format.writer(write_options(app, face, &answer));
+    let pieces = Pieces::early(answer, writer, Arc::clone(&app.clock), silence);
+    event_stream(headers, pieces)
+}
+
 fn is_stream(answer: &Answer) -> bool {
     answer.call.model().is_some_and(|model| model.head.stream)
 }
@@ -155,10 +189,13 @@ fn streamed(
 ) -> Response<Body> {
     let mut headers = HeaderMap::new();
     describe(&mut headers, &answer, start);
+    event_stream(headers, Pieces::new(answer, start, writer, Arc::clone(&app.clock)))
+}
+
+fn event_stream(mut headers: HeaderMap, pieces: Pieces) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let mut response =
-        Response::new(Body::pieces(Pieces::new(answer, start, writer, Arc::clone(&app.clock))));
+    let mut response = Response::new(Body::pieces(pieces));
     *response.headers_mut() = headers;
     response
 }

@@ -391,6 +391,11 @@ pub struct RoutePolicy {
     pub local_wait_max: Duration,
     /// Calls that may wait for a local model before this one while another target is left.
     pub local_queue_max: u32,
+    /// Time without content after which a second target is asked beside the first; `None` = never.
+    pub hedge_after: Option<Duration>,
+    /// Time without content after which a stream sends its head and signs of life, while it can
+    /// still be another target's.
+    pub keep_alive_after: Duration,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -417,6 +422,8 @@ impl RoutePolicy {
         cooldown: Duration::from_secs(5),
         local_wait_max: Duration::from_secs(1),
         local_queue_max: 8,
+        hedge_after: None,
+        keep_alive_after: Duration::from_secs(10),
     };
 }
 

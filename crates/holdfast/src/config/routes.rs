@@ -10,6 +10,7 @@ use serde::Deserialize;
 use types::call::RoutePolicy;
 
 use super::file::some_duration;
+use super::hedge::HedgeEntry;
 
 /// A route: a name for several models, in order of preference.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub(crate) struct RouteEntry {
     /// Calls that may wait for a local model before this one while another target is left.
     /// Default 8.
     pub(crate) local_queue_max: Option<u32>,
+    /// Time without content after which a stream sends its head and comments, while it can still be
+    /// another target's. Default 10 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) keep_alive_after: Option<Duration>,
+    /// A second attempt beside one that shows nothing for long.
+    pub(crate) hedge: Option<HedgeEntry>,
 }
 
 impl RouteEntry {
@@ -65,6 +72,8 @@ impl RouteEntry {
             cooldown: self.cooldown.unwrap_or(usual.cooldown),
             local_wait_max: self.local_wait_max.unwrap_or(usual.local_wait_max),
             local_queue_max: self.local_queue_max.unwrap_or(usual.local_queue_max),
+            hedge_after: self.hedge.map(|hedge| hedge.after),
+            keep_alive_after: self.keep_alive_after.unwrap_or(usual.keep_alive_after),
         }
     }
 }

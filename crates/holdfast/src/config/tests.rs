@@ -254,7 +254,8 @@ fn a_route_says_what_is_done_when_a_target_fails() {
     assert_eq!(route("targets = [\"a/m\"]"), types::call::RoutePolicy::OF_ROUTE);
     let all = "targets = [\"local/demo\", \"a/m\"]\naliases = [\"claude-x\"]\nattempts = 3\n\
         tries_per_target = 1\nbackoff = \"100ms\"\nwait_max = \"0s\"\n\
-        first_token_timeout = \"20s\"\ncooldown = \"1m\"\nlocal_wait_max = \"0s\"\nlocal_queue_max = 0";
+        first_token_timeout = \"20s\"\ncooldown = \"1m\"\nlocal_wait_max = \"0s\"\nlocal_queue_max = 0\n\
+        keep_alive_after = \"3s\"\nhedge = { after = \"800ms\" }";
     let expected = types::call::RoutePolicy {
         attempts_max: 3,
         same_target_max: 1,
@@ -265,6 +266,8 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         cooldown: std::time::Duration::from_mins(1),
         local_wait_max: std::time::Duration::ZERO,
         local_queue_max: 0,
+        hedge_after: Some(std::time::Duration::from_millis(800)),
+        keep_alive_after: std::time::Duration::from_secs(3),
     };
     assert_eq!(route(all), expected);
 }

@@ -9,6 +9,8 @@
 //!
 //! What pays for which attempt: `docs/decisions/0004-attempts-and-money.md`.
 
+mod hedge;
+mod money;
 mod running;
 
 use std::collections::VecDeque;
@@ -33,6 +35,7 @@ use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
 use crate::route::{Route, has_choice, unreachable};
+use hedge::Hedge;
 use running::{Paid, Running};
 
 /// Events of an answer that are held back at most: more than any answer has tokens. What comes
@@ -73,6 +76,8 @@ pub(crate) struct Attempts {
     target: Arc<Target>,
     /// What follows the event that was answered last.
     ready: VecDeque<OutcomeEvent>,
+    /// A second attempt beside the one that runs.
+    hedge: Hedge,
     /// Targets that turned the Call away: asked once more, they may take their time.
     turned_away: Vec<Arc<Target>>,
 }
@@ -129,6 +134,7 @@ impl Attempts {
             bill: Bill { cost: Some(Money::ZERO), ..Bill::default() },
             target: Arc::clone(&route.target),
             ready: VecDeque::new(),
+            hedge: Hedge::Off,
             turned_away: Vec::new(),
         };
         attempts.start(Planned { route, probe, reserved, place });
@@ -176,10 +182,10 @@ impl Attempts {
         loop {
             let answered = match &mut self.state {
                 State::Over => return Poll::Ready(None),
-                State::Trying(running) => {
-                    let event = ready!(running.poll_event(ctx));
-                    self.take(event)
-                }
+                State::Trying(running) => match running.poll_event(ctx) {
+                    Poll::Ready(event) => self.take(event),
+                    Poll::Pending => ready!(self.poll_hedge(ctx)),
+                },
                 State::Waiting { timer, .. } => {
                     ready!(timer.as_mut().poll(ctx));
                     self.waited()
@@ -211,6 +217,10 @@ impl Attempts {
         if is_content && !running.has_content {
             running.has_begun();
         }
+        if (is_content || is_last) && !matches!(self.hedge, Hedge::Off) {
+            self.end_hedge();
+        }
+        let State::Trying(running) = &mut self.state else { return Some(event) };
         let held_back = match hold {
             Held::Nothing => false,
             Held::Head => !is_content,
@@ -264,13 +274,15 @@ impl Attempts {
         let mut running = *running;
         let verdict = running.meter.abandon(failure.code, failure.billed);
         let (route, has_content) = (running.route.clone(), running.has_content);
+        self.tell_failed(&running, &failure);
         let now = self.shared.clock.monotonic();
-        if has_choice(&self.call) && !failure.turns_away() {
-            let times = (running.meter.began, now);
-            let policy = &self.call.plan.policy;
-            self.shared.health.failed(&route.target.name, &failure, policy, times);
-        }
         self.perhaps_billed |= failure.billed != Billed::No;
+        if let Some(rival) = self.take_rival() {
+            self.end(running, false);
+            self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
+            self.go_on_with(rival);
+            return None;
+        }
         let next = if has_content { None } else { self.plan(&failure, now) };
         // What was charged pays for what was done; money is handed on whole or not at all.
         let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
@@ -296,6 +308,15 @@ impl Attempts {
                 None
             }
             Next::Elsewhere | Next::Stop => self.elsewhere(reserved, place),
+        }
+    }
+
+    /// Tells what watches the targets. One of this machine that has no room is well.
+    fn tell_failed(&self, running: &Running, failure: &Failure) {
+        if has_choice(&self.call) && !failure.turns_away() {
+            let times = (running.meter.began, self.shared.clock.monotonic());
+            let (target, policy) = (&running.route.target.name, &self.call.plan.policy);
+            self.shared.health.failed(target, failure, policy, times);
         }
     }
 
@@ -351,58 +372,6 @@ impl Attempts {
         self.pay(Planned { route, probe, reserved, place })
     }
 
-    /// Starts an attempt if what is held pays for it; else asks for its money first.
-    fn pay(&mut self, mut next: Planned) -> Option<OutcomeEvent> {
-        let needed = next.route.terms.amount;
-        let allowed = self.call.budget;
-        if allowed.is_some_and(|allowed| self.charged.saturating_add(needed) > allowed) {
-            return self.too_dear(next);
-        }
-        if self.budgets.is_empty() || needed <= next.reserved.amount {
-            self.start(next);
-            return None;
-        }
-        // Given back first, so that the budgets are asked for no more than this attempt needs.
-        next.reserved = Reserved::default();
-        if self.shared.recorder.check_writing().is_err() {
-            return self.give_up();
-        }
-        let (shared, budgets) = (Arc::clone(&self.shared), Arc::clone(&self.budgets));
-        let asked = async move {
-            let now = shared.clock.now();
-            shared.escrow.reserve(&budgets, needed, now).await
-        };
-        self.state = State::ToppingUp { asked: Box::pin(asked), next };
-        None
-    }
-
-    fn topped_up(&mut self, answer: Result<Vec<Hold>, Short>) -> Option<OutcomeEvent> {
-        let State::ToppingUp { mut next, .. } = std::mem::replace(&mut self.state, State::Over)
-        else {
-            return None;
-        };
-        match answer {
-            Ok(holds) => {
-                next.reserved = Reserved { holds, amount: next.route.terms.amount };
-                self.start(next);
-                None
-            }
-            Err(short) => {
-                let (call, target) = (&self.call.id, &*next.route.target.name);
-                let (budget, needed) = (&short.budget.id, next.route.terms.amount);
-                tracing::info!(%call, target, %budget, %needed, "no money for another attempt");
-                self.too_dear(next)
-            }
-        }
-    }
-
-    /// Goes on to a target that costs less, if there is one.
-    fn too_dear(&mut self, refused: Planned) -> Option<OutcomeEvent> {
-        let Planned { route, reserved, place, .. } = refused;
-        self.left.retain(|other| other.terms.amount < route.terms.amount);
-        self.elsewhere(reserved, place)
-    }
-
     /// Nothing more can be tried: the first failure is the answer.
     fn give_up(&mut self) -> Option<OutcomeEvent> {
         self.state = State::Over;
@@ -437,6 +406,13 @@ impl Attempts {
     }
 
     fn start(&mut self, planned: Planned) {
+        let running = self.run(planned);
+        self.target = Arc::clone(&running.route.target);
+        self.state = State::Trying(Box::new(running));
+        self.set_hedge();
+    }
+
+    fn run(&mut self, planned: Planned) -> Running {
         let Planned { route, probe, reserved, place } = planned;
         let attempt = AttemptId::new(&self.shared.ids);
         let policy = &self.call.plan.policy;
@@ -456,9 +432,8 @@ impl Attempts {
         let limit = policy.first_token.filter(|_| goes_on && streams);
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
         let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
-        self.target = Arc::clone(&route.target);
         let meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
-        self.state = State::Trying(Box::new(Running {
+        Running {
             route,
             outcome,
             meter,
@@ -469,7 +444,7 @@ impl Attempts {
             held: VecDeque::new(),
             has_content: false,
             polled: false,
-        }));
+        }
     }
 
     /// Ends an attempt: its row, and what is left for the next one if its money is handed on.
@@ -495,6 +470,9 @@ impl Drop for Attempts {
         // What waits holds nothing but money, which gives itself back.
         if let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) {
             running.abandon();
+        }
+        if let Some(rival) = self.take_rival() {
+            rival.abandon();
         }
     }
 }

@@ -17,7 +17,7 @@ use super::world::{
 };
 
 /// What an attempt at `paid/m` or `paid/n` costs at most, with a cap of 100 tokens.
-const BOUND: &str = "0.003";
+pub(crate) const BOUND: &str = "0.003";
 /// The same at `paid/dear`.
 const DEAR: &str = "0.006";
 
@@ -35,7 +35,11 @@ async fn routed(folder: &tempfile::TempDir, targets: &[&str]) -> Node {
     routed_by(folder, targets, RoutePolicy::OF_ROUTE).await
 }
 
-async fn routed_by(folder: &tempfile::TempDir, targets: &[&str], policy: RoutePolicy) -> Node {
+pub(crate) async fn routed_by(
+    folder: &tempfile::TempDir,
+    targets: &[&str],
+    policy: RoutePolicy,
+) -> Node {
     let node = node_with(folder, route(targets, policy)).await;
     for (name, price) in [("n", price()), ("dear", dear_price())] {
         node.directory.put_model(model("paid", name, Some(price))).await.unwrap();
@@ -44,11 +48,11 @@ async fn routed_by(folder: &tempfile::TempDir, targets: &[&str], policy: RoutePo
 }
 
 /// A Call on the route, of at most 1,000 tokens in and 100 out.
-fn asked() -> Incoming {
+pub(crate) fn asked() -> Incoming {
     request("ci", "route/r", Some(100))
 }
 
-fn streamed() -> Incoming {
+pub(crate) fn streamed() -> Incoming {
     let mut incoming = asked();
     if let CallKind::Model(model) = &mut incoming.kind {
         model.head.stream = true;
@@ -56,7 +60,7 @@ fn streamed() -> Incoming {
     incoming
 }
 
-fn failed(code: ErrorCode, billed: Billed) -> OutcomeEvent {
+pub(crate) fn failed(code: ErrorCode, billed: Billed) -> OutcomeEvent {
     OutcomeEvent::Failed(Box::new(Failure::new(code, "told to").billed(billed)))
 }
 
@@ -70,23 +74,23 @@ fn late() -> OutcomeEvent {
     failed(ErrorCode::UpstreamTimeout, Billed::Unknown)
 }
 
-fn start(name: &str) -> OutcomeEvent {
+pub(crate) fn start(name: &str) -> OutcomeEvent {
     let headers = vec![("x-target".to_owned(), name.to_owned())];
     OutcomeEvent::Start(Start { headers, ..Start::default() })
 }
 
-fn text() -> OutcomeEvent {
+pub(crate) fn text() -> OutcomeEvent {
     let delta = Delta::Text { text: "hi".to_owned() };
     OutcomeEvent::Frame { raw: None, delta: Some(delta) }
 }
 
 /// A whole answer of a target: 100 tokens in and 10 out, $0.0002 at `paid/m` and `paid/n`.
-fn whole(name: &str) -> [OutcomeEvent; 3] {
+pub(crate) fn whole(name: &str) -> [OutcomeEvent; 3] {
     [start(name), text(), finish(Some(usage(100, 10)))]
 }
 
 /// What a client sees of an answer, told briefly.
-async fn read(answer: &mut Answer) -> Vec<String> {
+pub(crate) async fn read(answer: &mut Answer) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(event) = answer.next().await {
         seen.push(match event {
@@ -100,13 +104,16 @@ async fn read(answer: &mut Answer) -> Vec<String> {
 }
 
 /// What is settled, unreconciled and reserved.
-async fn amounts(node: &Node) -> [Money; 3] {
+pub(crate) async fn amounts(node: &Node) -> [Money; 3] {
     let status = node.pipeline.budget_status(DEFAULT_ACCOUNT).await.unwrap().remove(0);
     [status.settled, status.unreconciled, status.reserved]
 }
 
 /// How each attempt of a Call ended, as the ledger has it.
-async fn ends(node: &Node, answer: &Answer) -> Vec<(String, Option<ErrorCode>, Money, Money)> {
+pub(crate) async fn ends(
+    node: &Node,
+    answer: &Answer,
+) -> Vec<(String, Option<ErrorCode>, Money, Money)> {
     node.pipeline.flush().await.unwrap();
     let rows = rows(node, &answer.call.id).await.into_iter();
     rows.map(|row| (row.target, row.error, row.cost, row.unreconciled)).collect()

@@ -8,6 +8,8 @@ mod bounds;
 #[cfg(test)]
 mod budgets;
 #[cfg(test)]
+mod hedges;
+#[cfg(test)]
 mod journey;
 #[cfg(test)]
 mod names;

@@ -164,6 +164,11 @@ impl Node {
         assert!(answer.next().now_or_never().is_none(), "nothing was told yet");
     }
 
+    /// Polls an answer of which a part was read.
+    pub(crate) fn begin_again(answer: &mut Answer) {
+        assert!(answer.next().now_or_never().is_none(), "nothing more was told");
+    }
+
     /// Ends a Call with `usage` and reads its answer to the end.
     pub(crate) async fn finish(&self, mut answer: Answer, usage: Option<Usage>) -> Answer {
         let call = answer.call.id.clone();
@@ -276,8 +281,8 @@ type Asked = (Arc<str>, Option<u64>);
 /// Targets that answer what they are told, when they are told it.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    /// The newest attempt of each Call.
-    running: Mutex<HashMap<CallId, mpsc::Sender<OutcomeEvent>>>,
+    /// What tells the attempts of each Call, in order.
+    running: Mutex<HashMap<CallId, Vec<mpsc::Sender<OutcomeEvent>>>>,
     pub(crate) attempts: Mutex<Vec<(AttemptId, Option<u64>)>>,
     /// The target of each attempt, in order.
     pub(crate) asked: Mutex<Vec<Arc<str>>>,
@@ -292,7 +297,8 @@ pub(crate) struct Targets {
 impl Targets {
     fn tell(&self, call: &CallId, event: OutcomeEvent) {
         let running = self.running.lock().unwrap();
-        running[call].try_send(event).expect("the target is not told more than it can hold");
+        let newest = running[call].last().unwrap();
+        newest.try_send(event).expect("the target is not told more than it can hold");
     }
 
     /// The next attempt at `target` answers this at once, and nothing more if that has no end.
@@ -300,6 +306,16 @@ impl Targets {
         let mut scripts = self.scripts.lock().unwrap();
         let script = scripts.entry(target.to_owned()).or_default();
         script.push_back(events.into_iter().collect());
+    }
+
+    /// Tells the attempt of that number, from 0, if it still listens. Whether it does.
+    pub(crate) fn tell_nth(&self, call: &CallId, attempt: usize, event: OutcomeEvent) -> bool {
+        self.running.lock().unwrap()[call][attempt].try_send(event).is_ok()
+    }
+
+    /// How many attempts a Call has made, if any.
+    pub(crate) fn made(&self, call: &CallId) -> Option<usize> {
+        self.of_calls.lock().unwrap().get(call).map(Vec::len)
     }
 
     /// How many attempts a Call has made, and the newest one's target and output cap.
@@ -339,7 +355,9 @@ impl Execute for Targets {
         for event in script.unwrap_or_default() {
             sender.try_send(event).expect("a script is short");
         }
-        self.running.lock().unwrap().insert(attempt.call.id.clone(), sender);
+        let mut running = self.running.lock().unwrap();
+        running.entry(attempt.call.id.clone()).or_default().push(sender);
+        drop(running);
         let events = futures_util::stream::poll_fn(move |ctx| match receiver.poll_recv(ctx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(event) => Poll::Ready(event),

@@ -27,11 +27,17 @@ pub(super) struct Pieces {
     passing: bool,
     /// What the writer begins with, until it has begun.
     start: Option<Start>,
+    /// What is silent for so long sends a sign of life, while it is not known who answers.
+    awaited: Option<Duration>,
     ended: bool,
     clock: SharedClock,
     last_piece: Monotonic,
     timer: Option<Sleep>,
 }
+
+/// A sign of life of a stream of which nobody knows yet who answers: legal in every stream of
+/// events, and no event of any.
+const WAITING: &[u8] = b": waiting for the model\n\n";
 
 impl Pieces {
     pub(super) fn new(
@@ -48,6 +54,7 @@ impl Pieces {
             out: BytesMut::new(),
             passing,
             start: Some(start.clone()),
+            awaited: None,
             ended: false,
             clock,
             last_piece,
@@ -57,6 +64,39 @@ impl Pieces {
             pieces.begin();
         }
         pieces
+    }
+
+    /// An answer of which nobody knows yet who gives it, with a sign of life every `silence`.
+    pub(super) fn early(
+        answer: Answer,
+        writer: Box<dyn WriteResponse>,
+        clock: SharedClock,
+        silence: Duration,
+    ) -> Self {
+        let last_piece = clock.monotonic();
+        Self {
+            answer,
+            writer,
+            out: BytesMut::from(WAITING),
+            passing: true,
+            start: None,
+            awaited: Some(silence),
+            ended: false,
+            clock,
+            last_piece,
+            timer: None,
+        }
+    }
+
+    /// It is known who answers, of a stream whose head was sent before: a comment says it.
+    fn learn(&mut self, start: Start) {
+        self.passing = start.content_type.is_some();
+        let name = format!(": holdfast-model={}\n\n", self.answer.target().name);
+        self.out.extend_from_slice(name.as_bytes());
+        self.start = Some(start);
+        if !self.passing {
+            self.begin();
+        }
     }
 
     /// Begins what is written, unless it has begun.
@@ -69,7 +109,11 @@ impl Pieces {
     /// Takes an event; answers what can be sent at once.
     fn take(&mut self, event: OutcomeEvent) -> Option<Bytes> {
         match event {
-            OutcomeEvent::Start(_) => {}
+            OutcomeEvent::Start(start) => {
+                if self.awaited.take().is_some() {
+                    self.learn(start);
+                }
+            }
             OutcomeEvent::Frame { raw: Some(raw), .. } => {
                 self.passing = true;
                 return Some(raw);
@@ -109,23 +153,26 @@ impl Pieces {
 
     /// A sign of life if the stream has been silent for too long.
     fn keep_alive(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.passing {
+        if self.passing && self.awaited.is_none() {
             return Poll::Pending;
         }
+        let limit = self.awaited.unwrap_or(KEEP_ALIVE);
         loop {
             let silent = self.clock.monotonic().saturating_sub(self.last_piece);
             let clock = &self.clock;
-            let timer =
-                self.timer.get_or_insert_with(|| clock.sleep(KEEP_ALIVE.saturating_sub(silent)));
+            let timer = self.timer.get_or_insert_with(|| clock.sleep(limit.saturating_sub(silent)));
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
             self.timer = None;
-            if silent < KEEP_ALIVE {
+            if silent < limit {
                 continue;
             }
             self.last_piece = self.clock.monotonic();
-            self.writer.keep_alive(&mut self.out);
+            match self.awaited {
+                Some(_) => self.out.extend_from_slice(WAITING),
+                None => self.writer.keep_alive(&mut self.out),
+            }
             if !self.out.is_empty() {
                 return Poll::Ready(Some(self.out.split().freeze()));
             }

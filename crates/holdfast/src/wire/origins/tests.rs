@@ -145,6 +145,8 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
         cooldown: None,
         local_wait_max: None,
         local_queue_max: None,
+        keep_alive_after: None,
+        hedge: None,
     };
     let running = Config { routes: vec![route("garage/m")], ..file() };
     let objects = |file: &Config| {

@@ -1,0 +1,174 @@
+//! A second attempt beside one that shows nothing for long: whoever shows content first wins.
+//!
+//! At most one for a Call, only at another target that is well, and only where the second can be
+//! paid for at its bound beside the first. The other is ended at once and billed as what was given
+//! up: nobody knows what it cost. Invariant: a Call whose provider does work of its own beside the
+//! model is never sent twice at once. What follows when both fail is for [`super`].
+
+use std::task::{Context, Poll, ready};
+
+use types::clock::Sleep;
+use types::error::Billed;
+use types::{ErrorCode, Failure, Money, OutcomeEvent};
+
+use super::running::Running;
+use super::{Asked, Attempts, Planned, State};
+use crate::admit::Reserved;
+use crate::admit::bound::unbounded;
+use crate::route::Route;
+use crate::route::health::Verdict;
+
+/// The note on the rows of both attempts: which of them it was.
+const NOTE: &str = "hedge";
+
+/// The second attempt.
+pub(super) enum Hedge {
+    /// There is none, and none will come.
+    Off,
+    /// It is made if nothing was shown by then.
+    Due(Sleep),
+    /// The budgets are asked for its money.
+    Paying { asked: Asked, next: Planned },
+    /// It runs.
+    Running(Box<Running>),
+}
+
+impl Attempts {
+    /// Sets the time of a second attempt, if the route has one: beside the first of a Call only.
+    pub(super) fn set_hedge(&mut self) {
+        let Some(after) = self.policy().hedge_after.filter(|_| self.made == 1) else { return };
+        if self.may_be_sent_twice() {
+            self.hedge = Hedge::Due(self.shared.clock.sleep(after));
+        }
+    }
+
+    /// What a provider does beside the model, such as a search, is done twice if it is asked twice.
+    fn may_be_sent_twice(&self) -> bool {
+        self.call.model().is_some_and(|model| !model.only_counts() && unbounded(model).is_none())
+    }
+
+    /// Lets the second attempt go on. Answers what the client may see of it now.
+    pub(super) fn poll_hedge(&mut self, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
+        loop {
+            match &mut self.hedge {
+                Hedge::Off => return Poll::Pending,
+                Hedge::Due(timer) => {
+                    ready!(timer.as_mut().poll(ctx));
+                    self.hedge = self.plan_hedge().unwrap_or(Hedge::Off);
+                }
+                Hedge::Paying { asked, .. } => {
+                    let answer = ready!(asked.as_mut().poll(ctx));
+                    let hedge = std::mem::replace(&mut self.hedge, Hedge::Off);
+                    if let (Ok(holds), Hedge::Paying { mut next, .. }) = (answer, hedge) {
+                        next.reserved = Reserved { holds, amount: next.route.terms.amount };
+                        self.start_hedge(next);
+                    }
+                }
+                Hedge::Running(rival) => {
+                    let event = ready!(rival.poll_event(ctx));
+                    match event {
+                        OutcomeEvent::Start(_) => {
+                            rival.meter.observe(&event);
+                            rival.held.push_back(event);
+                        }
+                        OutcomeEvent::Failed(failure) => self.rival_failed(&failure),
+                        OutcomeEvent::Frame { .. } | OutcomeEvent::Finish(_) => {
+                            return Poll::Ready(self.rival_wins(event));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the second attempt goes to, and what pays for it.
+    fn plan_hedge(&mut self) -> Option<Hedge> {
+        if self.made >= self.policy().attempts_max {
+            return None;
+        }
+        let now = self.shared.clock.monotonic();
+        let is_well = |route: &Route| {
+            !self.turned_away.contains(&route.target)
+                && matches!(self.shared.health.admits(&route.target.name, now), Verdict::Closed)
+        };
+        let chosen = self.left.iter().position(is_well)?;
+        let needed = self.left.get(chosen)?.terms.amount;
+        if !self.allows_beside(needed) {
+            return None;
+        }
+        let place = self.shared.recorder.reserve_place().ok()?;
+        let route = self.left.remove(chosen);
+        let next = Planned { route, probe: None, reserved: Reserved::default(), place };
+        if self.budgets.is_empty() || needed == Money::ZERO {
+            self.start_hedge(next);
+            return Some(std::mem::replace(&mut self.hedge, Hedge::Off));
+        }
+        self.shared.recorder.check_writing().ok()?;
+        Some(Hedge::Paying { asked: self.ask_for(needed), next })
+    }
+
+    /// Whether the caller's own limit has room for `needed` beside what runs.
+    fn allows_beside(&self, needed: Money) -> bool {
+        let State::Trying(running) = &self.state else { return false };
+        let both = running.meter.terms.amount.saturating_add(needed);
+        self.call.budget.is_none_or(|allowed| self.charged.saturating_add(both) <= allowed)
+    }
+
+    fn start_hedge(&mut self, next: Planned) {
+        let mut rival = self.run(next);
+        rival.meter.notes.set(NOTE, "second");
+        if let State::Trying(running) = &mut self.state {
+            running.meter.notes.set(NOTE, "first");
+        }
+        let (call, target) = (&self.call.id, &*rival.route.target.name);
+        tracing::info!(%call, target, "a second attempt begins beside the first");
+        self.hedge = Hedge::Running(Box::new(rival));
+    }
+
+    fn rival_failed(&mut self, failure: &Failure) {
+        let Some(mut rival) = self.take_rival() else { return };
+        rival.meter.abandon(failure.code, failure.billed);
+        self.tell_failed(&rival, failure);
+        self.perhaps_billed |= failure.billed != Billed::No;
+        self.end(rival, false);
+    }
+
+    /// The second one shows content first, with `event`.
+    fn rival_wins(&mut self, event: OutcomeEvent) -> Option<OutcomeEvent> {
+        let rival = self.take_rival()?;
+        if let State::Trying(first) = std::mem::replace(&mut self.state, State::Over) {
+            self.lose(*first);
+        }
+        self.go_on_with(rival);
+        self.take(event)
+    }
+
+    /// The first one shows content: there will be no second.
+    pub(super) fn end_hedge(&mut self) {
+        if let Some(rival) = self.take_rival() {
+            self.lose(rival);
+        }
+    }
+
+    /// The second attempt, if it runs. If it does not, it is given up.
+    pub(super) fn take_rival(&mut self) -> Option<Running> {
+        match std::mem::replace(&mut self.hedge, Hedge::Off) {
+            Hedge::Running(rival) => Some(*rival),
+            Hedge::Off | Hedge::Due(_) | Hedge::Paying { .. } => None,
+        }
+    }
+
+    /// From here on this is the attempt.
+    pub(super) fn go_on_with(&mut self, rival: Running) {
+        self.in_a_row = 1;
+        self.target = rival.route.target.clone();
+        self.state = State::Trying(Box::new(rival));
+    }
+
+    /// Ends the slower one. Its target may have begun, and what it has done may be on the bill.
+    fn lose(&mut self, mut slower: Running) {
+        let billed = if slower.polled { Billed::Unknown } else { Billed::No };
+        slower.meter.abandon(ErrorCode::Cancelled, billed);
+        self.end(slower, false);
+    }
+}
