@@ -53,7 +53,7 @@ secret = "${{{env}_KEY}}"
 ROUTE = """
 [[routes]]
 name = "{name}"
-aliases = ["{alias}"]
+aliases = ["agent-{name}", "gpt-5.5-{name}"]
 targets = [{targets}]
 backoff = "1ms"
 """
@@ -85,7 +85,7 @@ class Part:
     def rows(self):
         """What the configuration says of it: a route from its own format to another one."""
         targets = f'"{self.target}/{self.id}", "{self.other}/{self.id}-2"'
-        return ROUTE.format(name=self.id, alias=f"agent-{self.id}", targets=targets)
+        return ROUTE.format(name=self.id, targets=targets)
 
 
 class Talk:
@@ -97,6 +97,8 @@ class Talk:
         self.model = f"{part.target}/{part.id}"
         self.route = f"route/{part.id}"
         self.alias = f"agent-{part.id}"
+        # A name that an agent takes for a model it knows.
+        self.known = f"gpt-5.5-{part.id}"
         self.folder = stage.world.folder / part.name
         self.work, self.home = self.folder / "work", self.folder / "home"
         self.temp = self.folder / "temp"

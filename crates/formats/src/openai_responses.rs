@@ -10,6 +10,7 @@
 //! tools) is the caller's: this module never resolves an id. `upstream` is the other side: what a
 //! provider that speaks this API is asked, and what it answers.
 
+mod client_tools;
 pub mod errors;
 pub mod request;
 pub mod response;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 
 use crate::whole;
 
+pub use client_tools::called_name;
 pub use request::{parse_create, read_item};
 pub use response::{ResponseSkeleton, ResponseState, items_to_messages};
 pub use stream::{

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use formats::openai_responses::{
-    CreateResponse, EventWriter, InputItem, NewId, ResponseSkeleton, ids_of, parse_create,
-    read_item, signature_of,
+    CreateResponse, EventWriter, InputItem, NewId, ResponseSkeleton, called_name, ids_of,
+    parse_create, read_item, signature_of,
 };
 use serde_json::Value;
 use storage::journal::JOURNAL_PAGE_MAX;
@@ -435,18 +435,20 @@ fn delta_of(event: &Value) -> Option<Delta> {
         "response.refusal.delta" => Some(Delta::Refusal { text: text("delta") }),
         "response.reasoning_text.delta" => Some(Delta::Reasoning { text: text("delta") }),
         // A call's place among the calls is only a name for it here: its output index is as good.
-        "response.function_call_arguments.delta" | "response.mcp_call_arguments.delta" => {
+        "response.function_call_arguments.delta"
+        | "response.custom_tool_call_input.delta"
+        | "response.mcp_call_arguments.delta" => {
             Some(Delta::ToolCallArguments { index: index()?, json: text("delta") })
         }
         "response.output_item.added" => {
             let item = event.get("item")?;
             let field = |name: &str| item.get(name).and_then(Value::as_str);
             let kind = field("type")?;
-            (kind == "function_call" || kind == "mcp_call").then_some(())?;
+            matches!(kind, "function_call" | "custom_tool_call" | "mcp_call").then_some(())?;
             Some(Delta::ToolCallStart {
                 index: index()?,
                 id: field("call_id").or_else(|| field("id"))?.to_owned(),
-                name: field("name")?.to_owned(),
+                name: called_name(item),
             })
         }
         "response.output_item.done" => signature_of(event.get("item")?),

@@ -87,7 +87,7 @@ pub fn parse_create(body: &[u8]) -> Result<CreateResponse, Failure> {
     if model.is_empty() {
         return Err(Failure::invalid("model", "'model' is empty: name a model"));
     }
-    let (tools, tools_echo) = tools::read(fields.list("tools")?)?;
+    let tools::Read { tools, echo: tools_echo, dropped } = tools::read(fields.list("tools")?)?;
     let (tool_choice, tool_choice_echo) = tools::read_choice(fields.take("tool_choice"), &tools)?;
     let (output_shape, text_echo) = read_text(fields.object("text")?)?;
     let request = CreateResponse {
@@ -118,7 +118,7 @@ pub fn parse_create(body: &[u8]) -> Result<CreateResponse, Failure> {
         tools_echo,
         tool_choice_echo,
         text_echo,
-        rest: rest(fields),
+        rest: rest(fields, dropped),
     };
     check_whole(&request)?;
     Ok(request)
@@ -385,12 +385,13 @@ fn within(fields: &mut Fields, name: &str, low: f64, high: f64) -> Result<Option
 
 /// Fields that say nothing to a target, or only how the answer is sent, are not reported as
 /// dropped.
-fn rest(mut fields: Fields) -> Map<String, Value> {
+fn rest(mut fields: Fields, dropped: Vec<String>) -> Map<String, Value> {
     for known in ["stream_options", "user", "service_tier", "client_metadata"] {
         fields.take(known);
     }
     let mut rest = fields.rest();
     rest.retain(|_, value| !value.is_null());
+    rest.extend(dropped.into_iter().map(|name| (name, true.into())));
     rest
 }
 

@@ -11,6 +11,7 @@ use ::types::conversation::{Message, Part, Role, ToolCall};
 use ::types::usage::Usage;
 use serde_json::{Map, Value, json};
 
+use super::client_tools;
 use super::stream::reasoning::unseal;
 use super::tool_error;
 use super::types::{CreateResponse, InputItem, ItemKind};
@@ -92,6 +93,11 @@ impl ResponseSkeleton {
         self.fields.get("id").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The tools, as they are echoed.
+    pub(super) fn tools(&self) -> &Value {
+        self.fields.get("tools").unwrap_or(&Value::Null)
+    }
+
     /// Sets an extra field, such as `holdfast`.
     pub fn set_extra(&mut self, name: &str, value: Value) {
         self.fields.insert(name.to_owned(), value);
@@ -167,7 +173,8 @@ impl History {
         match item.kind {
             ItemKind::Message => push_message(value, path, messages)?,
             ItemKind::FunctionCall => push_said(messages, call_part(value, "call_id")),
-            ItemKind::FunctionCallOutput => {
+            ItemKind::CustomToolCall => push_said(messages, custom_call_part(value)),
+            ItemKind::FunctionCallOutput | ItemKind::CustomToolCallOutput => {
                 messages.push(result(text_of(value, "call_id"), output_parts(value, path)?, false));
             }
             ItemKind::Reasoning => push_said(messages, reasoning_part(value)),
@@ -205,8 +212,14 @@ impl History {
 fn is_models(item: &InputItem) -> bool {
     match item.kind {
         ItemKind::Message => item.value.get("role").is_some_and(|role| role == "assistant"),
-        ItemKind::FunctionCall | ItemKind::Reasoning | ItemKind::McpCall => true,
-        ItemKind::FunctionCallOutput | ItemKind::McpListTools | ItemKind::ItemReference => false,
+        ItemKind::FunctionCall
+        | ItemKind::CustomToolCall
+        | ItemKind::Reasoning
+        | ItemKind::McpCall => true,
+        ItemKind::FunctionCallOutput
+        | ItemKind::CustomToolCallOutput
+        | ItemKind::McpListTools
+        | ItemKind::ItemReference => false,
     }
 }
 
@@ -301,8 +314,16 @@ fn reasoning_part(value: &Value) -> Part {
 fn call_part(value: &Value, id_field: &str) -> Part {
     Part::ToolCall(ToolCall {
         id: text_of(value, id_field),
-        name: text_of(value, "name"),
+        name: client_tools::called_name(value),
         arguments: text_of(value, "arguments"),
+    })
+}
+
+fn custom_call_part(value: &Value) -> Part {
+    Part::ToolCall(ToolCall {
+        id: text_of(value, "call_id"),
+        name: text_of(value, "name"),
+        arguments: client_tools::arguments_of(&text_of(value, "input")),
     })
 }
 

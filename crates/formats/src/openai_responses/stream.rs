@@ -31,6 +31,7 @@ use self::items::{Kind, Open};
 pub use self::mcp::PendingMcpCall;
 pub use self::reasoning::signature_of;
 pub(super) use self::writer::Writer;
+use super::client_tools::{self, ShownAs};
 use super::errors::response_error;
 use super::response::{ResponseSkeleton, ResponseState};
 use crate::sse;
@@ -75,6 +76,8 @@ pub struct EventWriter {
     call_from: u64,
     /// Server by tool name, for the tools that are not the client's.
     mcp: Vec<(String, String)>,
+    /// The client's tools that a model knows under another name or as another kind.
+    shown: Vec<(String, ShownAs)>,
 }
 
 impl std::fmt::Debug for EventWriter {
@@ -95,6 +98,7 @@ impl EventWriter {
         start_output_index: u64,
     ) -> Self {
         Self {
+            shown: client_tools::shown_of(skeleton.tools()),
             skeleton,
             new_id,
             sequence: start_sequence,
@@ -354,11 +358,23 @@ impl EventWriter {
         if self.open.iter().any(|open| !open.is_call()) {
             events.extend(self.close_open_item());
         }
-        let kind = match self.server_of(name) {
-            Some(server_label) => Kind::Mcp { server_label },
-            None => Kind::Function,
-        };
-        self.open_call(kind, Some(place), call_id, name, events);
+        let (kind, name) = self.kind_of_call(name);
+        self.open_call(kind, Some(place), call_id, &name, events);
+    }
+
+    /// What a call of this function is to the client, and the name that it knows.
+    fn kind_of_call(&self, name: &str) -> (Kind, String) {
+        if let Some(server_label) = self.server_of(name) {
+            return (Kind::Mcp { server_label }, name.to_owned());
+        }
+        let mut shown = self.shown.iter().filter(|(function, _)| function == name);
+        match shown.next() {
+            Some((_, ShownAs::Custom)) => (Kind::Custom, name.to_owned()),
+            Some((_, ShownAs::InNamespace { namespace, name })) => {
+                (Kind::Function { namespace: Some(namespace.clone()) }, name.clone())
+            }
+            None => (Kind::Function { namespace: None }, name.to_owned()),
+        }
     }
 
     fn open_call(

@@ -164,6 +164,10 @@ pub enum ItemKind {
     FunctionCall,
     /// What the function answered.
     FunctionCallOutput,
+    /// The model calls a tool of the client that takes free text.
+    CustomToolCall,
+    /// What that tool answered.
+    CustomToolCallOutput,
     /// The model's reasoning.
     Reasoning,
     /// The model called a tool of a server, with its result.
@@ -181,6 +185,8 @@ impl ItemKind {
             Self::Message => "message",
             Self::FunctionCall => "function_call",
             Self::FunctionCallOutput => "function_call_output",
+            Self::CustomToolCall => "custom_tool_call",
+            Self::CustomToolCallOutput => "custom_tool_call_output",
             Self::Reasoning => "reasoning",
             Self::McpCall => "mcp_call",
             Self::McpListTools => "mcp_list_tools",
@@ -194,6 +200,8 @@ impl ItemKind {
             Self::Message,
             Self::FunctionCall,
             Self::FunctionCallOutput,
+            Self::CustomToolCall,
+            Self::CustomToolCallOutput,
             Self::Reasoning,
             Self::McpCall,
             Self::McpListTools,
@@ -208,6 +216,8 @@ impl ItemKind {
             Self::Message | Self::ItemReference => "msg_",
             Self::FunctionCall => "fc_",
             Self::FunctionCallOutput => "fco_",
+            Self::CustomToolCall => "ctc_",
+            Self::CustomToolCallOutput => "ctco_",
             Self::Reasoning => "rs_",
             Self::McpCall => "mcp_",
             Self::McpListTools => "mcpl_",
@@ -215,7 +225,10 @@ impl ItemKind {
     }
 
     const fn has_status(self) -> bool {
-        matches!(self, Self::Message | Self::FunctionCall | Self::FunctionCallOutput)
+        matches!(
+            self,
+            Self::Message | Self::FunctionCall | Self::FunctionCallOutput | Self::CustomToolCall
+        )
     }
 }
 
@@ -228,7 +241,7 @@ pub enum Tool {
     Mcp(McpTool),
 }
 
-/// A function of the client.
+/// A function of the client, or what a model is told of another tool of its.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FunctionTool {
     /// Its neutral definition.

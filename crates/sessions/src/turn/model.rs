@@ -382,7 +382,8 @@ async fn landed(flight: &mut Option<Flight>) -> Result<Committed, Error> {
 }
 
 fn is_function_call(item: &Value) -> bool {
-    item.get("type").and_then(Value::as_str) == Some("function_call")
+    let kind = item.get("type").and_then(Value::as_str);
+    matches!(kind, Some("function_call" | "custom_tool_call"))
 }
 
 /// A target that ended its answer without saying so.

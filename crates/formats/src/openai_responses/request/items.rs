@@ -39,8 +39,12 @@ fn check(kind: ItemKind, value: &Value, path: &str) -> Result<(), Failure> {
     optional_text(value, "id", path)?;
     match kind {
         ItemKind::Message => check_message(value, path),
-        ItemKind::FunctionCall => texts(value, &["call_id", "name", "arguments"], path),
-        ItemKind::FunctionCallOutput => {
+        ItemKind::FunctionCall => {
+            optional_text(value, "namespace", path)?;
+            texts(value, &["call_id", "name", "arguments"], path)
+        }
+        ItemKind::CustomToolCall => texts(value, &["call_id", "name", "input"], path),
+        ItemKind::FunctionCallOutput | ItemKind::CustomToolCallOutput => {
             texts(value, &["call_id"], path)?;
             check_content(value, "output", path)
         }

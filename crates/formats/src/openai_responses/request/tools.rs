@@ -1,7 +1,8 @@
 //! Reads `tools` and `tool_choice`.
 //!
 //! A tool that can't be run is refused with its place: an agent that silently loses a tool answers
-//! wrongly. MCP tools are those of configured servers only (`server_url` absent or
+//! wrongly. Only what coding agents offer unasked beside tools of their own is left out, and that is
+//! said. MCP tools are those of configured servers only (`server_url` absent or
 //! `holdfast:<label>`), and nobody can approve yet (`require_approval` absent or `never`).
 
 use ::types::Failure;
@@ -10,28 +11,63 @@ use serde_json::{Map, Value, json};
 
 use super::TOOLS_MAX;
 use crate::json::{Fields, at, wrong_type};
+use crate::openai_responses::client_tools;
 use crate::openai_responses::types::{FunctionTool, McpTool, McpToolFilter, Tool};
 
 /// The scheme of our own tool servers in `server_url`.
 const OWN_SCHEME: &str = "holdfast:";
-/// Characters of a function's name at most, as OpenAI has it.
-const NAME_CHARS_MAX: usize = 64;
 
-/// The tools, and how they are echoed.
-pub(super) fn read(list: Option<Vec<Value>>) -> Result<(Vec<Tool>, Vec<Value>), Failure> {
-    let list = list.unwrap_or_default();
-    if list.len() > TOOLS_MAX {
-        return Err(Failure::invalid("tools", format!("'tools' has more than {TOOLS_MAX} tools")));
-    }
-    let tools = list.into_iter().enumerate().map(|(index, tool)| read_tool(tool, index));
-    Ok(tools.collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
+/// Tools that a vendor's own servers run, and tools that only find others: agents offer them beside
+/// their own, and work without.
+const OPTIONAL: [&str; 3] = ["web_search", "image_generation", "tool_search"];
+
+/// What `tools` says.
+#[derive(Default)]
+pub(super) struct Read {
+    /// In the client's order.
+    pub(super) tools: Vec<Tool>,
+    /// How they are echoed.
+    pub(super) echo: Vec<Value>,
+    /// What is left out, by the names under which that is said.
+    pub(super) dropped: Vec<String>,
 }
 
-fn read_tool(tool: Value, index: usize) -> Result<(Tool, Value), Failure> {
+/// Reads the tools.
+pub(super) fn read(list: Option<Vec<Value>>) -> Result<Read, Failure> {
+    let list = list.unwrap_or_default();
+    if list.len() > TOOLS_MAX {
+        return Err(too_many());
+    }
+    let kind_of = |tool: &Value| tool.get("type").and_then(Value::as_str).map(str::to_owned);
+    let optional = |kind: &Option<String>| kind.as_deref().is_some_and(|k| OPTIONAL.contains(&k));
+    // Who gives no other tool needs that one.
+    let others = list.iter().any(|tool| !optional(&kind_of(tool)));
+    let mut read = Read::default();
+    for (index, tool) in list.into_iter().enumerate() {
+        match kind_of(&tool).filter(|kind| others && optional(&Some(kind.clone()))) {
+            Some(kind) => read.dropped.push(format!("tools.{kind}")),
+            None => {
+                let (tools, echo) = read_tool(tool, index)?;
+                read.tools.extend(tools);
+                read.echo.push(echo);
+            }
+        }
+    }
+    if read.tools.len() > TOOLS_MAX { Err(too_many()) } else { Ok(read) }
+}
+
+fn too_many() -> Failure {
+    Failure::invalid("tools", format!("'tools' has more than {TOOLS_MAX} tools"))
+}
+
+fn read_tool(tool: Value, index: usize) -> Result<(Vec<Tool>, Value), Failure> {
     let mut fields = Fields::of(tool, &at("tools", index))?;
+    let one = |(tool, echo): (Tool, Value)| (vec![tool], echo);
     match fields.required_string("type")?.as_str() {
-        "function" => read_function(fields),
-        "mcp" => read_mcp(fields, index),
+        "function" => read_function(fields, None).map(one),
+        "mcp" => read_mcp(fields, index).map(one),
+        "custom" => read_custom(fields).map(one),
+        "namespace" => read_namespace(fields),
         other => {
             let text = format!("tools of type '{other}' are not offered here: use function or mcp");
             Err(Failure::unsupported(fields.path_of("type"), text))
@@ -39,13 +75,56 @@ fn read_tool(tool: Value, index: usize) -> Result<(Tool, Value), Failure> {
     }
 }
 
-fn read_function(mut fields: Fields) -> Result<(Tool, Value), Failure> {
+/// A tool that takes free text.
+fn read_custom(mut fields: Fields) -> Result<(Tool, Value), Failure> {
+    let name = read_name(&mut fields)?;
+    let description = fields.string("description")?;
+    let format = fields.object("format")?.map(|format| Value::Object(format.rest()));
+    let mut echo = Map::new();
+    echo.insert("type".to_owned(), "custom".into());
+    echo.insert("name".to_owned(), name.clone().into());
+    echo.extend(description.clone().map(|text| ("description".to_owned(), text.into())));
+    echo.extend(format.clone().map(|format| ("format".to_owned(), format)));
+    let definition = client_tools::custom_function(name, description.as_deref(), format.as_ref());
+    Ok((Tool::Function(FunctionTool { definition }), Value::Object(echo)))
+}
+
+/// Functions under a common name.
+fn read_namespace(mut fields: Fields) -> Result<(Vec<Tool>, Value), Failure> {
+    let namespace = read_name(&mut fields)?;
+    let description = fields.string("description")?;
+    let path = fields.path_of("tools");
+    let list = fields.list("tools")?.unwrap_or_default();
+    let (mut tools, mut echoes) = (Vec::new(), Vec::new());
+    for (index, tool) in list.into_iter().enumerate() {
+        let mut inner = Fields::of(tool, &at(&path, index))?;
+        let kind = inner.required_string("type")?;
+        if kind != "function" {
+            let text = format!("a namespace with tools of type '{kind}' is not offered here");
+            return Err(Failure::unsupported(inner.path_of("type"), text));
+        }
+        let (tool, echo) = read_function(inner, Some(&namespace))?;
+        tools.push(tool);
+        echoes.push(echo);
+    }
+    let echo = json!({
+        "type": "namespace", "name": namespace, "description": description, "tools": echoes,
+    });
+    Ok((tools, echo))
+}
+
+fn read_name(fields: &mut Fields) -> Result<String, Failure> {
     let name = fields.required_string("name")?;
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(valid) {
+    if name.is_empty() || name.len() > client_tools::NAME_BYTES_MAX || !name.chars().all(valid) {
         let text = "a function's name has 1 to 64 letters, digits, '_' or '-'";
         return Err(Failure::invalid(fields.path_of("name"), text));
     }
+    Ok(name)
+}
+
+fn read_function(mut fields: Fields, namespace: Option<&str>) -> Result<(Tool, Value), Failure> {
+    let name = read_name(&mut fields)?;
     let description = fields.string("description")?;
     let strict = fields.boolean("strict")?;
     let parameters = fields.object("parameters")?.map(|schema| Value::Object(schema.rest()));
@@ -53,6 +132,10 @@ fn read_function(mut fields: Fields) -> Result<(Tool, Value), Failure> {
         "type": "function", "name": name, "description": description,
         "parameters": parameters, "strict": strict.unwrap_or(true),
     });
+    let name = match namespace {
+        Some(namespace) => client_tools::flat_name(namespace, &name),
+        None => name,
+    };
     let definition = ToolDefinition { name, description, parameters, strict };
     Ok((Tool::Function(FunctionTool { definition }), echo))
 }
@@ -151,7 +234,7 @@ pub(super) fn read_choice(
 
 fn named_choice(mut fields: Fields, tools: &[Tool]) -> Result<ToolChoice, Failure> {
     match fields.required_string("type")?.as_str() {
-        "function" => {
+        "function" | "custom" => {
             let name = fields.required_string("name")?;
             let known = tools.iter().any(|tool| match tool {
                 Tool::Function(function) => function.definition.name == name,

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::PendingMcpCall;
+use crate::openai_responses::client_tools;
 use crate::openai_responses::types::{BESIDE, HOLDFAST};
 
 /// What an open item is.
@@ -15,8 +16,14 @@ pub(super) enum Kind {
     Message,
     Refusal,
     Reasoning,
-    Function,
-    Mcp { server_label: String },
+    Function {
+        namespace: Option<String>,
+    },
+    /// A call of a tool that takes free text: `text` is what the model's function was called with.
+    Custom,
+    Mcp {
+        server_label: String,
+    },
 }
 
 impl Kind {
@@ -24,7 +31,8 @@ impl Kind {
         match self {
             Self::Message | Self::Refusal => "msg_",
             Self::Reasoning => "rs_",
-            Self::Function => "fc_",
+            Self::Function { .. } => "fc_",
+            Self::Custom => "ctc_",
             Self::Mcp { .. } => "mcp_",
         }
     }
@@ -35,7 +43,8 @@ impl Kind {
             Self::Message => "response.output_text",
             Self::Refusal => "response.refusal",
             Self::Reasoning => "response.reasoning_text",
-            Self::Function => "response.function_call_arguments",
+            Self::Function { .. } => "response.function_call_arguments",
+            Self::Custom => "response.custom_tool_call_input",
             Self::Mcp { .. } => "response.mcp_call_arguments",
         }
     }
@@ -45,7 +54,8 @@ impl Kind {
         match self {
             Self::Message | Self::Reasoning => "text",
             Self::Refusal => "refusal",
-            Self::Function | Self::Mcp { .. } => "arguments",
+            Self::Function { .. } | Self::Mcp { .. } => "arguments",
+            Self::Custom => "input",
         }
     }
 }
@@ -118,7 +128,7 @@ impl Open {
 
     /// Whether it may be open beside others.
     pub(super) const fn is_call(&self) -> bool {
-        matches!(self.kind, Kind::Mcp { .. } | Kind::Function)
+        matches!(self.kind, Kind::Mcp { .. } | Kind::Function { .. } | Kind::Custom)
     }
 
     /// Its arguments are whole: it waits for its tool if one of ours does it.
@@ -155,22 +165,27 @@ impl Open {
             Kind::Mcp { .. } => {
                 events.push(("response.mcp_call.in_progress".to_owned(), self.placed(json!({}))));
             }
-            Kind::Function => {}
+            Kind::Function { .. } | Kind::Custom => {}
         }
         events
     }
 
     /// The event of a piece of its text; none for an empty piece.
     pub(super) fn delta_event(&self, piece: &str) -> Option<(String, Value)> {
-        if piece.is_empty() {
+        // What a custom tool gets is known when its arguments are whole.
+        if piece.is_empty() || self.kind == Kind::Custom {
             return None;
         }
+        Some(self.delta_of(piece))
+    }
+
+    fn delta_of(&self, piece: &str) -> (String, Value) {
         let fields = match self.kind {
             Kind::Message => json!({ "content_index": 0, "delta": piece, "logprobs": [] }),
             Kind::Refusal | Kind::Reasoning => json!({ "content_index": 0, "delta": piece }),
-            Kind::Function | Kind::Mcp { .. } => json!({ "delta": piece }),
+            Kind::Function { .. } | Kind::Custom | Kind::Mcp { .. } => json!({ "delta": piece }),
         };
-        Some((format!("{}.delta", self.kind.event()), self.placed(fields)))
+        (format!("{}.delta", self.kind.event()), self.placed(fields))
     }
 
     /// The events that say its whole text, before `output_item.done`.
@@ -185,6 +200,11 @@ impl Open {
                 // A call without arguments: clients parse the text as JSON.
                 self.text.push_str("{}");
             }
+        }
+        if self.kind == Kind::Custom {
+            let input = client_tools::input_of(&self.text);
+            let whole = self.placed(json!({ "input": input }));
+            return vec![self.delta_of(&input), (format!("{}.done", self.kind.event()), whole)];
         }
         let mut fields = Map::new();
         if !self.is_call() {
@@ -219,9 +239,19 @@ impl Open {
                     "content": content,
                 })
             }
-            Kind::Function => json!({
+            Kind::Function { .. } => json!({
                 "id": self.id, "type": "function_call", "status": status,
                 "call_id": self.call_id, "name": self.name, "arguments": self.text,
+            }),
+            Kind::Custom => json!({
+                "id": self.id, "type": "custom_tool_call", "status": status,
+                "call_id": self.call_id, "name": self.name,
+                // Arguments that are not whole hold no text yet.
+                "input": if status == "completed" {
+                    client_tools::input_of(&self.text)
+                } else {
+                    String::new()
+                },
             }),
             Kind::Mcp { server_label } => json!({
                 "id": self.id, "type": "mcp_call", "status": status,
@@ -230,6 +260,9 @@ impl Open {
             }),
         };
         if let Value::Object(fields) = &mut item {
+            if let Kind::Function { namespace: Some(namespace) } = &self.kind {
+                fields.insert("namespace".to_owned(), namespace.as_str().into());
+            }
             fields.extend(self.extra.clone());
             if let Some(beside) = &self.beside {
                 let own = fields.entry(HOLDFAST).or_insert_with(|| json!({}));
@@ -245,7 +278,7 @@ impl Open {
         match self.kind {
             Kind::Refusal => json!({ "type": "refusal", "refusal": text }),
             Kind::Reasoning => json!({ "type": "reasoning_text", "text": text }),
-            Kind::Message | Kind::Function | Kind::Mcp { .. } => {
+            Kind::Message | Kind::Function { .. } | Kind::Custom | Kind::Mcp { .. } => {
                 json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
             }
         }

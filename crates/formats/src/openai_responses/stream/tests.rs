@@ -59,6 +59,71 @@ fn reasoning(text: &str) -> Delta {
 }
 
 #[test]
+fn tools_of_the_client_are_called_as_it_named_them() {
+    let request = parse_create(
+        br#"{"model":"m","tools":[
+            {"type":"custom","name":"apply_patch","format":{"type":"grammar","syntax":"lark","definition":"start: /a/"}},
+            {"type":"namespace","name":"agents","tools":[{"type":"function","name":"close"}]},
+            {"type":"web_search"}],
+        "input":[
+            {"type":"custom_tool_call","call_id":"c1","name":"apply_patch","input":"+a\"\n"},
+            {"type":"custom_tool_call_output","call_id":"c1","output":"done"},
+            {"type":"function_call","call_id":"c2","namespace":"agents","name":"close","arguments":"{}"},
+            {"type":"function_call_output","call_id":"c2","output":"closed"}]}"#,
+    )
+    .unwrap();
+    let told: Vec<String> =
+        request.function_definitions().into_iter().map(|definition| definition.name).collect();
+    assert_eq!(told, ["apply_patch", "agents__close"]);
+    assert_eq!(request.rest.keys().collect::<Vec<_>>(), ["tools.web_search"]);
+    let history = crate::openai_responses::items_to_messages(&request.input).unwrap();
+    let calls: Vec<String> = history
+        .iter()
+        .flat_map(|message| &message.parts)
+        .filter_map(|part| match part {
+            ::types::conversation::Part::ToolCall(call) => {
+                Some(format!("{} {} {}", call.id, call.name, call.arguments))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(calls, [r#"c1 apply_patch {"input":"+a\"\n"}"#, "c2 agents__close {}"]);
+
+    let skeleton = ResponseSkeleton::new("resp_1", Timestamp(0), &request);
+    let mut made = 0;
+    let new_id: NewId = Box::new(move |prefix| {
+        made += 1;
+        format!("{prefix}{made}")
+    });
+    let mut writer = EventWriter::new(skeleton, new_id, 0, 0);
+    let deltas = [
+        call(0, "apply_patch"),
+        arguments(0, r#"{"inp"#),
+        arguments(0, r#"ut":"+a\n"}"#),
+        call(1, "agents__close"),
+        arguments(1, "{}"),
+    ];
+    let mut events: Vec<Value> = deltas.iter().flat_map(|delta| writer.delta(delta)).collect();
+    events.extend(writer.close_open_item());
+    assert_snapshot!(shown(&events), @r#"
+    {"type":"response.output_item.added","sequence_number":0,"output_index":0,"item":{"id":"ctc_1","type":"custom_tool_call","status":"in_progress","call_id":"call_0","name":"apply_patch","input":""}}
+    {"type":"response.output_item.added","sequence_number":1,"output_index":1,"item":{"id":"fc_2","type":"function_call","status":"in_progress","call_id":"call_1","name":"close","arguments":"","namespace":"agents"}}
+    {"type":"response.function_call_arguments.delta","sequence_number":2,"item_id":"fc_2","output_index":1,"delta":"{}"}
+    {"type":"response.custom_tool_call_input.delta","sequence_number":3,"item_id":"ctc_1","output_index":0,"delta":"+a\n"}
+    {"type":"response.custom_tool_call_input.done","sequence_number":4,"item_id":"ctc_1","output_index":0,"input":"+a\n"}
+    {"type":"response.output_item.done","sequence_number":5,"output_index":0,"item":{"id":"ctc_1","type":"custom_tool_call","status":"completed","call_id":"call_0","name":"apply_patch","input":"+a\n"}}
+    {"type":"response.function_call_arguments.done","sequence_number":6,"item_id":"fc_2","output_index":1,"arguments":"{}"}
+    {"type":"response.output_item.done","sequence_number":7,"output_index":1,"item":{"id":"fc_2","type":"function_call","status":"completed","call_id":"call_1","name":"close","arguments":"{}","namespace":"agents"}}
+    "#);
+
+    writer.begin_model_call();
+    writer.delta(&call(0, "apply_patch"));
+    writer.delta(&arguments(0, r#"{"inp"#));
+    let cut = writer.interrupt_open_item().pop().unwrap();
+    assert_eq!((&cut["item"]["status"], &cut["item"]["input"]), (&json!("incomplete"), &json!("")));
+}
+
+#[test]
 fn signed_reasoning_ends_its_item_and_hidden_reasoning_has_its_own() {
     let mut writer = writer();
     let deltas = [
