@@ -1,8 +1,8 @@
 //! Reads `tools` and `tool_choice`.
 //!
 //! A tool that can't be run is refused with its place: an agent that silently loses a tool answers
-//! wrongly. Only what coding agents offer unasked beside tools of their own is left out, and that is
-//! said. MCP tools are those of configured servers only (`server_url` absent or
+//! wrongly. Only what coding agents offer unasked beside tools of their own is left out, and that
+//! is said. MCP tools are those of configured servers only (`server_url` absent or
 //! `holdfast:<label>`), and nobody can approve yet (`require_approval` absent or `never`).
 
 use ::types::Failure;
