@@ -18,6 +18,7 @@ use storage::sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use types::call::Lacks;
 use types::clock::{Clock, SharedClock, SystemClock, within};
 use types::ids::NodeId;
 use types::principal::DEFAULT_ACCOUNT;
@@ -268,6 +269,7 @@ async fn directory(
     known.push(ProviderInfo {
         name: local::PROVIDER.to_owned(),
         free_until_priced: true,
+        limits: Some(local_limits),
         ..ProviderInfo::default()
     });
     let parts = DirectoryParts {
@@ -283,14 +285,21 @@ async fn directory(
 /// What a vendor's own models can read and say.
 fn limits(vendor: &str, model: &str) -> ModelLimits {
     let (context_tokens, output_tokens) = providers::family::limits(vendor, model);
-    ModelLimits { context_tokens, output_tokens }
+    let lacks = providers::family::lacks(vendor, model);
+    ModelLimits { context_tokens, output_tokens, lacks }
+}
+
+/// What local models take: their engine reads words only.
+fn local_limits(_vendor: &str, _model: &str) -> ModelLimits {
+    ModelLimits { lacks: Lacks { media: true, ..Lacks::default() }, ..ModelLimits::default() }
 }
 
 fn route(entry: &RouteEntry) -> RouteInfo {
     RouteInfo {
         name: entry.name.clone(),
         aliases: entry.aliases.clone(),
-        targets: entry.targets.clone(),
+        targets: entry.models(),
+        choice: Some(entry.choice()).filter(|choice| !choice.is_plain()).map(Arc::new),
         policy: entry.policy(),
     }
 }

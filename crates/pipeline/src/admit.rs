@@ -77,7 +77,7 @@ pub(crate) async fn admit(
     clock: &dyn Clock,
     identified: Identified,
 ) -> Result<Admission, Failure> {
-    let Identified { call, budgets } = identified;
+    let Identified { call, budgets, .. } = identified;
     let place = escrow.desk.recorder.reserve_place()?;
     let hint = match depends_on_free(&call, &budgets) {
         true => escrow.tightest_free(&budgets, clock.now()).await?,
@@ -114,7 +114,7 @@ pub(crate) async fn admit_step(
     clock: &dyn Clock,
     identified: &Identified,
 ) -> Result<Vec<Offer>, Failure> {
-    let Identified { call, budgets } = identified;
+    let Identified { call, budgets, .. } = identified;
     let mut tightest = None;
     if depends_on_free(call, budgets) {
         for budget in budgets.iter() {

@@ -21,6 +21,7 @@ use types::call::{
 use types::ids::{CallId, SessionId};
 use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Notes, Price};
 
+use crate::route::choice::SharedChoice;
 use directory::Directory;
 pub(crate) use snapshot::{Known, Snapshot};
 
@@ -43,6 +44,8 @@ const SESSION_HASH_BYTES: usize = 16;
 pub(crate) struct Identified {
     pub(crate) call: Arc<Call>,
     pub(crate) budgets: Arc<[Arc<Budget>]>,
+    /// What its targets are still to be chosen by.
+    pub(crate) choice: Option<SharedChoice>,
 }
 
 /// Turns what a door was sent into a Call.
@@ -56,7 +59,7 @@ pub(crate) fn identify(
     let snapshot = directory.snapshot();
     let known = authenticate(&snapshot, &incoming.credential)?;
     check_names(&incoming.headers)?;
-    let plan = plan(&snapshot, &incoming.kind, started_at)?;
+    let (plan, choice) = plan(&snapshot, &incoming.kind, started_at)?;
     let plan = incoming.headers.attempts.map_or_else(|| Arc::clone(&plan), |ask| asked(&plan, ask));
     let principal = Arc::clone(&known.principal);
     let headers = incoming.headers;
@@ -93,7 +96,7 @@ pub(crate) fn identify(
         plan,
         kind: incoming.kind,
     };
-    Ok(Identified { call: Arc::new(call), budgets })
+    Ok(Identified { call: Arc::new(call), budgets, choice })
 }
 
 /// A plan with what its caller asks about attempts.
@@ -192,10 +195,17 @@ fn default_class(door: Door) -> Arc<str> {
     Arc::clone(cell.get_or_init(|| Arc::from(name)))
 }
 
-fn plan(snapshot: &Snapshot, kind: &CallKind, now: types::Timestamp) -> Result<Arc<Plan>, Failure> {
+fn plan(
+    snapshot: &Snapshot,
+    kind: &CallKind,
+    now: types::Timestamp,
+) -> Result<(Arc<Plan>, Option<SharedChoice>), Failure> {
     match kind {
-        CallKind::Tool(tool) => Ok(tool_plan(tool)),
-        CallKind::Model(model) => plan_of(snapshot, &model.head.model, now),
+        CallKind::Tool(tool) => Ok((tool_plan(tool), None)),
+        CallKind::Model(model) => {
+            let name = &model.head.model;
+            snapshot.named(name, now).ok_or_else(|| model_not_found(name))
+        }
     }
 }
 
@@ -220,6 +230,7 @@ fn tool_plan(tool: &ToolInvocation) -> Arc<Plan> {
         price: Some(Arc::clone(price)),
         output_tokens_max: None,
         context_tokens: None,
+        lacks: types::call::Lacks::default(),
     };
     Arc::new(Plan { name, targets: vec![Arc::new(target)], policy: RoutePolicy::default() })
 }

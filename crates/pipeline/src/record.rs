@@ -148,6 +148,11 @@ impl Recorder {
         &self.state.telemetry
     }
 
+    /// Counts conditions of routes that could not be evaluated.
+    pub(crate) fn count_failed_conditions(&self, failed: u64) {
+        self.state.metrics.failed_conditions.inc_by(failed);
+    }
+
     /// What was counted, in the OpenMetrics text format.
     pub(crate) fn metrics(&self) -> String {
         let slos = self.state.telemetry.slos.as_ref();

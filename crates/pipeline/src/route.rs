@@ -1,17 +1,28 @@
 //! The third stage: where to. The targets of the plan that somebody can reach, in the plan's order.
 //!
-//! Which of them is asked next is decided when it is asked, by their [`health`]. Weights and caches
-//! join here. It hands on what each may cost and must not read it.
+//! Before `admit`, [`choose`] has put a route's targets into the order that its [`choice`] asks
+//! for. Which of them is asked next is decided when it is asked, by their [`health`]. It hands on
+//! what each may cost and must not read it.
 
+pub mod choice;
+pub(crate) mod choose;
+pub mod condition;
+pub(crate) mod facts;
 pub(crate) mod health;
+pub(crate) mod pace;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use types::call::Target;
+use types::clock::Monotonic;
 use types::{Call, ErrorCode, Execute, Failure};
 
 use crate::admit::{Offer, Terms};
+use crate::record::meter::Meter;
+use health::Health;
 
 /// A target, who reaches it, and what an attempt there is allowed to cost.
 #[derive(Clone, Debug)]
@@ -43,6 +54,16 @@ pub(crate) fn candidates(
 pub(crate) fn unreachable(call: &Call) -> Failure {
     let message = format!("nothing that can serve `{}` is running here", call.plan.name);
     Failure::new(ErrorCode::Unavailable, message)
+}
+
+/// What a Call that has a choice tells of an attempt that ended well.
+pub(crate) fn went_well(health: &Health, meter: &Meter, now: Monotonic) {
+    let target = &meter.target.name;
+    health.succeeded(target, meter.began);
+    if let Some(first_content) = meter.facts().and_then(|facts| facts.first_content) {
+        let streamed = meter.call.model().is_some_and(|model| model.head.stream);
+        health.pace.answered(target, streamed, first_content, now);
+    }
 }
 
 /// Whether a Call has a choice, so that it matters which targets are well.

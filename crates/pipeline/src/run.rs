@@ -24,6 +24,7 @@ use crate::record::answer::Answer;
 use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::candidates;
+use crate::route::choose::{choose, has_to_choose};
 use crate::route::health::Health;
 use crate::slo::Slos;
 
@@ -113,6 +114,10 @@ impl Pipeline {
 
     async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {
         let Parts { clock, executors, .. } = &self.parts;
+        let identified = match has_to_choose(&identified) {
+            true => Box::pin(choose(&self.shared, identified)).await?,
+            false => identified,
+        };
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         let offers = std::mem::take(&mut admission.offers);
         let candidates = candidates(executors, &admission.call, offers)?;

@@ -33,8 +33,9 @@ use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
 use crate::record::telemetry::Watch;
+use crate::route::choose::{choose, has_to_choose};
 use crate::route::health::{Health, Probe};
-use crate::route::{Route, candidates, has_choice, unreachable};
+use crate::route::{Route, candidates, has_choice, unreachable, went_well};
 use crate::run::{Pipeline, Refused, UNIDENTIFIED};
 
 /// An admitted step: put `reservation` into the commit that journals the intent, then
@@ -180,7 +181,7 @@ impl StepRun {
                     Health::answers(probe);
                 }
             }
-            OutcomeEvent::Finish(_) => shared.health.succeeded(&meter.target.name, meter.began),
+            OutcomeEvent::Finish(_) => went_well(&shared.health, meter, shared.clock.monotonic()),
             OutcomeEvent::Failed(failure) => {
                 let times = (meter.began, shared.clock.monotonic());
                 let policy = &meter.call.plan.policy;
@@ -232,6 +233,10 @@ impl Pipeline {
 
     async fn admitted_step(&self, identified: Identified) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
+        let identified = match has_to_choose(&identified) {
+            true => Box::pin(choose(&self.shared, identified)).await?,
+            false => identified,
+        };
         let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
         let mut candidates = candidates(&self.parts.executors, &identified.call, offers)?;
         let chosen = self.shared.health.next(&mut candidates, clock.monotonic());

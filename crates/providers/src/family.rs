@@ -11,6 +11,7 @@ mod fit;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
+use types::call::Lacks;
 use types::conversation::Effort;
 
 pub(crate) use fit::{Fitted, fit, needs_responses};
@@ -212,6 +213,16 @@ pub fn family(vendor: &str, model: &str) -> Option<&'static Family> {
 pub fn limits(vendor: &str, model: &str) -> (Option<u64>, Option<u64>) {
     let family = family(vendor, model).filter(|family| family.owner.as_deref() == Some(vendor));
     family.map_or((None, None), |family| (family.context_tokens, family.output_tokens))
+}
+
+/// What a model is known not to take, whoever serves it.
+pub fn lacks(vendor: &str, model: &str) -> Lacks {
+    let Some(family) = family(vendor, model) else { return Lacks::default() };
+    let words_only = |input: &Vec<Modality>| input.iter().all(|kind| *kind == Modality::Text);
+    Lacks {
+        media: family.input.as_ref().is_some_and(words_only),
+        schema: family.structured_output == StructuredOutput::Object,
+    }
 }
 
 /// Whether a name is as the pattern says: `*` is any text, `?` any byte. Clients give names, so it

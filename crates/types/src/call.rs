@@ -450,6 +450,17 @@ pub struct Target {
     pub output_tokens_max: Option<u64>,
     /// Its context window in tokens, if known.
     pub context_tokens: Option<u64>,
+    /// What it is known not to take.
+    pub lacks: Lacks,
+}
+
+/// What a model is known not to take; what nobody knows is taken to be possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// Images, sounds and documents.
+    pub media: bool,
+    /// Answers by a schema.
+    pub schema: bool,
 }
 
 impl PartialEq for Target {

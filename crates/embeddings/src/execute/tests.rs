@@ -22,6 +22,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         price: None,
         output_tokens_max: None,
         context_tokens: None,
+        lacks: types::call::Lacks::default(),
     });
     let key = KeyId::new(&ids);
     let call = Call {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use pipeline::route::choice::{Candidate, Choice, Order, Sticky};
 use serde::Deserialize;
 use types::call::RoutePolicy;
 
@@ -21,8 +22,15 @@ pub(crate) struct RouteEntry {
     /// Names without a provider under which it is asked for too.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
-    /// Its models, each as `provider/model`; the first one that can answers.
-    pub(crate) targets: Vec<String>,
+    /// Its models, each as `provider/model` or as a table; the first one that can answers.
+    pub(crate) targets: Vec<Candidate>,
+    /// In which order they are asked: `listed` (default), `price`, `latency` or `health`.
+    #[serde(default)]
+    pub(crate) order: Order,
+    /// What keeps a split on one target: `session`, `user`, `key`, `task` or `metadata.NAME`.
+    pub(crate) sticky: Option<Sticky>,
+    /// Whether the others are asked after the first one that may be. Default true.
+    pub(crate) fallback: Option<bool>,
     /// Attempts in all, the first included. Default 4.
     pub(crate) attempts: Option<u32>,
     /// Attempts at one target, the first included. Default 2.
@@ -59,6 +67,21 @@ pub(crate) struct RouteEntry {
 }
 
 impl RouteEntry {
+    /// Which targets a Call gets, and in which order.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            targets: self.targets.clone(),
+            order: self.order,
+            sticky: self.sticky.clone(),
+            only_first: self.fallback == Some(false),
+        }
+    }
+
+    /// Its models as they stand, each once.
+    pub(crate) fn models(&self) -> Vec<String> {
+        self.choice().models().into_iter().map(str::to_owned).collect()
+    }
+
     /// What is done when a target fails.
     pub(crate) fn policy(&self) -> RoutePolicy {
         let usual = RoutePolicy::OF_ROUTE;

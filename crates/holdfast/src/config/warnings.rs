@@ -60,11 +60,11 @@ pub(crate) fn of_keys(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Prob
 pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
     let mut warnings = Problems::default();
     for (index, route) in config.routes.iter().enumerate() {
-        for (place, target) in route.targets.iter().enumerate().filter(|(_, name)| !known(name)) {
+        for target in route.models().iter().filter(|name| !known(name)) {
             let message = format!(
                 "there is no model \"{target}\"; until one is made at run time, the route does without it"
             );
-            warnings.add(format!("routes[{index}].targets[{place}]"), message);
+            warnings.add(format!("routes[{index}].targets"), message);
         }
     }
     warnings.0
@@ -187,7 +187,7 @@ mod tests {
         "#,
         );
         let warnings = of_routes(&config, &|name| name == "local/demo");
-        assert_eq!(at(&warnings), ["routes[1].targets[1]"]);
+        assert_eq!(at(&warnings), ["routes[1].targets"]);
         assert!(warnings[0].message.contains("\"local/ghost\""), "{warnings:?}");
     }
 

@@ -34,7 +34,7 @@ use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
-use crate::route::{Route, has_choice, unreachable};
+use crate::route::{Route, has_choice, unreachable, went_well};
 use hedge::Hedge;
 use running::{Paid, Running};
 
@@ -260,8 +260,8 @@ impl Attempts {
             return;
         };
         if has_choice(&self.call) {
-            let target = &running.route.target.name;
-            self.shared.health.succeeded(target, running.meter.began);
+            let now = self.shared.clock.monotonic();
+            went_well(&self.shared.health, &running.meter, now);
         }
         self.end(*running, false);
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
 use storage::{Budget, Key, Model, Scope, Store, WindowKind};
-use types::call::RoutePolicy;
+use types::call::{Lacks, RoutePolicy};
 use types::clock::SharedClock;
 use types::ids::{BudgetId, KeyId};
 use types::principal::{DEFAULT_ACCOUNT, Role};
@@ -20,6 +20,7 @@ use types::{ErrorCode, Failure, Format, Ids, Money, Principal, Secret};
 use super::secret_hash;
 use super::snapshot::{Known, Rows, Snapshot};
 use crate::record::storage_failure;
+use crate::route::choice::Choice;
 
 pub use scopes::{AskedScope, FoundScope};
 
@@ -50,6 +51,8 @@ pub struct RouteInfo {
     pub aliases: Vec<String>,
     /// The models in order of preference, each as `provider/model`.
     pub targets: Vec<String>,
+    /// Which of them a Call gets and in which order, where that is more than the list.
+    pub choice: Option<Arc<Choice>>,
     /// What is done when one of them fails.
     pub policy: RoutePolicy,
 }
@@ -79,6 +82,8 @@ pub struct ModelLimits {
     pub context_tokens: Option<u64>,
     /// The most tokens of one answer.
     pub output_tokens: Option<u64>,
+    /// What it does not take.
+    pub lacks: Lacks,
 }
 
 /// A key to make, or to change if the account has one of that name.

@@ -15,6 +15,7 @@ use types::{Price, Principal, Timestamp};
 
 use super::directory::{ProviderInfo, RouteInfo};
 use super::named_session;
+use crate::route::choice::SharedChoice;
 
 /// What a route's name is asked for behind: ours, and the one that Cloudflare's clients use.
 const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
@@ -36,6 +37,15 @@ pub(crate) struct Known {
     budgets: Arc<[Arc<Budget>]>,
 }
 
+/// What a model's name stands for.
+#[derive(Clone, Debug)]
+struct Named {
+    /// From when on, oldest first.
+    plans: Vec<(Timestamp, Arc<Plan>)>,
+    /// Which of its targets a Call gets, where that is more than the list.
+    choice: Option<SharedChoice>,
+}
+
 /// The picture.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -44,8 +54,7 @@ pub(crate) struct Snapshot {
     by_key: HashMap<KeyId, Arc<Known>>,
     /// Budgets on sessions, by account, then by the session's id.
     by_session: HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>>,
-    /// What a model's name stands for from when on, oldest first.
-    plans: HashMap<String, Vec<(Timestamp, Arc<Plan>)>>,
+    plans: HashMap<String, Named>,
     /// Providers that take any model, by name.
     open: HashMap<String, ProviderInfo>,
 }
@@ -64,7 +73,7 @@ impl Snapshot {
             providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
         let plans = rows.models.values().filter_map(|model| {
             let provider = configured.get(model.provider.as_str())?;
-            Some((model.name.clone(), plans_of(model, provider)))
+            Some((model.name.clone(), Named { plans: plans_of(model, provider), choice: None }))
         });
         let plans = plans.collect();
         let open = providers.iter().filter(|provider| provider.any_model);
@@ -76,7 +85,8 @@ impl Snapshot {
                 continue;
             }
             for name in names_of(route) {
-                snapshot.plans.insert(name, plans.clone());
+                let (plans, choice) = (plans.clone(), route.choice.clone());
+                snapshot.plans.insert(name, Named { plans, choice });
             }
         }
         snapshot
@@ -86,7 +96,8 @@ impl Snapshot {
     /// price of one of its targets changes. Empty if none of them exists.
     fn plans_of_route(&self, route: &RouteInfo) -> Vec<(Timestamp, Arc<Plan>)> {
         let dated = route.targets.iter().filter_map(|target| self.plans.get(target));
-        let mut changes: BTreeSet<Timestamp> = dated.flatten().map(|(since, _)| *since).collect();
+        let dated = dated.flat_map(|named| &named.plans);
+        let mut changes: BTreeSet<Timestamp> = dated.map(|(since, _)| *since).collect();
         changes.insert(Timestamp(i64::MIN));
         let name: Arc<str> = Arc::from(format!("{}{}", ROUTE_PREFIXES[0], route.name));
         let plan_at = |since: Timestamp| {
@@ -128,15 +139,25 @@ impl Snapshot {
 
     /// What a model's name stands for at `now`.
     pub(crate) fn plan(&self, name: &str, now: Timestamp) -> Option<Arc<Plan>> {
-        if let Some(plans) = self.plans.get(name) {
+        self.named(name, now).map(|(plan, _)| plan)
+    }
+
+    /// The same, with what its targets are chosen by.
+    pub(crate) fn named(
+        &self,
+        name: &str,
+        now: Timestamp,
+    ) -> Option<(Arc<Plan>, Option<SharedChoice>)> {
+        if let Some(Named { plans, choice }) = self.plans.get(name) {
             let current = plans.iter().rev().find(|(since, _)| *since <= now);
-            return current.or_else(|| plans.first()).map(|(_, plan)| Arc::clone(plan));
+            let (_, plan) = current.or_else(|| plans.first())?;
+            return Some((Arc::clone(plan), choice.clone()));
         }
         let (provider, model) = name.split_once('/')?;
         let provider = self.open.get(provider).filter(|_| !model.is_empty())?;
         let price = provider.free_until_priced.then(free_price);
         let target = target(name, model, provider, price);
-        Some(one_target(target))
+        Some((one_target(target), None))
     }
 }
 
@@ -222,6 +243,7 @@ fn target(
         price,
         output_tokens_max: limits.output_tokens,
         context_tokens: limits.context_tokens,
+        lacks: limits.lacks,
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     cost: Family<Kind, Counter>,
     refused: Family<Turned, Counter>,
     slos: SloGauges,
+    /// Conditions of routes that could not be evaluated.
+    pub(super) failed_conditions: Counter,
     names: Mutex<HashSet<Arc<str>>>,
     classes: Mutex<HashSet<Arc<str>>>,
 }
@@ -156,8 +158,22 @@ impl Default for Metrics {
         registry.register("holdfast_refused", text, refused.clone());
         let slos = SloGauges::default();
         slos.register(&mut registry);
-        let (names, classes) = (Mutex::default(), Mutex::default());
-        Self { registry, attempts, duration, first, tokens, cost, refused, slos, names, classes }
+        let text = "Conditions of routes that could not be evaluated, and counted as a no";
+        let failed_conditions = Counter::default();
+        registry.register("holdfast_route_condition_failures", text, failed_conditions.clone());
+        Self {
+            registry,
+            attempts,
+            duration,
+            first,
+            tokens,
+            cost,
+            refused,
+            slos,
+            failed_conditions,
+            names: Mutex::default(),
+            classes: Mutex::default(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use types::clock::Monotonic;
 use types::{ErrorCode, Failure};
 
 use super::Route;
+use super::pace::Pace;
 
 /// Failures in a row that open a breaker.
 const FAILURES_MAX: u32 = 3;
@@ -31,6 +32,8 @@ const TARGETS_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     targets: RwLock<HashMap<Arc<str>, Shared>>,
+    /// How they did lately.
+    pub(crate) pace: Pace,
 }
 
 type Shared = Arc<Mutex<Breaker>>;
@@ -122,6 +125,7 @@ impl Health {
             }
             return;
         }
+        self.pace.failed(target, now);
         let Some(shared) = self.find_or_make(target) else { return };
         lock(&shared).failed(failure.retry_after, policy.cooldown, now);
     }

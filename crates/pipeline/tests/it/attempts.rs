@@ -26,6 +26,7 @@ fn route(targets: &[&str], policy: RoutePolicy) -> Vec<RouteInfo> {
         name: "r".to_owned(),
         aliases: vec!["alias".to_owned()],
         targets: targets.iter().map(ToString::to_string).collect(),
+        choice: None,
         policy,
     }]
 }

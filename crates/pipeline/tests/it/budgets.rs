@@ -131,6 +131,7 @@ fn routes() -> Vec<RouteInfo> {
         name: name.to_owned(),
         aliases: Vec::new(),
         targets: targets.map(str::to_owned).to_vec(),
+        choice: None,
         policy,
     };
     vec![

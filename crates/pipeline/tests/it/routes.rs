@@ -14,6 +14,7 @@ fn route(name: &str, targets: &[&str]) -> RouteInfo {
         name: name.to_owned(),
         aliases: vec![format!("{name}-alias")],
         targets: targets.iter().map(ToString::to_string).collect(),
+        choice: None,
         policy: RoutePolicy::OF_ROUTE,
     }
 }

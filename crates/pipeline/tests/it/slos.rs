@@ -67,6 +67,7 @@ impl World {
             name: "r".to_owned(),
             aliases: vec!["quick".to_owned()],
             targets: vec!["paid/m".to_owned(), "local/demo".to_owned()],
+            choice: None,
             policy,
         };
         let node = Node::watched(&database(&folder), &clock, 1, vec![route], telemetry).await;

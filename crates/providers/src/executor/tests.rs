@@ -58,6 +58,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         price: None,
         output_tokens_max: None,
         context_tokens: None,
+        lacks: types::call::Lacks::default(),
     });
     let key = KeyId::new(&ids);
     let call = Call {

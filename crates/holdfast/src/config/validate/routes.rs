@@ -6,11 +6,17 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
+use pipeline::route::choice::{Choice, Order, WEIGHT_MAX, What};
+
 use super::super::{Config, Problems, RouteEntry};
-use super::{RESERVED_PROVIDERS, is_none_at_all, names, twice};
+use super::{RESERVED_PROVIDERS, is_none_at_all, names};
 
 /// Attempts that a route may ask for: each costs a request, and the last ones time.
 const ATTEMPTS: RangeInclusive<u32> = 1..=8;
+/// Targets of one route at most, in all its tables.
+const TARGETS_MAX: usize = 64;
+/// Tables of targets within tables at most.
+const DEPTH_MAX: usize = 8;
 /// Characters of an alias at most: those of any model's name.
 const ALIAS_CHARS_MAX: usize = 256;
 /// What stands before a route's name: a route can't be another's target.
@@ -29,7 +35,8 @@ pub(super) fn all(
     let mut aliases = HashSet::new();
     for (index, route) in config.routes.iter().enumerate() {
         let at = |field: &str| format!("routes[{index}].{field}");
-        targets(route, &known, &at, problems);
+        let mut targets = Targets { known: &known, left: TARGETS_MAX, problems };
+        targets.check(&route.choice(), &at("targets"), 1);
         limits(route, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
@@ -42,30 +49,69 @@ pub(super) fn all(
     }
 }
 
-fn targets(
-    route: &RouteEntry,
-    known: &HashSet<&str>,
-    at: &dyn Fn(&str) -> String,
-    problems: &mut Problems,
-) {
-    if route.targets.is_empty() {
-        problems.add(at("targets"), "must name at least one model");
-    }
-    for (place, target) in route.targets.iter().enumerate() {
-        let at = at(&format!("targets[{place}]"));
-        match target.split_once('/').filter(|(_, model)| !model.is_empty()) {
-            None => problems.add(at, format!("\"{target}\" must be a model: provider/model")),
-            Some((prefix, _)) if ROUTE_PREFIXES.contains(&prefix) => {
-                problems.add(at, format!("\"{target}\" is a route: name its models here"));
+/// The targets of a route, down to the last.
+struct Targets<'a> {
+    known: &'a HashSet<&'a str>,
+    left: usize,
+    problems: &'a mut Problems,
+}
+
+impl Targets<'_> {
+    fn check(&mut self, choice: &Choice, at: &str, depth: usize) {
+        let field = |name: &str| match at.strip_suffix("targets") {
+            Some(above) => format!("{above}{name}"),
+            None => name.to_owned(),
+        };
+        if choice.targets.is_empty() {
+            self.problems.add(at, "must name at least one model");
+        }
+        let mut plain = HashSet::new();
+        for (place, candidate) in choice.targets.iter().enumerate() {
+            let at = format!("{at}[{place}]");
+            if self.left == 0 {
+                return self.problems.add(at, format!("is one of more than {TARGETS_MAX}"));
             }
-            Some((provider, _)) if !known.contains(provider) => {
-                problems.add(at, format!("no provider \"{provider}\" is configured"));
+            self.left -= 1;
+            if candidate.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+                self.problems.add(format!("{at}.weight"), format!("must be 0 to {WEIGHT_MAX}"));
+            }
+            match &candidate.what {
+                What::Model(model) if candidate.when.is_none() && !plain.insert(model) => {
+                    self.problems.add(at, format!("\"{model}\" is there twice"));
+                }
+                What::Model(model) => self.model(model, at),
+                What::Choice(_) if depth >= DEPTH_MAX => {
+                    self.problems.add(at, format!("lies deeper than {DEPTH_MAX} tables"));
+                }
+                What::Choice(choice) => self.check(choice, &format!("{at}.targets"), depth + 1),
+            }
+        }
+        let weights = || choice.targets.iter().filter_map(|candidate| candidate.weight);
+        let is_split = weights().next().is_some();
+        if is_split && choice.order != Order::Listed {
+            self.problems.add(field("order"), "decides, so that a weight says nothing: choose one");
+        }
+        if is_split && weights().all(|weight| weight == 0) {
+            self.problems.add(at, "need a weight above 0");
+        }
+        if choice.sticky.is_some() && !is_split {
+            self.problems.add(field("sticky"), "keeps a split on one target: give weights");
+        }
+    }
+
+    fn model(&mut self, model: &str, at: String) {
+        match model.split_once('/').filter(|(_, model)| !model.is_empty()) {
+            None => self.problems.add(at, format!("\"{model}\" must be a model: provider/model")),
+            Some((prefix, _)) if ROUTE_PREFIXES.contains(&prefix) => {
+                let text = format!("\"{model}\" is a route: name its models here");
+                self.problems.add(at, text);
+            }
+            Some((provider, _)) if !self.known.contains(provider) => {
+                self.problems.add(at, format!("no provider \"{provider}\" is configured"));
             }
             Some(_) => {}
         }
     }
-    let all = route.targets.iter().map(String::as_str);
-    twice(all, |place| at(&format!("targets[{place}]")), problems);
 }
 
 fn limits(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {

@@ -136,7 +136,10 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
     let route = |target: &str| RouteEntry {
         name: "fast".to_owned(),
         aliases: Vec::new(),
-        targets: vec![target.to_owned()],
+        targets: vec![target.into()],
+        order: pipeline::route::choice::Order::Listed,
+        sticky: None,
+        fallback: None,
         attempts: None,
         tries_per_target: None,
         backoff: None,

@@ -68,6 +68,7 @@ fn sized(most: Option<u64>, context_tokens: Option<u64>) -> Target {
         price: None,
         output_tokens_max: most,
         context_tokens,
+        lacks: types::call::Lacks::default(),
     }
 }
 

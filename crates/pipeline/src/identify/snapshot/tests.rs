@@ -6,7 +6,11 @@ use crate::identify::directory::ModelLimits;
 fn known(vendor: &str, model: &str) -> ModelLimits {
     assert_eq!(vendor, "house");
     let known = model == "known";
-    ModelLimits { context_tokens: known.then_some(1_000), output_tokens: known.then_some(100) }
+    ModelLimits {
+        context_tokens: known.then_some(1_000),
+        output_tokens: known.then_some(100),
+        ..ModelLimits::default()
+    }
 }
 
 fn limits(target: &Target) -> (Option<u64>, Option<u64>) {

@@ -100,6 +100,7 @@ fn target() -> Target {
         price: None,
         output_tokens_max: None,
         context_tokens: None,
+        lacks: types::call::Lacks::default(),
     }
 }
 

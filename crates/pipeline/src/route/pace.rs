@@ -1,0 +1,156 @@
+//! How targets did lately: the time to their first content, and how often they failed.
+//!
+//! Kept for Calls that have a choice, and read by routes that choose by it. Both fade: a time that
+//! is old says nothing, so that its target counts as unknown and is tried again. Invariant: it
+//! orders targets and leaves none out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use types::clock::Monotonic;
+
+/// Targets at most; further ones stay unknown.
+const TARGETS_MAX: usize = 4_096;
+/// What the newest time counts for in the mean.
+const NEWEST: f64 = 0.3;
+/// A time that is older says nothing any more.
+const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
+/// After so long a failure counts for half.
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// Failures are told in thousandths.
+const THOUSAND: f64 = 1_000.0;
+
+/// How all targets did lately.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(RwLock<HashMap<Arc<str>, Arc<Mutex<Lately>>>>);
+
+/// How one target did lately.
+#[derive(Debug, Default)]
+struct Lately {
+    /// To the first content of a stream.
+    streamed: Option<Mean>,
+    /// To a whole answer.
+    whole: Option<Mean>,
+    failures: f64,
+    failed_at: Monotonic,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mean {
+    seconds: f64,
+    at: Monotonic,
+}
+
+impl Pace {
+    /// An answer's first content came after `took`; of one that is not streamed, all of it.
+    pub(crate) fn answered(
+        &self,
+        target: &Arc<str>,
+        streamed: bool,
+        took: Duration,
+        now: Monotonic,
+    ) {
+        let Some(lately) = self.find_or_make(target) else { return };
+        let mut lately = lock(&lately);
+        let mean = if streamed { &mut lately.streamed } else { &mut lately.whole };
+        let newest = took.as_secs_f64();
+        let seconds = match mean.filter(|mean| mean.is_fresh(now)) {
+            Some(before) => before.seconds + (newest - before.seconds) * NEWEST,
+            None => newest,
+        };
+        *mean = Some(Mean { seconds, at: now });
+    }
+
+    /// An attempt failed.
+    pub(crate) fn failed(&self, target: &Arc<str>, now: Monotonic) {
+        let Some(lately) = self.find_or_make(target) else { return };
+        let mut lately = lock(&lately);
+        lately.failures = lately.faded(now) + 1.0;
+        lately.failed_at = now;
+    }
+
+    /// The mean time to the first content; `None` = nobody knows.
+    pub(crate) fn first_content(
+        &self,
+        target: &str,
+        streamed: bool,
+        now: Monotonic,
+    ) -> Option<Duration> {
+        let lately = self.find(target)?;
+        let lately = lock(&lately);
+        let mean = if streamed { lately.streamed } else { lately.whole };
+        let seconds = mean.filter(|mean| mean.is_fresh(now))?.seconds;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Failures lately, in thousandths of one.
+    pub(crate) fn failures(&self, target: &str, now: Monotonic) -> u64 {
+        let Some(lately) = self.find(target) else { return 0 };
+        let thousandths = lock(&lately).faded(now) * THOUSAND;
+        Duration::try_from_secs_f64(thousandths).map_or(u64::MAX, |whole| whole.as_secs())
+    }
+
+    fn find(&self, target: &str) -> Option<Arc<Mutex<Lately>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(target).map(Arc::clone)
+    }
+
+    fn find_or_make(&self, target: &Arc<str>) -> Option<Arc<Mutex<Lately>>> {
+        if let Some(known) = self.find(target) {
+            return Some(known);
+        }
+        let mut targets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if targets.len() >= TARGETS_MAX && !targets.contains_key(target) {
+            return None;
+        }
+        Some(Arc::clone(targets.entry(Arc::clone(target)).or_default()))
+    }
+}
+
+impl Lately {
+    fn faded(&self, now: Monotonic) -> f64 {
+        let since = now.saturating_sub(self.failed_at).as_secs_f64();
+        self.failures * (-since / HALF_LIFE.as_secs_f64()).exp2()
+    }
+}
+
+impl Mean {
+    fn is_fresh(&self, now: Monotonic) -> bool {
+        now.saturating_sub(self.at) < FRESH_FOR
+    }
+}
+
+fn lock(lately: &Mutex<Lately>) -> MutexGuard<'_, Lately> {
+    lately.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Monotonic {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_mean_follows_and_is_forgotten() {
+        let (pace, target) = (Pace::default(), Arc::from("a/m"));
+        assert_eq!(pace.first_content("a/m", true, at(0)), None);
+        pace.answered(&target, true, Duration::from_millis(100), at(1));
+        pace.answered(&target, true, Duration::from_millis(200), at(2));
+        let mean = pace.first_content("a/m", true, at(3)).unwrap();
+        assert!(mean > Duration::from_millis(129) && mean < Duration::from_millis(131), "{mean:?}");
+        assert_eq!(pace.first_content("a/m", false, at(3)), None, "a whole answer is another time");
+        assert_eq!(pace.first_content("a/m", true, at(302)), None);
+    }
+
+    #[test]
+    fn failures_fade() {
+        let (pace, target) = (Pace::default(), Arc::from("a/m"));
+        assert_eq!(pace.failures("a/m", at(0)), 0);
+        pace.failed(&target, at(0));
+        pace.failed(&target, at(60));
+        assert_eq!(pace.failures("a/m", at(60)), 1_500);
+        assert_eq!(pace.failures("a/m", at(120)), 750);
+    }
+}
