@@ -57,7 +57,7 @@ PORTS = (8420, 9000)
 BLOCK_SECONDS = 30
 STOP_SECONDS = 15
 # Commands that ask a server, which they find by its data folder.
-ASKING = ("keys", "calls", "sessions", "budgets", "models")
+ASKING = ("keys", "calls", "sessions", "budgets", "models", "routes")
 # Their common options, which commands.md describes once.
 COMMON_OPTIONS = {"--url", "--key", "--data", "--json"}
 RUNS = ("sh", "python", "js")
@@ -368,6 +368,8 @@ def settings():
             fields.update(structs["PriceEntry"])
     tables = {}
     for name, kind in structs["Config"].items():
+        if kind == "Text":
+            continue  # the same tables, as they are written
         entry = re.sub(r"Vec<(\w+)>", r"\1", kind)
         tables[f"[[{name}]]" if entry != kind else f"[{name}]"] = set(structs[entry])
     tables["models of a provider"] = set(structs["ProviderModel"])
@@ -408,7 +410,7 @@ def commands(*above):
             found |= commands(*above, name)
     if not below:
         options = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.M)) - {"--help"}
-        if above[0] in ASKING:
+        if above[0] in (*ASKING, "reload"):
             options -= COMMON_OPTIONS
         found[" ".join(["holdfast", *above])] = options
     return found

@@ -16,6 +16,7 @@ mod keys;
 mod models;
 mod output;
 mod providers;
+mod routes;
 mod serve;
 mod sessions;
 mod table;
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Budgets(budgets::BudgetsArgs),
     /// Models that clients can ask for.
     Models(models::ModelsArgs),
+    /// Names for several models, and their former versions.
+    Routes(routes::RoutesArgs),
+    /// Have the server read its configuration file again.
+    Reload(routes::ReloadArgs),
     /// Stand between the server and one of its children (used by the server itself).
     #[command(hide = true)]
     Guard(guard::GuardArgs),
@@ -70,6 +75,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sessions(arguments) => ask(sessions::run(arguments)),
         Command::Budgets(arguments) => ask(budgets::run(arguments)),
         Command::Models(arguments) => ask(models::run(arguments)),
+        Command::Routes(arguments) => ask(routes::run(arguments)),
+        Command::Reload(arguments) => ask(routes::reload(arguments)),
     }
 }
 

@@ -15,11 +15,14 @@ mod hedge;
 pub(crate) mod routes;
 mod substitute;
 pub(crate) mod telemetry;
+mod text;
 mod validate;
 pub(crate) mod warnings;
 
 pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
 pub(crate) use routes::RouteEntry;
+pub(crate) use text::{Stamp, Text};
+pub(crate) use validate::routes_alone;
 
 /// Prefix of environment variables that override settings of the process.
 const ENVIRONMENT_PREFIX: &str = "HOLDFAST_";
@@ -92,10 +95,9 @@ fn override_from_environment(table: &mut Table, environment: &dyn Fn(&str) -> Op
         for key in *keys {
             let name = variable(section, key);
             let Some(text) = environment(&name) else { continue };
-            let value = match text.parse::<i64>() {
-                Ok(number) => Value::Integer(number),
-                Err(_) => Value::String(text),
-            };
+            let number = text.parse().map(Value::Integer);
+            let value = number.or_else(|_| text.parse().map(Value::Boolean));
+            let value = value.unwrap_or(Value::String(text));
             let section = table.entry(*section).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(section) = section {
                 section.insert((*key).to_owned(), value);
@@ -134,6 +136,12 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
             *part = absolute.display().to_string();
         }
     }
+}
+
+/// What a text says, with what is wrong with it.
+#[cfg(test)]
+pub(crate) fn of_text(text: &str) -> (Config, Vec<Problem>) {
+    parse(text, Path::new("/etc/holdfast"), &|_| None).unwrap()
 }
 
 #[cfg(test)]

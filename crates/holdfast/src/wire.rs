@@ -3,14 +3,13 @@
 //! [`start`] reads top to bottom as what the platform consists of; [`Platform::stop`] takes it
 //! apart in the opposite order. Nothing is decided here that a crate could decide itself.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pipeline::{Directory, DirectoryParts, ModelLimits, Pipeline, ProviderInfo, RouteInfo};
+use pipeline::{Directory, DirectoryParts, Pipeline};
 use server::{App, Limits, Listener, ListenerHandle, StoreHealth};
 use sessions::{Forget, Sessions, ToolServer, ToolServers, ToolServersParts};
 use storage::Store;
@@ -18,23 +17,28 @@ use storage::sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::call::Lacks;
+use types::Ids;
 use types::clock::{Clock, SharedClock, SystemClock, within};
 use types::ids::NodeId;
-use types::principal::DEFAULT_ACCOUNT;
-use types::{Execute, Ids};
 
-use crate::config::{Config, RouteEntry, warnings};
+use crate::config::Config;
 use crate::launcher::Launcher;
 
 mod admin_key;
+mod control;
 mod host;
 mod local;
 mod objects;
 pub(crate) mod origins;
+mod routes;
 pub(crate) mod telemetry;
+mod upstreams;
+mod watch;
 
+use control::Control;
+pub(crate) use control::Source;
 use local::Local;
+use upstreams::{Maker, Providers};
 
 /// After the time that the listener gives to running requests, a change that runs to its end
 /// whether or not its client stays has the rest of this.
@@ -51,8 +55,8 @@ pub(crate) struct Setup {
     pub(crate) settings: Config,
     /// The data folder: absolute, ours alone, locked.
     pub(crate) data: PathBuf,
-    /// The configuration file.
-    pub(crate) config_file: Option<PathBuf>,
+    /// Where the configuration came from.
+    pub(crate) source: Source,
 }
 
 /// The running platform.
@@ -66,7 +70,8 @@ pub(crate) struct Platform {
     directory: Arc<Directory>,
     local: Local,
     listener: ListenerHandle,
-    /// Stops turns, then tools.
+    /// Stops looking at the file, turns, then tools.
+    watching: CancellationToken,
     turns: CancellationToken,
     tools: CancellationToken,
     /// The connections' tasks, then everybody else's.
@@ -86,27 +91,22 @@ struct Common {
 
 /// Starts the platform: when it is ready, requests are served.
 pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
-    let Setup { settings, data, config_file } = setup;
+    let Setup { settings, data, source } = setup;
     let common = Common::new()?;
     let store = open_store(data.join(DATABASE)).await?;
     let shared: Arc<dyn Store> = Arc::new(store.clone());
 
     let local = Local::new(&settings.engine, &data, &common)?;
-    let providers = providers(&settings, &common)?;
-    let directory = Arc::new(directory(&shared, &common, &settings).await?);
-    let admin_key = admin_key::ensure(&data, &directory, &common.ids).await?;
-    let now = common.clock.now();
-    let models = local.configured_models(&settings.models, &directory, now).await?;
-    objects::take(&settings, models, &directory, shared.as_ref(), now).await?;
-    local.serve_models(&directory).await;
-    warn_of_unknown_names(&settings, &directory);
-
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
     let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
+    let own = (&local, &tool_servers);
+    let (directory, control) = configure((source, &settings), own, &shared, &common).await?;
+    let admin_key = admin_key::ensure(&data, &directory, &common.ids).await?;
+    control.take_first().await?;
+    local.serve_models(&directory).await;
+
     let telemetry = telemetry::start(&settings, &common.clock, &common.tracker);
-    let executors = executors(providers, &local, &tool_servers);
-    let told = telemetry.told.clone();
-    let pipeline = pipeline(&shared, &common, &directory, executors, told);
+    let pipeline = pipeline(&shared, &common, &directory, telemetry.told.clone());
     pipeline.start().await.context("starting the pipeline")?;
     let forget = Arc::new(local.clone());
     let taken = (tool_servers, forget as Arc<dyn Forget>);
@@ -120,12 +120,12 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         store: Arc::clone(&shared),
         store_health: StoreHealth::default(),
         host: Arc::new(host::Host::new(
-            config_file,
-            settings.clone(),
+            Arc::clone(&control),
             Arc::clone(&directory),
             shared,
             local.clone(),
         )),
+        control: Arc::new(control::Shared(Arc::clone(&control))),
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         limits: Limits {
@@ -134,6 +134,8 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         },
         tracker: connections.clone(),
     });
+    let watching = CancellationToken::new();
+    watch::start(control, &common, watching.clone()).context("listening for SIGHUP")?;
     let listener = ListenerHandle::default();
     let url = serve(&settings, app, &connections, listener.clone()).await?;
     let tracker = common.tracker;
@@ -146,6 +148,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
         directory,
         local,
         listener,
+        watching,
         turns,
         tools,
         connections,
@@ -170,7 +173,6 @@ fn pipeline(
     store: &Arc<dyn Store>,
     common: &Common,
     directory: &Arc<Directory>,
-    executors: HashMap<String, Arc<dyn Execute>>,
     telemetry: pipeline::Telemetry,
 ) -> Arc<Pipeline> {
     Arc::new(Pipeline::new(pipeline::Parts {
@@ -178,11 +180,38 @@ fn pipeline(
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         directory: Arc::clone(directory),
-        executors,
         node: common.node.clone(),
         tracker: common.tracker.clone(),
         telemetry,
     }))
+}
+
+/// What is found by name, empty yet of what the file says, and who changes it.
+async fn configure(
+    (source, settings): (Source, &Config),
+    (local, tools): (&Local, &Arc<ToolServers>),
+    store: &Arc<dyn Store>,
+    common: &Common,
+) -> anyhow::Result<(Arc<Directory>, Arc<Control>)> {
+    let maker = Maker::new(Arc::clone(&common.clock), local, tools);
+    let providers = maker.providers(settings, &Providers::default())?;
+    let directory = Directory::load(DirectoryParts {
+        store: Arc::clone(store),
+        clock: Arc::clone(&common.clock),
+        ids: Arc::clone(&common.ids),
+        upstreams: maker.upstreams(&providers, Vec::new()),
+    });
+    let directory = Arc::new(directory.await.context("reading keys, models and budgets")?);
+    let parts = control::Parts {
+        source,
+        directory: Arc::clone(&directory),
+        store: Arc::clone(store),
+        local: local.clone(),
+        clock: Arc::clone(&common.clock),
+        maker,
+        providers,
+    };
+    Ok((directory, Arc::new(Control::new(parts, settings.clone()))))
 }
 
 /// The sessions, after they took over what the last run left open.
@@ -232,92 +261,6 @@ async fn open_store(path: PathBuf) -> anyhow::Result<SqliteStore> {
     opened.with_context(|| format!("opening {shown}"))
 }
 
-/// An executor for each configured provider, and for each vendor whose usual key is in the
-/// environment.
-fn providers(
-    settings: &Config,
-    common: &Common,
-) -> anyhow::Result<Vec<(String, Arc<dyn Execute>)>> {
-    let mut executors = Vec::new();
-    let vault = providers::Vault::default();
-    for entry in settings.all_providers(&|name| std::env::var(name).ok()) {
-        let provider = entry.provider();
-        let provider = provider.with_context(|| format!("the provider {}", entry.name))?;
-        let clock = Arc::clone(&common.clock);
-        executors.push((entry.name, providers::executor(provider, clock, vault.clone())));
-    }
-    Ok(executors)
-}
-
-async fn directory(
-    store: &Arc<dyn Store>,
-    common: &Common,
-    settings: &Config,
-) -> anyhow::Result<Directory> {
-    let mut known: Vec<ProviderInfo> = settings
-        .all_providers(&|name| std::env::var(name).ok())
-        .into_iter()
-        .map(|entry| ProviderInfo {
-            format: providers::vendor(&entry.vendor).map(providers::Vendor::format),
-            any_model: entry.models.is_empty(),
-            vendor: entry.vendor,
-            name: entry.name,
-            free_until_priced: false,
-            limits: Some(limits),
-        })
-        .collect();
-    known.push(ProviderInfo {
-        name: local::PROVIDER.to_owned(),
-        free_until_priced: true,
-        limits: Some(local_limits),
-        ..ProviderInfo::default()
-    });
-    let parts = DirectoryParts {
-        store: Arc::clone(store),
-        clock: Arc::clone(&common.clock),
-        ids: Arc::clone(&common.ids),
-        providers: known,
-        routes: settings.routes.iter().map(route).collect(),
-    };
-    Directory::load(parts).await.context("reading keys, models and budgets")
-}
-
-/// What a vendor's own models can read and say.
-fn limits(vendor: &str, model: &str) -> ModelLimits {
-    let (context_tokens, output_tokens) = providers::family::limits(vendor, model);
-    let lacks = providers::family::lacks(vendor, model);
-    ModelLimits { context_tokens, output_tokens, lacks }
-}
-
-/// What local models take: their engine reads words only.
-fn local_limits(_vendor: &str, _model: &str) -> ModelLimits {
-    ModelLimits { lacks: Lacks { media: true, ..Lacks::default() }, ..ModelLimits::default() }
-}
-
-fn route(entry: &RouteEntry) -> RouteInfo {
-    RouteInfo {
-        name: entry.name.clone(),
-        aliases: entry.aliases.clone(),
-        targets: entry.models(),
-        choice: Some(entry.choice()).filter(|choice| !choice.is_plain()).map(Arc::new),
-        policy: entry.policy(),
-    }
-}
-
-/// Names in the file of keys and models that neither the file nor anybody else has made.
-fn warn_of_unknown_names(settings: &Config, directory: &Directory) {
-    let keys = directory.keys(DEFAULT_ACCOUNT);
-    let known = |name: &str| keys.iter().any(|key| key.name == name);
-    let offered = |name: &str| {
-        let open = |provider: &ProviderInfo| provider.any_model && is_of(name, &provider.name);
-        directory.model(name).is_some() || directory.providers().iter().any(open)
-    };
-    let of_keys = warnings::of_keys(settings, &known);
-    for warning in of_keys.into_iter().chain(warnings::of_routes(settings, &offered)) {
-        tracing::warn!("{warning}");
-    }
-}
-
 /// Whether a model's name is one of the provider's.
 fn is_of(model: &str, provider: &str) -> bool {
     model.strip_prefix(provider).is_some_and(|rest| rest.starts_with('/'))
@@ -345,17 +288,6 @@ fn tool_servers(
         tracker: common.tracker.clone(),
         shutdown,
     })
-}
-
-fn executors(
-    providers: Vec<(String, Arc<dyn Execute>)>,
-    local: &Local,
-    tools: &Arc<ToolServers>,
-) -> HashMap<String, Arc<dyn Execute>> {
-    let mut executors: HashMap<_, _> = providers.into_iter().collect();
-    executors.insert(local::PROVIDER.to_owned(), local.executor());
-    executors.insert(sessions::mcp::PROVIDER.to_owned(), Arc::clone(tools) as _);
-    executors
 }
 
 impl Platform {
@@ -391,6 +323,7 @@ impl Platform {
 
     async fn stop_in_order(self) {
         self.listener.stop();
+        self.watching.cancel();
         self.turns.cancel();
         self.connections.close();
         let ended = within(self.clock.as_ref(), CONNECTIONS_END, self.connections.wait()).await;

@@ -22,7 +22,7 @@ use types::ids::{CallId, SessionId};
 use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Notes, Price};
 
 use crate::route::choice::SharedChoice;
-use directory::Directory;
+use directory::{Directory, Upstreams};
 pub(crate) use snapshot::{Known, Snapshot};
 
 /// The provider under which whoever runs tools is registered.
@@ -46,6 +46,8 @@ pub(crate) struct Identified {
     pub(crate) budgets: Arc<[Arc<Budget>]>,
     /// What its targets are still to be chosen by.
     pub(crate) choice: Option<SharedChoice>,
+    /// Who did Calls when this one came.
+    pub(crate) upstreams: Arc<Upstreams>,
 }
 
 /// Turns what a door was sent into a Call.
@@ -96,7 +98,8 @@ pub(crate) fn identify(
         plan,
         kind: incoming.kind,
     };
-    Ok(Identified { call: Arc::new(call), budgets, choice })
+    let upstreams = Arc::clone(&snapshot.upstreams);
+    Ok(Identified { call: Arc::new(call), budgets, choice, upstreams })
 }
 
 /// A plan with what its caller asks about attempts.

@@ -21,8 +21,8 @@ pub mod status;
 pub mod steps;
 
 pub use identify::directory::{
-    AskedScope, Directory, DirectoryParts, FoundScope, ModelLimits, NewBudget, NewKey,
-    ProviderInfo, RouteInfo,
+    AskedScope, Change, Directory, DirectoryParts, FoundScope, Held, ModelLimits, NewBudget,
+    NewKey, ProviderInfo, RouteInfo, Upstreams,
 };
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};

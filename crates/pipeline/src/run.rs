@@ -5,7 +5,6 @@
 //! `execute` attempts at them, and `record` takes those into an [`Answer`]. This file knows the
 //! order and nothing else.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use types::call::{Credential, Plan};
 use types::clock::{SharedClock, within};
 use types::ids::{CallId, KeyId, NodeId};
-use types::{ErrorCode, Execute, Failure, Ids, Incoming, Principal};
+use types::{ErrorCode, Failure, Ids, Incoming, Principal};
 
 use crate::admit::{Desk, Escrow, admit};
 use crate::execute::attempts::{Attempts, Shared};
@@ -44,10 +43,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Ids.
     pub ids: Arc<Ids>,
-    /// Keys, models and budgets.
+    /// Keys, models, budgets, and who does Calls.
     pub directory: Arc<Directory>,
-    /// Who does Calls, by the name of the provider: `local`, `mcp`, or a configured one.
-    pub executors: HashMap<String, Arc<dyn Execute>>,
     /// This run of the process.
     pub node: NodeId,
     /// Where background tasks are spawned, so that a clean stop waits for them.
@@ -113,14 +110,15 @@ impl Pipeline {
     }
 
     async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {
-        let Parts { clock, executors, .. } = &self.parts;
+        let clock = &self.parts.clock;
+        let upstreams = Arc::clone(&identified.upstreams);
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
         };
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         let offers = std::mem::take(&mut admission.offers);
-        let candidates = candidates(executors, &admission.call, offers)?;
+        let candidates = candidates(&upstreams.executors, &admission.call, offers)?;
         let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
         Ok(Answer::record(attempts))
     }
@@ -150,6 +148,17 @@ impl Pipeline {
         let snapshot = self.parts.directory.snapshot();
         authenticate(&snapshot, credential)?;
         plan_of(&snapshot, model, self.parts.clock.now())
+    }
+
+    /// The models that a route stands for now, and whether each is well: one that is not is asked
+    /// last for a while.
+    pub fn targets_of_route(&self, route: &str) -> Vec<(String, bool)> {
+        let clock = &self.parts.clock;
+        let name = format!("route/{route}");
+        let plan = self.parts.directory.snapshot().plan(&name, clock.now());
+        let targets = plan.iter().flat_map(|plan| &plan.targets);
+        let is_well = |target: &str| !self.shared.health.is_open(target, clock.monotonic());
+        targets.map(|target| (target.name.to_string(), is_well(&target.name))).collect()
     }
 
     /// The principal of a key, if the key still exists.

@@ -238,7 +238,7 @@ impl Pipeline {
             false => identified,
         };
         let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
-        let mut candidates = candidates(&self.parts.executors, &identified.call, offers)?;
+        let mut candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
         let chosen = self.shared.health.next(&mut candidates, clock.monotonic());
         let (route, probe) = chosen.ok_or_else(|| unreachable(&identified.call))?;
         // One attempt at one target: what it can cost is what this target can cost.

@@ -19,6 +19,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::app::App;
+use crate::control::ConfigProblem;
 use crate::request;
 
 mod budgets;
@@ -27,6 +28,7 @@ mod config;
 mod keys;
 mod metrics;
 mod models;
+mod routes;
 mod sessions;
 mod slos;
 
@@ -62,7 +64,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         budgets::reconcile,
         models::list,
         models::create,
+        routes::list,
+        routes::get,
+        routes::create,
+        routes::put,
+        routes::delete,
+        routes::versions,
+        routes::rollback,
         config::get,
+        config::reload,
         config::health,
         slos::list,
         slos::get,
@@ -107,7 +117,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/models", get(models::list).post(models::create))
         .route("/api/slos", get(slos::list))
         .route("/api/slos/{name}", get(slos::get))
+        .route("/api/routes", get(routes::list).post(routes::create))
+        .route("/api/routes/versions", get(routes::versions))
+        .route("/api/routes/rollback", post(routes::rollback))
+        .route("/api/routes/{name}", get(routes::get).put(routes::put).delete(routes::delete))
         .route("/api/config", get(config::get))
+        .route("/api/config/reload", post(config::reload))
         .route("/api/health", get(config::health))
         .route("/metrics", get(metrics::get))
         .fallback(nothing_here)
@@ -214,6 +229,9 @@ struct ApiErrorBody {
     message: String,
     /// The field at fault.
     param: Option<String>,
+    /// All that is wrong with a configuration that was to be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<ConfigProblem>>,
 }
 
 /// A failure on its way out.
@@ -234,15 +252,20 @@ impl From<storage::Error> for ApiFailure {
 
 impl IntoResponse for ApiFailure {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let error = ApiErrorBody {
-            code: self.0.code.name(),
-            message: self.0.message,
-            param: self.0.param.map(String::from),
-        };
-        (status, axum::Json(ApiError { error })).into_response()
+        error_of(self.0, None)
     }
+}
+
+fn error_of(failure: Failure, problems: Option<Vec<ConfigProblem>>) -> Response {
+    let status = StatusCode::from_u16(failure.code.status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let error = ApiErrorBody {
+        code: failure.code.name(),
+        message: failure.message,
+        param: failure.param.map(String::from),
+        problems,
+    };
+    (status, axum::Json(ApiError { error })).into_response()
 }
 
 /// What the store's errors are to a client; the details go to the log only.

@@ -15,6 +15,7 @@ use types::clock::SharedClock;
 use types::{Failure, Ids};
 use utoipa::ToSchema;
 
+use crate::control::{Control, ReloadView};
 use crate::readiness::StoreHealth;
 
 /// Everything that a door can reach.
@@ -32,6 +33,8 @@ pub struct App {
     pub store_health: StoreHealth,
     /// What only the binary can do.
     pub host: Arc<dyn Host>,
+    /// Changes the configuration.
+    pub control: Arc<dyn Control>,
     /// Time.
     pub clock: SharedClock,
     /// Ids.
@@ -74,12 +77,14 @@ pub struct ConfigView {
     pub file: Option<String>,
     /// Named objects.
     pub objects: Vec<ObjectView>,
+    /// What came of the last time that the file was read again; `null` = not since the start.
+    pub last_reload: Option<ReloadView>,
 }
 
 /// A named object of the configuration.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ObjectView {
-    /// `provider`, `model`, `key`, `budget` or `mcp_server`.
+    /// `provider`, `route`, `model`, `key`, `budget` or `mcp_server`.
     pub kind: String,
     /// Its name; a budget's scope and window.
     pub name: String,

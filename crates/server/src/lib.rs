@@ -16,6 +16,7 @@ mod api;
 mod app;
 mod body;
 mod cloudflare;
+mod control;
 mod delivery;
 mod errors;
 mod gemini;
@@ -29,5 +30,6 @@ mod router;
 
 pub use api::{SloView, SloWindow, SloWindows, openapi};
 pub use app::{App, ConfigView, Host, HostFuture, Limits, ObjectView, PartHealth};
+pub use control::{ConfigProblem, Control, ObjectChange, Refusal, ReloadView, RoutePut};
 pub use listener::{Listener, ListenerHandle};
 pub use readiness::StoreHealth;

@@ -56,6 +56,11 @@ impl ApiArgs {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// A `PUT` of a JSON body.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
     /// A `DELETE`.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::DELETE, path, None).await

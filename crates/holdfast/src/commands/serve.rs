@@ -43,11 +43,16 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     sessions::stop::check().map_err(anyhow::Error::msg)?;
     let default = PathBuf::from(CONFIG_DEFAULT);
     let file = arguments.config.clone().or_else(|| default.is_file().then_some(default));
+    let stamp = file.as_deref().and_then(config::Stamp::of);
     let (mut settings, problems) = config::load(file.as_deref())?;
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         bail!("the configuration has {} problem(s):\n{}", problems.len(), list.join("\n"));
     }
+    let flags =
+        [("server.listen", arguments.listen.is_some()), ("data.dir", arguments.data.is_some())];
+    let by_flag = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(at, _)| at).collect();
+    let source = wire::Source { file, stamp, by_flag };
     settings.server.listen = arguments.listen.unwrap_or(settings.server.listen);
     let data = arguments
         .data
@@ -63,7 +68,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let told = data.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let platform = wire::start(wire::Setup { settings, data, config_file: file }).await?;
+        let platform = wire::start(wire::Setup { settings, data, source }).await?;
         folder::tell(&told, platform.url())?;
         announce(&platform, arguments.ready_file.as_deref()).await?;
         told_to_stop().await?;

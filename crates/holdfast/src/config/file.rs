@@ -15,11 +15,11 @@ use toml::{Table, Value};
 use types::{Money, Rate, Secret};
 
 use super::telemetry::SloEntry;
-use super::{Problems, RouteEntry};
+use super::{Problems, RouteEntry, Text};
 
 /// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
 pub(super) const SETTINGS: &[(&str, &[&str])] = &[
-    ("server", &["listen", "max_body_bytes", "max_connections"]),
+    ("server", &["listen", "max_body_bytes", "max_connections", "reload_on_change"]),
     ("data", &["dir"]),
     ("engine", &["program", "threads", "sequences", "context_tokens", "kv_disk_bytes"]),
 ];
@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) mcp_servers: Vec<McpServerEntry>,
     /// `[[slos]]`
     pub(crate) slos: Vec<SloEntry>,
+    /// All of it as it is written.
+    pub(crate) text: Text,
 }
 
 impl Config {
@@ -118,6 +120,8 @@ pub(crate) struct Server {
     pub(crate) max_body_bytes: usize,
     /// Connections at once; more wait in the kernel's queue. Default 4,096.
     pub(crate) max_connections: usize,
+    /// Whether the file is read again when it changes. Default true.
+    pub(crate) reload_on_change: bool,
 }
 
 impl Default for Server {
@@ -126,6 +130,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             max_body_bytes: 32 * 1024 * 1024,
             max_connections: 4_096,
+            reload_on_change: true,
         }
     }
 }
@@ -168,7 +173,7 @@ impl Default for Engine {
 }
 
 /// An upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderEntry {
     /// Models are asked for as `name/model`.
@@ -246,6 +251,12 @@ impl AwsEntry {
 }
 
 impl ProviderEntry {
+    /// Whether both are the same upstream. Models that are listed are objects of their own.
+    pub(crate) fn is_same_upstream(&self, other: &Self) -> bool {
+        let alone = |entry: &Self| Self { models: Vec::new(), ..entry.clone() };
+        self.models.is_empty() == other.models.is_empty() && alone(self) == alone(other)
+    }
+
     /// The provider that it is.
     ///
     /// # Errors
@@ -276,7 +287,7 @@ impl ProviderEntry {
 }
 
 /// A model of a provider.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderModel {
     /// Its name at the provider.
@@ -421,7 +432,9 @@ pub(super) fn some_duration<'de, D: Deserializer<'de>>(
 
 /// Reads the whole file, object by object.
 pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
+    let text = Text(table.clone());
     let config = Config {
+        text,
         server: section(&mut table, "server", problems),
         data: section(&mut table, "data", problems),
         engine: section(&mut table, "engine", problems),

@@ -9,7 +9,7 @@ use providers::ConfigError;
 use providers::vendor::Auth;
 
 use super::file::PriceEntry;
-use super::{Config, Problems, ProviderEntry};
+use super::{Config, Problem, Problems, ProviderEntry};
 
 mod routes;
 mod telemetry;
@@ -37,6 +37,16 @@ pub(super) fn all(
     budgets(config, problems);
     mcp_servers(config, problems);
     telemetry::all(config, problems);
+}
+
+/// The problems of the routes alone, of a configuration whose other parts have none.
+pub(crate) fn routes_alone(
+    config: &Config,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    routes::all(config, environment, &mut problems);
+    problems.0
 }
 
 /// What a start would take and then serve nobody with.

@@ -11,15 +11,15 @@ use storage::{Model, Store};
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure};
 
+use super::control::Control;
 use super::local::Local;
 use super::origins::{self, Stored};
-use crate::config::{self, Config};
+use crate::config;
 
 /// The binary, as the server sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
-    file: Option<PathBuf>,
-    settings: Arc<Config>,
+    control: Arc<Control>,
     directory: Arc<Directory>,
     store: Arc<dyn Store>,
     local: Local,
@@ -27,13 +27,12 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(
-        file: Option<PathBuf>,
-        settings: Config,
+        control: Arc<Control>,
         directory: Arc<Directory>,
         store: Arc<dyn Store>,
         local: Local,
     ) -> Self {
-        Self { file, settings: Arc::new(settings), directory, store, local }
+        Self { control, directory, store, local }
     }
 
     /// The objects in force, and whether the file as it is now says otherwise.
@@ -45,10 +44,12 @@ impl Host {
                 "the store can't be read now; try again later",
             )
         })?;
-        let shown = self.file.as_ref().map(|file| file.display().to_string());
+        let file = self.control.file().cloned();
+        let shown = file.as_ref().map(|file| file.display().to_string());
+        let (running, last_reload) = (self.control.running(), self.control.last_reload());
         let compare = tokio::task::spawn_blocking(move || {
-            let (in_file, _) = config::load(self.file.as_deref())?;
-            anyhow::Ok(origins::of(&in_file, &self.settings, &stored))
+            let (in_file, _) = config::load(file.as_deref())?;
+            anyhow::Ok(origins::of(&in_file, &running, &stored))
         });
         let unreadable = |error: String| {
             Failure::new(
@@ -58,7 +59,7 @@ impl Host {
         };
         let compared = compare.await.map_err(|error| unreadable(error.to_string()))?;
         let objects = compared.map_err(|error| unreadable(format!("{error:#}")))?;
-        Ok(ConfigView { file: shown, objects })
+        Ok(ConfigView { file: shown, objects, last_reload })
     }
 }
 

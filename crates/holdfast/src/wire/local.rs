@@ -21,16 +21,16 @@ use storage::budgets::Origin;
 use types::ids::SessionId;
 use types::{ErrorCode, Execute, Failure, Timestamp};
 
-use super::{Common, host, objects};
+use super::{Common, host};
 use crate::config::file::{BUILT_IN_MODEL, Engine, PriceEntry};
-use crate::config::{ModelEntry, warnings};
+use crate::config::{ModelEntry, Problem, warnings};
 
 mod absent;
 mod sockets;
 mod statics;
 
 use absent::EngineAbsent;
-use embeddings::StaticModels;
+use embeddings::{StaticModel, StaticModels};
 use sockets::Sockets;
 
 /// The provider's name.
@@ -51,6 +51,25 @@ pub(super) struct Local {
     sockets: Arc<Sockets>,
     folder: PathBuf,
     known: Arc<Mutex<HashMap<PathBuf, Known>>>,
+}
+
+/// A local model of the file that was read, and is not served yet.
+#[derive(Debug)]
+pub(super) struct ReadModel {
+    /// What the file says.
+    pub(super) entry: ModelEntry,
+    /// Its row, without prices.
+    pub(super) row: Model,
+    loaded: Loaded,
+}
+
+/// What serves a model.
+#[derive(Debug)]
+enum Loaded {
+    /// A file for an engine.
+    File(ModelFile),
+    /// A static model.
+    Static(Box<StaticModel>),
 }
 
 /// What was read of a file, as long as it has not changed.
@@ -94,34 +113,56 @@ impl Local {
         Ok(Self { engines, models, statics, program, sockets, folder, known })
     }
 
-    /// The file's models and the demo model, as rows of the catalogue, each with the fingerprint of
-    /// its text.
-    pub(super) async fn configured_models(
+    /// Reads the models of the file, and the demo model. Nothing is served by that; which can't be
+    /// read is among the problems.
+    pub(super) async fn read_models(
         &self,
         entries: &[ModelEntry],
-        directory: &Directory,
-        now: Timestamp,
-    ) -> anyhow::Result<Vec<(Model, String)>> {
+    ) -> anyhow::Result<(Vec<ReadModel>, Vec<Problem>)> {
         let mut built_in = None;
         if !entries.iter().any(|entry| entry.name == DEMO) {
             let path = self.unpack_demo().await.context("unpacking the demo model")?;
             built_in = Some(ModelEntry { path: Some(path), ..demo() });
         }
-        let mut rows = Vec::new();
-        for entry in built_in.iter().chain(entries) {
+        let (mut models, mut problems) = (Vec::new(), Vec::new());
+        let of_file = entries.iter().enumerate().map(|(index, entry)| (Some(index), entry));
+        for (index, entry) in built_in.iter().map(|entry| (None, entry)).chain(of_file) {
             let path = entry.path.clone().unwrap_or_default();
-            let read = self.inspect(entry.name.clone(), path.clone(), Origin::File).await;
-            let mut row = read.with_context(|| {
-                format!("the model {PROVIDER}/{} of {}", entry.name, path.display())
-            })?;
-            let known = directory.model(&row.name);
-            row.prices = objects::dated(&entry.price, known.as_deref(), now);
-            row.output_tokens_max = entry.max_output_tokens;
-            row.created_at = known.map_or(now, |known| known.created_at);
-            let fingerprint = objects::local_fingerprint(entry, &row)?;
-            rows.push((row, fingerprint));
+            let shown = path.display().to_string();
+            match (self.read(entry.name.clone(), path, Origin::File).await, index) {
+                (Ok((row, loaded)), _) => {
+                    models.push(ReadModel { entry: entry.clone(), row, loaded });
+                }
+                (Err(failure), Some(index)) => {
+                    let message = format!("{shown} can't be used: {}", failure.message);
+                    problems.push(Problem { at: format!("models[{index}].path"), message });
+                }
+                (Err(failure), None) => {
+                    return Err(failure).with_context(|| format!("the model {shown}"));
+                }
+            }
         }
-        Ok(rows)
+        Ok((models, problems))
+    }
+
+    /// Serves models from now on; what runs on a former file of that name ends on it.
+    pub(super) fn serve(&self, models: Vec<ReadModel>) {
+        for ReadModel { row, loaded, .. } in models {
+            self.register(&row.upstream_model, loaded);
+        }
+    }
+
+    fn register(&self, name: &str, loaded: Loaded) {
+        match loaded {
+            Loaded::File(file) => {
+                self.statics.remove(name);
+                self.models.register(name, file);
+            }
+            Loaded::Static(model) => {
+                self.models.remove(name);
+                self.statics.register(name, *model);
+            }
+        }
     }
 
     /// Makes every local model of the catalogue known to the executor. One whose file is gone is
@@ -149,6 +190,17 @@ impl Local {
         path: PathBuf,
         origin: Origin,
     ) -> Result<Model, Failure> {
+        let (row, loaded) = self.read(name, path, origin).await?;
+        self.register(&row.upstream_model, loaded);
+        Ok(row)
+    }
+
+    async fn read(
+        &self,
+        name: String,
+        path: PathBuf,
+        origin: Origin,
+    ) -> Result<(Model, Loaded), Failure> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
             return Err(Failure::invalid(
@@ -156,28 +208,28 @@ impl Local {
                 "a local model's name has letters, digits, '-', '_' and '.' only",
             ));
         }
-        let (path, sha256, context_tokens) = if statics::is_folder(&path).await {
-            let (path, sha256) = self.serve_static(&name, path).await?;
-            (path, sha256, None)
-        } else {
-            let file = self.file(path).await?;
-            self.statics.remove(&name);
-            self.models.register(name.clone(), file.clone());
-            (file.path, file.sha256, file.context_length)
+        let loaded = match statics::is_folder(&path).await {
+            true => Loaded::Static(Box::new(statics::open(path).await?)),
+            false => Loaded::File(self.file(path).await?),
         };
-        Ok(Model {
+        let (path, sha256, context_tokens) = match &loaded {
+            Loaded::Static(model) => (model.folder(), model.sha256(), None),
+            Loaded::File(file) => (file.path.as_path(), file.sha256.as_str(), file.context_length),
+        };
+        let row = Model {
             name: format!("{PROVIDER}/{name}"),
             provider: PROVIDER.to_owned(),
             upstream_model: name,
             path: Some(path.display().to_string()),
-            sha256: Some(sha256),
+            sha256: Some(sha256.to_owned()),
             prices: Vec::new(),
             output_tokens_max: None,
             context_tokens,
             origin,
             version: 0,
             created_at: Timestamp::default(),
-        })
+        };
+        Ok((row, loaded))
     }
 
     fn is_served(&self, name: &str) -> bool {

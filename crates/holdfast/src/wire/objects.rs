@@ -1,60 +1,74 @@
 //! How named objects get from the file into the store, so that of two edits the later wins, per
 //! object.
 //!
-//! At start an object goes from the file into the store only if the file's text for it has changed
-//! since it was last taken. An object that is gone from the file goes from the store, unless the
-//! API has changed it since.
+//! An object goes from the file into the store only if the file's text for it has changed since it
+//! was last taken. An object that is gone from the file goes from the store, unless the API has
+//! changed it since. All of it is planned here, from what is there, and taken as one
+//! ([`Directory::change`](pipeline::Directory::change)). Routes are in [`super::routes`].
 
 use std::collections::HashMap;
 
-use anyhow::Context;
-use pipeline::{Directory, NewBudget, NewKey};
+use pipeline::{Change, Held, NewBudget, NewKey};
 use serde::Serialize;
+use server::ObjectChange;
 use sha2::{Digest, Sha256};
 use storage::budgets::Origin;
 use storage::models::{DatedPrice, Taken};
-use storage::{Budget, Model, Scope, Store, WindowKind};
+use storage::{Model, Scope, WindowKind};
 use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{Money, Price, Rate, Timestamp};
 
+use super::local::ReadModel;
 use crate::config::file::{PriceEntry, ProviderModel};
 use crate::config::{BudgetEntry, Config, KeyEntry, ModelEntry};
 
-/// What was taken, and what is to be remembered as taken.
+/// The hash of each object's text as it was last taken from the file, by kind and name.
+pub(crate) type Fingerprints = HashMap<(String, String), String>;
+
+/// A plan in the making.
 struct Taking<'a> {
-    directory: &'a Directory,
-    before: HashMap<(String, String), String>,
-    after: Vec<Taken>,
+    held: Held<'a>,
+    before: &'a Fingerprints,
     now: Timestamp,
+    change: Change,
+    after: Vec<Taken>,
+    changes: Vec<ObjectChange>,
 }
 
-/// Brings the store up to date with the file.
-pub(crate) async fn take(
-    config: &Config,
-    local_models: Vec<(Model, String)>,
-    directory: &Directory,
-    store: &dyn Store,
+/// What the file's keys, budgets and models change of what is `held`, and what they are by then
+/// taken as; `routes` were taken already.
+pub(super) fn plan(
+    (config, local_models): (&Config, &[ReadModel]),
+    before: &Fingerprints,
+    routes: Vec<Taken>,
+    held: Held<'_>,
     now: Timestamp,
-) -> anyhow::Result<()> {
-    let taken = store.taken().await.context("reading what was taken from the file")?;
-    let before = taken.into_iter().map(|taken| ((taken.kind, taken.name), taken.sha256)).collect();
-    let mut run = Taking { directory, before, after: Vec::new(), now };
+) -> anyhow::Result<(Change, Vec<ObjectChange>)> {
+    let (change, changes) = (Change::default(), Vec::new());
+    let mut run = Taking { held, before, now, change, after: routes, changes };
     for key in &config.keys {
-        run.key(key).await?;
+        run.key(key)?;
     }
     for budget in &config.budgets {
-        run.budget(budget).await?;
+        run.budget(budget)?;
     }
     for provider in &config.providers {
         for model in &provider.models {
-            run.provider_model(&provider.name, model).await?;
+            run.provider_model(&provider.name, model)?;
         }
     }
-    for (model, fingerprint) in local_models {
-        run.changed_model(model, fingerprint).await?;
+    for model in local_models {
+        run.local_model(model)?;
     }
-    run.remove_what_is_gone().await?;
-    store.put_taken(run.after).await.context("remembering what was taken from the file")
+    run.remove_what_is_gone();
+    let Taking { mut change, after, changes, .. } = run;
+    change.taken = Some(after);
+    Ok((change, changes))
+}
+
+/// What was last taken from the file.
+pub(super) fn fingerprints(taken: Vec<Taken>) -> Fingerprints {
+    taken.into_iter().map(|taken| ((taken.kind, taken.name), taken.sha256)).collect()
 }
 
 /// The name under which a budget is remembered: its scope and window.
@@ -86,114 +100,116 @@ fn hex(bytes: &[u8]) -> String {
 impl Taking<'_> {
     /// Remembers the object; answers whether its text has changed since it was last taken.
     fn is_new(&mut self, kind: &str, name: &str, sha256: String) -> bool {
-        let changed = self.before.get(&(kind.to_owned(), name.to_owned())) != Some(&sha256);
+        let last = self.before.get(&(kind.to_owned(), name.to_owned()));
+        let is_same = last == Some(&sha256);
+        if !is_same {
+            self.tell(kind, name, if last.is_some() { "changed" } else { "added" });
+        }
         self.after.push(Taken { kind: kind.to_owned(), name: name.to_owned(), sha256 });
-        changed
+        !is_same
     }
 
-    async fn key(&mut self, key: &KeyEntry) -> anyhow::Result<()> {
-        if !self.is_new("key", &key.name, key_fingerprint(key)?) {
-            return Ok(());
-        }
-        let new = NewKey {
-            account: DEFAULT_ACCOUNT.to_owned(),
-            name: key.name.clone(),
-            user: key.user.clone(),
-            role: Role::Member,
-            output_cap_default: key.output_cap_default,
-            origin: Origin::File,
-        };
-        let put = self.directory.put_key_with_secret(new, &key.secret).await;
-        put.map(drop).with_context(|| format!("taking the key {} from the file", key.name))
+    fn tell(&mut self, kind: &str, name: &str, change: &str) {
+        self.changes.push(object_change(kind, name, change));
     }
 
-    async fn budget(&mut self, budget: &BudgetEntry) -> anyhow::Result<()> {
-        let name = budget_name(&budget.scope, budget.window);
-        if !self.is_new("budget", &name, fingerprint(budget)?) {
-            return Ok(());
-        }
-        let new = NewBudget {
-            account: DEFAULT_ACCOUNT.to_owned(),
-            scope: budget.scope.clone(),
-            limit: budget.limit_usd,
-            window: budget.window,
-            origin: Origin::File,
-        };
-        let put = self.directory.put_budget(new).await;
-        put.map(drop).with_context(|| format!("taking the budget {name} from the file"))
-    }
-
-    async fn provider_model(
-        &mut self,
-        provider: &str,
-        entry: &ProviderModel,
-    ) -> anyhow::Result<()> {
-        let name = format!("{provider}/{}", entry.id);
-        let known = self.directory.model(&name);
-        let model = Model {
-            name,
-            provider: provider.to_owned(),
-            upstream_model: entry.id.clone(),
-            path: None,
-            sha256: None,
-            prices: dated(&entry.price, known.as_deref(), self.now),
-            output_tokens_max: entry.max_output_tokens,
-            context_tokens: entry.context_tokens,
-            origin: Origin::File,
-            version: 0,
-            created_at: known.as_ref().map_or(self.now, |known| known.created_at),
-        };
-        self.changed_model(model, fingerprint(entry)?).await
-    }
-
-    async fn changed_model(&mut self, model: Model, sha256: String) -> anyhow::Result<()> {
-        if !self.is_new("model", &model.name, sha256) {
-            return Ok(());
-        }
-        let name = model.name.clone();
-        let put = self.directory.put_model(model).await;
-        put.map(drop).with_context(|| format!("taking the model {name} from the file"))
-    }
-
-    /// Removes what the file had and has no more, unless the API has changed it since.
-    async fn remove_what_is_gone(&self) -> anyhow::Result<()> {
-        let is_there = |kind: &str, name: &str| {
-            self.after.iter().any(|taken| taken.kind == kind && taken.name == name)
-        };
-        let gone = |kind: &str, name: &str| {
-            self.before.contains_key(&(kind.to_owned(), name.to_owned())) && !is_there(kind, name)
-        };
-        for key in self.directory.keys(DEFAULT_ACCOUNT) {
-            if key.origin == Origin::File && gone("key", &key.name) {
-                self.directory
-                    .delete_key(DEFAULT_ACCOUNT, &key.id)
-                    .await
-                    .context("removing a key")?;
-            }
-        }
-        for budget in self.directory.budgets(DEFAULT_ACCOUNT) {
-            let Budget { id, scope, window, origin, .. } = budget.as_ref();
-            if *origin == Origin::File && gone("budget", &budget_name(scope, *window)) {
-                self.directory
-                    .delete_budget(DEFAULT_ACCOUNT, id)
-                    .await
-                    .context("removing a budget")?;
-            }
-        }
-        for (kind, name) in
-            self.before.keys().filter(|(kind, name)| kind == "model" && gone(kind, name))
-        {
-            let from_file =
-                self.directory.model(name).is_some_and(|model| model.origin == Origin::File);
-            if from_file {
-                self.directory
-                    .delete_model(name)
-                    .await
-                    .with_context(|| format!("removing the {kind} {name}"))?;
-            }
+    fn key(&mut self, key: &KeyEntry) -> anyhow::Result<()> {
+        if self.is_new("key", &key.name, key_fingerprint(key)?) {
+            let new = NewKey {
+                account: DEFAULT_ACCOUNT.to_owned(),
+                name: key.name.clone(),
+                user: key.user.clone(),
+                role: Role::Member,
+                output_cap_default: key.output_cap_default,
+                origin: Origin::File,
+            };
+            self.change.keys.push((new, key.secret.clone()));
         }
         Ok(())
     }
+
+    fn budget(&mut self, budget: &BudgetEntry) -> anyhow::Result<()> {
+        let name = budget_name(&budget.scope, budget.window);
+        if self.is_new("budget", &name, fingerprint(budget)?) {
+            self.change.budgets.push(NewBudget {
+                account: DEFAULT_ACCOUNT.to_owned(),
+                scope: budget.scope.clone(),
+                limit: budget.limit_usd,
+                window: budget.window,
+                origin: Origin::File,
+            });
+        }
+        Ok(())
+    }
+
+    fn provider_model(&mut self, provider: &str, entry: &ProviderModel) -> anyhow::Result<()> {
+        let name = format!("{provider}/{}", entry.id);
+        if self.is_new("model", &name, fingerprint(entry)?) {
+            let prices = dated(&entry.price, self.held.model(&name), self.now);
+            self.change.models.push(Model {
+                name,
+                provider: provider.to_owned(),
+                upstream_model: entry.id.clone(),
+                path: None,
+                sha256: None,
+                prices,
+                output_tokens_max: entry.max_output_tokens,
+                context_tokens: entry.context_tokens,
+                origin: Origin::File,
+                version: 0,
+                created_at: self.now,
+            });
+        }
+        Ok(())
+    }
+
+    fn local_model(&mut self, model: &ReadModel) -> anyhow::Result<()> {
+        let ReadModel { entry, row, .. } = model;
+        if self.is_new("model", &row.name, local_fingerprint(entry, row)?) {
+            let prices = dated(&entry.price, self.held.model(&row.name), self.now);
+            let output_tokens_max = entry.max_output_tokens;
+            self.change.models.push(Model { prices, output_tokens_max, ..row.clone() });
+        }
+        Ok(())
+    }
+
+    /// Removes what the file had and has no more, unless the API has changed it since.
+    fn remove_what_is_gone(&mut self) {
+        let (before, after) = (self.before, &self.after);
+        let is_gone = |kind: &str, name: &str| {
+            let is_it = |taken: &Taken| taken.kind == kind && taken.name == name;
+            before.contains_key(&(kind.to_owned(), name.to_owned())) && !after.iter().any(is_it)
+        };
+        let mut gone = Vec::new();
+        for key in self.held.keys(DEFAULT_ACCOUNT) {
+            if key.origin == Origin::File && is_gone("key", &key.name) {
+                self.change.deleted_keys.push(key.id.clone());
+                gone.push(("key", key.name.clone()));
+            }
+        }
+        for budget in self.held.budgets(DEFAULT_ACCOUNT) {
+            let name = budget_name(&budget.scope, budget.window);
+            if budget.origin == Origin::File && is_gone("budget", &name) {
+                self.change.deleted_budgets.push(budget.id.clone());
+                gone.push(("budget", name));
+            }
+        }
+        for (_, name) in before.keys().filter(|(kind, name)| kind == "model" && is_gone(kind, name))
+        {
+            if self.held.model(name).is_some_and(|model| model.origin == Origin::File) {
+                self.change.deleted_models.push(name.clone());
+                gone.push(("model", name.clone()));
+            }
+        }
+        for (kind, name) in gone {
+            self.tell(kind, &name, "removed");
+        }
+    }
+}
+
+/// One line of what a reload tells.
+pub(super) fn object_change(kind: &str, name: &str, change: &str) -> ObjectChange {
+    ObjectChange { kind: kind.to_owned(), name: name.to_owned(), change: change.to_owned() }
 }
 
 /// The prices that hold from now on: the known ones, and the file's if it says something new.

@@ -5,16 +5,15 @@
 //! made or removed at run time, or the file was changed since it was last taken. Nothing is changed
 //! here, and secrets are compared by fingerprint only.
 
-use std::collections::HashMap;
-
+use serde_json::Value;
 use server::ObjectView;
 use storage::budgets::Origin;
-use storage::{Budget, Key, Model, Store};
+use storage::{Budget, Key, Model, Route, Store};
 use types::principal::DEFAULT_ACCOUNT;
 
-use super::{admin_key, local, objects};
+use super::{admin_key, local, objects, routes};
 use crate::config::file::McpServerEntry;
-use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry, RouteEntry};
+use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry};
 
 /// The named objects that the store holds, and what was last taken from the file.
 #[derive(Debug, Default)]
@@ -22,8 +21,9 @@ pub(crate) struct Stored {
     keys: Vec<Key>,
     budgets: Vec<Budget>,
     models: Vec<Model>,
+    routes: Vec<Route>,
     /// The hash of each object's text, by kind and name.
-    taken: HashMap<(String, String), String>,
+    taken: objects::Fingerprints,
 }
 
 impl Stored {
@@ -36,12 +36,14 @@ impl Stored {
         let mut keys = store.keys().await?;
         keys.retain(|key| key.account == DEFAULT_ACCOUNT && key.name != admin_key::NAME);
         keys.sort_by(|left, right| left.name.cmp(&right.name));
-        let taken = store.taken().await?.into_iter();
+        let taken = objects::fingerprints(store.taken().await?);
+        let routes = store.route_versions(1).await?.pop();
         Ok(Self {
             keys,
             budgets: store.budgets(DEFAULT_ACCOUNT).await?,
             models: store.models().await?,
-            taken: taken.map(|taken| ((taken.kind, taken.name), taken.sha256)).collect(),
+            routes: routes.map(|newest| newest.routes).unwrap_or_default(),
+            taken,
         })
     }
 
@@ -57,9 +59,9 @@ impl Stored {
 /// Looks for the files of local models, so it may block.
 pub(crate) fn of(file: &Config, running: &Config, stored: &Stored) -> Vec<ObjectView> {
     let mut all = Vec::new();
-    of_process("provider", &running.providers, &file.providers, same_provider, &mut all);
-    let same = |left: &RouteEntry, right: &RouteEntry| left == right;
-    of_process("route", &running.routes, &file.routes, same, &mut all);
+    let same = ProviderEntry::is_same_upstream;
+    of_process("provider", &running.providers, &file.providers, same, &mut all);
+    routes(file, stored, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
     of_process("mcp_server", &running.mcp_servers, &file.mcp_servers, same, &mut all);
     keys(file, stored, &mut all);
@@ -74,12 +76,6 @@ trait Named {
 }
 
 impl Named for ProviderEntry {
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl Named for RouteEntry {
     fn name(&self) -> &str {
         &self.name
     }
@@ -108,16 +104,19 @@ fn of_process<T: Named>(
     all.extend(new.map(|object| view(kind, object.name(), Origin::File, true)));
 }
 
-/// Without its models: they are objects of their own.
-fn same_provider(left: &ProviderEntry, right: &ProviderEntry) -> bool {
-    let key = |entry: &ProviderEntry| entry.api_key.as_ref().map(|key| key.expose().to_owned());
-    left.name == right.name
-        && left.vendor == right.vendor
-        && left.base_url == right.base_url
-        && left.timeouts() == right.timeouts()
-        && left.models.is_empty() == right.models.is_empty()
-        && key(left) == key(right)
-        && left.aws == right.aws
+fn routes(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {
+    let texts = file.text.routes();
+    let in_file = || file.routes.iter().zip(&texts);
+    for route in &stored.routes {
+        let took =
+            |text: &Value| stored.took(routes::KIND, &route.name, objects::fingerprint(text));
+        let text = in_file().find(|(entry, _)| entry.name == route.name).map(|(_, text)| text);
+        let is_same = route.origin == Origin::File && text.is_some_and(took);
+        all.push(view(routes::KIND, &route.name, route.origin, !is_same));
+    }
+    let is_there = |name: &str| stored.routes.iter().any(|route| route.name == name);
+    let missing = in_file().filter(|(entry, _)| !is_there(&entry.name));
+    all.extend(missing.map(|(entry, _)| view(routes::KIND, &entry.name, Origin::File, true)));
 }
 
 fn keys(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {

@@ -1,12 +1,14 @@
-//! Keys, models and budgets: held in memory for every Call, written through to the store by
-//! administration.
+//! Keys, models, budgets, providers and routes: held in memory for every Call, written through to
+//! the store by administration.
 //!
 //! Invariant: a change is durable before any Call sees it, and each Call sees one snapshot. Changes
 //! are made one at a time; reading takes no await and holds a lock only to copy a pointer. It must
 //! not know windows, amounts or slices.
 
+mod reload;
 mod scopes;
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
@@ -15,13 +17,14 @@ use types::call::{Lacks, RoutePolicy};
 use types::clock::SharedClock;
 use types::ids::{BudgetId, KeyId};
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{ErrorCode, Failure, Format, Ids, Money, Principal, Secret};
+use types::{ErrorCode, Execute, Failure, Format, Ids, Money, Principal, Secret};
 
 use super::secret_hash;
 use super::snapshot::{Known, Rows, Snapshot};
 use crate::record::storage_failure;
 use crate::route::choice::Choice;
 
+pub use reload::{Change, Held};
 pub use scopes::{AskedScope, FoundScope};
 
 /// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
@@ -36,10 +39,20 @@ pub struct DirectoryParts {
     pub clock: SharedClock,
     /// Ids and secrets.
     pub ids: Arc<Ids>,
+    /// Who does Calls at first.
+    pub upstreams: Upstreams,
+}
+
+/// What Calls are sent to. A Call keeps the one that it began with: after a change it ends with who
+/// did it before.
+#[derive(Clone, Debug, Default)]
+pub struct Upstreams {
     /// The configured providers, `local` included.
     pub providers: Vec<ProviderInfo>,
-    /// The configured routes.
+    /// The routes.
     pub routes: Vec<RouteInfo>,
+    /// Who does Calls, by the name of the provider: `local`, `mcp`, or a configured one.
+    pub executors: HashMap<String, Arc<dyn Execute>>,
 }
 
 /// A configured route: a name that stands for several models, and what is done when one fails.
@@ -118,11 +131,19 @@ pub struct NewBudget {
     pub origin: Origin,
 }
 
+/// What a directory works with.
+#[derive(Debug)]
+struct Seams {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    ids: Arc<Ids>,
+}
+
 /// The one place where names are looked up. Reading takes no await; each change is durable before
 /// it is seen.
 #[derive(Debug)]
 pub struct Directory {
-    parts: DirectoryParts,
+    parts: Seams,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
     changing: tokio::sync::Mutex<()>,
@@ -151,9 +172,13 @@ impl Directory {
                 rows.budgets.insert(budget.id.clone(), Arc::new(budget));
             }
         }
-        let snapshot = Snapshot::new(rows, &parts.providers, &parts.routes);
-        let snapshot = RwLock::new(Arc::new(snapshot));
-        Ok(Self { parts, snapshot, changing: tokio::sync::Mutex::default() })
+        let DirectoryParts { store, clock, ids, upstreams } = parts;
+        let snapshot = Snapshot::new(rows, &Arc::new(upstreams));
+        Ok(Self {
+            parts: Seams { store, clock, ids },
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Makes a key with a new secret, which is shown this once, and with a budget of its own (limit
@@ -267,7 +292,7 @@ impl Directory {
     /// `invalid_request` for a session's name that several users may use; `storage_unavailable`.
     pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
         let _changing = self.changing.lock().await;
-        self.check_session_name(&new)?;
+        scopes::check_session_name(&self.snapshot().rows, &new)?;
         let budget = Arc::new(self.budget(new));
         let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
         written.map_err(|error| storage_failure(&error))?;
@@ -329,14 +354,10 @@ impl Directory {
     /// # Errors
     /// `invalid_request` if the provider is not configured or the name does not begin with it;
     /// `storage_unavailable`.
-    pub async fn put_model(&self, mut model: Model) -> Result<Arc<Model>, Failure> {
+    pub async fn put_model(&self, model: Model) -> Result<Arc<Model>, Failure> {
         let _changing = self.changing.lock().await;
-        self.check_model(&model)?;
-        let existing = self.model(&model.name);
-        model.version = existing.as_ref().map_or(1, |model| model.version + 1);
-        model.created_at =
-            existing.map_or_else(|| self.parts.clock.now(), |model| model.created_at);
-        model.prices.sort_by_key(|dated| dated.since);
+        check_model(&model, &self.snapshot().upstreams)?;
+        let model = self.next_of(model);
         let written = self.parts.store.put_model(model.clone()).await;
         written.map_err(|error| storage_failure(&error))?;
         let model = Arc::new(model);
@@ -346,19 +367,14 @@ impl Directory {
         Ok(model)
     }
 
-    fn check_model(&self, model: &Model) -> Result<(), Failure> {
-        let known = self.parts.providers.iter().any(|provider| provider.name == model.provider);
-        if !known {
-            let message = format!("no provider `{}` is configured", model.provider);
-            return Err(Failure::invalid("provider", message));
-        }
-        let below =
-            model.name.strip_prefix(&model.provider).and_then(|rest| rest.strip_prefix('/'));
-        if below.is_none_or(str::is_empty) {
-            let message = format!("the name must be `{}/<model>`", model.provider);
-            return Err(Failure::invalid("name", message));
-        }
-        Ok(())
+    /// The next version of the model of that name; the caller holds `changing`.
+    fn next_of(&self, mut model: Model) -> Model {
+        let existing = self.model(&model.name);
+        model.version = existing.as_ref().map_or(1, |model| model.version + 1);
+        model.created_at =
+            existing.map_or_else(|| self.parts.clock.now(), |model| model.created_at);
+        model.prices.sort_by_key(|dated| dated.since);
+        model
     }
 
     /// Removes a model; `false` if there is none of that name.
@@ -382,7 +398,7 @@ impl Directory {
         // listing without one.
         let snapshot = self.snapshot();
         let configured =
-            |name: &str| self.parts.providers.iter().any(|provider| provider.name == name);
+            |name: &str| snapshot.upstreams.providers.iter().any(|known| known.name == name);
         let models = snapshot.rows.models.values();
         models.filter(|model| configured(&model.provider)).cloned().collect()
     }
@@ -390,7 +406,7 @@ impl Directory {
     /// The configured routes that stand for a model here.
     pub fn routes(&self) -> Vec<RouteInfo> {
         let snapshot = self.snapshot();
-        let routes = self.parts.routes.iter();
+        let routes = snapshot.upstreams.routes.iter();
         routes.filter(|route| snapshot.has_route(route)).cloned().collect()
     }
 
@@ -399,9 +415,9 @@ impl Directory {
         self.snapshot().rows.models.get(name).cloned()
     }
 
-    /// The configured providers.
-    pub fn providers(&self) -> &[ProviderInfo] {
-        &self.parts.providers
+    /// Who does Calls that begin now.
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.snapshot().upstreams)
     }
 
     /// The principal of a key, if the key still exists.
@@ -423,9 +439,29 @@ impl Directory {
     /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other
     /// change is lost.
     fn swap(&self, change: impl FnOnce(&mut Rows)) {
-        let mut rows = self.snapshot().rows.clone();
+        let before = self.snapshot();
+        let mut rows = before.rows.clone();
         change(&mut rows);
-        let snapshot = Arc::new(Snapshot::new(rows, &self.parts.providers, &self.parts.routes));
+        self.show(Snapshot::new(rows, &before.upstreams));
+    }
+
+    /// Calls that begin from now on see this.
+    fn show(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
+}
+
+/// Whether a model is one of a provider that is there, by its name too.
+fn check_model(model: &Model, upstreams: &Upstreams) -> Result<(), Failure> {
+    if !upstreams.providers.iter().any(|provider| provider.name == model.provider) {
+        let message = format!("no provider `{}` is configured", model.provider);
+        return Err(Failure::invalid("provider", message));
+    }
+    let below = model.name.strip_prefix(&model.provider).and_then(|rest| rest.strip_prefix('/'));
+    if below.is_none_or(str::is_empty) {
+        let message = format!("the name must be `{}/<model>`", model.provider);
+        return Err(Failure::invalid("name", message));
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use types::call::{Plan, RoutePolicy, Target};
 use types::ids::{BudgetId, KeyId, SessionId};
 use types::{Price, Principal, Timestamp};
 
-use super::directory::{ProviderInfo, RouteInfo};
+use super::directory::{ProviderInfo, RouteInfo, Upstreams};
 use super::named_session;
 use crate::route::choice::SharedChoice;
 
@@ -50,6 +50,7 @@ struct Named {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) rows: Rows,
+    pub(crate) upstreams: Arc<Upstreams>,
     by_secret: HashMap<[u8; 32], Arc<Known>>,
     by_key: HashMap<KeyId, Arc<Known>>,
     /// Budgets on sessions, by account, then by the session's id.
@@ -60,7 +61,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(rows: Rows, providers: &[ProviderInfo], routes: &[RouteInfo]) -> Self {
+    pub(crate) fn new(rows: Rows, upstreams: &Arc<Upstreams>) -> Self {
+        let Upstreams { providers, routes, .. } = &**upstreams;
         let mut by_secret = HashMap::with_capacity(rows.keys.len());
         let mut by_key = HashMap::with_capacity(rows.keys.len());
         for key in rows.keys.values() {
@@ -78,7 +80,8 @@ impl Snapshot {
         let plans = plans.collect();
         let open = providers.iter().filter(|provider| provider.any_model);
         let open = open.map(|provider| (provider.name.clone(), provider.clone())).collect();
-        let mut snapshot = Self { rows, by_secret, by_key, by_session, plans, open };
+        let upstreams = Arc::clone(upstreams);
+        let mut snapshot = Self { rows, upstreams, by_secret, by_key, by_session, plans, open };
         let of_routes: Vec<_> = routes.iter().map(|route| snapshot.plans_of_route(route)).collect();
         for (route, plans) in routes.iter().zip(of_routes) {
             if plans.is_empty() {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{
     Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo, RouteInfo,
-    Telemetry,
+    Telemetry, Upstreams,
 };
 use storage::budgets::Origin;
 use storage::models::DatedPrice;
@@ -106,24 +106,26 @@ impl Node {
     ) -> Self {
         let store = Arc::new(SqliteStore::open(path).unwrap());
         let ids = Arc::new(Ids::seeded(Arc::clone(clock) as _, seed));
+        let targets = Arc::new(Targets::default());
+        let executor = || Arc::clone(&targets) as Arc<dyn Execute>;
+        let names = ["paid", "spoken", "open", "local", "mcp"];
         let parts = DirectoryParts {
             store: Arc::clone(&store) as _,
             clock: Arc::clone(clock) as _,
             ids: Arc::clone(&ids),
-            providers: providers(),
-            routes,
+            upstreams: Upstreams {
+                providers: providers(),
+                routes,
+                executors: names.into_iter().map(|name| (name.to_owned(), executor())).collect(),
+            },
         };
         let directory = Arc::new(Directory::load(parts).await.unwrap());
-        let targets = Arc::new(Targets::default());
-        let executor = || Arc::clone(&targets) as Arc<dyn Execute>;
-        let names = ["paid", "spoken", "open", "local", "mcp"];
         let tracker = TaskTracker::new();
         let pipeline = Pipeline::new(Parts {
             store: Arc::clone(&store) as _,
             clock: Arc::clone(clock) as _,
             ids: Arc::clone(&ids),
             directory: Arc::clone(&directory),
-            executors: names.into_iter().map(|name| (name.to_owned(), executor())).collect(),
             node: NodeId::new(&ids),
             tracker: tracker.clone(),
             telemetry,

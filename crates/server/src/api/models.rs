@@ -34,7 +34,7 @@ pub(crate) struct ModelView {
 
 impl ModelView {
     fn of(app: &App, model: &Model) -> Self {
-        let free_until_priced = is_free_until_priced(app.directory.providers(), model);
+        let free_until_priced = is_free_until_priced(&app.directory.upstreams().providers, model);
         let price = price_at(model, free_until_priced, app.clock.now());
         Self { model: model.clone(), price }
     }
@@ -133,8 +133,9 @@ fn known(app: &App, name: &str, now: Timestamp) -> Result<Model, Failure> {
         return Ok(Model::clone(&model));
     }
     let (provider, upstream_model) = name.split_once('/').unwrap_or((name, ""));
+    let upstreams = app.directory.upstreams();
     let configured =
-        app.directory.providers().iter().any(|known| known.name == provider && provider != "local");
+        upstreams.providers.iter().any(|known| known.name == provider && provider != "local");
     if !configured || upstream_model.is_empty() {
         let message = format!(
             "\"{name}\" names no configured provider; use provider/model, or give the path of a GGUF file"

@@ -9,7 +9,7 @@ use std::time::Duration;
 use formats::openai_responses::parse_create;
 use futures_util::StreamExt;
 use futures_util::stream;
-use pipeline::{Directory, DirectoryParts, NewKey, Pipeline, ProviderInfo};
+use pipeline::{Directory, DirectoryParts, NewKey, Pipeline, ProviderInfo, Upstreams};
 use serde_json::{Value, json};
 use storage::budgets::Origin;
 use storage::{CallFilter, LedgerRow, Model, SqliteStore, Store};
@@ -342,33 +342,35 @@ impl Node {
         }));
         let script = Arc::new(Script::default());
         put_model(&store, &clock, provider).await;
+        let executors: HashMap<String, Arc<dyn Execute>> = HashMap::from([
+            (provider.to_owned(), Arc::clone(&script) as Arc<dyn Execute>),
+            ("mcp".to_owned(), Arc::clone(&tools) as Arc<dyn Execute>),
+        ]);
         let directory = Directory::load(DirectoryParts {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            providers: vec![ProviderInfo {
-                name: provider.to_owned(),
-                free_until_priced: provider == "local",
-                ..ProviderInfo::default()
-            }],
-            routes: Vec::new(),
+            upstreams: Upstreams {
+                providers: vec![ProviderInfo {
+                    name: provider.to_owned(),
+                    free_until_priced: provider == "local",
+                    ..ProviderInfo::default()
+                }],
+                routes: Vec::new(),
+                executors,
+            },
         });
         let directory = Arc::new(directory.await.unwrap());
         for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)]
         {
             put_key(&directory, name, role).await;
         }
-        let executors: HashMap<String, Arc<dyn Execute>> = HashMap::from([
-            (provider.to_owned(), Arc::clone(&script) as Arc<dyn Execute>),
-            ("mcp".to_owned(), Arc::clone(&tools) as Arc<dyn Execute>),
-        ]);
         let node = NodeId::new(&ids);
         let pipeline = Arc::new(Pipeline::new(pipeline::Parts {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
             directory: Arc::clone(&directory),
-            executors,
             node: node.clone(),
             tracker: tracker.clone(),
             telemetry: pipeline::Telemetry::default(),

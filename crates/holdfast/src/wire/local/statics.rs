@@ -7,8 +7,6 @@ use std::thread::available_parallelism;
 use embeddings::{StaticModel, StaticModels};
 use types::{Attempt, ErrorCode, Execute, Failure, OutcomeStream};
 
-use super::Local;
-
 /// Where there is no telling how many cores there are.
 const THREADS: usize = 2;
 
@@ -22,23 +20,13 @@ pub(super) async fn is_folder(path: &Path) -> bool {
     tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }
 
-impl Local {
-    /// Reads a model and makes it known to the executor; answers where it is, and its hash.
-    pub(super) async fn serve_static(
-        &self,
-        name: &str,
-        folder: PathBuf,
-    ) -> Result<(PathBuf, String), Failure> {
-        let read = tokio::task::spawn_blocking(move || StaticModel::open(&folder)).await;
-        let read = read.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-        let model = read.map_err(|error| {
-            Failure::invalid("path", format!("the model's folder can't be used: {error}"))
-        })?;
-        let about = (model.folder().to_owned(), model.sha256().to_owned());
-        self.models.remove(name);
-        self.statics.register(name, model);
-        Ok(about)
-    }
+/// Reads a model.
+pub(super) async fn open(folder: PathBuf) -> Result<StaticModel, Failure> {
+    let read = tokio::task::spawn_blocking(move || StaticModel::open(&folder)).await;
+    let read = read.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    read.map_err(|error| {
+        Failure::invalid("path", format!("the model's folder can't be used: {error}"))
+    })
 }
 
 /// Does the Calls of local models: here if they are static, else in their engines.

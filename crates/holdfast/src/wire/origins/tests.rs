@@ -4,6 +4,7 @@ use types::principal::Role;
 use types::{Money, Secret, Timestamp};
 
 use super::*;
+use crate::config;
 use crate::config::BudgetEntry;
 use crate::config::file::{PriceEntry, ProviderModel};
 
@@ -133,34 +134,32 @@ fn what_the_api_made_or_changed_differs() {
 
 #[test]
 fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
-    let route = |target: &str| RouteEntry {
-        name: "fast".to_owned(),
-        aliases: Vec::new(),
-        targets: vec![target.into()],
-        order: pipeline::route::choice::Order::Listed,
-        sticky: None,
-        fallback: None,
-        attempts: None,
-        tries_per_target: None,
-        backoff: None,
-        wait_max: None,
-        first_token_timeout: None,
-        cooldown: None,
-        local_wait_max: None,
-        local_queue_max: None,
-        keep_alive_after: None,
-        hedge: None,
+    let with_route = |target: &str| {
+        let text = format!("[[routes]]\nname = \"fast\"\ntargets = [\"{target}\"]\n");
+        let (read, _) = config::of_text(&text);
+        Config { routes: read.routes, text: read.text, ..file() }
     };
-    let running = Config { routes: vec![route("garage/m")], ..file() };
+    let running = with_route("garage/m");
+    let took = objects::fingerprint(&running.text.routes()[0]).unwrap();
+    let mut in_store = stored(&file());
+    in_store.taken.insert((routes::KIND.to_owned(), "fast".to_owned()), took);
+    in_store.routes.push(Route {
+        name: "fast".to_owned(),
+        settings: running.text.routes().remove(0),
+        origin: Origin::File,
+        version: 1,
+        changed_at: Timestamp(0),
+    });
     let objects = |file: &Config| {
-        let all = of(file, &running, &stored(&self::file())).into_iter();
+        let all = of(file, &running, &in_store).into_iter();
         let different = all.filter(|object| object.differs_from_file);
         different.map(|object| format!("{} {}", object.kind, object.name)).collect::<Vec<_>>()
     };
     assert_eq!(objects(&running), Vec::<String>::new());
-    let mut changed = Config { routes: vec![route("garage/other")], ..file() };
+    let mut changed = with_route("garage/other");
     changed.providers[0].stall_timeout = Some(std::time::Duration::from_secs(9));
     assert_eq!(objects(&changed), ["provider garage", "route fast"]);
+    assert_eq!(objects(&file()), ["route fast"], "a route that the file has no more");
 }
 
 #[test]

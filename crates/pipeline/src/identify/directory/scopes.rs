@@ -12,6 +12,7 @@ use types::{ErrorCode, Failure};
 
 use super::{Directory, NewBudget};
 use crate::identify::named_session;
+use crate::identify::snapshot::Rows;
 use crate::record::storage_failure;
 
 /// A budget's scope as it is asked for.
@@ -108,7 +109,7 @@ impl Directory {
                 let text = format!("no key of this account is of a user `{user}`");
                 Err(Failure::invalid("scope.user", text))
             }
-            (None, None) => self.only_user(account).ok_or_else(|| whose(session)),
+            (None, None) => only_user(&self.snapshot().rows, account).ok_or_else(|| whose(session)),
         }
     }
 
@@ -119,27 +120,27 @@ impl Directory {
         };
         self.key_named(account, key).map(|key| key.user).ok_or_else(unknown)
     }
+}
 
-    /// The user of all keys that are made for Calls, if it is one.
-    fn only_user(&self, account: &str) -> Option<String> {
-        let mut keys = self.keys(account);
-        keys.retain(|key| key.role == Role::Member);
-        let user = keys.first()?.user.clone();
-        keys.iter().all(|key| key.user == user).then_some(user)
-    }
-
-    /// A session's name in a budget that says no more (the configuration file's) is taken as long
-    /// as one user can be meant.
-    pub(super) fn check_session_name(&self, new: &NewBudget) -> Result<(), Failure> {
-        match &new.scope {
-            Scope::Session(name)
-                if SessionId::parse(name).is_none() && self.only_user(&new.account).is_none() =>
-            {
-                Err(whose(name))
-            }
-            Scope::Session(_) | Scope::Account | Scope::Key(_) => Ok(()),
+/// A session's name in a budget that says no more (the configuration file's) is taken as long as
+/// one user can be meant.
+pub(super) fn check_session_name(rows: &Rows, new: &NewBudget) -> Result<(), Failure> {
+    match &new.scope {
+        Scope::Session(name)
+            if SessionId::parse(name).is_none() && only_user(rows, &new.account).is_none() =>
+        {
+            Err(whose(name))
         }
+        Scope::Session(_) | Scope::Account | Scope::Key(_) => Ok(()),
     }
+}
+
+/// The user of all keys that are made for Calls, if it is one.
+fn only_user(rows: &Rows, account: &str) -> Option<String> {
+    let of_account = rows.keys.values().filter(|key| key.account == account);
+    let mut users = of_account.filter(|key| key.role == Role::Member).map(|key| &key.user);
+    let user = users.next()?;
+    users.all(|other| other == user).then(|| user.clone())
 }
 
 fn whose(session: &str) -> Failure {

@@ -129,7 +129,8 @@ fn door(endpoint: &str) -> Option<Door> {
 fn provider_of(app: &App, slug: &str) -> Option<String> {
     let slug = slug.strip_prefix(CUSTOM).unwrap_or(slug);
     let vendor = SLUGS.iter().find(|(known, _)| *known == slug).map_or(slug, |(_, vendor)| vendor);
-    let providers = app.directory.providers();
+    let upstreams = app.directory.upstreams();
+    let providers = &upstreams.providers;
     let named = |name: &str| providers.iter().find(|provider| provider.name == name);
     let of_vendor = || providers.iter().find(|provider| provider.vendor == vendor);
     let found = named(slug).or_else(|| named(vendor)).or_else(of_vendor)?;
@@ -137,7 +138,8 @@ fn provider_of(app: &App, slug: &str) -> Option<String> {
 }
 
 fn unknown(app: &App, slug: &str) -> Failure {
-    let names = app.directory.providers().iter().map(|provider| provider.name.as_str());
+    let upstreams = app.directory.upstreams();
+    let names = upstreams.providers.iter().map(|provider| provider.name.as_str());
     let names: Vec<&str> = names.collect();
     let text = format!("no provider '{slug}' is configured; there are: {}", names.join(", "));
     Failure::new(ErrorCode::NotFound, text)

@@ -1,0 +1,589 @@
+"""The suite `reload`: the configuration of a running server, changed by its file and by `/api`.
+
+suite.py [NAME …]     only the checks whose name contains one of the NAMEs
+
+Judged from outside: by what clients get, by what the providers wrote down, and by the ledger. The
+checks run one after another on one server, since each changes what all Calls see.
+"""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from harness import Provider, Server, World, eventually, holdfast_binary  # noqa: E402
+
+CI = "hf_suite_ci_0123456789abcdef"
+LATE = "hf_suite_late_0123456789abcdef"
+RELOADS, CALLS = 20, 200
+
+PROVIDER = """
+[[providers]]
+name = "{name}"
+vendor = "openai-compatible"
+base_url = "{url}"
+api_key = "{key}"
+models = [{{ id = "script", input_usd_per_million = "{price}", output_usd_per_million = "{price}" }}]
+"""
+ROUTE = '[[routes]]\nname = "{name}"\naliases = [{aliases}]\ntargets = [{targets}]\n'
+KEY = '[[keys]]\nname = "{name}"\nsecret = "{secret}"\n'
+BUDGET = '[[budgets]]\nscope = {{ key = "ci" }}\nlimit_usd = "{limit}"\n'
+BAD = """
+[server]
+listen = "127.0.0.1:0"
+surprise = 1
+[[providers]]
+name = "one"
+vendor = "acme"
+[[routes]]
+name = "fast"
+targets = ["nobody/x"]
+attempts = 99
+[[keys]]
+name = "ci"
+secret = "short"
+"""
+
+
+def quoted(names):
+    return ", ".join(f'"{name}"' for name in names)
+
+
+class Platform:
+    """A server, two providers, and its file, which is written anew by name."""
+
+    def __init__(self, world):
+        self.world = world
+        self.one = world.start(Provider, ["script"], name="one")
+        self.two = world.start(Provider, ["script"], name="two")
+        self.server = world.start(Server, self.text())
+
+    def text(self, price="1.00", providers=("one", "two"), routes=None, keys=(("ci", CI),), more=""):
+        """A file; by default the one that every check begins with."""
+        parts = []
+        for name in providers:
+            of = getattr(self, name)
+            parts.append(PROVIDER.format(name=name, url=of.base_url, key=of.key, price=price))
+        for name, aliases, targets in routes or [("fast", ["quick"], ["one/script", "two/script"])]:
+            parts.append(
+                ROUTE.format(name=name, aliases=quoted(aliases), targets=quoted(targets))
+            )
+        parts += [KEY.format(name=name, secret=secret) for name, secret in keys]
+        return "".join(parts) + more
+
+    def write(self, text):
+        """Replaces the file by rename, as editors do."""
+        beside = self.server.config.with_suffix(".new")
+        beside.write_text(text)
+        os.replace(beside, self.server.config)
+
+    def reload(self):
+        return self.server.api("POST", "config/reload", {})
+
+    def take(self, text):
+        """Has the server take a file; its answer."""
+        self.write(text)
+        status, answer = self.reload()
+        assert status == 200, answer
+        return answer
+
+    def ask(self, model, text="hello", key=CI, headers=None):
+        """One chat completion: (status, headers, JSON)."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        status, head, data = self.server.http(
+            "POST", "/v1/chat/completions", body, key, headers or {}
+        )
+        return status, head, json.loads(data)
+
+    def stream(self, model, text):
+        """A streamed chat completion that has begun: its connection and its answer."""
+        host = self.server.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=30)
+        body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {CI}"}
+        )
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        assert answer.readline().startswith(b"data:")
+        return connection, answer
+
+    def cost(self, task):
+        """What the ledger says that a task cost, per row."""
+        self.server.http("GET", "/readyz")
+        rows = eventually(f"the row of {task}", lambda: self.rows(task))
+        return [row["cost"] for row in rows]
+
+    def rows(self, task):
+        return self.server.api("GET", f"calls?task={task}")[1]["data"]
+
+    def versions(self):
+        return self.server.api("GET", "routes/versions?limit=100")[1]["data"]
+
+    def last(self):
+        return self.server.api("GET", "config")[1]["last_reload"]
+
+    def back(self):
+        """The file that every check begins with, and no route of the API's."""
+        for route in self.server.api("GET", "routes")[1]["data"]:
+            if route["origin"] == "api":
+                self.server.api("DELETE", f"routes/{route['name']}")
+        # Its text must be new to be taken over what was changed at run time.
+        self.take(self.text(routes=[("fast", [], ["one/script"])]))
+        self.take(self.text())
+
+
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def equal(found, wanted):
+    assert found == wanted, f"found {found!r}, wanted {wanted!r}"
+
+
+# The file.
+
+
+@check
+def an_unchanged_file_changes_nothing(p):
+    _, answer = p.reload()
+    equal((answer["taken"], answer["changes"], answer["needs_restart"]), (True, [], []))
+    equal(answer["author"], "admin")
+
+
+@check
+def only_an_admin_may(p):
+    status, _ = p.server.api("POST", "config/reload", {}, key=CI)
+    equal(status, 403)
+    equal(p.server.api("PUT", "routes/x", {"targets": ["one/script"]}, key=CI)[0], 403)
+    equal(p.server.api("GET", "routes", key=CI)[0], 403)
+
+
+@check
+def a_new_route_can_be_asked_at_once(p):
+    equal(p.ask("route/new")[0], 404)
+    routes = [("fast", ["quick"], ["one/script"]), ("new", ["shiny"], ["two/script"])]
+    answer = p.take(p.text(routes=routes))
+    changes = [(c["kind"], c["name"], c["change"]) for c in answer["changes"]]
+    equal(changes, [("route", "fast", "changed"), ("route", "new", "added")])
+    for name in ("route/new", "dynamic/new", "shiny"):
+        status, head, _ = p.ask(name)
+        equal((status, head["holdfast-model"]), (200, "two/script"))
+
+
+@check
+def a_bad_file_changes_nothing_and_names_all(p):
+    before = p.server.api("GET", "config")[1]["objects"], p.versions()
+    p.write(BAD)
+    status, answer = p.reload()
+    equal((status, answer["error"]["code"]), (400, "invalid_request"))
+    found = {problem["at"] for problem in answer["error"]["problems"]}
+    wanted = {
+        "server.surprise",
+        "providers[0].vendor",
+        "routes[0].targets[0]",
+        "routes[0].attempts",
+        "keys[0].secret",
+    }
+    assert wanted <= found, (wanted - found, found)
+    for at in wanted:
+        assert at in answer["error"]["message"], answer
+    last = p.last()
+    equal((last["taken"], {problem["at"] for problem in last["problems"]}), (False, found))
+    equal(p.ask("quick")[0], 200)
+    equal(p.ask("two/script")[0], 200)
+    equal(p.versions(), before[1])
+    p.write(p.text())
+    equal(p.server.api("GET", "config")[1]["objects"], before[0])
+
+
+@check
+def what_is_no_toml_changes_nothing(p):
+    p.write("[[providers]\nname =")
+    status, answer = p.reload()
+    equal((status, [x["at"] for x in answer["error"]["problems"]]), (400, ["file"]))
+    equal(p.ask("route/fast")[0], 200)
+
+
+@check
+def what_only_shows_when_it_is_taken_changes_nothing_either(p):
+    # A secret that a key made at run time has already: only the store knows.
+    status, made = p.server.api("POST", "keys", {"name": "made", "budget": None})
+    equal(status, 200)
+    text = p.text(
+        keys=(("ci", CI), ("thief", made["secret"])), routes=[("other", [], ["two/script"])]
+    )
+    p.write(text)
+    status, answer = p.reload()
+    equal(status, 400)
+    assert "thief" in answer["error"]["message"], answer
+    equal((p.ask("route/other")[0], p.ask("route/fast")[0]), (404, 200))
+    p.server.api("DELETE", f"keys/{made['id']}")
+
+
+@check
+def a_running_stream_survives_the_end_of_its_provider(p):
+    connection, answer = p.stream("two/script", "[[delay_ms=60]] [[words:40]]")
+    p.take(p.text(providers=("one",), routes=[("fast", ["quick"], ["one/script"])]))
+    equal(p.ask("two/script")[0], 404)
+    rest = answer.read()
+    connection.close()
+    assert b"word40" in rest and rest.rstrip().endswith(b"data: [DONE]"), rest[-200:]
+
+
+@check
+def a_provider_that_is_gone_is_in_no_list(p):
+    p.take(p.text(providers=("one",), routes=[("fast", ["quick"], ["one/script"])]))
+    models = {m["id"] for m in json.loads(p.server.http("GET", "/v1/models", key=CI)[2])["data"]}
+    assert "one/script" in models and not any(m.startswith("two/") for m in models), models
+    p.take(p.text())
+    equal(p.ask("two/script")[0], 200)
+
+
+@check
+def a_price_holds_from_the_next_call_on(p):
+    task = {"holdfast-task": "price-before"}
+    said = "[[usage:prompt=1000000,completion=0]] hi"
+    done = {}
+
+    def slow():
+        done["answer"] = p.ask("one/script", f"[[delay_ms=1500]] {said}", headers=task)
+
+    running = threading.Thread(target=slow)
+    running.start()
+    eventually("the slow call is at the provider", lambda: p.one_in_flight() or None, 5)
+    p.take(p.text(price="3.00"))
+    p.ask("one/script", said, headers={"holdfast-task": "price-after"})
+    running.join()
+    equal(done["answer"][0], 200)
+    equal(p.cost("price-after"), ["3.00"])
+    equal(p.cost("price-before"), ["1.00"])
+
+
+@check
+def keys_and_budgets_come_and_go(p):
+    equal(p.ask("one/script", key=LATE)[0], 401)
+    keys = (("ci", CI), ("late", LATE))
+    p.take(p.text(keys=keys, more=BUDGET.format(limit="0.000001")))
+    equal(p.ask("one/script", key=LATE)[0], 200)
+    status, _, answer = p.ask("one/script")
+    equal((status, answer["error"]["code"]), (429, "insufficient_quota"))
+    answer = p.take(p.text())
+    gone = {(c["kind"], c["change"]) for c in answer["changes"]}
+    equal(gone, {("key", "removed"), ("budget", "removed")})
+    equal((p.ask("one/script", key=LATE)[0], p.ask("one/script")[0]), (401, 200))
+
+
+@check
+def what_needs_a_restart_is_named(p):
+    more = '[server]\nmax_connections = 77\n[engine]\nthreads = 3\n[[mcp_servers]]\nname = "n"\ncommand = ["sh"]\n'
+    answer = p.take(p.text(more=more))
+    equal(answer["needs_restart"], ["engine.threads", "mcp_servers", "server.max_connections"])
+    equal(p.take(p.text())["needs_restart"], [])
+
+
+@check
+def connections_of_what_stays_survive(p):
+    p.ask("one/script", "warm")
+    before = p.one_connections()
+    p.take(p.text(routes=[("fast", [], ["two/script"])]))
+    p.ask("one/script", "again")
+    equal(p.one_connections(), before)
+
+
+@check
+def a_signal_reloads(p):
+    p.write(p.text(routes=[("by-signal", [], ["one/script"])]))
+    p.server.child.send_signal(signal.SIGHUP)
+    eventually("the route is there", lambda: p.ask("route/by-signal")[0] == 200)
+    assert p.last()["author"] in ("SIGHUP", "file"), p.last()
+
+
+@check
+def the_file_is_watched(p):
+    p.write(p.text(routes=[("by-file", [], ["one/script"])]))
+    eventually("the route is there", lambda: p.ask("route/by-file")[0] == 200)
+    equal((p.last()["author"], p.last()["taken"]), ("file", True))
+
+
+@check
+def a_bad_file_that_is_found_is_told_once(p):
+    p.write(BAD)
+    eventually("the file was refused", lambda: not p.last()["taken"])
+    at = p.server.output.read_text().count("the configuration was not taken")
+    time.sleep(2.5)
+    equal(p.server.output.read_text().count("the configuration was not taken"), at)
+    equal(p.ask("route/fast")[0], 200)
+
+
+@check
+def the_command_tells_what_changed(p):
+    command = [holdfast_binary(), "reload", "--url", p.server.url, "--key", p.server.admin_key]
+    p.write(p.text(routes=[("fast", ["quick"], ["two/script"])]))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    equal((done.returncode, done.stdout), (0, "route fast: changed\n"))
+    p.write(BAD)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    equal(done.returncode, 1)
+    assert "routes[0].targets[0]" in done.stderr and "keys[0].secret" in done.stderr, done.stderr
+
+
+@check
+def calls_never_fail_while_the_file_is_reloaded(p):
+    stop, statuses = threading.Event(), []
+
+    def reload():
+        for turn in range(RELOADS):
+            first, second = ("one", "two") if turn % 2 else ("two", "one")
+            routes = [("fast", ["quick"], [f"{first}/script", f"{second}/script"])]
+            p.take(p.text(price=f"{turn + 1}.00", routes=routes))
+        stop.set()
+
+    def call(number):
+        return p.ask(("route/fast", "quick", "one/script")[number % 3], f"call {number}")[0]
+
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        while not stop.is_set() or len(statuses) < CALLS:
+            statuses += pool.map(call, range(len(statuses), len(statuses) + 24))
+    reloading.join()
+    bad = [status for status in statuses if status != 200]
+    assert not bad and len(statuses) >= CALLS, (len(statuses), bad)
+
+
+# Routes by the API.
+
+
+@check
+def a_route_is_made_replaced_and_removed(p):
+    body = {"name": "own", "targets": ["two/script"], "aliases": ["mine"], "wait_max": "2s"}
+    status, made = p.server.api("POST", "routes", body)
+    equal((status, made["origin"], made["settings"]["wait_max"]), (200, "api", "2s"))
+    equal(made["targets"], [{"model": "two/script", "state": "well"}])
+    equal(p.ask("mine")[1]["holdfast-model"], "two/script")
+    status, put = p.server.api("PUT", "routes/own", {"targets": ["one/script"]})
+    equal((status, put["version"]), (200, made["version"] + 1))
+    equal(p.ask("route/own")[1]["holdfast-model"], "one/script")
+    equal(p.ask("mine")[0], 404)
+    equal(p.server.api("GET", "routes/own")[1]["settings"], {"targets": ["one/script"]})
+    equal(p.server.api("DELETE", "routes/own")[0], 200)
+    equal(p.server.api("DELETE", "routes/own")[0], 404)
+    equal(p.ask("route/own")[0], 404)
+    what = [version["what"] for version in p.versions()[:3]]
+    equal(what, ["removed own", "changed own", "added own"])
+    equal({version["author"] for version in p.versions()[:3]}, {"admin"})
+
+
+@check
+def the_same_again_is_no_version(p):
+    body = {"targets": ["two/script"]}
+    first = p.server.api("PUT", "routes/own", body)[1]
+    equal(p.server.api("PUT", "routes/own", body)[1]["version"], first["version"])
+
+
+@check
+def a_wrong_route_is_refused_with_all_that_is_wrong(p):
+    before = p.versions()
+    body = {"targets": ["nobody/x", "one/script", "one/script"], "attempts": 99}
+    status, answer = p.server.api("PUT", "routes/own", body)
+    found = {problem["at"] for problem in answer["error"]["problems"]}
+    equal((status, found), (400, {"targets[0]", "targets[2]", "attempts"}))
+    for body in ({"targets": "one/script"}, {"targets": ["one/script"], "surprise": 1}, {}):
+        status, answer = p.server.api("PUT", "routes/own", body)
+        equal((status, answer["error"]["code"]), (400, "invalid_request"))
+    equal(p.server.api("PUT", "routes/a%20b", {"targets": ["one/script"]})[0], 400)
+    equal(p.server.api("PUT", "routes/a", {"name": "b", "targets": ["one/script"]})[0], 400)
+    equal(p.versions(), before)
+
+
+@check
+def a_name_that_is_taken_is_a_conflict(p):
+    status, answer = p.server.api("POST", "routes", {"name": "fast", "targets": ["one/script"]})
+    equal((status, answer["error"]["code"]), (400, "conflict"))
+    assert "configuration file" in answer["error"]["message"], answer
+    body = {"targets": ["one/script"], "aliases": ["quick"]}
+    status, answer = p.server.api("PUT", "routes/own", body)
+    equal((answer["error"]["code"], answer["error"]["param"]), ("conflict", "aliases"))
+    assert "fast" in answer["error"]["message"], answer
+
+
+@check
+def a_file_that_takes_an_alias_of_the_api_is_refused(p):
+    equal(p.server.api("PUT", "routes/own", {"targets": ["one/script"], "aliases": ["x"]})[0], 200)
+    p.write(p.text(routes=[("fast", ["quick"], ["one/script"]), ("new", ["x"], ["one/script"])]))
+    status, answer = p.reload()
+    equal((status, [x["at"] for x in answer["error"]["problems"]]), (400, ["routes[1].aliases[0]"]))
+    equal((p.ask("route/new")[0], p.ask("x")[0]), (404, 200))
+
+
+@check
+def of_two_edits_the_later_wins(p):
+    equal(p.server.api("PUT", "routes/fast", {"targets": ["two/script"]})[0], 200)
+    equal(p.reload()[1]["changes"], [])
+    equal(p.ask("route/fast")[1]["holdfast-model"], "two/script")
+    objects = p.server.api("GET", "config")[1]["objects"]
+    [route] = [o for o in objects if o["kind"] == "route"]
+    equal((route["origin"], route["differs_from_file"]), ("api", True))
+    p.take(p.text(routes=[("fast", [], ["one/script"])]))
+    equal(p.ask("route/fast")[1]["holdfast-model"], "one/script")
+
+
+@check
+def a_route_of_a_provider_that_is_gone_does_without_it(p):
+    p.server.api("PUT", "routes/own", {"targets": ["two/script", "one/script"]})
+    answer = p.take(p.text(providers=("one",), routes=[("fast", ["quick"], ["one/script"])]))
+    assert any("own" in warning["at"] for warning in answer["warnings"]), answer
+    equal(p.ask("route/own")[1]["holdfast-model"], "one/script")
+
+
+@check
+def a_former_set_comes_back(p):
+    p.server.api("PUT", "routes/own", {"targets": ["two/script"]})
+    number = p.versions()[0]["number"]
+    p.server.api("PUT", "routes/own", {"targets": ["one/script"]})
+    p.server.api("DELETE", "routes/fast")
+    equal(p.ask("route/fast")[0], 404)
+    status, version = p.server.api("POST", "routes/rollback", {"version": number})
+    equal((status, version["number"]), (200, number + 3))
+    equal(version["what"], f"rolled back to {number}")
+    equal(p.ask("route/own")[1]["holdfast-model"], "two/script")
+    equal(p.ask("quick")[0], 200)
+    origins = {r["name"]: r["origin"] for r in p.server.api("GET", "routes")[1]["data"]}
+    equal(origins, {"fast": "file", "own": "api"})
+    equal(p.server.api("POST", "routes/rollback", {"version": 99999})[0], 404)
+
+
+@check
+def a_set_that_cannot_be_served_by_now_does_not_come_back(p):
+    p.server.api("PUT", "routes/own", {"targets": ["two/script"]})
+    number = p.versions()[0]["number"]
+    p.server.api("DELETE", "routes/own")
+    p.take(p.text(providers=("one",), routes=[("fast", ["quick"], ["one/script"])]))
+    status, answer = p.server.api("POST", "routes/rollback", {"version": number})
+    equal(status, 400)
+    at = {problem["at"] for problem in answer["error"]["problems"]}
+    assert "own.targets[0]" in at, at
+
+
+@check
+def the_commands_do_the_same(p):
+    asking = ["--url", p.server.url, "--key", p.server.admin_key]
+
+    def run(*arguments):
+        command = [holdfast_binary(), "routes", *arguments, *asking]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        equal(done.returncode, 0)
+        return done.stdout
+
+    [_, row] = run("put", "own", "two/script", "--alias", "mine").splitlines()
+    equal(row.split()[:4], ["own", "mine", "two/script", "api"])
+    assert "own" in run("list") and "two/script" in run("show", "own")
+    number = p.versions()[0]["number"]
+    equal(run("delete", "own"), "deleted own\n")
+    assert "removed own" in run("versions")
+    assert "rolled back" in run("rollback", str(number))
+    equal(p.ask("mine")[0], 200)
+
+
+@check
+def a_kill_leaves_the_old_or_the_new(p):
+    """Routes are changed without end; wherever the server dies, a whole set is there after."""
+    acknowledged = []
+
+    def change():
+        turn = 0
+        while True:
+            turn += 1
+            target = ("one/script", "two/script")[turn % 2]
+            body = {"targets": [target], "aliases": [f"alias-{turn}"]}
+            try:
+                status, route = p.server.api("PUT", "routes/own", body)
+            except OSError:
+                return
+            if status == 200:
+                acknowledged.append((route["version"], turn))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    eventually("some changes", lambda: len(acknowledged) > 20)
+    p.server.kill()
+    changing.join()
+    p.restart()
+    version, turn = acknowledged[-1]
+    newest = p.versions()[0]
+    assert newest["number"] in (version, version + 1), (newest["number"], version)
+    settings = {r["name"]: r["settings"] for r in newest["routes"]}
+    turn += newest["number"] - version
+    equal(settings["own"]["aliases"], [f"alias-{turn}"])
+    equal(p.ask(f"alias-{turn}")[1]["holdfast-model"], settings["own"]["targets"][0])
+
+
+@check
+def a_restart_keeps_what_the_api_made(p):
+    p.server.api("PUT", "routes/own", {"targets": ["two/script"], "aliases": ["mine"]})
+    p.server.api("DELETE", "routes/fast")
+    before = p.versions()
+    assert p.server.stop()
+    p.restart()
+    equal(p.versions(), before)
+    equal((p.ask("mine")[0], p.ask("route/fast")[0]), (200, 404))
+
+
+def main():
+    names = sys.argv[1:]
+    chosen = [c for c in CHECKS if not names or any(name in c.__name__ for name in names)]
+    failed = 0
+    with World() as world:
+        p = Watched(world)
+        for function in chosen:
+            began = time.monotonic()
+            try:
+                p.back()
+                function(p)
+                print(f"ok   {function.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+            except Exception:  # any failure of a check is its result
+                failed += 1
+                print(f"FAIL {function.__name__}\n{traceback.format_exc(limit=-2)}", flush=True)
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+class Watched(Platform):
+    """With a look at the provider's connections, and a server that can be started again."""
+
+    def one_port(self):
+        return int(self.one.base_url.split(":")[2].split("/")[0])
+
+    def one_connections(self):
+        """The server's ends of connections to the first provider (Linux)."""
+        port = f"{self.one_port():04X}"
+        lines = pathlib.Path(f"/proc/{self.server.child.pid}/net/tcp").read_text().splitlines()
+        rows = [line.split() for line in lines[1:]]
+        return {row[1] for row in rows if row[2].endswith(":" + port) and row[3] == "01"}
+
+    def one_in_flight(self):
+        return self.one_connections()
+
+    def restart(self):
+        if self.server.child.poll() is None:
+            self.server.stop()
+        text = self.server.config.read_text()
+        self.server = self.world.start(Server, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+use storage::budgets::Origin;
+use storage::sqlite::SqliteStore;
+use storage::{Keys, Models, Objects, Scope, WindowKind};
+use types::clock::FakeClock;
+use types::principal::{DEFAULT_ACCOUNT, Role};
+use types::{Ids, Money, Timestamp};
+
+use super::super::{DirectoryParts, ProviderInfo, RouteInfo};
+use super::*;
+
+const SECRET: &str = "hf_0123456789abcdef";
+
+fn provider(name: &str) -> ProviderInfo {
+    ProviderInfo { name: name.to_owned(), any_model: true, ..ProviderInfo::default() }
+}
+
+fn upstreams(names: &[&str]) -> Upstreams {
+    let providers = names.iter().map(|name| provider(name)).collect();
+    Upstreams { providers, ..Upstreams::default() }
+}
+
+async fn directory(folder: &tempfile::TempDir) -> (Directory, SqliteStore) {
+    let store = SqliteStore::open(&folder.path().join("holdfast.db")).unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(1_000_000)));
+    let parts = DirectoryParts {
+        store: Arc::new(store.clone()),
+        clock: Arc::clone(&clock) as _,
+        ids: Arc::new(Ids::seeded(clock, 7)),
+        upstreams: upstreams(&["old"]),
+    };
+    (Directory::load(parts).await.unwrap(), store)
+}
+
+fn key(name: &str, secret: &str) -> (NewKey, Secret) {
+    let new = NewKey {
+        account: DEFAULT_ACCOUNT.to_owned(),
+        name: name.to_owned(),
+        user: None,
+        role: Role::Member,
+        output_cap_default: None,
+        origin: Origin::File,
+    };
+    (new, Secret::new(secret))
+}
+
+fn model(provider: &str) -> Model {
+    Model {
+        name: format!("{provider}/m"),
+        provider: provider.to_owned(),
+        upstream_model: "m".to_owned(),
+        path: None,
+        sha256: None,
+        prices: Vec::new(),
+        output_tokens_max: None,
+        context_tokens: None,
+        origin: Origin::File,
+        version: 0,
+        created_at: Timestamp(0),
+    }
+}
+
+fn budget(scope: Scope) -> NewBudget {
+    NewBudget {
+        account: DEFAULT_ACCOUNT.to_owned(),
+        scope,
+        limit: Money::from_nanodollars(5),
+        window: WindowKind::Total,
+        origin: Origin::File,
+    }
+}
+
+#[tokio::test]
+async fn all_of_a_change_is_seen_at_once_and_is_in_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, store) = directory(&folder).await;
+    let before = directory.snapshot();
+    let route = RouteInfo {
+        name: "fast".to_owned(),
+        aliases: Vec::new(),
+        targets: vec!["new/m".into()],
+        choice: None,
+        policy: types::call::RoutePolicy::default(),
+    };
+    let change = Change {
+        keys: vec![key("ci", SECRET)],
+        budgets: vec![budget(Scope::Session("nightly".to_owned()))],
+        models: vec![model("new")],
+        upstreams: Some(Upstreams { routes: vec![route], ..upstreams(&["new"]) }),
+        ..Change::default()
+    };
+    directory.change(|_| Ok(change)).await.unwrap();
+    let now = Timestamp(2_000_000);
+    let after = directory.snapshot();
+    assert!(after.plan("old/x", now).is_none() && after.plan("route/fast", now).is_some());
+    assert!(before.plan("old/x", now).is_some(), "who began before goes on as it was");
+    assert_eq!(directory.model("new/m").unwrap().version, 1);
+    assert_eq!(store.keys().await.unwrap().len(), 1);
+    assert_eq!(store.models().await.unwrap().len(), 1);
+    assert_eq!(directory.budgets(DEFAULT_ACCOUNT).len(), 1, "the new key's user was known");
+}
+
+#[tokio::test]
+async fn of_a_change_that_cannot_be_taken_nothing_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, store) = directory(&folder).await;
+    directory
+        .change(|_| Ok(Change { keys: vec![key("ci", SECRET)], ..Change::default() }))
+        .await
+        .unwrap();
+    let wrong = [
+        Change { keys: vec![key("other", SECRET)], ..Change::default() },
+        Change { models: vec![model("new")], ..Change::default() },
+        Change {
+            keys: vec![key("second", "hf_another_of_sixteen")],
+            budgets: vec![budget(Scope::Session("nightly".to_owned()))],
+            ..Change::default()
+        },
+    ];
+    for change in wrong {
+        let change = Change { upstreams: Some(upstreams(&["other"])), ..change };
+        let told = format!("{change:?}");
+        assert!(directory.change(|_| Ok(change)).await.is_err(), "{told}");
+    }
+    assert_eq!(store.keys().await.unwrap().len(), 1);
+    assert!(store.models().await.unwrap().is_empty());
+    assert_eq!(directory.keys(DEFAULT_ACCOUNT).len(), 1);
+    assert!(directory.snapshot().plan("old/x", Timestamp(0)).is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_leaves_what_calls_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, store) = directory(&folder).await;
+    store.close().await.unwrap();
+    let change = Change { upstreams: Some(upstreams(&["new"])), ..Change::default() };
+    let failure = directory.change(|_| Ok(change)).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::StorageUnavailable);
+    assert!(directory.snapshot().plan("old/x", Timestamp(0)).is_some());
+    assert!(store.route_versions(1).await.is_err());
+}
