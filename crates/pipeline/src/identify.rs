@@ -90,6 +90,7 @@ pub(crate) fn identify(
         class,
         door: incoming.door,
         metadata: headers.metadata,
+        trace: headers.trace,
         notes: Notes::default(),
         budget: headers.budget,
         deadline: Some(started.saturating_add(CALL_TIME_MAX)),

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use types::call::{CommonHeaders, Credential};
-use types::{Failure, Metadata, Money, Secret};
+use types::{Failure, Metadata, Money, Secret, TraceParent};
 
 mod receive;
 
@@ -37,7 +37,7 @@ pub(crate) fn credential(headers: &HeaderMap) -> Credential {
 /// A 400 naming the header whose value can't be read.
 pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failure> {
     if !headers.keys().any(|name| name.as_str().starts_with("holdfast-")) {
-        return Ok(CommonHeaders::default());
+        return Ok(CommonHeaders { trace: trace(headers), ..CommonHeaders::default() });
     }
     let text = |name: &'static str| {
         let value = headers.get(name).map(|value| value.to_str().map(str::to_owned));
@@ -56,8 +56,14 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         class: text("holdfast-class")?,
         budget: budget.transpose()?,
         metadata: metadata(headers)?,
+        // What can't be read is ignored, as W3C has it.
+        trace: trace(headers),
         attempts: None,
     })
+}
+
+fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
 fn metadata(headers: &HeaderMap) -> Result<Metadata, Failure> {

@@ -275,6 +275,7 @@ impl Inner {
                 background: asked.request.background,
                 streamed: asked.request.stream || asked.request.background,
                 request: asked.request.clone(),
+                trace: asked.post.headers.trace,
             },
             growth: Growth::new(hold),
             session_state: SessionState::Running,

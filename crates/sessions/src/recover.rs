@@ -217,6 +217,7 @@ impl Inner {
                 background: row.background,
                 streamed: row.stream || row.background,
                 request,
+                trace: None,
             },
             growth,
             session_state: session.state,

@@ -27,7 +27,7 @@ use storage::responses::{ItemRow, ResponseWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::call::{Credential, Door, StepRef};
 use types::ids::{CallId, SessionId, StepId};
-use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal};
+use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal, TraceParent};
 
 use crate::Parts;
 use crate::journal::Cursor;
@@ -55,6 +55,8 @@ pub(crate) struct Ask {
     pub(crate) background: bool,
     /// Whether events are sent as they come.
     pub(crate) streamed: bool,
+    /// The trace of who asked; not kept across a restart.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 /// Who works on an open turn.
@@ -205,6 +207,7 @@ impl Runner {
                 class: self.turn.class().map(str::to_owned),
                 budget: self.turn.budget(),
                 metadata: self.turn.metadata().clone(),
+                trace: self.ask.trace,
                 attempts: None,
             },
             step: Some(StepRef {

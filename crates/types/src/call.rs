@@ -21,6 +21,7 @@ use crate::money::{Money, Price};
 use crate::notes::Notes;
 use crate::principal::Principal;
 use crate::secret::Secret;
+use crate::trace::TraceParent;
 
 /// Which way a Call came in. Errors are rendered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,6 +83,8 @@ pub struct CommonHeaders {
     pub budget: Option<Money>,
     /// `holdfast-metadata`: what the caller says of the Call.
     pub metadata: Metadata,
+    /// `traceparent`: the trace that the Call belongs to.
+    pub trace: Option<TraceParent>,
     /// What the caller asks about attempts, in headers of its own API.
     pub attempts: Option<AttemptsAsk>,
 }
@@ -172,6 +175,8 @@ pub struct Call {
     pub door: Door,
     /// What its client says of it.
     pub metadata: Metadata,
+    /// The trace that it belongs to, if its client began one.
+    pub trace: Option<TraceParent>,
     /// Why its plan is as it is; the notes of each of its attempts begin with these.
     pub notes: Notes,
     /// A cap on its cost that the caller set.

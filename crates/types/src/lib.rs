@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod principal;
 pub mod secret;
 pub mod surcharge;
+pub mod trace;
 pub mod usage;
 
 pub use call::{
@@ -42,4 +43,5 @@ pub use notes::Notes;
 pub use outcome::{Delta, OutcomeEvent, OutcomeStream, Stop};
 pub use principal::Principal;
 pub use secret::Secret;
+pub use trace::TraceParent;
 pub use usage::Usage;

@@ -43,6 +43,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         class: "interactive".into(),
         door: Door::OpenaiEmbeddings,
         metadata: types::Metadata::default(),
+        trace: None,
         notes: types::Notes::default(),
         budget: None,
         deadline: None,

@@ -127,6 +127,7 @@ fn call() -> Call {
         class: "interactive".into(),
         door: Door::OpenaiChat,
         metadata: types::Metadata::default(),
+        trace: None,
         notes: types::Notes::default(),
         budget: None,
         deadline: None,

@@ -14,7 +14,7 @@ use storage::{Scope, WindowKind};
 use toml::{Table, Value};
 use types::{Money, Rate, Secret};
 
-use super::telemetry::SloEntry;
+use super::telemetry::{Exports, SloEntry};
 use super::{Problems, RouteEntry, Text};
 
 /// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) budgets: Vec<BudgetEntry>,
     /// `[[mcp_servers]]`
     pub(crate) mcp_servers: Vec<McpServerEntry>,
+    /// `[telemetry]`
+    pub(crate) telemetry: Exports,
     /// `[[slos]]`
     pub(crate) slos: Vec<SloEntry>,
     /// All of it as it is written.
@@ -444,6 +446,7 @@ pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
         keys: list(&mut table, "keys", problems),
         budgets: list(&mut table, "budgets", problems),
         mcp_servers: list(&mut table, "mcp_servers", problems),
+        telemetry: section(&mut table, "telemetry", problems),
         slos: list(&mut table, "slos", problems),
     };
     for name in table.keys() {

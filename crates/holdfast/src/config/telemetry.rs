@@ -1,10 +1,15 @@
-//! `[[slos]]`: objectives for classes of Calls, and who is told when one burns.
+//! `[telemetry]`: where spans and metrics are exported to; `[[slos]]`: objectives for classes of
+//! Calls, and who is told when one burns.
 //!
 //! What an objective may be is checked where the others' settings are
 //! ([`validate`](super::validate)); this module must not know how objectives are counted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::Uri;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
 use pipeline::SloSettings;
 use pipeline::slo::{MILLION, Metric};
 use serde::de::Error as _;
@@ -12,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use types::Secret;
 
 use super::file::some_duration;
+use crate::wire::telemetry::address;
 
 /// A month.
 const WINDOW: Duration = Duration::from_hours(30 * 24);
@@ -26,6 +32,94 @@ const MIN_COUNT: u64 = 10;
 const TASK_IDLE: Duration = Duration::from_mins(1);
 /// Digits behind the point of a percentage that can be written.
 const PERCENT_DIGITS: usize = 4;
+
+/// How often metrics are exported.
+const METRICS_INTERVAL: Duration = Duration::from_mins(1);
+/// What the collector is told that sends.
+const SERVICE: &str = "holdfast";
+
+/// Where spans and metrics go.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Exports {
+    /// The collector's address, without `/v1/traces`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`; else
+    /// nothing is exported.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Headers of each post, such as a key. Default: `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub(crate) otlp_headers: Option<BTreeMap<String, Secret>>,
+    /// The part of traces that is exported, where a caller has not decided. Default 1.
+    pub(crate) sampling: Option<f64>,
+    /// How often metrics are exported. Default 60 s.
+    #[serde(deserialize_with = "some_duration")]
+    pub(crate) metrics_interval: Option<Duration>,
+    /// The name under which this server exports. Default: `OTEL_SERVICE_NAME`, else `holdfast`.
+    pub(crate) service_name: Option<String>,
+}
+
+/// An export that can be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Otlp {
+    pub(crate) traces: Uri,
+    pub(crate) metrics: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) sampling: f64,
+    pub(crate) metrics_interval: Duration,
+    pub(crate) service: String,
+}
+
+impl Exports {
+    /// The export, if there is to be one.
+    ///
+    /// # Errors
+    /// Which setting can't be used, and why.
+    pub(crate) fn otlp(
+        &self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Otlp>, (&'static str, String)> {
+        let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+        let is_off = set("OTEL_SDK_DISABLED").is_some_and(|text| text == "true");
+        let endpoint = self.otlp_endpoint.clone().or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let Some(endpoint) = endpoint.filter(|_| !is_off) else { return Ok(None) };
+        let to = |path: &str| {
+            let text = format!("{}/v1/{path}", endpoint.trim_end_matches('/'));
+            address(&text).map_err(|why| ("otlp_endpoint", why))
+        };
+        let given = match &self.otlp_headers {
+            Some(given) => {
+                given.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+            }
+            None => headers_of(&set("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default()),
+        };
+        let service = self.service_name.clone().or_else(|| set("OTEL_SERVICE_NAME"));
+        Ok(Some(Otlp {
+            traces: to("traces")?,
+            metrics: to("metrics")?,
+            headers: headers(&given)?,
+            sampling: self.sampling.unwrap_or(1.0),
+            metrics_interval: self.metrics_interval.unwrap_or(METRICS_INTERVAL),
+            service: service.unwrap_or_else(|| SERVICE.to_owned()),
+        }))
+    }
+}
+
+/// Headers as the environment has them: `name=value,name=value`, percent-encoded.
+fn headers_of(text: &str) -> Vec<(String, Secret)> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8_lossy().into_owned();
+    pairs.map(|(name, value)| (decoded(name), Secret::new(decoded(value)))).collect()
+}
+
+fn headers(given: &[(String, Secret)]) -> Result<HeaderMap, (&'static str, String)> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let wrong = || ("otlp_headers", format!("\"{name}\" can't be sent as a header"));
+        let key = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
 
 /// An objective.
 #[derive(Clone, Debug, Deserialize)]
@@ -120,6 +214,32 @@ fn read_allowed(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_says_what_the_file_does_not() {
+        let set = |name: &str| {
+            let value = match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://collector:4318/",
+                "OTEL_EXPORTER_OTLP_HEADERS" => "x-key=a%20b, x-team=harbor",
+                "OTEL_SERVICE_NAME" => "gateway",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let export = Exports::default().otlp(&set).unwrap().unwrap();
+        assert_eq!(export.traces, "http://collector:4318/v1/traces");
+        assert_eq!(
+            (&export.headers["x-key"], export.service.as_str()),
+            (&HeaderValue::from_static("a b"), "gateway")
+        );
+        assert_eq!(export.headers["x-team"], "harbor");
+        let file =
+            Exports { otlp_endpoint: Some("https://other".to_owned()), ..Exports::default() };
+        assert_eq!(file.otlp(&set).unwrap().unwrap().metrics, "https://other/v1/metrics");
+        assert!(Exports::default().otlp(&|_| None).unwrap().is_none());
+        let off = |name: &str| (name == "OTEL_SDK_DISABLED").then(|| "true".to_owned());
+        assert!(file.otlp(&off).unwrap().is_none());
+    }
 
     #[test]
     fn a_percentage_is_read_exactly() {

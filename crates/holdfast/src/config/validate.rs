@@ -36,7 +36,7 @@ pub(super) fn all(
     keys(config, problems);
     budgets(config, problems);
     mcp_servers(config, problems);
-    telemetry::all(config, problems);
+    telemetry::all(config, environment, problems);
 }
 
 /// The problems of the routes alone, of a configuration whose other parts have none.

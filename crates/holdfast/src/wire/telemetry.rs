@@ -1,16 +1,18 @@
-//! Telemetry as it is wired: objectives from the configuration, and who is told when one burns.
+//! Telemetry as it is wired: objectives from the configuration, who is told when one burns, and
+//! where spans and metrics are exported to.
 //!
 //! Everything here sends to addresses that the operator wrote down, off every Call's way: queues
 //! are bounded, what does not fit is dropped and said, and a receiver that hangs holds up nobody
 //! but itself.
 
+mod otlp;
 mod post;
 mod webhook;
 
 use std::sync::Arc;
 
 use http::Uri;
-use pipeline::{Slos, Telemetry};
+use pipeline::{Observer, Slos, Telemetry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
@@ -34,11 +36,18 @@ pub(super) fn start(settings: &Config, clock: &SharedClock, tracker: &TaskTracke
         let objectives = settings.slos.iter().map(|entry| entry.settings()).collect();
         Arc::new(Slos::new(objectives, Arc::clone(clock), Some(Arc::new(webhooks))))
     });
-    Running { told: Telemetry { slos, observer: None }, stop }
+    let export = settings.telemetry.otlp(&|name| std::env::var(name).ok());
+    let observer = export.ok().flatten().map(|export| {
+        let (exporter, worker) = otlp::exporter(export, clock);
+        tracker.spawn(worker.run(stop.clone()));
+        Arc::new(exporter) as Arc<dyn Observer>
+    });
+    Running { told: Telemetry { slos, observer }, stop }
 }
 
 impl Running {
-    /// Ends what runs in the background. What a receiver has not taken by then is dropped.
+    /// Ends what runs in the background: what has ended is exported, for a while; alerts that a
+    /// receiver has not taken by then are dropped.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }

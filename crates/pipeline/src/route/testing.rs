@@ -47,6 +47,7 @@ pub(crate) fn call(targets: &[&str], metadata: &str) -> Call {
         class: Arc::from("batch"),
         door: Door::OpenaiChat,
         metadata: Metadata::parse(metadata.as_bytes()).unwrap(),
+        trace: None,
         notes: Notes::default(),
         budget: None,
         deadline: None,

@@ -79,6 +79,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         class: "interactive".into(),
         door: Door::OpenaiChat,
         metadata: types::Metadata::default(),
+        trace: None,
         notes: types::Notes::default(),
         budget: None,
         deadline: None,

@@ -1,16 +1,27 @@
-//! What an objective may be: windows within each other, and a burn rate that can be reached.
+//! Where telemetry may go, and what an objective may be: windows within each other, and a burn rate
+//! that can be reached.
+
+use std::time::Duration;
 
 use pipeline::slo::{
     LONG_IN_SHORT_MAX, MILLION, Metric, OBJECTIVES_MAX, SHORT_WINDOW_MIN, WINDOW_MAX,
 };
 
-use super::super::telemetry::SloEntry;
+use super::super::telemetry::{Exports, SloEntry};
 use super::super::{Config, Problems};
 use super::{is_none_at_all, names};
 use crate::wire::telemetry::address;
 
+/// More often, a collector would be sent the same figures again.
+const METRICS_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// Adds every problem.
-pub(super) fn all(config: &Config, problems: &mut Problems) {
+pub(super) fn all(
+    config: &Config,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) {
+    exports(&config.telemetry, environment, problems);
     names("slos", config.slos.iter().map(|slo| slo.name.as_str()), problems);
     if config.slos.len() > OBJECTIVES_MAX {
         problems.add("slos", format!("are more than {OBJECTIVES_MAX}"));
@@ -27,6 +38,23 @@ pub(super) fn all(config: &Config, problems: &mut Problems) {
         if signs_nothing {
             problems.add(at("webhook_secret"), "there is no webhook that it could sign");
         }
+    }
+}
+
+fn exports(
+    exports: &Exports,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) {
+    if let Err((field, why)) = exports.otlp(environment) {
+        problems.add(format!("telemetry.{field}"), why);
+    }
+    if exports.sampling.is_some_and(|part| !(0.0..=1.0).contains(&part)) {
+        problems.add("telemetry.sampling", "must be a number from 0 to 1");
+    }
+    if exports.metrics_interval.is_some_and(|every| every < METRICS_INTERVAL_MIN) {
+        let message = format!("must be at least {METRICS_INTERVAL_MIN:?}");
+        problems.add("telemetry.metrics_interval", message);
     }
 }
 

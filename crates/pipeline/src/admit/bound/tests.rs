@@ -32,6 +32,7 @@ fn call(kind: CallKind, key_default: Option<u64>) -> Call {
         class: Arc::from("c"),
         door: Door::Session,
         metadata: types::Metadata::default(),
+        trace: None,
         notes: types::Notes::default(),
         budget: None,
         deadline: None,

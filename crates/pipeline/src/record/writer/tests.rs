@@ -67,6 +67,7 @@ impl Desk {
             class: Arc::from("c"),
             door: Door::OpenaiChat,
             metadata: types::Metadata::default(),
+            trace: None,
             notes: types::Notes::default(),
             budget: None,
             deadline: None,

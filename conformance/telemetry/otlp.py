@@ -1,0 +1,344 @@
+"""The suite `telemetry`: what is exported by OTLP, as a collector sees it.
+
+    otlp.py [NAME …]     only the checks whose name contains one of the NAMEs
+
+A collector of the suite's own takes what is posted and reads it with OpenTelemetry's messages for
+Python. What is judged: spans and their parents, the conventions' attributes against what the
+provider really said, metrics, that no content and no key is in any post, and that a collector that
+hangs or is gone holds up nobody.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from doubles import ANSWER, Checks, Provider, Receiver, ask  # noqa: E402
+
+from harness import Server, SetupFailed, World, eventually  # noqa: E402
+
+KEY = "hf_suite_otlp_0123456789abcdef"
+UPSTREAM_KEY = "upstream-key-that-nobody-exports"
+COLLECTOR_KEY = "collector-key-0123456789"
+PROMPT = "a-prompt-that-nobody-exports"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = "b7ad6b7169203331"
+
+CONFIG = """
+[telemetry]
+{telemetry}
+
+[[providers]]
+name = "p"
+vendor = "openai-compatible"
+base_url = "{provider}/v1"
+api_key = "{upstream}"
+
+[[routes]]
+name = "r"
+aliases = ["two-tries"]
+targets = ["p/e500", "p/d0-0"]
+tries_per_target = 1
+
+[[keys]]
+name = "suite"
+secret = "{key}"
+"""
+
+
+def config(provider, telemetry):
+    return CONFIG.format(
+        provider=provider.url, telemetry=telemetry, key=KEY, upstream=UPSTREAM_KEY
+    )
+
+
+def export_to(collector, more=""):
+    return (
+        f'otlp_endpoint = "{collector.url}"\n'
+        f'otlp_headers = {{ x-collector-key = "{COLLECTOR_KEY}" }}\n'
+        f'metrics_interval = "1s"\nservice_name = "suite"\n{more}'
+    )
+
+
+def plain(value):
+    """An attribute's value as Python has it."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [plain(one) for one in value.array_value.values]
+    return getattr(value, kind)
+
+
+def attributes(thing):
+    return {one.key: plain(one.value) for one in thing.attributes}
+
+
+class Collector(Receiver):
+    """Reads what it was posted."""
+
+    def spans(self):
+        found = []
+        for post in self.to("/v1/traces"):
+            request = ExportTraceServiceRequest.FromString(post["body"])
+            for resource in request.resource_spans:
+                for scope in resource.scope_spans:
+                    found.extend(scope.spans)
+        return found
+
+    def resources(self):
+        request = ExportTraceServiceRequest.FromString(self.to("/v1/traces")[0]["body"])
+        return [attributes(one.resource) for one in request.resource_spans]
+
+    def metrics(self):
+        """The newest post's metrics by name."""
+        posts = self.to("/v1/metrics")
+        if not posts:
+            return {}
+        request = ExportMetricsServiceRequest.FromString(posts[-1]["body"])
+        scopes = [scope for one in request.resource_metrics for scope in one.scope_metrics]
+        return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+    def of_call(self, call):
+        """A Call's own span, and those of its attempts."""
+        mine = [s for s in self.spans() if attributes(s).get("holdfast.call.id") == call]
+        own = [s for s in mine if "holdfast.attempt.id" not in attributes(s)]
+        return own, [s for s in mine if "holdfast.attempt.id" in attributes(s)]
+
+    def wait_for(self, call, attempts):
+        def there():
+            own, tried = self.of_call(call)
+            return own and len(tried) >= attempts
+
+        eventually(f"the spans of {call}", there)
+        own, tried = self.of_call(call)
+        return own[0], sorted(tried, key=lambda span: span.start_time_unix_nano)
+
+
+def one_call(server, collector, check):
+    began = time.time_ns()
+    headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "holdfast-class": "batch"}
+    status, answered, _ = ask(server, KEY, "d200-0", headers, stream=True, text=PROMPT)
+    ended = time.time_ns()
+    assert status == 200, answered
+    call = answered["holdfast-call-id"]
+    own, attempts = collector.wait_for(call, 1)
+    check("a call is one span", len(collector.of_call(call)[0]) == 1)
+    check("one attempt is one span below it", len(attempts) == 1, len(attempts))
+    attempt = attempts[0]
+    check("an attempt's parent is its call", attempt.parent_span_id == own.span_id)
+    trace = {own.trace_id.hex(), attempt.trace_id.hex()}
+    check("the caller's trace goes on", trace == {TRACE}, trace)
+    check("the caller's span is the parent", own.parent_span_id.hex() == CALLER)
+    kinds = (own.kind, attempt.kind)
+    wanted = (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT)
+    check("a call is served and an attempt asks", kinds == wanted, kinds)
+    check("spans are named as the conventions say", own.name == "chat p/d200-0", own.name)
+    times = began <= own.start_time_unix_nano <= own.end_time_unix_nano <= ended
+    check("a call's times are those of the wall", times)
+    took = (attempt.end_time_unix_nano - attempt.start_time_unix_nano) / 1e9
+    check("an attempt's time is the provider's", 0.19 < took < 5, took)
+    said = attributes(attempt)
+    wanted = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "p",
+        "gen_ai.request.model": "d200-0",
+        "gen_ai.response.model": "d200-0-version-7",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.usage.input_tokens": 11,
+        "gen_ai.usage.output_tokens": 7,
+        "gen_ai.usage.cache_read.input_tokens": 3,
+        "gen_ai.usage.reasoning.output_tokens": 2,
+    }
+    wrong = {key: said.get(key) for key, value in wanted.items() if said.get(key) != value}
+    check("an attempt says what the provider said", not wrong, wrong)
+    first = said.get("gen_ai.response.time_to_first_chunk", 0)
+    check("and when its first content came", 0.19 < first < 5, first)
+    said = attributes(own)
+    wanted = {
+        "gen_ai.request.model": "p/d200-0",
+        "holdfast.class": "batch",
+        "holdfast.door": "openai_chat",
+        "holdfast.key.name": "suite",
+        "holdfast.target": "p/d200-0",
+    }
+    wrong = {key: said.get(key) for key, value in wanted.items() if said.get(key) != value}
+    check("a call says whose it is", not wrong, wrong)
+    check("what ended well has no error", not own.status.code and "error.type" not in said)
+    resource = collector.resources()[0]
+    check("the service has its name", resource.get("service.name") == "suite", resource)
+    upstream = [headers for headers, _ in server.provider.asked]
+    leaked = [headers for headers in upstream if "traceparent" in {h.lower() for h in headers}]
+    check("a provider is not told of the trace", not leaked, leaked)
+
+
+def two_attempts(server, collector, check):
+    body = {"model": "two-tries", "messages": [{"role": "user", "content": PROMPT}]}
+    status, headers, data = server.http("POST", "/v1/chat/completions", body, KEY)
+    assert status == 200, data
+    own, attempts = collector.wait_for(headers["holdfast-call-id"], 2)
+    check("a call of two attempts has two spans below it", len(attempts) == 2, len(attempts))
+    parents = {attempt.parent_span_id for attempt in attempts}
+    check("both are below the call", parents == {own.span_id})
+    codes = [(a.status.code, attributes(a).get("error.type")) for a in attempts]
+    wanted = [(Status.STATUS_CODE_ERROR, "upstream_failed"), (0, None)]
+    check("the first failed and the second did not", codes == wanted, codes)
+    check("the call did not fail", not own.status.code, own.status)
+    check("without a caller's trace it is a root", not own.parent_span_id)
+
+
+def one_turn(server, collector, check):
+    body = {"model": "p/d0-0", "input": PROMPT, "store": True}
+    status, headers, data = server.http("POST", "/v1/responses", body, KEY)
+    assert status == 200, data
+    own, attempts = collector.wait_for(headers["holdfast-call-id"], 1)
+    said = attributes(own)
+    named = said.get("gen_ai.conversation.id", "").startswith("sess_")
+    check("a session's step names its conversation", named, said)
+    check("a session's step has its attempt", len(attempts) == 1)
+
+
+def failing(server, collector, check):
+    status, headers, _ = ask(server, KEY, "e500", text=PROMPT)
+    own, _ = collector.wait_for(headers["holdfast-call-id"], 1)
+    said = (status, own.status.code, attributes(own).get("error.type"))
+    wanted = (502, Status.STATUS_CODE_ERROR, "upstream_failed")
+    check("a call that failed says its code", said == wanted, said)
+    ours = own.status.message
+    check("and not its provider's words", ours == "upstream_failed", ours)
+
+
+def sampled_out(server, collector, check):
+    headers = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
+    _, answered, _ = ask(server, KEY, "d0-0", headers)
+    _, later, _ = ask(server, KEY, "d0-0")
+    collector.wait_for(later["holdfast-call-id"], 1)
+    own, attempts = collector.of_call(answered["holdfast-call-id"])
+    check("what its caller does not keep is not exported", not own and not attempts)
+
+
+def figures(collector, check):
+    def counted():
+        usage = collector.metrics().get("gen_ai.client.token.usage")
+        points = usage.histogram.data_points if usage else []
+        return {
+            (attributes(p)["gen_ai.request.model"], attributes(p)["gen_ai.token.type"]): p
+            for p in points
+        }
+
+    eventually("metrics", lambda: ("d200-0", "input") in counted())
+    eventually("metrics of all", lambda: counted().get(("d0-0", "input")))
+    points = counted()
+    sums = [points[("d200-0", kind)].sum for kind in ("input", "output")]
+    check("tokens are those that the provider counted", sums == [11, 7], sums)
+    metrics = collector.metrics()
+    duration = metrics["gen_ai.client.operation.duration"].histogram.data_points
+    failed = [p for p in duration if attributes(p).get("error.type") == "upstream_failed"]
+    check("durations are told apart by error", failed and failed[0].count >= 2, failed)
+    first = metrics["gen_ai.client.operation.time_to_first_chunk"].histogram.data_points
+    slow = [p for p in first if attributes(p)["gen_ai.request.model"] == "d200-0"]
+    check("the time to the first chunk is measured", slow and 0.19 < slow[0].sum < 5, slow)
+    whole = all(sum(p.bucket_counts) == p.count for p in duration)
+    shape = all(len(p.bucket_counts) == len(p.explicit_bounds) + 1 for p in duration)
+    check("histograms are whole", whole and shape)
+
+
+def secrets_stay(collector, check):
+    secrets = [KEY, UPSTREAM_KEY, PROMPT, ANSWER, COLLECTOR_KEY]
+    leaks = [s for s in secrets for post in collector.posts if s.encode() in post["body"]]
+    check("no prompt, answer or key is in any post", not leaks, leaks)
+    headers = [post["headers"].get("x-collector-key") for post in collector.posts]
+    check("the collector is shown its key", set(headers) == {COLLECTOR_KEY}, set(headers))
+    kinds = {post["headers"]["content-type"] for post in collector.posts}
+    check("posts are protocol buffers", kinds == {"application/x-protobuf"}, kinds)
+
+
+def clean_stop(world, provider, check):
+    collector = Collector()
+    folder = world.folder / "stop"
+    folder.mkdir()
+    server = Server(folder, config(provider, export_to(collector)), name="stopping")
+    _, headers, _ = ask(server, KEY, "d0-0")
+    ended = server.stop()
+    own, attempts = collector.of_call(headers["holdfast-call-id"])
+    check("a clean stop exports what is left", ended and own and attempts, (ended, own))
+    collector.close()
+
+
+def by_environment(world, provider, check):
+    collector = Collector()
+    folder = world.folder / "environment"
+    folder.mkdir()
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "by-env"}
+    server = Server(folder, config(provider, ""), environment, name="environment")
+    ask(server, KEY, "d0-0")
+    server.stop()
+    names = [one.get("service.name") for one in collector.resources()] if collector.posts else []
+    check("the standard environment variables export too", names == ["by-env"], names)
+    collector.close()
+
+
+def no_collector(world, provider, check):
+    for what in ("hangs", "is gone"):
+        collector = Collector()
+        collector.plan("/v1/traces", None)
+        collector.plan("/v1/metrics", None)
+        if what == "is gone":
+            collector.close()
+        folder = world.folder / what.replace(" ", "-")
+        folder.mkdir()
+        server = Server(folder, config(provider, export_to(collector)), name="alone")
+        times = []
+        for _ in range(30):
+            began = time.monotonic()
+            status, _, _ = ask(server, KEY, "d0-0")
+            times.append((time.monotonic() - began, status))
+        slowest = max(times)[0]
+        answered = {status for _, status in times} == {200}
+        check(f"a collector that {what} holds up no call", answered and slowest < 1, times)
+        began = time.monotonic()
+        ended = server.stop()
+        took = time.monotonic() - began
+        check(f"a collector that {what} holds up no stop for long", ended and took < 8, took)
+        if what == "hangs":
+            collector.close()
+
+
+def main():
+    check = Checks(sys.argv[1:])
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        del os.environ[name]
+    provider, collector = Provider(), Collector()
+    with World() as world:
+        server = world.start(Server, config(provider, export_to(collector)))
+        server.provider = provider
+        one_call(server, collector, check)
+        two_attempts(server, collector, check)
+        one_turn(server, collector, check)
+        failing(server, collector, check)
+        sampled_out(server, collector, check)
+        figures(collector, check)
+        secrets_stay(collector, check)
+        clean_stop(world, provider, check)
+        by_environment(world, provider, check)
+        no_collector(world, provider, check)
+        log = server.output.read_text()
+        leaks = [s for s in (PROMPT, ANSWER, KEY, UPSTREAM_KEY, COLLECTOR_KEY) if s in log]
+        check("nor is one in the log", not leaks, leaks)
+    provider.close()
+    collector.close()
+    return check.end()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SetupFailed as failed:
+        print(failed, file=sys.stderr)
+        sys.exit(2)
