@@ -1,0 +1,179 @@
+"""The suite `bedrock`: what Holdfast sends to Amazon Bedrock, judged by botocore.
+
+    suite.py [NAME …]     only the checks whose name contains one of the NAMEs
+
+A conversation goes in at each door; the fake behind it recomputes each signature by botocore's own
+signer, holds each body against botocore's model of the service, and answers as that model has it.
+"""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "formats")]
+
+import chat  # noqa: E402
+import gemini  # noqa: E402
+import messages  # noqa: E402
+import responses  # noqa: E402
+import running  # noqa: E402
+from fake import KEY_ID, REGION, SECRET, TOKEN, Fake  # noqa: E402
+from words import TOOL, Asked, Call, Image, Result, Turn, calls, text_of  # noqa: E402
+
+from harness import Server, SetupFailed, World  # noqa: E402
+
+KEY = "hf_suite_bedrock_0123456789abcdef"
+CONFIG = """
+[[providers]]
+name = "aws"
+vendor = "bedrock"
+base_url = "{url}"
+aws = {{ region = "{region}", access_key_id = "{id}", secret_access_key = "{secret}", session_token = "{token}" }}
+
+[[keys]]
+name = "suite"
+secret = "${{SUITE_KEY}}"
+"""
+CHECKS = {}
+
+
+class At:
+    """A door in front of the fake."""
+
+    def __init__(self, server, fake, door, name):
+        self.server, self.fake, self.door = server, fake, door
+        self.model = f"us.anthropic.claude-sonnet-4-6-{name}-{door.NAME}-v1:0"
+
+    def ask(self, **how):
+        how.setdefault("turns", [Turn("user", ["h\u00e9llo \u2603"])])
+        asked = Asked(model=f"aws/{self.model}", **how)
+        method = "streamGenerateContent" if asked.stream else "generateContent"
+        path = self.door.PATH.format(model=asked.model, method=method)
+        path += "?alt=sse" if asked.stream and "{method}" in self.door.PATH else ""
+        status, _, data = self.server.http("POST", path, self.door.request(asked), KEY)
+        text = data.decode()
+        assert not any(word in text for word in (SECRET, TOKEN, KEY_ID)), "a secret was said"
+        return status, text
+
+    def said(self, **how):
+        status, text = self.ask(**how)
+        running.equal(status, 200, text)
+        if how.get("stream"):
+            return self.door.read_stream(text)
+        import json
+
+        return self.door.read_answer(json.loads(text))
+
+    def seen(self):
+        """The last request, which botocore has nothing against."""
+        seen = self.fake.asked[self.model][-1]
+        running.equal((seen["signature"], seen["shape"]), (None, None), seen["path"])
+        return seen["body"]
+
+
+def check(function):
+    CHECKS[function.__name__] = function
+    return function
+
+
+@check
+def a_text(at):
+    at.fake.plan(at.model, [{"text": "Good day."}])
+    said = at.said(system="Be brief.", cap=99)
+    running.equal((text_of(said.parts), said.stop, said.output), ("Good day.", "end", 7))
+    body = at.seen()
+    running.equal(body["messages"], [{"role": "user", "content": [{"text": "h\u00e9llo \u2603"}]}])
+    running.equal(body["inferenceConfig"]["maxTokens"], 99)
+
+
+@check
+def a_stream(at):
+    at.fake.plan(at.model, [{"text": "Good day."}])
+    said = at.said(stream=True)
+    running.equal((text_of(said.parts), said.whole, said.output), ("Good day.", True, 7))
+    at.seen()
+
+
+@check
+def a_call_of_a_tool(at):
+    use = {"toolUse": {"toolUseId": "tooluse_1", "name": "look", "input": {"n": 3}}}
+    for stream in (False, True):
+        at.fake.plan(at.model, [use], stop="tool_use")
+        (call,) = calls(at.said(tools=[TOOL], stream=stream).parts)
+        running.equal((call.name, call.arguments.replace(" ", "")), ("look", '{"n":3}'))
+        at.seen()
+
+
+@check
+def a_history_with_a_result_and_a_picture(at):
+    at.fake.plan(at.model, [{"text": "Seen."}])
+    turns = [
+        Turn("user", ["What is it?", Image()]),
+        Turn("assistant", [Call("look", '{"n":1}', "call_1")]),
+        Turn("tool", [Result("call_1", ["a dot"])]),
+    ]
+    at.said(turns=turns, tools=[TOOL])
+    kinds = [list(block) for turn in at.seen()["messages"] for block in turn["content"]]
+    running.equal(kinds, [["text"], ["image"], ["toolUse"], ["toolResult"]])
+
+
+@check
+def a_limit_of_the_rate(at):
+    at.fake.plan(at.model, fails=(429, "ThrottlingException"))
+    running.equal(at.ask()[0], 429)
+    at.seen()
+
+
+@check
+def credentials_that_are_refused(at):
+    at.fake.plan(at.model, fails=(403, "AccessDeniedException"))
+    running.equal(at.ask()[0], 502)
+
+
+@check
+def a_request_that_is_refused(at):
+    at.fake.plan(at.model, fails=(400, "ValidationException"))
+    running.equal(at.ask()[0], 400)
+
+
+@check
+def a_stream_that_ends_in_an_exception(at):
+    at.fake.plan(at.model, [{"text": "half of it"}], fails=("stream", "throttlingException"))
+    status, text = at.ask(stream=True)
+    assert status >= 400 or at.door.read_stream(text).error, text
+
+
+def play(server, fake, wanted):
+    """Runs the checks at every door; how many passed and failed."""
+    passed = failed = 0
+    for door in (chat, responses, messages, gemini):
+        for name, function in CHECKS.items():
+            title = f"{name}_by_{door.NAME}"
+            if wanted and not any(word in title for word in wanted):
+                continue
+            at = At(server, fake, door, name.replace("_", "-"))
+            bad = running.report(title, *running.timed(function, at))
+            passed, failed = passed + (not bad), failed + bad
+    return passed, failed
+
+
+def main(wanted):
+    fake, passed, failed = Fake(), 0, 0
+    given = {"url": fake.url, "region": REGION, "id": KEY_ID, "secret": SECRET, "token": TOKEN}
+    try:
+        with World() as world:
+            server = world.start(Server, CONFIG.format(**given), env={"SUITE_KEY": KEY})
+            passed, failed = play(server, fake, wanted)
+            log = server.output.read_text(errors="replace")
+            assert SECRET not in log and TOKEN not in log, "a secret is in the log"
+    except SetupFailed as problem:
+        print(f"conformance: {problem}")
+        failed += 1
+    finally:
+        fake.close()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
