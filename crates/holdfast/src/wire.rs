@@ -27,6 +27,7 @@ use crate::launcher::Launcher;
 mod admin_key;
 mod control;
 mod host;
+mod limits;
 mod local;
 mod objects;
 pub(crate) mod origins;
@@ -87,6 +88,7 @@ struct Common {
     node: NodeId,
     tracker: TaskTracker,
     launch: Arc<Launcher>,
+    limits: providers::Limits,
 }
 
 /// Starts the platform: when it is ready, requests are served.
@@ -124,6 +126,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
             Arc::clone(&directory),
             shared,
             local.clone(),
+            common.limits.clone(),
         )),
         control: Arc::new(control::Shared(Arc::clone(&control))),
         clock: Arc::clone(&common.clock),
@@ -164,7 +167,14 @@ impl Common {
         let node = NodeId::new(&ids);
         let tracker = TaskTracker::new();
         let launch = Launcher::new(tracker.clone()).context("finding our own binary")?;
-        Ok(Self { clock, ids, node, tracker, launch: Arc::new(launch) })
+        Ok(Self {
+            clock,
+            ids,
+            node,
+            tracker,
+            launch: Arc::new(launch),
+            limits: providers::Limits::default(),
+        })
     }
 }
 
@@ -193,7 +203,7 @@ async fn configure(
     store: &Arc<dyn Store>,
     common: &Common,
 ) -> anyhow::Result<(Arc<Directory>, Arc<Control>)> {
-    let maker = Maker::new(Arc::clone(&common.clock), local, tools);
+    let maker = Maker::new(Arc::clone(&common.clock), common.limits.clone(), local, tools);
     let providers = maker.providers(settings, &Providers::default())?;
     let directory = Directory::load(DirectoryParts {
         store: Arc::clone(store),

@@ -2,8 +2,8 @@
 //!
 //! The request is the client's own bytes with a few edits where its format is the provider's, else
 //! rendered from the neutral form. The answer's bytes go through the format's reader, which finds
-//! its end, its usage and what went wrong. One attempt is one request: redirects are not followed
-//! and nothing is tried twice.
+//! its end, its usage and what went wrong. One attempt is one request that is worked on: redirects
+//! are not followed, and only a request whose key was refused goes out again, with another key.
 //!
 //! What a failure may have cost: nothing if no request was sent or the provider refused it (4xx);
 //! what the format judges for a 5xx; unknown for everything after an answer began or did not come.
@@ -17,14 +17,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ::http::Request;
+use bytes::Bytes;
 use futures_core::Stream;
+use http_body_util::Full;
 use types::clock::SharedClock;
 use types::outcome::{OutcomeEvent, OutcomeStream, Start};
-use types::{Attempt, Execute, Failure};
+use types::{Attempt, ErrorCode, Execute, Failure, Notes};
 
 use self::answer::{Live, Step};
 use self::request::{Prepared, Template};
 use crate::http::Client;
+use crate::keys::{Ask, Keys, NoKey, Permit, Refused};
+use crate::limits::Limits;
 use crate::provider::Provider;
 use crate::redact::Redactor;
 use crate::vault::Vault;
@@ -39,6 +44,7 @@ struct Shared {
     provider: Provider,
     client: Client,
     template: Template,
+    keys: Arc<Keys>,
     redactor: Redactor,
     clock: SharedClock,
     vault: Vault,
@@ -51,12 +57,22 @@ impl fmt::Debug for HttpExecutor {
 }
 
 /// The executor of a provider. Needs a Tokio runtime when it is used, not when it is made. `vault`
-/// is one for all providers: a conversation may go on at another one.
-pub fn executor(provider: Provider, clock: SharedClock, vault: Vault) -> Arc<dyn Execute> {
+/// and `limits` are one for all providers: a conversation may go on at another one, and somebody
+/// may want to see what was learned.
+pub fn executor(
+    provider: Provider,
+    clock: SharedClock,
+    vault: Vault,
+    limits: &Limits,
+) -> Arc<dyn Execute> {
     let client = Client::new(provider.base_url().clone(), provider.timeouts, Arc::clone(&clock));
     let template = Template::new(&provider);
     let redactor = provider.redactor();
-    let shared = Shared { provider, client, template, redactor, clock, vault };
+    // Checked when the provider was made.
+    let headers = provider.credential_headers().unwrap_or_default();
+    let keys = Arc::new(Keys::new(headers, Arc::clone(&clock)));
+    limits.show(&provider.name, &keys);
+    let shared = Shared { provider, client, template, keys, redactor, clock, vault };
     Arc::new(HttpExecutor { shared: Arc::new(shared) })
 }
 
@@ -130,40 +146,123 @@ impl Running {
     }
 }
 
-/// Sends the request and judges the head of its answer.
+/// Sends the request, with one key after the other while keys are refused.
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
-    let prepared = request::prepare(&shared, &attempt)?;
-    let Prepared { request, format, read, dropped, output_cap } = prepared;
+    let mut prepared = request::prepare(&shared, &attempt)?;
+    let Some(asked) = attempt.call.model() else {
+        return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
+    };
+    let target = (&attempt.target.upstream_model, attempt.output_cap);
+    let mut ask = Ask::new((&attempt.call, asked), target, shared.clock.monotonic());
+    let mut first: Option<Failure> = None;
+    loop {
+        let permit = match shared.keys.acquire(&mut ask).await {
+            Ok(permit) => permit,
+            Err(none) => return Err(no_key(first, none, &shared, &attempt)),
+        };
+        let has_more = shared.keys.has_more(&ask);
+        let mut request = match has_more {
+            true => prepared.request.clone(),
+            false => std::mem::take(&mut prepared.request),
+        };
+        permit.authorize(request.headers_mut());
+        match Box::pin(send(&shared, &attempt, (&prepared, request), permit)).await {
+            Ok(live) => return Ok(live),
+            // Whoever refuses a key has done nothing and bills nothing.
+            Err((failure, Some(_))) if has_more => {
+                first = Some(worse(first, failure));
+            }
+            Err((failure, Some(_))) => return Err(worse(first, failure)),
+            Err((failure, None)) => return Err(failure),
+        }
+    }
+}
+
+/// Of two failures with different keys the one that says when to come back, else the first.
+fn worse(first: Option<Failure>, second: Failure) -> Failure {
+    match first {
+        Some(first)
+            if second.code != ErrorCode::RateLimited || first.code == ErrorCode::RateLimited =>
+        {
+            first
+        }
+        Some(_) | None => second,
+    }
+}
+
+/// The failure of a Call for which there is no key, or none more.
+fn no_key(first: Option<Failure>, none: NoKey, shared: &Shared, attempt: &Attempt) -> Failure {
+    let (provider, model) = (&shared.provider.name, &attempt.target.upstream_model);
+    let limited = match none {
+        NoKey::Late { retry_after } => {
+            let text = format!(
+                "the provider '{provider}' limits how much it takes of this server for '{model}', \
+                 and as much is under way: try again in {} s",
+                retry_after.as_secs().max(1)
+            );
+            let failure = Failure::new(ErrorCode::RateLimited, text).retry_after(retry_after);
+            Failure { withheld: true, ..failure }
+        }
+        NoKey::Tried => {
+            let text = format!("the provider '{provider}' has no key that it takes");
+            Failure::new(ErrorCode::UpstreamCredentials, text)
+        }
+    };
+    match first {
+        Some(first) => worse(Some(first), limited),
+        None => limited,
+    }
+}
+
+/// Why an answer has not begun, and whether that is about the key.
+type Unbegun = (Failure, Option<Refused>);
+
+/// Sends the request with one key, and judges the head of its answer.
+async fn send(
+    shared: &Shared,
+    attempt: &Attempt,
+    (prepared, request): (&Prepared, Request<Full<Bytes>>),
+    mut permit: Permit,
+) -> Result<Box<Live>, Unbegun> {
+    let Prepared { format, read, dropped, output_cap, .. } = prepared;
     let deadline = attempt.call.deadline;
+    let mut notes = Notes::default();
+    permit.note(&mut notes);
     let sent = Box::pin(shared.client.send(request, deadline)).await;
     let (parts, exchange) = sent.map_err(|error| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         tracing::warn!(%provider, %call, %error, "no answer from the provider");
-        answer::unanswered(&error, provider)
+        (answer::unanswered(&error, provider), None)
     })?;
-    let mut live = Live::new(exchange, format, &shared, &attempt.call);
+    if parts.status.is_success() {
+        permit.answered(&parts.headers);
+    }
+    let mut live = Live::new(exchange, *format, shared, (&attempt.call, permit));
     live.watch = read.decode.then(|| shared.vault.watch(&attempt.call.principal.account));
     if !parts.status.is_success() {
-        let failure = live.refused(&parts).await;
+        let refused = live.refused(&parts).await;
         if let Some(exchange) = live.into_whole() {
             shared.client.keep(exchange).await;
         }
-        return Err(failure);
+        return Err(refused);
     }
     let stream = read.stream.then(|| format.stream_type());
-    answer::check_head(&parts, stream, &shared.provider.name).inspect_err(|failure| {
+    let checked = answer::check_head(&parts, stream, &shared.provider.name);
+    checked.map_err(|failure| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         let reason = failure.message.as_str();
         tracing::warn!(%provider, %call, reason, "the provider's answer can't be read");
+        (failure, None)
     })?;
-    live.read_with(format.reader(read));
+    live.read_with(format.reader(*read));
     live.start = Start {
         status: parts.status.as_u16(),
         content_type: answer::content_type(&parts).map(str::to_owned).filter(|_| !read.decode),
         headers: answer::visible_headers(&parts.headers, &shared.redactor),
-        dropped,
+        dropped: dropped.clone(),
         reused_tokens: None,
-        output_cap,
+        output_cap: *output_cap,
+        notes,
     };
     Ok(Box::new(live))
 }

@@ -19,6 +19,8 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// The service for which requests to Bedrock are signed.
 const BEDROCK: &str = "bedrock";
+/// Keys of one provider at most: each is looked at when another fails.
+const KEYS_MAX: usize = 32;
 
 /// A configured upstream.
 #[derive(Clone, Debug)]
@@ -29,8 +31,8 @@ pub struct Provider {
     pub vendor: &'static Vendor,
     /// Where it is reached, checked.
     base_url: Uri,
-    /// Its credential; local servers often have none.
-    api_key: Option<Secret>,
+    /// Its credentials, each as good as another; local servers often have none.
+    api_keys: Vec<Secret>,
     /// Who signs its requests, where it is told no key.
     signer: Option<Signer>,
     /// How long it may take.
@@ -57,6 +59,9 @@ pub enum ConfigError {
     /// The key has characters that no header can carry.
     #[error("api_key has characters that can't be sent in a header")]
     BadKey,
+    /// Several keys, which can't be used as they are.
+    #[error("api_keys {0}")]
+    BadKeys(&'static str),
     /// The vendor's servers have no keys: one that is set would never be sent.
     #[error("vendor '{0}' takes no api_key")]
     NoKeyTaken(String),
@@ -89,11 +94,36 @@ impl Provider {
             .or(vendor.base_url.as_deref())
             .ok_or_else(|| ConfigError::NoBaseUrl(vendor_name.to_owned()))?;
         let base_url = check_url(base_url)?;
-        let api_key = api_key.filter(|key| !key.expose().is_empty());
+        let api_keys = api_key.into_iter().filter(|key| !key.expose().is_empty()).collect();
         let (name, timeouts) = (name.into(), Timeouts::default());
-        let provider = Self { name, vendor, base_url, api_key, signer: None, timeouts };
-        provider.credential_header()?;
+        let provider = Self { name, vendor, base_url, api_keys, signer: None, timeouts };
+        provider.credential_headers()?;
         Ok(provider)
+    }
+
+    /// The same provider with several keys instead of one: Calls are spread over them.
+    ///
+    /// # Errors
+    /// [`ConfigError::BadKeys`]: there is another key already, or one of these is empty or there
+    /// twice, or they are too many; [`ConfigError::BadKey`]: one of them can't be sent.
+    pub fn with_keys(mut self, keys: Vec<Secret>) -> Result<Self, ConfigError> {
+        if !self.api_keys.is_empty() {
+            return Err(ConfigError::BadKeys("and an api_key are given: choose one"));
+        }
+        if keys.len() > KEYS_MAX {
+            return Err(ConfigError::BadKeys("are more than 32"));
+        }
+        if keys.iter().any(|key| key.expose().is_empty()) {
+            return Err(ConfigError::BadKeys("must not be empty texts"));
+        }
+        let mut texts: Vec<&str> = keys.iter().map(Secret::expose).collect();
+        texts.sort_unstable();
+        if texts.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(ConfigError::BadKeys("have the same key twice"));
+        }
+        self.api_keys = keys;
+        self.credential_headers()?;
+        Ok(self)
     }
 
     /// The same provider, whose requests are signed by these credentials of Amazon's. `region` is
@@ -110,7 +140,7 @@ impl Provider {
         if self.vendor.auth != Auth::Aws {
             return Err(ConfigError::BadAws("credentials are taken by no such vendor"));
         }
-        if self.api_key.is_some() {
+        if !self.api_keys.is_empty() {
             return Err(ConfigError::BadAws("credentials and an api_key are given: choose one"));
         }
         if !credentials.can_be_sent() {
@@ -142,17 +172,19 @@ impl Provider {
         &self.base_url
     }
 
-    /// What keeps its credential out of what it says.
+    /// What keeps its credentials out of what it says.
     pub(crate) fn redactor(&self) -> Redactor {
         let signs = self.signer.iter().flat_map(|signer| signer.credentials.secrets());
-        Redactor::new(self.api_key.iter().chain(signs))
+        Redactor::new(self.api_keys.iter().chain(signs))
     }
 
-    /// The header that tells the provider the key; its value is marked sensitive.
-    pub(crate) fn credential_header(
-        &self,
-    ) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
-        let Some(key) = &self.api_key else { return Ok(None) };
+    /// The headers that tell the provider a key, one for each key; their values are marked
+    /// sensitive.
+    pub(crate) fn credential_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
+        self.api_keys.iter().map(|key| self.credential_header(key)).collect()
+    }
+
+    fn credential_header(&self, key: &Secret) -> Result<(HeaderName, HeaderValue), ConfigError> {
         let bare = || HeaderValue::from_str(key.expose());
         let (name, value) = match self.vendor.auth {
             Auth::Bearer | Auth::Aws => {
@@ -165,7 +197,7 @@ impl Provider {
         };
         let mut value = value.map_err(|_| ConfigError::BadKey)?;
         value.set_sensitive(true);
-        Ok(Some((name, value)))
+        Ok((name, value))
     }
 }
 

@@ -26,6 +26,7 @@ mod budgets;
 mod calls;
 mod config;
 mod keys;
+mod limits;
 mod metrics;
 mod models;
 mod routes;
@@ -76,6 +77,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         config::health,
         slos::list,
         slos::get,
+        limits::get,
         metrics::get,
     ),
     modifiers(&AdminKey),
@@ -124,6 +126,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/config", get(config::get))
         .route("/api/config/reload", post(config::reload))
         .route("/api/health", get(config::health))
+        .route("/api/limits", get(limits::get))
         .route("/metrics", get(metrics::get))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

@@ -66,6 +66,9 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Every named object with its origin, and whether the file says otherwise.
     fn config(&self) -> HostFuture<Result<ConfigView, Failure>>;
 
+    /// What is known of the limits that providers set.
+    fn limits(&self) -> Vec<ProviderLimitsView>;
+
     /// Whether the parts that requests need are up.
     fn health(&self) -> HostFuture<Vec<PartHealth>>;
 }
@@ -92,6 +95,63 @@ pub struct ObjectView {
     pub origin: String,
     /// Whether the file says something else, or does not have it.
     pub differs_from_file: bool,
+}
+
+/// What is known of one provider's limits.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProviderLimitsView {
+    /// The provider.
+    pub provider: String,
+    /// Its keys in the order of the configuration; one even where it is told none.
+    pub keys: Vec<KeyLimitsView>,
+}
+
+/// What is known of one key of a provider.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct KeyLimitsView {
+    /// Which one it is, from 1.
+    pub key: usize,
+    /// `well`, `refused` (left alone for a while) or `probing` (one Call finds out).
+    pub state: &'static str,
+    /// How long it is left alone yet, in microseconds.
+    pub refused_for_us: u64,
+    /// Calls that are under way with it, those that wait included.
+    pub in_flight: u64,
+    /// The models of which something is known, by name.
+    pub models: Vec<ModelLimitsView>,
+}
+
+/// What is known of one model with one key.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ModelLimitsView {
+    /// Its name at the provider.
+    pub model: String,
+    /// Calls that are under way.
+    pub in_flight: u64,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// How long the provider takes none yet, in microseconds.
+    pub closed_for_us: u64,
+    /// How long the key is not used for this model yet, because it was refused for it, in
+    /// microseconds.
+    pub refused_for_us: u64,
+    /// How many may run at once, where that was found out by being refused.
+    pub at_once: Option<u64>,
+    /// What the provider's headers told.
+    pub limits: Vec<LimitView>,
+}
+
+/// What a provider's headers told of one kind of limit.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LimitView {
+    /// Which kind, such as `requests` or `anthropic_input_tokens`.
+    pub kind: &'static str,
+    /// How much may be used.
+    pub limit: Option<u64>,
+    /// What is left by our own count.
+    pub left: u64,
+    /// In how many microseconds all of it is there again, where the provider says it.
+    pub full_in_us: Option<u64>,
 }
 
 /// A part of the platform and whether it is up.

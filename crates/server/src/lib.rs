@@ -29,7 +29,10 @@ mod request;
 mod router;
 
 pub use api::{SloView, SloWindow, SloWindows, openapi};
-pub use app::{App, ConfigView, Host, HostFuture, Limits, ObjectView, PartHealth};
+pub use app::{
+    App, ConfigView, Host, HostFuture, KeyLimitsView, LimitView, Limits, ModelLimitsView,
+    ObjectView, PartHealth, ProviderLimitsView,
+};
 pub use control::{ConfigProblem, Control, ObjectChange, Refusal, ReloadView, RoutePut};
 pub use listener::{Listener, ListenerHandle};
 pub use readiness::StoreHealth;

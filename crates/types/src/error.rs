@@ -170,6 +170,8 @@ pub struct Failure {
     pub upstream: Option<Box<UpstreamError>>,
     /// Whether money may have been spent.
     pub billed: Billed,
+    /// Whether nothing was sent, because it would have passed the target's limits.
+    pub withheld: bool,
 }
 
 impl Failure {
@@ -182,6 +184,7 @@ impl Failure {
             retry_after: None,
             upstream: None,
             billed: Billed::No,
+            withheld: false,
         }
     }
 

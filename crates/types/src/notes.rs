@@ -31,6 +31,13 @@ impl Notes {
         map.insert(name.to_owned(), value);
     }
 
+    /// Adds the notes of somebody else.
+    pub fn extend(&mut self, others: &Self) {
+        for (name, value) in others.0.iter().flat_map(|map| map.iter()) {
+            self.set(name, value.clone());
+        }
+    }
+
     /// One note.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.as_ref()?.get(name)

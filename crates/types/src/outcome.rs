@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Failure;
+use crate::notes::Notes;
 use crate::usage::Usage;
 
 /// The events of one attempt. Dropping it cancels the attempt.
@@ -51,6 +52,8 @@ pub struct Start {
     pub reused_tokens: Option<u64>,
     /// The output cap that the target's format had to be given though nobody set one, in tokens.
     pub output_cap: Option<u64>,
+    /// What who answers adds to the notes of the attempt.
+    pub notes: Notes,
 }
 
 /// The end of a whole answer.

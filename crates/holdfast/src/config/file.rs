@@ -70,7 +70,7 @@ impl Config {
             entry.api_key = usual_key(entry, vendor.and_then(usual));
             if vendor.is_some_and(|vendor| vendor.auth == Auth::Aws) {
                 let given = entry.aws.take().unwrap_or_default();
-                entry.aws = Some(given.or_from(environment, entry.api_key.is_none()));
+                entry.aws = Some(given.or_from(environment, !entry.has_key()));
             }
         }
         for vendor in providers::vendors() {
@@ -81,6 +81,7 @@ impl Config {
                     vendor: vendor.name.clone(),
                     base_url: None,
                     api_key: Some(Secret::new(key)),
+                    api_keys: Vec::new(),
                     aws: None,
                     connect_timeout: None,
                     response_timeout: None,
@@ -109,7 +110,8 @@ impl Config {
 /// The key of an entry: its own, or the environment's where it names no credentials of Amazon's.
 fn usual_key(entry: &mut ProviderEntry, usual: Option<String>) -> Option<Secret> {
     let signs = entry.aws.as_ref().is_some_and(|aws| aws.credentials().is_some());
-    entry.api_key.take().or_else(|| usual.filter(|_| !signs).map(Secret::new))
+    let usual = usual.filter(|_| !signs && entry.api_keys.is_empty());
+    entry.api_key.take().or_else(|| usual.map(Secret::new))
 }
 
 /// How the server listens and what it accepts.
@@ -186,6 +188,9 @@ pub(crate) struct ProviderEntry {
     pub(crate) base_url: Option<String>,
     /// Its credential, best as `${VARIABLE}`.
     pub(crate) api_key: Option<Secret>,
+    /// Several credentials instead of one: Calls are spread over them.
+    #[serde(default)]
+    pub(crate) api_keys: Vec<Secret>,
     /// Amazon's credentials and region, for a vendor that takes signatures.
     pub(crate) aws: Option<AwsEntry>,
     /// Longest wait for a connection, TLS included. Default 10 s.
@@ -259,6 +264,12 @@ impl ProviderEntry {
         self.models.is_empty() == other.models.is_empty() && alone(self) == alone(other)
     }
 
+    /// Whether it is told a key.
+    pub(crate) fn has_key(&self) -> bool {
+        let given = self.api_key.as_ref().is_some_and(|key| !key.expose().is_empty());
+        given || !self.api_keys.is_empty()
+    }
+
     /// The provider that it is.
     ///
     /// # Errors
@@ -269,6 +280,10 @@ impl ProviderEntry {
         let regional = region.and_then(|region| vendor?.base_url_in(region));
         let base_url = self.base_url.as_deref().or(regional.as_deref());
         let provider = Provider::new(&self.name, &self.vendor, base_url, self.api_key.clone())?;
+        let provider = match self.api_keys.as_slice() {
+            [] => provider,
+            keys => provider.with_keys(keys.to_vec())?,
+        };
         let credentials = self.aws.as_ref().and_then(AwsEntry::credentials);
         let provider = match credentials {
             Some(credentials) => provider.signed_by(credentials, region)?,

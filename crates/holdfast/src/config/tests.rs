@@ -93,6 +93,24 @@ fn what_a_start_would_refuse_is_a_problem() {
 }
 
 #[test]
+fn a_provider_has_one_key_or_several() {
+    let of = |keys: &str| {
+        let text = format!("[[providers]]\nname = \"a\"\nvendor = \"openai\"\n{keys}");
+        let environment = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-usual".to_owned());
+        let (config, problems) = parse(&text, Path::new(""), &environment).unwrap();
+        let entry = config.all_providers(&environment).remove(0);
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        (entry.api_key.is_some(), entry.api_keys.len(), problems)
+    };
+    assert_eq!(of(""), (true, 0, vec![]));
+    assert_eq!(of("api_keys = [\"sk-1\", \"sk-2\"]"), (false, 2, vec![]));
+    let (_, _, both) = of("api_key = \"sk-0\"\napi_keys = [\"sk-1\"]");
+    assert_eq!(both, ["providers[0].api_keys: and an api_key are given: choose one"]);
+    let (_, _, twice) = of("api_keys = [\"sk-1\", \"sk-1\"]");
+    assert_eq!(twice, ["providers[0].api_keys: have the same key twice"]);
+}
+
+#[test]
 fn a_key_of_the_environment_that_cannot_be_sent_is_a_problem() {
     let with = |key: &'static str| {
         let environment = move |name: &str| (name == "OPENAI_API_KEY").then(|| key.to_owned());

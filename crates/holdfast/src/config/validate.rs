@@ -141,7 +141,7 @@ fn is_none_at_all(duration: Option<Duration>) -> bool {
 /// Whether a start could use the provider: it is made as a start makes it, so that both ask for the
 /// same.
 fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {
-    let ProviderEntry { vendor: kind, base_url, api_key, .. } = provider;
+    let ProviderEntry { vendor: kind, base_url, .. } = provider;
     match provider.provider() {
         Ok(_) => {}
         Err(ConfigError::UnknownVendor(kind)) => {
@@ -162,6 +162,7 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
         Err(ConfigError::BadKey) => {
             problems.add(at("api_key"), "has characters that can't be sent in a header");
         }
+        Err(ConfigError::BadKeys(why)) => problems.add(at("api_keys"), why),
         Err(ConfigError::NoKeyTaken(kind)) => {
             problems.add(at("api_key"), format!("vendor \"{kind}\" takes none"));
         }
@@ -169,7 +170,7 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
     }
     let signs = providers::vendor(kind).is_some_and(|vendor| vendor.auth == Auth::Aws);
     let has_credentials = provider.aws.as_ref().is_some_and(|aws| aws.credentials().is_some());
-    if signs && api_key.is_none() && !has_credentials {
+    if signs && provider.api_key.is_none() && provider.api_keys.is_empty() && !has_credentials {
         let text = "needs access_key_id and secret_access_key, or the provider an api_key";
         problems.add(at("aws"), text);
     }
@@ -177,8 +178,7 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
     // unless it is this machine's.
     let own_address =
         providers::vendor(kind).is_some_and(|vendor| vendor.base_url.is_some() && !vendor.local);
-    let has_key = api_key.as_ref().is_some_and(|key| !key.expose().is_empty());
-    if own_address && base_url.is_none() && !has_key {
+    if own_address && base_url.is_none() && !provider.has_key() {
         problems.add(at("api_key"), format!("vendor \"{kind}\" needs one"));
     }
 }

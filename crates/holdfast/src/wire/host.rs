@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline::Directory;
-use server::{ConfigView, HostFuture, PartHealth};
+use server::{ConfigView, HostFuture, PartHealth, ProviderLimitsView};
 use storage::budgets::Origin;
 use storage::{Model, Store};
 use types::principal::DEFAULT_ACCOUNT;
@@ -23,6 +23,7 @@ pub(super) struct Host {
     directory: Arc<Directory>,
     store: Arc<dyn Store>,
     local: Local,
+    limits: providers::Limits,
 }
 
 impl Host {
@@ -31,8 +32,9 @@ impl Host {
         directory: Arc<Directory>,
         store: Arc<dyn Store>,
         local: Local,
+        limits: providers::Limits,
     ) -> Self {
-        Self { control, directory, store, local }
+        Self { control, directory, store, local, limits }
     }
 
     /// The objects in force, and whether the file as it is now says otherwise.
@@ -80,6 +82,10 @@ impl server::Host for Host {
 
     fn config(&self) -> HostFuture<Result<ConfigView, Failure>> {
         Box::pin(self.clone().view())
+    }
+
+    fn limits(&self) -> Vec<ProviderLimitsView> {
+        super::limits::view(&self.limits)
     }
 
     fn health(&self) -> HostFuture<Vec<PartHealth>> {

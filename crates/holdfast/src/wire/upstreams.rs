@@ -41,17 +41,24 @@ pub(super) struct Maker {
     clock: SharedClock,
     /// One for all, also for those to come: a conversation may go on at another provider.
     vault: providers::Vault,
+    /// What is known of their limits, for an operator to see.
+    limits: providers::Limits,
     /// What needs no provider of the file: local models and tools.
     own: HashMap<String, Arc<dyn Execute>>,
 }
 
 impl Maker {
-    pub(super) fn new(clock: SharedClock, local: &Local, tools: &Arc<ToolServers>) -> Self {
+    pub(super) fn new(
+        clock: SharedClock,
+        limits: providers::Limits,
+        local: &Local,
+        tools: &Arc<ToolServers>,
+    ) -> Self {
         let own = HashMap::from([
             (local::PROVIDER.to_owned(), local.executor()),
             (sessions::mcp::PROVIDER.to_owned(), Arc::clone(tools) as _),
         ]);
-        Self { clock, vault: providers::Vault::default(), own }
+        Self { clock, vault: providers::Vault::default(), limits, own }
     }
 
     /// The providers of a configuration, and each vendor whose usual key is in the environment;
@@ -73,7 +80,8 @@ impl Maker {
                     let provider = entry.provider();
                     let provider =
                         provider.with_context(|| format!("the provider {}", entry.name))?;
-                    providers::executor(provider, Arc::clone(&self.clock), self.vault.clone())
+                    let (clock, vault) = (Arc::clone(&self.clock), self.vault.clone());
+                    providers::executor(provider, clock, vault, &self.limits)
                 }
             };
             all.push(Made { entry, executor });

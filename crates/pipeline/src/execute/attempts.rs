@@ -272,6 +272,7 @@ impl Attempts {
             return None;
         };
         let mut running = *running;
+        running.meter.note(&failure);
         let verdict = running.meter.abandon(failure.code, failure.billed);
         let (route, has_content) = (running.route.clone(), running.has_content);
         self.tell_failed(&running, &failure);

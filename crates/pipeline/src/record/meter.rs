@@ -11,7 +11,7 @@ use types::call::{CallKind, Target};
 use types::clock::{Monotonic, SharedClock};
 use types::error::Billed;
 use types::ids::AttemptId;
-use types::{Call, ErrorCode, Money, Notes, OutcomeEvent, Price, Stop, Timestamp, Usage};
+use types::{Call, ErrorCode, Failure, Money, Notes, OutcomeEvent, Price, Stop, Timestamp, Usage};
 
 use super::answer::Bill;
 use super::metrics::Facts;
@@ -22,6 +22,9 @@ use crate::admit::bound::{costs_nothing, is_free};
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
 /// is.
 const REPORTED_TOKENS_MAX: u64 = 1_000_000_000;
+
+/// The note on an attempt that was not sent, because it would have passed its target's limits.
+const NOTE_SENT: &str = "sent";
 
 /// One attempt, watched.
 #[derive(Debug)]
@@ -103,6 +106,7 @@ impl Meter {
                 self.reused_tokens = start.reused_tokens;
                 self.bill.dropped.clone_from(&start.dropped);
                 self.bill.output_cap = self.bill.output_cap.or(start.output_cap);
+                self.notes.extend(&start.notes);
                 None
             }
             OutcomeEvent::Frame { .. } => {
@@ -119,8 +123,16 @@ impl Meter {
                 Some(end.verdict)
             }
             OutcomeEvent::Failed(failure) => {
+                self.note(failure);
                 Some(self.end(Some(failure.code), failure.billed).verdict)
             }
+        }
+    }
+
+    /// Notes what is to be known of a failure.
+    pub(crate) fn note(&mut self, failure: &Failure) {
+        if failure.withheld {
+            self.notes.set(NOTE_SENT, false);
         }
     }
 

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use ::http::StatusCode;
+use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use ::http::response::Parts;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
-use types::clock::{Clock, Monotonic, SharedClock, Sleep};
+use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::{Billed, UpstreamError};
 use types::format::{Format, ReadResponse};
 use types::ids::CallId;
@@ -26,6 +27,9 @@ use types::{Call, ErrorCode, Failure};
 
 use super::Shared;
 use crate::http::{Deadline, Exchange, SendError, time_left};
+use crate::keys::{Permit, Refused};
+use crate::limits::Told;
+use crate::limits::headers::retry_after;
 use crate::redact::Redactor;
 use crate::vault::Watch;
 
@@ -33,8 +37,6 @@ use crate::vault::Watch;
 const DRAIN_MAX: Duration = Duration::from_millis(50);
 /// How long the body of an error is waited for: a client should hear of the error, not of its end.
 const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
-/// The longest wait that is repeated to clients.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Headers that clients may see at most; a provider sends about a dozen.
 const VISIBLE_HEADERS_MAX: usize = 32;
 
@@ -63,6 +65,8 @@ pub(super) struct Live {
     /// The end, while the body's own end is awaited.
     finish: Option<OutcomeEvent>,
     whole: bool,
+    /// The Call's place among its key's limits, until the answer has ended.
+    pub(super) permit: Permit,
     /// Who keeps what the client can't send back, where deltas are read.
     pub(super) watch: Option<Watch>,
     /// What the client is told first.
@@ -74,7 +78,7 @@ impl Live {
         exchange: Exchange,
         format: &'static dyn Format,
         shared: &Shared,
-        call: &Call,
+        (call, permit): (&Call, Permit),
     ) -> Self {
         let (provider, clock) = (&shared.provider, Arc::clone(&shared.clock));
         let (stall, deadline) = (provider.timeouts.stall, call.deadline);
@@ -93,6 +97,7 @@ impl Live {
             deadline,
             finish: None,
             whole: false,
+            permit,
             watch: None,
             start: Start::default(),
         }
@@ -145,7 +150,10 @@ impl Live {
                 failed(failure, &self.redactor, (&self.provider, &self.call));
                 Step::Over
             }
-            Some(OutcomeEvent::Finish(_)) => {
+            Some(OutcomeEvent::Finish(finish)) => {
+                if let Some(usage) = &finish.usage {
+                    self.permit.used(usage.output_tokens);
+                }
                 self.finish = events.pop_back();
                 self.timer = self.clock.sleep(DRAIN_MAX);
                 Step::More
@@ -204,8 +212,24 @@ impl Live {
         }
     }
 
-    /// Reads an answer that is an error, as far as its body is kept.
-    pub(super) async fn refused(&mut self, parts: &Parts) -> Failure {
+    /// Reads an answer that is an error, as far as its body is kept. Answers whether it is the key
+    /// that was refused, too: another one may do.
+    pub(super) async fn refused(&mut self, parts: &Parts) -> (Failure, Option<Refused>) {
+        let failure = self.error(parts).await;
+        let refused = refused(parts.status, failure.code);
+        match refused {
+            Some(refused) => {
+                let mut told = Told::read(&parts.headers, self.clock.now());
+                told.retry_after = failure.retry_after;
+                self.permit.refused(refused, &told);
+            }
+            None if parts.status.is_client_error() => self.permit.answered(&parts.headers),
+            None => {}
+        }
+        (failure, refused)
+    }
+
+    async fn error(&mut self, parts: &Parts) -> Failure {
         let status = parts.status.as_u16();
         if parts.status.is_redirection() {
             let text = format!(
@@ -223,19 +247,21 @@ impl Live {
             None => self.format.parse_error(status, &body),
         };
         self.redactor.clean(&mut failure);
-        let wait = retry_after(&parts.headers, self.clock.as_ref());
+        let wait = retry_after(&parts.headers, self.clock.now());
         failure.retry_after = wait.or(failure.retry_after);
         let (provider, call, code) = (&self.provider, &self.call, failure.code);
         // Google says that a key is wrong by a plain 400.
         let credentials = matches!(status, 401 | 403) || code == ErrorCode::UpstreamCredentials;
         if credentials && code != ErrorCode::UpstreamQuota {
+            let key = self.permit.number();
             tracing::error!(
-                %provider, %call, status, %code,
+                %provider, %call, status, %code, key,
                 "the provider refused the operator's credentials"
             );
             return self.credentials_refused(status, &failure);
         }
-        tracing::warn!(%provider, %call, status, %code, "the provider answered with an error");
+        let key = self.permit.number();
+        tracing::warn!(%provider, %call, status, %code, key, "the provider answered with an error");
         if code == ErrorCode::UpstreamQuota {
             // The operator's account is out of money: the status would tell the client that it did
             // something wrong, and that it can mend it.
@@ -298,6 +324,18 @@ impl Live {
         let ended = types::clock::within(clock.as_ref(), limit, reading).await;
         self.whole = ended == Some(true);
         body.freeze()
+    }
+}
+
+/// What of the key was refused, if it is that.
+fn refused(status: StatusCode, code: ErrorCode) -> Option<Refused> {
+    match code {
+        ErrorCode::RateLimited => Some(Refused::Limit),
+        ErrorCode::UpstreamQuota => Some(Refused::Key),
+        // A key that is known and may not use a model can use others.
+        ErrorCode::UpstreamCredentials if status == StatusCode::FORBIDDEN => Some(Refused::Model),
+        ErrorCode::UpstreamCredentials => Some(Refused::Key),
+        _ => None,
     }
 }
 
@@ -409,25 +447,4 @@ pub(super) fn visible_headers(headers: &HeaderMap, redactor: &Redactor) -> Vec<(
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
     texts.filter(|(_, text)| !redactor.is_in(text)).take(VISIBLE_HEADERS_MAX).collect()
-}
-
-/// How long the provider asks to wait: in milliseconds, in seconds, or until a date.
-fn retry_after(headers: &HeaderMap, clock: &dyn Clock) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let number = |text: &str| text.parse::<f64>().ok().filter(|number| *number >= 0.0);
-    if let Some(millis) = text("retry-after-ms").and_then(number) {
-        return bounded(millis / 1_000.0);
-    }
-    let value = text(RETRY_AFTER.as_str())?;
-    if let Some(seconds) = number(value) {
-        return bounded(seconds);
-    }
-    let until = httpdate::parse_http_date(value).ok()?;
-    let until = until.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let now = Duration::from_secs(u64::try_from(clock.now().seconds()).ok()?);
-    Some(until.saturating_sub(now).min(RETRY_AFTER_MAX))
-}
-
-fn bounded(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())).ok()
 }

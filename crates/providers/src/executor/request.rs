@@ -42,8 +42,6 @@ impl Template {
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         // Bytes are passed on as they come, and read: a compressed answer could not be.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Checked when the provider was made.
-        headers.extend(provider.credential_header().ok().flatten());
         Self { headers, prefix: url.path().trim_end_matches('/').to_owned() }
     }
 }

@@ -20,6 +20,7 @@ mod contract;
 mod embeddings;
 mod families;
 mod gemini;
+mod keys;
 mod messages;
 mod secrets;
 
@@ -37,7 +38,7 @@ const STREAMED: &str = r#"{"model":"p/m","stream":true,"messages":[]}"#;
 fn made(server: &ScriptedProvider, clock: SharedClock) -> Arc<dyn Execute> {
     let key = Some(Secret::new("sk-secret"));
     let provider = Provider::new("p", "openai-compatible", Some(&server.base_url()), key).unwrap();
-    executor(provider, clock, Vault::default())
+    executor(provider, clock, Vault::default(), &Limits::default())
 }
 
 fn attempt(body: &str) -> Attempt {
@@ -48,7 +49,7 @@ fn attempt(body: &str) -> Attempt {
 fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &str) -> Attempt {
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
     let ids = Ids::seeded(clock, 1);
-    let raw = bytes::Bytes::from(body.to_owned());
+    let raw = Bytes::from(body.to_owned());
     let head = asked.read_head(&raw).unwrap();
     let target = Arc::new(Target {
         provider: "p".into(),
@@ -80,7 +81,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         door: Door::OpenaiChat,
         metadata: types::Metadata::default(),
         trace: None,
-        notes: types::Notes::default(),
+        notes: Notes::default(),
         budget: None,
         deadline: None,
         started_at: Timestamp(0),
@@ -292,7 +293,8 @@ async fn redirects_are_not_followed() {
 async fn nobody_there_costs_nothing() {
     let provider =
         Provider::new("p", "openai-compatible", Some("http://127.0.0.1:1/v1"), None).unwrap();
-    let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
+    let executor =
+        executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
     let events = all(&executor, attempt(REQUEST)).await;
     assert_snapshot!(shown(&events), @"failed upstream_unreachable: the provider 'p' could not be reached No");
 }
@@ -461,7 +463,8 @@ async fn a_call_whose_time_is_up_while_it_connects_costs_nothing() {
     let url = format!("https://{}/v1", silent.local_addr().unwrap());
     let provider = Provider::new("p", "openai-compatible", Some(&url), None).unwrap();
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
-    let executor = executor(provider, Arc::<FakeClock>::clone(&clock), Vault::default());
+    let executor =
+        executor(provider, Arc::<FakeClock>::clone(&clock), Vault::default(), &Limits::default());
     let mut events = executor.execute(due_at(attempt(REQUEST), 5));
     let _connection = tokio::select! {
         biased;

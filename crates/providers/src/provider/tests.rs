@@ -34,21 +34,21 @@ fn a_key_that_no_header_can_carry_is_refused() {
 fn the_key_is_not_shown() {
     let provider = made("openai", None, Some("sk-secret")).unwrap();
     assert!(!format!("{provider:?}").contains("sk-secret"));
-    assert!(!format!("{:?}", provider.credential_header().unwrap()).contains("sk-secret"));
+    assert!(!format!("{:?}", provider.credential_headers().unwrap()).contains("sk-secret"));
 }
 
 #[test]
 fn each_vendor_is_told_the_key_in_its_own_header() {
     let header = |vendor: &str| {
         let (name, value) =
-            made(vendor, None, Some("sk-x")).unwrap().credential_header().unwrap()?;
+            made(vendor, None, Some("sk-x")).unwrap().credential_headers().unwrap().pop()?;
         assert!(value.is_sensitive());
         Some((name.as_str().to_owned(), value.to_str().unwrap().to_owned()))
     };
     assert_eq!(header("openai"), Some(("authorization".to_owned(), "Bearer sk-x".to_owned())));
     assert_eq!(header("anthropic"), Some(("x-api-key".to_owned(), "sk-x".to_owned())));
     let without = made("anthropic", None, None).unwrap();
-    assert_eq!(without.credential_header().unwrap(), None);
+    assert_eq!(without.credential_headers().unwrap(), []);
 }
 
 /// A provider of a row as it may stand in the catalogue one day.
@@ -69,7 +69,7 @@ fn every_way_to_tell_a_key_has_its_header() {
         ("x_goog_api_key", "x-goog-api-key", "sk-x"),
         ("api_key", "api-key", "sk-x"),
     ] {
-        let (header, sent) = of_row(auth).credential_header().unwrap().unwrap();
+        let (header, sent) = of_row(auth).credential_headers().unwrap().remove(0);
         assert_eq!((header.as_str(), sent.to_str().unwrap()), (name, value), "{auth}");
         assert!(sent.is_sensitive(), "{auth}");
     }
@@ -77,7 +77,7 @@ fn every_way_to_tell_a_key_has_its_header() {
 
 #[test]
 fn a_key_that_would_never_be_sent_is_refused() {
-    let error = of_row("none").credential_header().unwrap_err();
+    let error = of_row("none").credential_headers().unwrap_err();
     assert_eq!(error, ConfigError::NoKeyTaken("v".to_owned()));
 }
 
@@ -88,4 +88,30 @@ fn an_unknown_vendor_is_told_which_there_are() {
     let known = known.strip_prefix("vendor 'nobody' is not known; there are: ").unwrap();
     let names: Vec<&str> = vendors().iter().map(|vendor| vendor.name.as_str()).collect();
     assert_eq!(known.split(", ").collect::<Vec<_>>(), names);
+}
+
+fn with_keys(key: Option<&str>, keys: &[&str]) -> Result<Provider, ConfigError> {
+    made("openai", None, key).unwrap().with_keys(keys.iter().map(|key| Secret::new(*key)).collect())
+}
+
+#[test]
+fn several_keys_are_each_sent_in_a_header_of_its_own() {
+    let provider = with_keys(None, &["sk-one", "sk-two-long"]).unwrap();
+    let headers = provider.credential_headers().unwrap();
+    let sent: Vec<&str> = headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
+    assert_eq!(sent, ["Bearer sk-one", "Bearer sk-two-long"]);
+    assert!(!format!("{provider:?}").contains("sk-one"));
+    assert!(provider.redactor().is_in("the key sk-two-long"), "none of them may be shown");
+}
+
+#[test]
+fn keys_that_cannot_be_used_together_are_refused() {
+    let wrong = |key, keys: &[&str]| with_keys(key, keys).unwrap_err().to_string();
+    assert_eq!(wrong(Some("sk-x"), &["a"]), "api_keys and an api_key are given: choose one");
+    assert_eq!(wrong(None, &["a", "b", "a"]), "api_keys have the same key twice");
+    assert_eq!(wrong(None, &["a", ""]), "api_keys must not be empty texts");
+    assert_eq!(with_keys(None, &["a", "b\nc"]).unwrap_err(), ConfigError::BadKey);
+    let many: Vec<String> = (0..33).map(|number| format!("key-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(wrong(None, &many), "api_keys are more than 32");
 }

@@ -26,6 +26,7 @@ fn file() -> Config {
             vendor: "openai-compatible".to_owned(),
             base_url: Some("http://10.0.0.5/v1".to_owned()),
             api_key: None,
+            api_keys: Vec::new(),
             aws: None,
             connect_timeout: None,
             response_timeout: None,

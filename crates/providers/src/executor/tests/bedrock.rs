@@ -62,7 +62,8 @@ async fn exchanged(
     let server = ScriptedProvider::start([reply]).await.unwrap();
     let provider = Provider::new("p", "bedrock", Some(&server.base_url()), None).unwrap();
     let provider = provider.signed_by(credentials(token), Some("eu-west-1")).unwrap();
-    let executor = executor(provider, Arc::new(FakeClock::new(NOW)), Vault::default());
+    let executor =
+        executor(provider, Arc::new(FakeClock::new(NOW)), Vault::default(), &Limits::default());
     let events = all(&executor, asked(stream)).await;
     (server.requests().pop().unwrap(), events)
 }
@@ -167,7 +168,8 @@ async fn a_key_of_bedrocks_own_is_told_as_a_bearer() {
     let server = ScriptedProvider::start([json_reply()]).await.unwrap();
     let key = Some(Secret::new("bedrock-api-key-x"));
     let provider = Provider::new("p", "bedrock", Some(&server.base_url()), key).unwrap();
-    let executor = executor(provider, Arc::new(FakeClock::new(NOW)), Vault::default());
+    let executor =
+        executor(provider, Arc::new(FakeClock::new(NOW)), Vault::default(), &Limits::default());
     let events = all(&executor, asked(false)).await;
     assert_snapshot!(shown(&events), @r#"
     start 200

@@ -117,8 +117,11 @@ async fn asked(
     let server = ScriptedProvider::start([reply]).await.unwrap();
     let key = (vendor.auth != Auth::None).then(|| Secret::new("sk-secret"));
     let provider = Provider::new("p", &vendor.name, Some(&server.base_url()), key).unwrap();
-    let events =
-        all(&executor(provider, Arc::new(SystemClock::new()), Vault::default()), attempt).await;
+    let events = all(
+        &executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default()),
+        attempt,
+    )
+    .await;
     (server.requests().pop(), events)
 }
 
@@ -294,7 +297,8 @@ async fn no_row_is_told_a_key_that_its_operator_did_not_set() {
     for vendor in vendors() {
         let server = ScriptedProvider::start([reply(vendor, false)]).await.unwrap();
         let provider = Provider::new("p", &vendor.name, Some(&server.base_url()), None).unwrap();
-        let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
+        let executor =
+            executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
         all(&executor, rendered(vendor, history(), false)).await;
         let request = server.requests().pop().unwrap();
         for header in ["authorization", "x-api-key", "x-goog-api-key", "api-key"] {

@@ -11,7 +11,7 @@ const ANSWER: &str = r#"{"object":"list","data":[{"object":"embedding","index":0
 
 fn embed(spoken: &'static dyn Format) -> Attempt {
     let mut attempt = attempt_of(&OPENAI_CHAT, spoken, REQUEST);
-    let raw = bytes::Bytes::from(ASKED);
+    let raw = Bytes::from(ASKED);
     let head = formats::embeddings::read_head(&raw).unwrap();
     let model = ModelCall::from_raw(&OPENAI_CHAT, head, raw).for_operation(Operation::Embed);
     Arc::get_mut(&mut attempt.call).unwrap().kind = CallKind::Model(model);

@@ -19,7 +19,8 @@ async fn asked(
 ) -> (Option<testkit::Request>, Vec<OutcomeEvent>) {
     let server = ScriptedProvider::start([Reply::json(200, answer)]).await.unwrap();
     let provider = Provider::new("p", vendor, Some(&server.base_url()), None).unwrap();
-    let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
+    let executor =
+        executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
     let mut attempt = attempt_of(&OPENAI_CHAT, spoken, &body.to_string());
     attempt.target =
         Arc::new(Target { upstream_model: model.into(), ..Target::clone(&attempt.target) });

@@ -11,7 +11,8 @@ async fn server(replies: impl IntoIterator<Item = Reply>) -> (ScriptedProvider, 
     let server = ScriptedProvider::start(replies).await.unwrap();
     let key = Some(Secret::new("sk-secret"));
     let provider = Provider::new("p", "gemini", Some(&server.base_url()), key).unwrap();
-    let executor = executor(provider, Arc::new(SystemClock::new()), Vault::default());
+    let executor =
+        executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
     (server, executor)
 }
 

@@ -1,0 +1,176 @@
+//! What is left of one limit, as far as it is known at any time.
+//!
+//! Providers count in two ways. Most fill a bucket evenly; their reset is when it will be full.
+//! Others fill it at once at the end of a window; their reset is that end. Which of the two it is
+//! shows itself: the end of a window stands still, while a bucket that is used is full later. Until
+//! then nothing is taken to come back before the reset, which is never too much.
+
+use std::time::Duration;
+
+use types::clock::Monotonic;
+
+use super::headers::{Kind, Reading, Reset};
+
+/// Parts of a unit that are counted, so that what flows in slowly is not rounded away.
+const PARTS: u64 = 1_000;
+/// How far a reset seems to move at least because answers take their time.
+const NOISE_MIN: Duration = Duration::from_millis(100);
+/// What is used at least where it says how much flows in.
+const USED_MIN: u64 = 4;
+/// The shortest window: a reset that is nearer is rounded noise.
+const PERIOD_MIN: Duration = Duration::from_millis(100);
+
+/// What is left of one limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub(crate) kind: &'static Kind,
+    pub(crate) limit: Option<u64>,
+    /// What is left at `at`, in parts.
+    level: u64,
+    at: Monotonic,
+    /// When all of it is there again; `None` = the provider does not say, and nothing is waited
+    /// for.
+    full_at: Option<Monotonic>,
+    /// How long it takes at most to fill.
+    period: Duration,
+    /// The reset that this window was first told of.
+    anchor: Monotonic,
+    /// Parts that come back in a second; 0 = none before the reset.
+    per_second: u64,
+    is_bucket: bool,
+}
+
+impl Window {
+    /// A window that an answer has told of.
+    pub(crate) fn new(reading: &Reading, now: Monotonic) -> Self {
+        let mut window = Self {
+            kind: reading.kind,
+            limit: reading.limit,
+            level: 0,
+            at: now,
+            full_at: None,
+            period: PERIOD_MIN,
+            anchor: Monotonic::ZERO,
+            per_second: 0,
+            is_bucket: false,
+        };
+        window.told(reading, 0, now);
+        window
+    }
+
+    /// Takes over what an answer told, less what was sent since and can't be in it.
+    pub(crate) fn told(&mut self, reading: &Reading, unseen: u64, now: Monotonic) {
+        self.limit = reading.limit.or(self.limit);
+        self.level = reading.remaining.saturating_sub(unseen).saturating_mul(PARTS);
+        self.at = now;
+        let Some(reset) = reading.reset else {
+            self.full_at = None;
+            return;
+        };
+        let full_at = now.saturating_add(reset.after);
+        self.full_at = Some(full_at);
+        self.period = self.period.max(reset.after);
+        // Answers take their time, so that an end that stands still seems to move a little.
+        let noise = reset.off.saturating_add((self.period / 8).max(NOISE_MIN));
+        if now >= self.anchor {
+            self.anchor = full_at;
+        } else if full_at > self.anchor.saturating_add(noise) {
+            self.is_bucket = true;
+        }
+        if self.is_bucket {
+            self.learn(reading, reset);
+        }
+    }
+
+    /// Learns how much flows in. Too little is believed at once, more by and by: an answer that
+    /// was late says more than there is.
+    fn learn(&mut self, reading: &Reading, reset: Reset) {
+        let used = self.limit.map_or(0, |limit| limit.saturating_sub(reading.remaining));
+        // Below, what is rounded away is a large part of it.
+        if used < USED_MIN || reset.after < reset.off.saturating_mul(4) {
+            return;
+        }
+        let micros = reset.after.as_micros().max(1);
+        // What is left is rounded down, so that up to one less may have been used.
+        let told = u128::from(used - 1) * u128::from(PARTS) * 1_000_000 / micros;
+        let told = u64::try_from(told).unwrap_or(u64::MAX);
+        self.per_second = match self.per_second {
+            0 => told,
+            known if told < known => told,
+            known => known.saturating_add((told - known) / 64),
+        };
+    }
+
+    /// A request was refused that should have had room: less flows in than was learned.
+    pub(crate) fn was_refused(&mut self) {
+        self.per_second -= self.per_second / 16;
+    }
+
+    /// What is left for certain, in units.
+    pub(crate) fn left(&mut self, now: Monotonic) -> u64 {
+        self.advance(now);
+        self.level / PARTS
+    }
+
+    /// When it is full again, if that is known.
+    pub(crate) const fn full_at(&self) -> Option<Monotonic> {
+        self.full_at
+    }
+
+    /// Counts what is being sent.
+    pub(crate) fn spend(&mut self, units: u64) {
+        self.level = self.level.saturating_sub(units.saturating_mul(PARTS));
+    }
+
+    /// Takes back what was not sent after all.
+    pub(crate) fn give_back(&mut self, units: u64) {
+        self.level = self.level.saturating_add(units.saturating_mul(PARTS)).min(self.most());
+    }
+
+    /// When so many units are there, one after the other if they are more than fit at once.
+    pub(crate) fn ready_at(&mut self, units: u64, now: Monotonic) -> Monotonic {
+        self.advance(now);
+        let Some(full_at) = self.full_at else { return now };
+        let missing = units.saturating_mul(PARTS).saturating_sub(self.level);
+        if missing == 0 {
+            return now;
+        }
+        if self.per_second > 0 {
+            let micros = u128::from(missing) * 1_000_000 / u128::from(self.per_second) + 1;
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+            return now.saturating_add(Duration::from_micros(micros));
+        }
+        let more = match self.limit {
+            Some(limit) if limit > 0 => missing.saturating_sub(1) / limit.saturating_mul(PARTS),
+            _ => 0,
+        };
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        full_at.saturating_add(self.period.saturating_mul(more))
+    }
+
+    /// Lets come back what has come back by `now`.
+    fn advance(&mut self, now: Monotonic) {
+        let Some(full_at) = self.full_at else { return };
+        if self.per_second > 0 {
+            let micros = now.saturating_sub(self.at).as_micros();
+            let more = u128::from(self.per_second).saturating_mul(micros) / 1_000_000;
+            let more = u64::try_from(more).unwrap_or(u64::MAX);
+            if more > 0 {
+                self.level = self.level.saturating_add(more).min(self.most());
+                self.at = now;
+            }
+        } else if now >= full_at {
+            self.level = self.most();
+            self.at = now;
+            self.full_at = Some(now.saturating_add(self.period));
+        }
+    }
+
+    /// All of it, in parts.
+    fn most(&self) -> u64 {
+        self.limit.map_or(u64::MAX, |limit| limit.saturating_mul(PARTS))
+    }
+}
+
+#[cfg(test)]
+mod tests;
