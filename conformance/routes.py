@@ -162,6 +162,35 @@ name = "window"
 targets = ["a/three", "a/two"]
 """
 
+def model(name, fallback="end"):
+    properties = {"provider": "a", "model": name, "retries": 0, "timeout": 20_000}
+    outputs = {"success": {"elementId": "end"}, "fallback": {"elementId": fallback}}
+    return {"id": name, "type": "model", "properties": properties, "outputs": outputs}
+
+
+def fork(ident, kind, outputs, **properties):
+    outputs = {name: {"elementId": to} for name, to in outputs.items()}
+    return {"id": ident, "type": kind, "properties": properties, "outputs": outputs}
+
+
+def graph(condition):
+    """A dynamic route of AI Gateway; its documentation and its SDK differ in the condition's name."""
+    asked = {"$or": [{"metadata.plan": {"$eq": "paid"}}, {"metadata.seats": {"$gte": 5}}]}
+    elements = [
+        fork("start", "start", {"next": "plan"}),
+        fork("plan", "conditional", {"true": "one", "false": "split"}, **{condition: asked}),
+        fork("split", "percentage", {"30%": "two", "else": "three"}),
+        *map(model, MODELS),
+        fork("end", "end", {}),
+    ]
+    return json.dumps({"name": condition, "elements": elements})
+
+
+CONFIG += "".join(
+    f"[[routes]]\nname = \"cloudflare-{name}\"\ncloudflare = '''{graph(name)}'''\n".replace("{", "{{").replace("}", "}}")
+    for name in ("condition", "conditions")
+)
+
 CHECKS = []
 
 
@@ -399,6 +428,16 @@ def what_a_model_cant_take_is_not_asked_of_it(routes):
     assert headers["holdfast-attempts"] == "1"
     assert routes.asked("window", text="word " * 4000) == "a/two"
     assert routes.asked("window") == "a/three"
+
+
+@check
+def a_dynamic_route_of_cloudflare_is_taken_in_both_forms(routes):
+    for name in ("cloudflare-condition", "cloudflare-conditions"):
+        assert routes.asked(name, metadata={"plan": "paid"}) == "a/one"
+        assert routes.asked(name, metadata={"plan": "free", "seats": 7}) == "a/one"
+        counts = collections.Counter(routes.asked(name, metadata={"seats": 2}) for _ in range(40))
+        # Thirty of a hundred are 12 of 40; four and a half standard deviations are 13.
+        assert 1 <= counts["a/two"] <= 25 and counts["a/two"] + counts["a/three"] == 40, counts
 
 
 @check

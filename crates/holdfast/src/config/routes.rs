@@ -11,6 +11,12 @@ use serde::Deserialize;
 use types::call::RoutePolicy;
 
 use super::file::some_duration;
+use cloudflare::Imported;
+
+mod cloudflare;
+
+/// Attempts that a route may ask for: each costs a request, and the last ones time.
+pub(super) const ATTEMPTS_MAX: u32 = 8;
 use super::hedge::HedgeEntry;
 
 /// A route: a name for several models, in order of preference.
@@ -23,6 +29,7 @@ pub(crate) struct RouteEntry {
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
     /// Its models, each as `provider/model` or as a table; the first one that can answers.
+    #[serde(default)]
     pub(crate) targets: Vec<Candidate>,
     /// In which order they are asked: `listed` (default), `price`, `latency` or `health`.
     #[serde(default)]
@@ -31,6 +38,10 @@ pub(crate) struct RouteEntry {
     pub(crate) sticky: Option<Sticky>,
     /// Whether the others are asked after the first one that may be. Default true.
     pub(crate) fallback: Option<bool>,
+    /// A graph of Cloudflare's AI Gateway in the place of `targets`, `order`, `sticky` and
+    /// `fallback`.
+    #[serde(default, deserialize_with = "cloudflare::read")]
+    pub(crate) cloudflare: Option<Imported>,
     /// Attempts in all, the first included. Default 4.
     pub(crate) attempts: Option<u32>,
     /// Attempts at one target, the first included. Default 2.
@@ -69,6 +80,9 @@ pub(crate) struct RouteEntry {
 impl RouteEntry {
     /// Which targets a Call gets, and in which order.
     pub(crate) fn choice(&self) -> Choice {
+        if let Some(imported) = &self.cloudflare {
+            return imported.choice.clone();
+        }
         Choice {
             targets: self.targets.clone(),
             order: self.order,
@@ -77,14 +91,38 @@ impl RouteEntry {
         }
     }
 
+    /// The setting that says which targets.
+    pub(crate) const fn written(&self) -> &'static str {
+        if self.cloudflare.is_some() { "cloudflare" } else { "targets" }
+    }
+
+    /// Whether it says of its targets what a graph says too.
+    pub(crate) fn says_more_than_a_graph(&self) -> bool {
+        let own = !self.targets.is_empty() || self.order != Order::Listed;
+        own || self.sticky.is_some() || self.fallback.is_some()
+    }
+
     /// Its models as they stand, each once.
     pub(crate) fn models(&self) -> Vec<String> {
         self.choice().models().into_iter().map(str::to_owned).collect()
     }
 
+    /// What is done where nothing is said.
+    fn usual(&self) -> RoutePolicy {
+        let usual = RoutePolicy::OF_ROUTE;
+        let Some(imported) = &self.cloudflare else { return usual };
+        let models = u32::try_from(self.models().len()).unwrap_or(u32::MAX);
+        RoutePolicy {
+            attempts_max: imported.tries.saturating_mul(models).clamp(1, ATTEMPTS_MAX),
+            same_target_max: imported.tries,
+            first_token: imported.timeout,
+            ..usual
+        }
+    }
+
     /// What is done when a target fails.
     pub(crate) fn policy(&self) -> RoutePolicy {
-        let usual = RoutePolicy::OF_ROUTE;
+        let usual = self.usual();
         RoutePolicy {
             attempts_max: self.attempts.unwrap_or(usual.attempts_max),
             same_target_max: self.tries_per_target.unwrap_or(usual.same_target_max),

@@ -293,7 +293,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
 #[test]
 fn what_is_wrong_with_a_route_has_its_place() {
     let of = |rest: &str| problems(&with_route(rest));
-    assert_eq!(of(""), ["routes[0]: missing field `targets`"]);
+    assert_eq!(of(""), ["routes[0].targets: must name at least one model"]);
     assert_eq!(of("targets = []"), ["routes[0].targets: must name at least one model"]);
     let targets = "targets = [\"m\", \"route/x\", \"b/m\", \"a/m\", \"a/m\"]";
     assert_eq!(
@@ -318,6 +318,39 @@ fn what_is_wrong_with_a_route_has_its_place() {
         ]
     );
     assert!(of("targets = [\"a/m\"]\nbackoff = 1")[0].starts_with("routes[0].backoff: "));
+}
+
+#[test]
+fn what_is_wrong_with_a_choice_has_its_place() {
+    let of = |rest: &str| problems(&with_route(rest));
+    let weights = "order = \"price\"\ntargets = [{ model = \"a/m\", weight = 0 }, \
+        { sticky = \"user\", targets = [\"a/n\", { model = \"b/m\", weight = 1000001, when = \"class == 'x'\" }] }, \
+        { targets = [], sticky = \"user\" }]";
+    assert_eq!(
+        of(weights),
+        [
+            "routes[0].targets[1].targets[1].weight: must be 0 to 1000000",
+            "routes[0].targets[1].targets[1]: no provider \"b\" is configured",
+            "routes[0].targets[2].targets: must name at least one model",
+            "routes[0].targets[2].sticky: keeps a split on one target: give weights",
+            "routes[0].order: decides, so that a weight says nothing: choose one",
+            "routes[0].targets: need a weight above 0",
+        ]
+    );
+    let when = "targets = [\"a/n\", { model = \"a/m\", when = \"clas == 'x'\" }]";
+    let said = of(when).remove(0);
+    let begins = "routes[0].targets[1].when: line 1, column 1: there is no \"clas\"; there are: ";
+    assert!(said.starts_with(begins), "{said}");
+    let deep = (0..9).fold("\"a/m\"".to_owned(), |inner, _| format!("{{ targets = [{inner}] }}"));
+    assert!(of(&format!("targets = [{deep}]"))[0].ends_with("lies deeper than 8 tables"));
+    let many: Vec<String> = (0..65).map(|n| format!("\"a/{n}\"")).collect();
+    let said = of(&format!("targets = [{}]", many.join(", ")));
+    assert_eq!(said.last().unwrap(), "routes[0].targets[64]: is one of more than 64");
+    let both = "targets = [\"a/m\"]\ncloudflare = { elements = [] }";
+    assert!(
+        of(both)[0]
+            .starts_with("routes[0].cloudflare: needs exactly one element of the type start")
+    );
 }
 
 #[test]

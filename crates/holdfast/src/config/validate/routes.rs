@@ -8,11 +8,11 @@ use std::ops::RangeInclusive;
 
 use pipeline::route::choice::{Choice, Order, WEIGHT_MAX, What};
 
+use super::super::routes::ATTEMPTS_MAX;
 use super::super::{Config, Problems, RouteEntry};
 use super::{RESERVED_PROVIDERS, is_none_at_all, names};
 
-/// Attempts that a route may ask for: each costs a request, and the last ones time.
-const ATTEMPTS: RangeInclusive<u32> = 1..=8;
+const ATTEMPTS: RangeInclusive<u32> = 1..=ATTEMPTS_MAX;
 /// Targets of one route at most, in all its tables.
 const TARGETS_MAX: usize = 64;
 /// Tables of targets within tables at most.
@@ -36,7 +36,13 @@ pub(super) fn all(
     for (index, route) in config.routes.iter().enumerate() {
         let at = |field: &str| format!("routes[{index}].{field}");
         let mut targets = Targets { known: &known, left: TARGETS_MAX, problems };
-        targets.check(&route.choice(), &at("targets"), 1);
+        targets.check(&route.choice(), &at(route.written()), 1);
+        if route.cloudflare.is_some() && route.says_more_than_a_graph() {
+            problems.add(
+                at("cloudflare"),
+                "says which targets: leave targets, order, sticky and fallback out",
+            );
+        }
         limits(route, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
