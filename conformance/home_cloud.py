@@ -467,6 +467,19 @@ def an_engine_that_cannot_start_costs_nobody_time(home):
 
 
 @check
+def a_sessions_step_overflows_too(home):
+    body = {"model": "route/home", "input": "[[say:Here I am.]]", "max_output_tokens": 50}
+    headers = {"holdfast-task": "session"}
+    status, _, answer = home.server.http("POST", "/v1/responses", body, KEY, headers)
+    answer = json.loads(answer)
+    assert status == 200 and answer["status"] == "completed", answer
+    assert answer["output"][0]["content"][0]["text"] == "Here I am.", answer
+    rows = list(home.rows("session").values())
+    assert [row["target"] for row in rows if row["error"] is None] == ["cloud/big"], rows
+    assert len({row["call"] for row in rows}) == 1, rows
+
+
+@check
 def once_it_can_start_again_traffic_comes_home(home):
     home.broken.unlink()
     home.come_home(40)

@@ -30,4 +30,4 @@ pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry};
 pub use run::{Parts, Pipeline, Refused};
 pub use slo::{Alert, AlertSink, SloSettings, SloStatus, Slos};
 pub use status::{BudgetStatus, Charged, Reconciliation};
-pub use steps::{StepAdmission, StepIntent, StepRun};
+pub use steps::{StepAdmission, StepIntent, StepRun, StepTries};

@@ -7,6 +7,8 @@
 //! reservation that was committed is settled by exactly one row; after a crash the journal's
 //! [`StepIntent`] makes that row.
 
+mod tries;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use storage::ledger::Held;
 use storage::{Budget, Charge, LedgerRow, WindowKey};
 use types::call::{Door, Target};
 use types::error::Billed;
+use types::execute::Patience;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
 use types::{
     Call, ErrorCode, Failure, Incoming, Metadata, Money, Notes, OutcomeEvent, OutcomeStream,
@@ -37,6 +40,7 @@ use crate::route::choose::{choose, has_to_choose};
 use crate::route::health::{Health, Probe};
 use crate::route::{Route, candidates, has_choice, unreachable, went_well};
 use crate::run::{Pipeline, Refused, UNIDENTIFIED};
+pub use tries::StepTries;
 
 /// An admitted step: put `reservation` into the commit that journals the intent, then
 /// [`Pipeline::run_step`].
@@ -51,6 +55,9 @@ pub struct StepAdmission {
     route: Route,
     probe: Option<Probe>,
     budgets: Arc<[Arc<Budget>]>,
+    /// Further targets that no try of the step has asked.
+    left: Vec<Arc<Target>>,
+    patience: Option<Patience>,
 }
 
 impl StepAdmission {
@@ -136,6 +143,7 @@ pub struct StepRun {
     reservation: Option<StepReservation>,
     polled: bool,
     watch: Option<Box<Watch>>,
+    left: Vec<Arc<Target>>,
 }
 
 impl Stream for StepRun {
@@ -183,6 +191,9 @@ impl StepRun {
             }
             OutcomeEvent::Finish(_) => went_well(&shared.health, meter, shared.clock.monotonic()),
             OutcomeEvent::Failed(failure) => {
+                if failure.turns_away() {
+                    return;
+                }
                 let times = (meter.began, shared.clock.monotonic());
                 let policy = &meter.call.plan.policy;
                 shared.health.failed(&meter.target.name, failure, policy, times);
@@ -217,35 +228,59 @@ impl Pipeline {
     /// # Errors
     /// Why the step may not run.
     pub async fn admit_step(&self, incoming: Incoming) -> Result<StepAdmission, Box<Refused>> {
+        self.admit_step_again(incoming, &StepTries::default()).await
+    }
+
+    /// The same after `tries` of this step.
+    ///
+    /// # Errors
+    /// Why the step may not run.
+    pub async fn admit_step_again(
+        &self,
+        incoming: Incoming,
+        tries: &StepTries,
+    ) -> Result<StepAdmission, Box<Refused>> {
         let id = incoming.id.clone().unwrap_or_else(|| CallId::new(&self.parts.ids));
-        let admitted = self.prepare_step(id.clone(), incoming).await;
+        let admitted = self.prepare_step(id.clone(), incoming, tries).await;
         admitted.map_err(|failure| Box::new(Refused { call: id, failure }))
     }
 
-    async fn prepare_step(&self, id: CallId, incoming: Incoming) -> Result<StepAdmission, Failure> {
+    async fn prepare_step(
+        &self,
+        id: CallId,
+        incoming: Incoming,
+        tries: &StepTries,
+    ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
         let identified = identify(&self.parts.directory, clock, id, incoming);
         let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
         let class = Arc::clone(&identified.call.class);
-        let admitted = self.admitted_step(identified).await;
+        let admitted = self.admitted_step(identified, tries).await;
         admitted.map_err(|failure| self.refused(&class, failure))
     }
 
-    async fn admitted_step(&self, identified: Identified) -> Result<StepAdmission, Failure> {
+    async fn admitted_step(
+        &self,
+        identified: Identified,
+        tries: &StepTries,
+    ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
         };
         let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
-        let mut candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
-        let chosen = self.shared.health.next(&mut candidates, clock.monotonic());
+        let candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
+        let (mut asked_next, mut left) = tries.divide(candidates);
+        let chosen = self.shared.health.next(&mut asked_next, clock.monotonic());
         let (route, probe) = chosen.ok_or_else(|| unreachable(&identified.call))?;
         // One attempt at one target: what it can cost is what this target can cost.
         let reservation = self.reservation(&identified.budgets, route.terms);
         let attempt = AttemptId::new(&self.parts.ids);
         let (call, budgets) = (identified.call, identified.budgets);
-        Ok(StepAdmission { call, attempt, reservation, route, probe, budgets })
+        left.retain(|other| other.name != route.target.name);
+        let patience = tries.patience(&call.plan.policy, &left);
+        Ok(StepAdmission { call, attempt, reservation, route, probe, budgets, left, patience })
     }
 
     fn reservation(&self, budgets: &[Arc<Budget>], terms: Terms) -> Option<StepReservation> {
@@ -286,8 +321,9 @@ impl Pipeline {
 
     /// Starts an admitted step whose intent is durable.
     pub fn run_step(&self, admission: StepAdmission) -> StepRun {
-        let StepAdmission { call, attempt, reservation, route, probe, .. } = admission;
-        let wanted = Wanted { decode: true, ..Wanted::default() };
+        let StepAdmission { call, attempt, reservation, route, probe, left, patience, .. } =
+            admission;
+        let wanted = Wanted { decode: true, patience, ..Wanted::default() };
         let outcome = execute(&call, &route, attempt.clone(), wanted);
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
@@ -296,7 +332,7 @@ impl Pipeline {
         let began = meter.began;
         let watch = Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began);
         let outcome = Some(outcome);
-        StepRun { outcome, meter, shared, probe, reservation, polled: false, watch }
+        StepRun { outcome, meter, shared, probe, reservation, polled: false, watch, left }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

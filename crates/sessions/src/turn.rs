@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use formats::openai_responses::{CreateResponse, EventWriter};
-use pipeline::{Bill, StepAdmission};
+use pipeline::{Bill, StepAdmission, StepTries};
 use serde_json::{Value, json};
 use storage::SessionState;
 use storage::responses::{ItemRow, ResponseWrite};
@@ -81,6 +81,8 @@ pub(crate) struct Runner {
     shown: Vec<(u64, Arc<Value>)>,
     /// The step whose intent is durable and that is to be run now.
     admission: Option<StepAdmission>,
+    /// The tries of the model step that runs or is to be asked again.
+    tries: StepTries,
     /// What the session's row says.
     session_state: SessionState,
     /// Why it fails, with what only the client that waits is told.
@@ -131,6 +133,7 @@ impl Runner {
             frame: Arc::new(frame),
             shown: Vec::new(),
             admission: None,
+            tries: StepTries::default(),
             session_state: parts.session_state,
             failure: None,
             replies: Vec::new(),

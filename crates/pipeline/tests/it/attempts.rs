@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use pipeline::{Answer, RouteInfo};
-use storage::{Budget, Scope, WindowKind};
+use pipeline::{Answer, RouteInfo, StepTries};
+use storage::{Budget, Commit, Scope, Store, WindowKind};
 use types::call::{CallKind, RoutePolicy};
 use types::error::Billed;
 use types::outcome::{Delta, Start};
@@ -604,6 +604,64 @@ async fn a_sessions_step_is_asked_of_the_first_target_that_is_well() {
     let admission = node.pipeline.admit_step(step()).await.unwrap();
     assert_eq!(&*admission.target().name, "paid/dear");
     assert_eq!(admission.reservation.unwrap().amount, dollars(DEAR));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_failed_is_asked_of_the_next_target_with_its_own_money() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["paid/m", "paid/dear", "local/demo"]).await;
+    let account = budget(&node, "1.00").await;
+    let session = types::ids::SessionId::new(&node.ids);
+    let step = types::ids::StepId::new(&node.ids);
+    let step = types::call::StepRef { root: session.clone(), session, step };
+    let id = types::ids::CallId::new(&node.ids);
+    let mut tries = StepTries::default();
+    let mut seen = Vec::new();
+    for answer in [late(), refused(), failed(ErrorCode::InvalidRequest, Billed::No)] {
+        let incoming = Incoming { id: Some(id.clone()), ..as_step(asked(), step.clone()) };
+        let admission = node.pipeline.admit_step_again(incoming, &tries).await.unwrap();
+        let target = admission.target().name.to_string();
+        let reservations = admission.reservation.clone().into_iter().collect();
+        node.store.commit(Commit { reservations, ..Commit::default() }).await.unwrap();
+        node.targets.script(&target, [answer]);
+        let mut run = node.pipeline.run_step(admission);
+        let Some(OutcomeEvent::Failed(failure)) = run.next().await else { panic!("it failed") };
+        seen.push((target, run.next_try(&mut tries, &failure).is_some()));
+        let ledger = vec![run.into_row()];
+        node.store.commit(Commit { ledger, ..Commit::default() }).await.unwrap();
+        if let (_, false) = &seen[seen.len() - 1] {
+            assert_eq!(tries.answered(*failure).code, ErrorCode::UpstreamTimeout, "not masked");
+        }
+    }
+    let of = |name: &str, goes_on| (name.to_owned(), goes_on);
+    assert_eq!(seen, [of("paid/m", true), of("paid/dear", true), of("local/demo", false)]);
+    let patience = node.targets.patience();
+    assert!(patience[0].is_some() && patience[2].is_none(), "{patience:?}");
+    let rows = rows(&node, &id).await;
+    assert_eq!(rows.len(), 3, "each try has its row");
+    let after = totals(&node, &account).await;
+    assert_eq!((after.settled, after.unreconciled), (Money::ZERO, dollars(BOUND)));
+    assert_eq!(after.reserved, Money::ZERO);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_of_a_plain_name_is_asked_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["paid/m"]).await;
+    let session = types::ids::SessionId::new(&node.ids);
+    let step = types::ids::StepId::new(&node.ids);
+    let step = types::call::StepRef { root: session.clone(), session, step };
+    for (name, again) in [("paid/m", false), ("route/r", true)] {
+        let incoming = as_step(request("ci", name, Some(100)), step.clone());
+        let admission = node.pipeline.admit_step(incoming).await.unwrap();
+        node.targets.script("paid/m", [failed(ErrorCode::UpstreamFailed, Billed::No)]);
+        let mut run = node.pipeline.run_step(admission);
+        let Some(OutcomeEvent::Failed(failure)) = run.next().await else { panic!("it failed") };
+        let next = run.next_try(&mut StepTries::default(), &failure);
+        assert_eq!(next.is_some(), again, "{name}: {next:?}");
+    }
     node.stop().await;
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use formats::openai_responses::parse_create;
 use futures_util::StreamExt;
 use futures_util::stream;
-use pipeline::{Directory, DirectoryParts, NewKey, Pipeline, ProviderInfo, Upstreams};
+use pipeline::{Directory, DirectoryParts, NewKey, Pipeline, ProviderInfo, RouteInfo, Upstreams};
 use serde_json::{Value, json};
 use storage::budgets::Origin;
 use storage::{CallFilter, LedgerRow, Model, SqliteStore, Store};
@@ -341,7 +341,9 @@ impl Node {
             shutdown: shutdown.clone(),
         }));
         let script = Arc::new(Script::default());
-        put_model(&store, &clock, provider).await;
+        for name in ["demo", "other"] {
+            put_model(&store, &clock, provider, name).await;
+        }
         let executors: HashMap<String, Arc<dyn Execute>> = HashMap::from([
             (provider.to_owned(), Arc::clone(&script) as Arc<dyn Execute>),
             ("mcp".to_owned(), Arc::clone(&tools) as Arc<dyn Execute>),
@@ -356,7 +358,7 @@ impl Node {
                     free_until_priced: provider == "local",
                     ..ProviderInfo::default()
                 }],
-                routes: Vec::new(),
+                routes: vec![route(provider)],
                 executors,
             },
         });
@@ -650,11 +652,22 @@ async fn put_key(directory: &Directory, name: &str, role: Role) {
     directory.put_key_with_secret(key, &Secret::new(secret(name))).await.unwrap();
 }
 
-async fn put_model(store: &Arc<dyn Store>, clock: &SharedClock, provider: &str) {
+/// Over both models: `route/two`.
+fn route(provider: &str) -> RouteInfo {
+    RouteInfo {
+        name: "two".to_owned(),
+        aliases: Vec::new(),
+        targets: vec![format!("{provider}/demo"), format!("{provider}/other")],
+        choice: None,
+        policy: types::call::RoutePolicy::OF_ROUTE,
+    }
+}
+
+async fn put_model(store: &Arc<dyn Store>, clock: &SharedClock, provider: &str, name: &str) {
     let model = Model {
-        name: format!("{provider}/demo"),
+        name: format!("{provider}/{name}"),
         provider: provider.to_owned(),
-        upstream_model: "demo".to_owned(),
+        upstream_model: name.to_owned(),
         path: None,
         sha256: None,
         prices: Vec::new(),

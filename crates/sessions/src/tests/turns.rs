@@ -1,8 +1,8 @@
 //! Turns that nothing disturbs, and those that clients and operators end or settle.
 
 use serde_json::{Value, json};
-use types::ErrorCode;
 use types::principal::DEFAULT_ACCOUNT;
+use types::{ErrorCode, Failure};
 
 use super::node::{
     Doubt, Late, Node, Say, Setup, assert_numbered, events, headers, names, open, patient,
@@ -213,6 +213,36 @@ async fn an_engine_that_crashed_is_asked_again_once() {
     assert_ne!(asked[0].attempt, asked[1].attempt);
     let failure = patient(node.post(json!({ "input": "ho" })).await.wait()).await.unwrap_err();
     assert_eq!(failure.code, ErrorCode::Unavailable);
+}
+
+#[tokio::test]
+async fn a_step_on_a_route_is_asked_of_its_next_target_within_its_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup { provider: Some("paid"), ..Setup::default() };
+    let node = Node::start_with(folder.path(), open(folder.path()), setup).await;
+    let no_bill = |code| Say::Fail(Failure::new(code, "told to"));
+    let asks = json!({ "input": "hi", "model": "route/two" });
+    node.script.say([no_bill(ErrorCode::UpstreamQuota), Say::Text("Here I am.")]);
+    let response = patient(node.post(asks.clone()).await.wait()).await.unwrap();
+    assert_eq!(response["output"][0]["content"][0]["text"], "Here I am.");
+    assert_eq!(response["output"].as_array().unwrap().len(), 1);
+    let asked = node.script.asked();
+    assert_eq!((asked.len(), &asked[0].call), (2, &asked[1].call));
+    assert_ne!(asked[0].attempt, asked[1].attempt);
+    let rows = node.ledger().await;
+    let seen: Vec<_> = rows.iter().map(|row| (row.target.as_str(), row.error)).collect();
+    assert!(seen.contains(&("paid/demo", Some(ErrorCode::UpstreamQuota))), "{seen:?}");
+    assert!(seen.contains(&("paid/other", None)), "{seen:?}");
+
+    // Its first failure is not masked by what the last target says of the request.
+    node.script.say([no_bill(ErrorCode::UpstreamTimeout), no_bill(ErrorCode::InvalidRequest)]);
+    let failure = patient(node.post(asks.clone()).await.wait()).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::UpstreamTimeout);
+    // And what is wrong with the request is not asked twice.
+    node.script.say([no_bill(ErrorCode::InvalidRequest)]);
+    let failure = patient(node.post(asks).await.wait()).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::InvalidRequest);
+    assert_eq!(node.script.asked().len(), 5);
 }
 
 #[tokio::test]

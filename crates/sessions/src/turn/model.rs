@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use pipeline::{StepIntent, StepRun};
+use pipeline::{StepIntent, StepRun, StepTries};
 use serde_json::Value;
 use storage::{Committed, Error};
 use types::call::ModelCall;
@@ -73,6 +73,7 @@ impl Runner {
         match self.try_begin_model(again).await {
             Ok(actions) => Ok(actions),
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
+                let failure = self.tries.refused(failure);
                 Ok(self.fail(failure))
             }
             Err(Refusal::Stopped) => Err(Stopped),
@@ -85,6 +86,9 @@ impl Runner {
         again: Option<(StepId, CallId)>,
     ) -> Result<Vec<Action>, Refusal> {
         let is_first = self.turn.steps().is_empty();
+        if again.is_none() {
+            self.tries = StepTries::default();
+        }
         let (step, call) = match again {
             Some((step, call)) => (step, Some(call)),
             None if is_first => (StepId::new(&self.parts.ids), self.turn.root_call().cloned()),
@@ -92,7 +96,7 @@ impl Runner {
         };
         let asked = self.model_call().map_err(Refusal::Refused)?;
         let incoming = self.incoming(&step, call, CallKind::Model(asked));
-        let admitted = self.parts.pipeline.admit_step(incoming).await;
+        let admitted = self.parts.pipeline.admit_step_again(incoming, &self.tries).await;
         let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
         let intent = Event::ModelIntent {
             step,
@@ -137,11 +141,15 @@ impl Runner {
         self.growth.begin_answer();
         let mut run = self.parts.pipeline.run_step(admission);
         let end = self.stream_model(&mut run).await;
+        let next_try = match &end {
+            Ok(End::Failed(failure)) => run.next_try(&mut self.tries, failure),
+            Ok(End::Finish(_) | End::Cut(_)) | Err(Stopped) => None,
+        };
         let row = run.into_row();
         self.settle(row);
         match end? {
             End::Finish(finish) => self.model_finished(running, &finish),
-            End::Failed(failure) => self.model_failed(running, failure).await,
+            End::Failed(failure) => self.model_failed(running, failure, next_try).await,
             End::Cut(cut) => self.model_cut(running, cut).await,
         }
     }
@@ -255,10 +263,12 @@ impl Runner {
         })
     }
 
+    /// `next_try`: when the step is to be asked again, if its route says so.
     async fn model_failed(
         &mut self,
         running: Running,
         failure: Failure,
+        next_try: Option<Duration>,
     ) -> Result<Vec<Action>, Stopped> {
         let tries = self.turn.step(&running.step).map_or(0, |step| step.attempts);
         let engine_gone = matches!(
@@ -267,13 +277,21 @@ impl Runner {
         );
         let was_sent = self.finished_from(running.first_item);
         let was_sent = was_sent.iter().any(|(_, item)| is_function_call(item));
-        if !(running.is_local && engine_gone && tries <= 1) || was_sent {
+        let is_ours = running.is_local && engine_gone && tries <= 1;
+        let (wait, why) = match next_try {
+            _ if was_sent => (None, String::new()),
+            Some(wait) => (Some(wait), format!("an attempt failed: {}", failure.code)),
+            // Its supervisor starts it again at once; a longer wait is what it asks for.
+            None => {
+                let wait = failure.retry_after.unwrap_or_default().min(ENGINE_WAIT_MAX);
+                (is_ours.then_some(wait), format!("the engine ended: {}", failure.message))
+            }
+        };
+        let Some(wait) = wait else {
+            let failure = self.tries.answered(failure);
             return self.model_is_failed(running, failure);
-        }
-        let why = format!("the engine ended: {}", failure.message);
+        };
         let actions = self.model_is_lost(running, why)?;
-        // Its supervisor starts it again at once; a longer wait is what it asks for.
-        let wait = failure.retry_after.unwrap_or_default().min(ENGINE_WAIT_MAX);
         if !wait.is_zero() {
             tokio::select! {
                 () = self.parts.clock.sleep(wait) => {}

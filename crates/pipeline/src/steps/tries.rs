@@ -1,0 +1,119 @@
+//! The tries of one step: who was asked, and whether and where it is asked again.
+//!
+//! The same decisions as for the attempts of a plain Call. Each try is a journaled intent with a
+//! reservation of its own, so that this only remembers what a process needs to choose the next;
+//! after a crash it begins anew. It must not know how a session journals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use types::call::{RoutePolicy, Target};
+use types::execute::Patience;
+use types::{ErrorCode, Failure};
+
+use super::StepRun;
+use crate::execute::decide::{Next, blames_the_request, decide};
+use crate::route::Route;
+
+/// The tries of one step so far.
+#[derive(Debug, Default)]
+pub struct StepTries {
+    /// Who was asked, in order.
+    asked: Vec<Arc<str>>,
+    /// The same target is to be asked again.
+    again: bool,
+    /// Only a target with a larger context is of use.
+    beyond: Option<u64>,
+    /// What the first of them failed with.
+    first: Option<Failure>,
+}
+
+impl StepTries {
+    /// Those to choose the next one of, and the targets that nobody has asked.
+    pub(super) fn divide(&self, candidates: Vec<Route>) -> (Vec<Route>, Vec<Arc<Target>>) {
+        let was_asked = |route: &Route| self.asked.contains(&route.target.name);
+        let is_last = |route: &Route| self.asked.last() == Some(&route.target.name);
+        let fits =
+            |route: &Route| route.target.context_tokens > self.beyond || self.beyond.is_none();
+        let fresh = candidates.iter().filter(|route| !was_asked(route) && fits(route));
+        let left: Vec<_> = fresh.map(|route| Arc::clone(&route.target)).collect();
+        let is_next = |route: &Route| match (self.again, left.is_empty()) {
+            (true, _) => is_last(route),
+            (false, false) => !was_asked(route) && fits(route),
+            (false, true) => true,
+        };
+        let next: Vec<_> = candidates.iter().filter(|route| is_next(route)).cloned().collect();
+        // One that is configured no more can't be asked again.
+        let next = if next.is_empty() { candidates } else { next };
+        (next, left)
+    }
+
+    /// How long the next try may wait for a place on this machine.
+    pub(super) fn patience(&self, policy: &RoutePolicy, left: &[Arc<Target>]) -> Option<Patience> {
+        let made = self.made().saturating_add(1);
+        let goes_on = made < policy.attempts_max && !left.is_empty();
+        let patience =
+            Patience { wait_max: policy.local_wait_max, queue_max: policy.local_queue_max };
+        goes_on.then_some(patience)
+    }
+
+    /// What to answer for a step that is not asked again: what a fallback says of the request must
+    /// not mask why it was asked at all.
+    pub fn answered(&mut self, last: Failure) -> Failure {
+        match self.first.take() {
+            Some(first) if blames_the_request(last.code) && !blames_the_request(first.code) => {
+                first
+            }
+            Some(_) | None => last,
+        }
+    }
+
+    /// What to answer for a step whose next try was refused.
+    pub fn refused(&mut self, refusal: Failure) -> Failure {
+        self.first.take().unwrap_or(refusal)
+    }
+
+    fn made(&self) -> u32 {
+        u32::try_from(self.asked.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl StepRun {
+    /// Whether the step is to be asked again after this failure, as its route says, and after how
+    /// long.
+    pub fn next_try(&self, tries: &mut StepTries, failure: &Failure) -> Option<Duration> {
+        let (call, target, clock) = (&self.meter.call, &self.meter.target, &self.shared.clock);
+        let policy = &call.plan.policy;
+        tries.asked.push(Arc::clone(&target.name));
+        let in_a_row = tries.asked.iter().rev().take_while(|name| **name == target.name).count();
+        if tries.made() >= policy.attempts_max {
+            return None;
+        }
+        if failure.code == ErrorCode::ContextLengthExceeded {
+            // A window that nobody knows is no larger one.
+            tries.beyond = tries.beyond.max(Some(target.context_tokens.unwrap_or_default()));
+        }
+        let larger =
+            |other: &&Arc<Target>| tries.beyond.is_none() || other.context_tokens > tries.beyond;
+        let others = self.left.iter().any(|other| larger(&other));
+        let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);
+        let jitter = self.shared.ids.fraction();
+        let mut wait = match decide(failure, in_a_row, others, policy, jitter) {
+            Next::Stop => return None,
+            Next::Elsewhere => None,
+            Next::Again { after } => Some(after),
+        };
+        let then = clock.monotonic().saturating_add(wait.unwrap_or_default());
+        if others && wait.is_some() && self.shared.health.is_open(&target.name, then) {
+            wait = None;
+        }
+        if call.deadline.is_some_and(|deadline| then >= deadline) {
+            return None;
+        }
+        tries.again = wait.is_some();
+        tries.first.get_or_insert_with(|| failure.clone());
+        let (call, target, code) = (&call.id, &*target.name, failure.code);
+        tracing::warn!(%call, target, %code, ?wait, "a try of a step failed; the step goes on");
+        Some(wait.unwrap_or_default())
+    }
+}
