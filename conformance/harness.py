@@ -182,7 +182,7 @@ class Asked:
 class Server(Asked, Process):
     """`holdfast serve` on a free port with its own data folder."""
 
-    def __init__(self, folder, config, env=None, name="holdfast"):
+    def __init__(self, folder, config, env=None, name="holdfast", arguments=()):
         self.data = folder / "data"
         self.config = folder / "holdfast.toml"
         self.config.write_text(config)
@@ -191,6 +191,7 @@ class Server(Asked, Process):
         ready.unlink(missing_ok=True)
         command = [holdfast_binary(), "serve", "--config", self.config, "--data", self.data]
         command += ["--listen", "127.0.0.1:0", "--ready-file", ready]
+        command += arguments
         Process.__init__(
             self, name, command, folder, {"HOLDFAST_ADMIN_KEY": self.admin_key, **(env or {})}
         )

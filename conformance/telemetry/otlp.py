@@ -8,6 +8,7 @@ provider really said, metrics, that no content and no key is in any post, and th
 hangs or is gone holds up nobody.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -316,7 +317,8 @@ def main():
         del os.environ[name]
     provider, collector = Provider(), Collector()
     with World() as world:
-        server = world.start(Server, config(provider, export_to(collector)))
+        asked = ["--log-format", "json"]
+        server = world.start(Server, config(provider, export_to(collector)), arguments=asked)
         server.provider = provider
         one_call(server, collector, check)
         two_attempts(server, collector, check)
@@ -329,6 +331,12 @@ def main():
         by_environment(world, provider, check)
         no_collector(world, provider, check)
         log = server.output.read_text()
+        # The first lines are for whoever started it, and no part of the log.
+        logged = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        failed = [one for one in logged if one.get("code") == "upstream_failed"]
+        wanted = {"timestamp", "level", "message", "call"}
+        found = bool(failed) and all(wanted <= one.keys() for one in failed)
+        check("the log is one JSON object per line, with calls' ids", found, log)
         leaks = [s for s in (PROMPT, ANSWER, KEY, UPSTREAM_KEY, COLLECTOR_KEY) if s in log]
         check("nor is one in the log", not leaks, leaks)
     provider.close()

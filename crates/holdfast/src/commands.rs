@@ -22,7 +22,7 @@ mod sessions;
 mod table;
 
 pub(crate) use output::ReaderGone;
-pub(crate) use serve::ServeArgs;
+pub(crate) use serve::{LogFormat, ServeArgs};
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -58,6 +58,11 @@ impl Command {
     /// Whether it runs the platform rather than asking it.
     pub(crate) const fn is_server(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Guard(_))
+    }
+
+    /// Whether its log is to be JSON.
+    pub(crate) fn logs_json(&self) -> bool {
+        matches!(self, Self::Serve(arguments) if arguments.log_format == LogFormat::Json)
     }
 }
 

@@ -54,7 +54,9 @@ fn log_to_stderr(command: &Command) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(ansi);
-    if command.is_server() {
+    if command.logs_json() {
+        layer.json().flatten_event(true).with_ansi(false).init()
+    } else if command.is_server() {
         layer.init()
     } else {
         layer.without_time().with_target(false).init()

@@ -36,6 +36,19 @@ pub(crate) struct ServeArgs {
     /// Write `{"url":…,"s3_url":null,"pid":…}` here when requests are served.
     #[arg(long)]
     pub(crate) ready_file: Option<PathBuf>,
+    /// How the log is written: for people, or one JSON object per line.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Runs the platform until it is told to stop.
