@@ -232,8 +232,9 @@ def anthropics_headers_are_learned_too(s):
 def windows_that_fill_at_once_are_kept_to(s):
     seen = s.herd("windowed", seconds=5)
     refused = s.refused_later("windowed", seen)
-    # Three windows; at an edge, clocks may differ by a moment.
-    assert refused <= 6 and len(seen.well()) >= 70, (refused, len(seen.well()))
+    asked = len(s.provider.requests("windowed", after=seen.began + LEARNED))
+    # At the edges of windows, clocks differ by a moment.
+    assert refused <= max(6, asked // 8) and len(seen.well()) >= 70, (refused, len(seen.well()))
 
 
 @check
