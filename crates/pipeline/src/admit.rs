@@ -65,6 +65,8 @@ pub(crate) struct Admission {
     pub(crate) offers: Vec<Offer>,
     /// Enough for one attempt at the dearest of them.
     pub(crate) reserved: Reserved,
+    /// What was charged already for Calls that this one spawned; counts against the caller's cap.
+    pub(crate) spent: Money,
     /// Where the first attempt's end will be written down.
     pub(crate) place: Place,
 }
@@ -79,6 +81,7 @@ pub(crate) async fn admit(
 ) -> Result<Admission, Failure> {
     let Identified { call, budgets, .. } = identified;
     let place = escrow.desk.recorder.reserve_place()?;
+    let spent = Money::ZERO;
     let hint = match depends_on_free(&call, &budgets) {
         true => escrow.tightest_free(&budgets, clock.now()).await?,
         false => None,
@@ -89,13 +92,13 @@ pub(crate) async fn admit(
         let amount = dearest(&offers);
         if budgets.is_empty() || amount == Money::ZERO {
             let reserved = Reserved::default();
-            return Ok(Admission { call, budgets, offers, reserved, place });
+            return Ok(Admission { call, budgets, offers, reserved, spent, place });
         }
         escrow.desk.recorder.check_writing()?;
         let short = match escrow.reserve(&budgets, amount, clock.now()).await {
             Ok(holds) => {
                 let reserved = Reserved { holds, amount };
-                return Ok(Admission { call, budgets, offers, reserved, place });
+                return Ok(Admission { call, budgets, offers, reserved, spent, place });
             }
             Err(short) => short,
         };

@@ -34,7 +34,7 @@ pub(crate) fn execute(
 ) -> OutcomeStream {
     route.executor.execute(Attempt {
         id: attempt,
-        call: Arc::clone(call),
+        call: Arc::clone(route.edited.as_ref().map_or(call, |edited| &edited.call)),
         target: Arc::clone(&route.target),
         output_cap: route.terms.output_cap,
         decode: wanted.decode,

@@ -19,7 +19,7 @@ use types::call::{
     ToolInvocation,
 };
 use types::ids::{CallId, SessionId};
-use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Notes, Price};
+use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Money, Notes, Price};
 
 use crate::route::choice::SharedChoice;
 use directory::{Directory, Upstreams};
@@ -103,9 +103,59 @@ pub(crate) fn identify(
     Ok(Identified { call: Arc::new(call), budgets, choice, upstreams })
 }
 
+/// A Call that another one spawns, before it is known what its model's name stands for.
+pub(crate) struct Spawn<'a> {
+    pub(crate) parent: &'a Call,
+    pub(crate) id: CallId,
+    pub(crate) kind: CallKind,
+    /// What it may cost at most.
+    pub(crate) budget: Option<Money>,
+    /// How long it may take; its parent's deadline holds too.
+    pub(crate) time_max: Duration,
+}
+
+/// Makes a Call of what another one asks on its own account: for the same principal, session and
+/// task, under the same budgets.
+pub(crate) fn spawned(
+    directory: &Directory,
+    clock: &dyn Clock,
+    spawn: Spawn<'_>,
+) -> Result<Identified, Failure> {
+    let (started, started_at) = (clock.monotonic(), clock.now());
+    let Spawn { parent, id, kind, budget, time_max } = spawn;
+    let snapshot = directory.snapshot();
+    let credential = Credential::Known(Arc::clone(&parent.principal));
+    let known = authenticate(&snapshot, &credential)?;
+    let (plan, choice) = plan(&snapshot, &kind, started_at)?;
+    let upstreams = Arc::clone(&snapshot.upstreams);
+    let budgets = snapshot.budgets_in_scope(&known, parent.session_root.as_ref());
+    let latest = started.saturating_add(time_max);
+    let call = Call {
+        id,
+        parent: Some(parent.id.clone()),
+        principal: Arc::clone(&known.principal),
+        session: parent.session.clone(),
+        session_root: parent.session_root.clone(),
+        step: None,
+        task: Arc::clone(&parent.task),
+        class: Arc::clone(&parent.class),
+        door: parent.door,
+        metadata: parent.metadata.clone(),
+        trace: parent.trace,
+        notes: Notes::default(),
+        budget,
+        deadline: Some(parent.deadline.map_or(latest, |deadline| deadline.min(latest))),
+        started_at,
+        started,
+        plan,
+        kind,
+    };
+    Ok(Identified { call: Arc::new(call), budgets, choice, upstreams })
+}
+
 /// A plan with what its caller asks about attempts.
 fn asked(plan: &Plan, ask: AttemptsAsk) -> Arc<Plan> {
-    Arc::new(Plan { policy: ask.applied_to(plan.policy), ..plan.clone() })
+    Arc::new(Plan { policy: ask.applied_to(plan.policy.clone()), ..plan.clone() })
 }
 
 /// Who a credential stands for.

@@ -11,6 +11,8 @@
 #![warn(missing_docs)]
 
 pub mod admit;
+mod child;
+pub mod context;
 pub mod execute;
 pub mod identify;
 pub mod record;
@@ -20,6 +22,7 @@ pub mod slo;
 pub mod status;
 pub mod steps;
 
+pub use context::{ContextNote, SummaryNote};
 pub use identify::directory::{
     AskedScope, Change, Directory, DirectoryParts, FoundScope, Held, ModelLimits, NewBudget,
     NewKey, ProviderInfo, RouteInfo, Upstreams,

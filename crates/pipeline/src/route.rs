@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use types::call::Target;
 use types::clock::Monotonic;
-use types::{Call, ErrorCode, Execute, Failure};
+use types::{Call, ErrorCode, Execute, Failure, Notes};
 
 use crate::admit::{Offer, Terms};
+use crate::context::{Edited, NOTE};
 use crate::record::meter::Meter;
 use health::Health;
 
@@ -30,6 +31,17 @@ pub(crate) struct Route {
     pub(crate) target: Arc<Target>,
     pub(crate) executor: Arc<dyn Execute>,
     pub(crate) terms: Terms,
+    /// The Call as this target is told it, if that is not as it came.
+    pub(crate) edited: Option<Arc<Edited>>,
+}
+
+impl Route {
+    /// Adds what the ledger is to say of an attempt there.
+    pub(crate) fn note(&self, notes: &mut Notes) {
+        if let Some(edited) = &self.edited {
+            notes.set(NOTE, edited.note.to_json());
+        }
+    }
 }
 
 /// What of a Call's offers can be reached.
@@ -41,7 +53,7 @@ pub(crate) fn candidates(
     let mut routes = Vec::with_capacity(offers.len());
     for Offer { target, terms } in offers {
         if let Some(executor) = executors.get(&*target.provider) {
-            routes.push(Route { executor: Arc::clone(executor), target, terms });
+            routes.push(Route { executor: Arc::clone(executor), target, terms, edited: None });
         }
     }
     if routes.is_empty() {

@@ -16,6 +16,7 @@ use types::ids::{CallId, KeyId, NodeId};
 use types::{ErrorCode, Failure, Ids, Incoming, Principal};
 
 use crate::admit::{Desk, Escrow, admit};
+use crate::context::{Summaries, fit};
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
 use crate::identify::{Identified, authenticate, identify, plan_of};
@@ -86,7 +87,8 @@ impl Pipeline {
         });
         let (clock, ids) = (Arc::clone(&parts.clock), Arc::clone(&parts.ids));
         let health = Health::default();
-        let shared = Arc::new(Shared { escrow, recorder, health, clock, ids });
+        let summaries = Summaries::default();
+        let shared = Arc::new(Shared { escrow, recorder, health, clock, ids, summaries });
         Self { parts, shared, writer: Mutex::new(Some(writer)) }
     }
 
@@ -118,7 +120,10 @@ impl Pipeline {
         };
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         let offers = std::mem::take(&mut admission.offers);
-        let candidates = candidates(&upstreams.executors, &admission.call, offers)?;
+        let mut candidates = candidates(&upstreams.executors, &admission.call, offers)?;
+        if admission.call.plan.policy.context.is_some() {
+            admission.spent = Box::pin(fit(self, &admission.call, &mut candidates)).await;
+        }
         let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
         Ok(Answer::record(attempts))
     }

@@ -29,6 +29,7 @@ use types::{
 };
 
 use crate::admit::{Terms, admit_step, exceeded};
+use crate::context::fit;
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, execute};
 use crate::identify::{Identified, identify};
@@ -70,6 +71,8 @@ impl StepAdmission {
     pub fn intent(&self) -> StepIntent {
         let (kind, name) = kind_and_name(&self.call);
         let Call { principal, .. } = &*self.call;
+        let mut notes = self.call.notes.clone();
+        self.route.note(&mut notes);
         StepIntent {
             call: self.call.id.clone(),
             attempt: self.attempt.clone(),
@@ -90,7 +93,7 @@ impl StepAdmission {
             bound: Some(self.route.terms.bound).filter(|bound| *bound != self.route.terms.amount),
             output_cap: self.route.terms.output_cap,
             metadata: self.call.metadata.clone(),
-            notes: self.call.notes.clone(),
+            notes,
             started_at: self.call.started_at,
             reservation: self.reservation.as_ref().map(|held| held.id.clone()),
             budgets: self.reservation.as_ref().map(|held| held.budgets.clone()).unwrap_or_default(),
@@ -270,7 +273,10 @@ impl Pipeline {
             false => identified,
         };
         let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
-        let candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
+        let mut candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
+        if identified.call.plan.policy.context.is_some() {
+            Box::pin(fit(self, &identified.call, &mut candidates)).await;
+        }
         let (mut asked_next, mut left) = tries.divide(candidates);
         let chosen = self.shared.health.next(&mut asked_next, clock.monotonic());
         let (route, probe) = chosen.ok_or_else(|| unreachable(&identified.call))?;
@@ -327,7 +333,8 @@ impl Pipeline {
         let outcome = execute(&call, &route, attempt.clone(), wanted);
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
-        let meter = Meter::new(call, route.target, attempt, route.terms, clock);
+        let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        route.note(&mut meter.notes);
         let Shared { recorder, clock, .. } = &*shared;
         let began = meter.began;
         let watch = Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began);

@@ -252,7 +252,9 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
     errors::name_call(headers, &answer.call.id);
     headers::insert(headers, "holdfast-model", Some(&answer.target().name));
     headers::insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
-    headers::terms(headers, &start.dropped, answer.bill().output_cap);
+    let bill = answer.bill();
+    headers::terms(headers, &start.dropped, bill.output_cap);
+    headers::insert(headers, "holdfast-context", bill.context.as_deref());
 }
 
 fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {

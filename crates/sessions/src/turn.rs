@@ -242,6 +242,9 @@ impl Runner {
         }
         self.bill.attempts += 1;
         self.bill.over_bound |= row.over_bound;
+        if let Some(context) = pipeline::context::shown(&row.notes) {
+            self.bill.context = Some(context);
+        }
         self.bill.output_cap = self.bill.output_cap.or(row.output_cap);
         for name in &row.dropped {
             if !self.bill.dropped.contains(name) {

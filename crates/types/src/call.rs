@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::{Monotonic, Timestamp};
+use crate::context::ContextPolicy;
 use crate::conversation::Conversation;
 use crate::error::Failure;
 use crate::format::Format;
@@ -374,7 +375,7 @@ pub struct Plan {
 
 /// What a route does when a target fails. The default is that of a plain model's name: one attempt,
 /// whose failure is the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePolicy {
     /// Attempts in all, the first included; at least 1.
     pub attempts_max: u32,
@@ -401,6 +402,8 @@ pub struct RoutePolicy {
     /// Time without content after which a stream sends its head and signs of life, while it can
     /// still be another target's.
     pub keep_alive_after: Duration,
+    /// What is done with a history that grows.
+    pub context: Option<Arc<ContextPolicy>>,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -429,6 +432,7 @@ impl RoutePolicy {
         local_queue_max: 8,
         hedge_after: None,
         keep_alive_after: Duration::from_secs(10),
+        context: None,
     };
 }
 
@@ -481,7 +485,7 @@ mod tests {
     #[test]
     fn a_caller_can_ask_for_more_tries_and_loses_none_of_a_route() {
         let plain = RoutePolicy::default();
-        assert_eq!(AttemptsAsk::default().applied_to(plain), plain);
+        assert_eq!(AttemptsAsk::default().applied_to(plain.clone()), plain);
         let thrice = AttemptsAsk { same_target_max: Some(3), ..AttemptsAsk::default() };
         let asked = thrice.applied_to(plain);
         assert_eq!((asked.attempts_max, asked.same_target_max), (3, 3));

@@ -12,8 +12,10 @@
 
 pub mod call;
 pub mod clock;
+pub mod context;
 pub mod conversation;
 pub mod error;
+pub mod estimate;
 pub mod execute;
 pub mod format;
 pub mod ids;

@@ -17,7 +17,6 @@ use ::types::format::Edits;
 use bytes::Bytes;
 
 pub use estimate::count_estimate;
-pub(crate) use estimate::estimate;
 pub(super) use head::read_head;
 pub(super) use parse::parse;
 pub(crate) use parse::reasoning;

@@ -38,7 +38,7 @@ const OUTPUT_CAP: &str = "maxOutputTokens";
 /// # Errors
 /// A 400 that names the field.
 pub fn count_estimate(body: &[u8]) -> Result<u64, Failure> {
-    Ok(crate::anthropic_messages::request::estimate(&parse(body)?))
+    Ok(::types::estimate::tokens(&parse(body)?))
 }
 
 /// Replaces only what `edits` names. Bytes that need no edit are shared, not copied.

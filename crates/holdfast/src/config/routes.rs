@@ -4,12 +4,14 @@
 //! a route have files of their own beside this one. What a route may be is for
 //! [`validate`](super::validate); this module must not know the other sections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::route::choice::{Candidate, Choice, Order, Sticky};
 use serde::Deserialize;
 use types::call::RoutePolicy;
 
+use super::context::ContextEntry;
 use super::file::some_duration;
 use cloudflare::Imported;
 
@@ -75,6 +77,8 @@ pub(crate) struct RouteEntry {
     pub(crate) keep_alive_after: Option<Duration>,
     /// A second attempt beside one that shows nothing for long.
     pub(crate) hedge: Option<HedgeEntry>,
+    /// What is done with a history that grows. Default: nothing.
+    pub(crate) context: Option<ContextEntry>,
 }
 
 impl RouteEntry {
@@ -135,6 +139,7 @@ impl RouteEntry {
             local_queue_max: self.local_queue_max.unwrap_or(usual.local_queue_max),
             hedge_after: self.hedge.map(|hedge| hedge.after),
             keep_alive_after: self.keep_alive_after.unwrap_or(usual.keep_alive_after),
+            context: self.context.as_ref().map(|context| Arc::new(context.policy())),
         }
     }
 }

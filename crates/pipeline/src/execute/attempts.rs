@@ -29,6 +29,7 @@ use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent};
 use super::decide::{Next, blames_the_request, decide};
 use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
+use crate::context::{ContextNote, Edited, Summaries};
 use crate::record::answer::Bill;
 use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) clock: SharedClock,
     pub(crate) ids: Arc<Ids>,
+    pub(crate) summaries: Summaries,
 }
 
 /// The attempts of one Call.
@@ -64,7 +66,7 @@ pub(crate) struct Attempts {
     made: u32,
     /// Of these, the last ones at the same target.
     in_a_row: u32,
-    /// What those that have ended were charged.
+    /// What those that have ended were charged, and what was paid before them.
     charged: Money,
     /// One of them may have cost money.
     perhaps_billed: bool,
@@ -74,6 +76,8 @@ pub(crate) struct Attempts {
     bill: Bill,
     /// The target of the newest.
     target: Arc<Target>,
+    /// The Call as the newest one's target is told it, if that is not as it came.
+    edited: Option<Arc<Edited>>,
     /// What follows the event that was answered last.
     ready: VecDeque<OutcomeEvent>,
     /// A second attempt beside the one that runs.
@@ -117,7 +121,7 @@ impl Attempts {
         mut candidates: Vec<Route>,
         shared: Arc<Shared>,
     ) -> Result<Self, Failure> {
-        let Admission { call, budgets, reserved, place, .. } = admission;
+        let Admission { call, budgets, reserved, place, spent, .. } = admission;
         let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
         let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
         let mut attempts = Self {
@@ -128,7 +132,7 @@ impl Attempts {
             state: State::Over,
             made: 0,
             in_a_row: 1,
-            charged: Money::ZERO,
+            charged: spent,
             perhaps_billed: false,
             first: None,
             bill: Bill { cost: Some(Money::ZERO), ..Bill::default() },
@@ -136,6 +140,7 @@ impl Attempts {
             ready: VecDeque::new(),
             hedge: Hedge::Off,
             turned_away: Vec::new(),
+            edited: None,
         };
         attempts.start(Planned { route, probe, reserved, place });
         Ok(attempts)
@@ -159,6 +164,16 @@ impl Attempts {
             State::Trying(running) => running.meter.first_content(),
             State::Waiting { .. } | State::ToppingUp { .. } | State::Over => None,
         }
+    }
+
+    /// What was done with the history that the newest attempt's target was told.
+    pub(crate) fn context(&self) -> Option<&ContextNote> {
+        self.edited.as_ref().map(|edited| &edited.note)
+    }
+
+    /// What those that have ended were charged, and what else was paid for this Call.
+    pub(crate) fn charged(&self) -> Money {
+        self.charged
     }
 
     /// What all of them cost.
@@ -409,6 +424,7 @@ impl Attempts {
     fn start(&mut self, planned: Planned) {
         let running = self.run(planned);
         self.target = Arc::clone(&running.route.target);
+        self.edited.clone_from(&running.route.edited);
         self.state = State::Trying(Box::new(running));
         self.set_hedge();
     }
@@ -433,7 +449,8 @@ impl Attempts {
         let limit = policy.first_token.filter(|_| goes_on && streams);
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
         let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
-        let meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        route.note(&mut meter.notes);
         Running {
             route,
             outcome,

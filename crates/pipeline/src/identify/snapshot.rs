@@ -106,7 +106,7 @@ impl Snapshot {
         let plan_at = |since: Timestamp| {
             let plans = route.targets.iter().filter_map(|target| self.plan(target, since));
             let targets: Vec<_> = plans.flat_map(|plan| plan.targets.clone()).collect();
-            let plan = Plan { name: Arc::clone(&name), targets, policy: route.policy };
+            let plan = Plan { name: Arc::clone(&name), targets, policy: route.policy.clone() };
             (!plan.targets.is_empty()).then(|| (since, Arc::new(plan)))
         };
         changes.into_iter().filter_map(plan_at).collect()

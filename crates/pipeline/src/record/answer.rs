@@ -14,6 +14,7 @@ use types::call::Target;
 use types::error::Billed;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent};
 
+use crate::context::ContextNote;
 use crate::execute::attempts::Attempts;
 use crate::record::telemetry::Watch;
 
@@ -28,6 +29,8 @@ pub struct Bill {
     pub dropped: Vec<String>,
     /// The output cap that was set for the client, in tokens; known with `dropped`.
     pub output_cap: Option<u64>,
+    /// What was done with the history, as `holdfast-context` says it.
+    pub context: Option<String>,
     /// The provider billed more than the bound.
     pub over_bound: bool,
 }
@@ -50,7 +53,17 @@ impl Answer {
 
     /// What it costs; final once `Finish` or `Failed` has been yielded.
     pub fn bill(&self) -> Bill {
-        self.attempts.bill()
+        Bill { context: self.context().map(ToString::to_string), ..self.attempts.bill() }
+    }
+
+    /// What was done with the history before the target was told; final as [`Self::target`] is.
+    pub(crate) fn context(&self) -> Option<&ContextNote> {
+        self.attempts.context()
+    }
+
+    /// What it was charged, once it has ended.
+    pub(crate) fn charged(&self) -> Money {
+        self.attempts.charged()
     }
 
     /// Who answers: final once `Start` has been yielded. Until then, who is asked.

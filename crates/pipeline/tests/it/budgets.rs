@@ -132,7 +132,7 @@ fn routes() -> Vec<RouteInfo> {
         aliases: Vec::new(),
         targets: targets.map(str::to_owned).to_vec(),
         choice: None,
-        policy,
+        policy: policy.clone(),
     };
     vec![
         route("dear", ["paid/m", "paid/dear", "paid/n"]),

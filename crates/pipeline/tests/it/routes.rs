@@ -34,7 +34,7 @@ async fn a_route_is_asked_for_by_each_of_its_names() {
         assert_eq!(targets(&node, name).unwrap(), ["paid/m", "open/anything"], "{name}");
     }
     let plan = node.pipeline.plan(&Credential::Key(Secret::new("hf_ci")), "fast-alias").unwrap();
-    assert_eq!((&*plan.name, plan.policy), ("route/fast", RoutePolicy::OF_ROUTE));
+    assert_eq!((&*plan.name, &plan.policy), ("route/fast", &RoutePolicy::OF_ROUTE));
     for name in ["fast", "route/gone", "gone-alias", "route/nothing"] {
         assert_eq!(targets(&node, name), Err(ErrorCode::ModelNotFound), "{name}");
     }

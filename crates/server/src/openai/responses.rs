@@ -151,6 +151,7 @@ fn describe(turn: &Turn, model: &str) -> HeaderMap {
     headers::insert(&mut headers, "holdfast-model", Some(model));
     let bill = turn.bill();
     headers::terms(&mut headers, &bill.dropped, bill.output_cap);
+    headers::insert(&mut headers, "holdfast-context", bill.context.as_deref());
     headers
 }
 

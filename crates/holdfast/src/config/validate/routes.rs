@@ -44,6 +44,7 @@ pub(super) fn all(
             );
         }
         limits(route, &at, problems);
+        context(route, &known, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
             if let Some(message) = wrong_alias(alias, &known) {
@@ -138,6 +139,22 @@ fn limits(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Proble
     ];
     for (field, _) in durations.into_iter().filter(|(_, duration)| is_none_at_all(*duration)) {
         problems.add(at(field), "must be longer than 0");
+    }
+}
+
+fn context(
+    route: &RouteEntry,
+    known: &HashSet<&str>,
+    at: &dyn Fn(&str) -> String,
+    problems: &mut Problems,
+) {
+    let is_model = |name: &str| {
+        let (provider, model) = name.split_once('/').unwrap_or_default();
+        !model.is_empty() && known.contains(provider)
+    };
+    let found = route.context.as_ref().map(|context| context.problems(&is_model));
+    for (field, message) in found.unwrap_or_default() {
+        problems.add(at(&format!("context.{field}")), message);
     }
 }
 

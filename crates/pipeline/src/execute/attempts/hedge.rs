@@ -162,6 +162,7 @@ impl Attempts {
     pub(super) fn go_on_with(&mut self, rival: Running) {
         self.in_a_row = 1;
         self.target = rival.route.target.clone();
+        self.edited.clone_from(&rival.route.edited);
         self.state = State::Trying(Box::new(rival));
     }
 
