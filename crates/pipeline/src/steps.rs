@@ -59,6 +59,8 @@ pub struct StepAdmission {
     /// Further targets that no try of the step has asked.
     left: Vec<Arc<Target>>,
     patience: Option<Patience>,
+    /// Of the tries before this one.
+    watch: Option<Box<Watch>>,
 }
 
 impl StepAdmission {
@@ -231,7 +233,7 @@ impl Pipeline {
     /// # Errors
     /// Why the step may not run.
     pub async fn admit_step(&self, incoming: Incoming) -> Result<StepAdmission, Box<Refused>> {
-        self.admit_step_again(incoming, &StepTries::default()).await
+        self.admit_step_again(incoming, &mut StepTries::default()).await
     }
 
     /// The same after `tries` of this step.
@@ -241,7 +243,7 @@ impl Pipeline {
     pub async fn admit_step_again(
         &self,
         incoming: Incoming,
-        tries: &StepTries,
+        tries: &mut StepTries,
     ) -> Result<StepAdmission, Box<Refused>> {
         let id = incoming.id.clone().unwrap_or_else(|| CallId::new(&self.parts.ids));
         let admitted = self.prepare_step(id.clone(), incoming, tries).await;
@@ -252,7 +254,7 @@ impl Pipeline {
         &self,
         id: CallId,
         incoming: Incoming,
-        tries: &StepTries,
+        tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
         let identified = identify(&self.parts.directory, clock, id, incoming);
@@ -265,7 +267,7 @@ impl Pipeline {
     async fn admitted_step(
         &self,
         identified: Identified,
-        tries: &StepTries,
+        tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
         let identified = match has_to_choose(&identified) {
@@ -286,7 +288,18 @@ impl Pipeline {
         let (call, budgets) = (identified.call, identified.budgets);
         left.retain(|other| other.name != route.target.name);
         let patience = tries.patience(&call.plan.policy, &left);
-        Ok(StepAdmission { call, attempt, reservation, route, probe, budgets, left, patience })
+        let watch = tries.watch.take();
+        Ok(StepAdmission {
+            call,
+            attempt,
+            reservation,
+            route,
+            probe,
+            budgets,
+            left,
+            patience,
+            watch,
+        })
     }
 
     fn reservation(&self, budgets: &[Arc<Budget>], terms: Terms) -> Option<StepReservation> {
@@ -327,8 +340,9 @@ impl Pipeline {
 
     /// Starts an admitted step whose intent is durable.
     pub fn run_step(&self, admission: StepAdmission) -> StepRun {
-        let StepAdmission { call, attempt, reservation, route, probe, left, patience, .. } =
-            admission;
+        let StepAdmission {
+            call, attempt, reservation, route, probe, left, patience, watch, ..
+        } = admission;
         let wanted = Wanted { decode: true, patience, ..Wanted::default() };
         let outcome = execute(&call, &route, attempt.clone(), wanted);
         let shared = Arc::clone(&self.shared);
@@ -337,7 +351,10 @@ impl Pipeline {
         route.note(&mut meter.notes);
         let Shared { recorder, clock, .. } = &*shared;
         let began = meter.began;
-        let watch = Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began);
+        let watch = match watch {
+            Some(watch) => Some(watch.goes_on()),
+            None => Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began),
+        };
         let outcome = Some(outcome);
         StepRun { outcome, meter, shared, probe, reservation, polled: false, watch, left }
     }

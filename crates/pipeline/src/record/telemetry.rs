@@ -150,6 +150,13 @@ impl Watch {
         }
     }
 
+    /// What it has seen was not the Call's end: another attempt is made.
+    pub(crate) fn goes_on(mut self: Box<Self>) -> Box<Self> {
+        self.is_over = false;
+        self.ended.error = Some(ErrorCode::Cancelled);
+        self
+    }
+
     fn since_arrival(&self) -> Duration {
         self.clock.monotonic().saturating_sub(self.ended.call.started)
     }

@@ -13,6 +13,7 @@ use types::{ErrorCode, Failure};
 
 use super::StepRun;
 use crate::execute::decide::{Next, blames_the_request, decide};
+use crate::record::telemetry::Watch;
 use crate::route::Route;
 
 /// The tries of one step so far.
@@ -26,6 +27,8 @@ pub struct StepTries {
     beyond: Option<u64>,
     /// What the first of them failed with.
     first: Option<Failure>,
+    /// Goes from try to try, so that all of them are told of as one Call.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl StepTries {
@@ -81,7 +84,9 @@ impl StepTries {
 impl StepRun {
     /// Whether the step is to be asked again after this failure, as its route says, and after how
     /// long.
-    pub fn next_try(&self, tries: &mut StepTries, failure: &Failure) -> Option<Duration> {
+    pub fn next_try(&mut self, tries: &mut StepTries, failure: &Failure) -> Option<Duration> {
+        // Whoever asks again has other reasons too: an engine that ended is started anew.
+        tries.watch = self.watch.take();
         let (call, target, clock) = (&self.meter.call, &self.meter.target, &self.shared.clock);
         let policy = &call.plan.policy;
         tries.asked.push(Arc::clone(&target.name));

@@ -620,7 +620,7 @@ async fn a_step_that_failed_is_asked_of_the_next_target_with_its_own_money() {
     let mut seen = Vec::new();
     for answer in [late(), refused(), failed(ErrorCode::InvalidRequest, Billed::No)] {
         let incoming = Incoming { id: Some(id.clone()), ..as_step(asked(), step.clone()) };
-        let admission = node.pipeline.admit_step_again(incoming, &tries).await.unwrap();
+        let admission = node.pipeline.admit_step_again(incoming, &mut tries).await.unwrap();
         let target = admission.target().name.to_string();
         let reservations = admission.reservation.clone().into_iter().collect();
         node.store.commit(Commit { reservations, ..Commit::default() }).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use pipeline::slo::{MILLION, Metric};
-use pipeline::{Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, Telemetry};
+use pipeline::{Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, StepTries, Telemetry};
 use types::call::{CallKind, RoutePolicy, StepRef};
 use types::clock::FakeClock;
 use types::error::Billed;
@@ -311,6 +311,56 @@ async fn the_steps_of_a_turn_are_one_task() {
     }
     world.slos.evaluate();
     assert_eq!(world.seen(), [(0, 1), (3, 0), (3, 0)]);
+}
+
+#[tokio::test]
+async fn the_tries_of_a_step_are_told_of_as_one_call() {
+    let metrics = [Metric::TimeToFirstToken, Metric::Errors, Metric::PolicyTime];
+    let world = World::new(metrics.map(|metric| slo("s", metric)).to_vec()).await;
+    let session = SessionId::new(&world.node.ids);
+    let step = StepId::new(&world.node.ids);
+    let step = StepRef { session: session.clone(), root: session, step };
+    let id = CallId::new(&world.node.ids);
+    let failure = || Failure::new(ErrorCode::UpstreamFailed, "as told").billed(Billed::No);
+    let mut tries = StepTries::default();
+    for last in [false, true] {
+        let incoming = as_step(request("ci", "quick", None), step.clone());
+        let incoming = Incoming { id: Some(id.clone()), ..incoming };
+        let admission = world.node.pipeline.admit_step_again(incoming, &mut tries).await.unwrap();
+        let mut run = world.node.pipeline.run_step(admission);
+        world.node.clock.advance(ms(300));
+        if last {
+            world.node.tell(&id, OutcomeEvent::Start(Start::default()));
+            world.node.tell(&id, frame());
+            world.node.tell(&id, finish(Some(usage(1, 1))));
+        } else {
+            world.node.tell(&id, OutcomeEvent::Failed(Box::new(failure())));
+        }
+        while run.next().await.is_some() {}
+        let again = (!last).then(|| run.next_try(&mut tries, &failure())).flatten();
+        assert_eq!(again.is_some(), !last);
+        drop(run.into_row());
+    }
+    assert_eq!(world.seen(), [(1, 0), (1, 0), (1, 0)]);
+}
+
+#[tokio::test]
+async fn a_step_whose_last_try_fails_is_one_fault() {
+    let world = World::new(vec![slo("s", Metric::Errors)]).await;
+    let session = SessionId::new(&world.node.ids);
+    let step = StepId::new(&world.node.ids);
+    let step = StepRef { session: session.clone(), root: session, step };
+    let mut tries = StepTries::default();
+    let admission = world.node.pipeline.admit_step(as_step(ask(), step)).await.unwrap();
+    let id = admission.call.id.clone();
+    let mut run = world.node.pipeline.run_step(admission);
+    let failure = Failure::new(ErrorCode::UpstreamFailed, "as told").billed(Billed::No);
+    world.node.tell(&id, OutcomeEvent::Failed(Box::new(failure.clone())));
+    while run.next().await.is_some() {}
+    assert_eq!(run.next_try(&mut tries, &failure), None, "a plain name is asked once");
+    drop(run.into_row());
+    drop(tries);
+    assert_eq!(world.seen(), [(0, 1)]);
 }
 
 #[tokio::test]

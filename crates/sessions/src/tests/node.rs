@@ -317,6 +317,16 @@ pub(super) fn open(folder: &Path) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open(&folder.join("holdfast.db")).unwrap())
 }
 
+/// One provider, with a route to its models.
+fn upstreams(provider: &str, executors: HashMap<String, Arc<dyn Execute>>) -> Upstreams {
+    let info = ProviderInfo {
+        name: provider.to_owned(),
+        free_until_priced: provider == "local",
+        ..ProviderInfo::default()
+    };
+    Upstreams { providers: vec![info], routes: vec![route(provider)], executors }
+}
+
 impl Node {
     pub(super) async fn start(folder: &Path) -> Self {
         Self::start_with(folder, open(folder), Setup::default()).await
@@ -352,15 +362,7 @@ impl Node {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            upstreams: Upstreams {
-                providers: vec![ProviderInfo {
-                    name: provider.to_owned(),
-                    free_until_priced: provider == "local",
-                    ..ProviderInfo::default()
-                }],
-                routes: vec![route(provider)],
-                executors,
-            },
+            upstreams: upstreams(provider, executors),
         });
         let directory = Arc::new(directory.await.unwrap());
         for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)]

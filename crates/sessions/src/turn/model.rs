@@ -96,7 +96,7 @@ impl Runner {
         };
         let asked = self.model_call().map_err(Refusal::Refused)?;
         let incoming = self.incoming(&step, call, CallKind::Model(asked));
-        let admitted = self.parts.pipeline.admit_step_again(incoming, &self.tries).await;
+        let admitted = self.parts.pipeline.admit_step_again(incoming, &mut self.tries).await;
         let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
         let intent = Event::ModelIntent {
             step,
