@@ -166,14 +166,15 @@ def tool_result_image_passed(f):
 
 @over("translated")
 def tool_result_image(f):
-    """It can't be said in chat completions: a 400 that names it, and nobody is asked."""
+    """Chat completions have no place for it in a result: it follows in a user's message."""
     message = f.ask(CALL, tools=[FIND_TOOL])
     [call] = calls(message)
     history = after(f.user(CALL), message, result(call, [image()]))
-    error = raises(anthropic.BadRequestError, lambda: f.ask(messages=history, tools=[FIND_TOOL]))
-    refused(error, "invalid_request_error", 400, "unsupported")
-    assert "tool_result.image" in error.body["error"]["message"], error.body
-    equal(len(f.sent()), 1)
+    raw = f.ask_raw(messages=history, tools=[FIND_TOOL])
+    equal(dropped(raw), {"tool_result.image"})
+    told = json.loads(f.sent()[-1]["body"])["messages"][-2:]
+    equal([one["role"] for one in told], ["tool", "user"])
+    assert "image_url" in [part["type"] for part in told[1]["content"]], told
 
 
 @over(*BOTH)
