@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 import standard  # noqa: E402
 from harness import Process, SetupFailed, World, json_lines  # noqa: E402
 
-MODELS = ("gemini-3-script", "gemini-2.5-script")
+MODELS = ("gemini-3-script", "gemini-3-limited", "gemini-2.5-script")
 GOOGLE = """
 [[providers]]
 name = "google"
@@ -29,6 +29,7 @@ base_url = "{base_url}"
 api_key = "${{GOOGLE_KEY}}"
 models = [
   {{ id = "gemini-3-script", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
+  {{ id = "gemini-3-limited", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
   {{ id = "gemini-2.5-script", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
 ]
 
