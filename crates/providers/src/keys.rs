@@ -186,9 +186,11 @@ impl Keys {
         let clock = Arc::clone(&self.clock);
         let alone = self.keys.len() == 1;
         let (pass, waited) = (None, Duration::ZERO);
-        let mut permit = Permit { key, index, model, pass, waited, probes, alone, clock };
-        if ask.call.model().is_some_and(ModelCall::only_counts) {
-            // What is only counted has limits of its own.
+        // What is only counted has limits of its own, of which nothing is learned.
+        let counts = ask.call.model().is_some_and(ModelCall::only_counts);
+        let cost = Some(ask.cost).filter(|_| !counts);
+        let mut permit = Permit { key, index, model, pass, cost, waited, probes, alone, clock };
+        if counts {
             return Ok(permit);
         }
         let Some(gate) = permit.key.gates.find(ask.model) else { return Ok(permit) };
@@ -327,6 +329,8 @@ pub(crate) struct Permit {
     index: usize,
     model: Arc<str>,
     pass: Option<Pass>,
+    /// What it takes of the limits; `None` = nothing of those that are known.
+    cost: Option<Cost>,
     /// How long it was in the queue.
     waited: Duration,
     /// Whether it finds out whether its key is well again.
@@ -410,8 +414,9 @@ impl Permit {
     }
 
     fn adopt(&mut self) {
+        let Some(cost) = self.cost else { return };
         let others = self.key.in_flight.load(Ordering::Relaxed);
-        self.pass = self.gate().map(|gate| gate.adopt(others));
+        self.pass = self.gate().map(|gate| gate.adopt(others, cost));
     }
 }
 

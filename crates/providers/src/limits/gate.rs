@@ -30,6 +30,8 @@ use super::{Cost, Outage};
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Tokens that an answer is taken to have before one has come.
 const OUTPUT_TOKENS_GUESS: u64 = 512;
+/// More tokens than any answer has: a provider that reports more is not believed.
+const OUTPUT_TOKENS_MAX: u64 = 1_000_000;
 /// What a client is told to wait where nobody knows.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 /// No Call has this number: who waits has none yet.
@@ -158,7 +160,8 @@ impl Gate {
         state.pump(now, None);
         if state.queue.len() == 0 && state.opens_at(entrant.cost, now) <= now {
             let number = state.let_in(entrant.cost, now);
-            return Ok(Entry::Pass(Pass { gate: Arc::clone(self), number }));
+            let cost = entrant.cost;
+            return Ok(Entry::Pass(Pass { gate: Arc::clone(self), number, cost }));
         }
         let expected = state.expected(&entrant, now);
         if expected > entrant.until || state.queue.is_full() {
@@ -172,13 +175,13 @@ impl Gate {
     }
 
     /// A Call that was sent before there was a gate, with so many others, whose answer has begun.
-    pub(crate) fn adopt(self: &Arc<Self>, others: u64) -> Pass {
+    pub(crate) fn adopt(self: &Arc<Self>, others: u64, cost: Cost) -> Pass {
         let mut state = self.lock();
         if state.heard == NO_NUMBER && state.windows.is_empty() {
             state.unknown = state.unknown.max(others);
         }
         state.in_flight += 1;
-        Pass { gate: Arc::clone(self), number: NO_NUMBER }
+        Pass { gate: Arc::clone(self), number: NO_NUMBER, cost }
     }
 
     /// What is known, to be shown.
@@ -350,7 +353,15 @@ impl State {
         }
     }
 
-    fn limited(&mut self, number: u64, told: &Told, now: Monotonic) {
+    /// Whether a Call is more than a window ever holds: who refuses it says nothing about others.
+    fn is_too_large(&self, cost: Cost) -> bool {
+        let too_large = |(index, window): (usize, &Window)| {
+            window.limit.is_some_and(|limit| self.units(index, cost) > limit)
+        };
+        self.windows.iter().enumerate().any(too_large)
+    }
+
+    fn limited(&mut self, (number, cost): (u64, Cost), told: &Told, now: Monotonic) {
         for window in &mut self.windows {
             let named = told.readings.iter().find(|reading| reading.kind == window.kind);
             if named.is_some_and(|reading| reading.remaining == 0) {
@@ -366,7 +377,7 @@ impl State {
             // A limit that the headers name and that is used up says all there is to know.
             reading.reset.is_some() && reading.remaining == 0
         });
-        if is_explained || !self.pace.is_after_last(number) {
+        if is_explained || self.is_too_large(cost) || !self.pace.is_after_last(number) {
             return;
         }
         let in_flight = self.in_flight.max(std::mem::take(&mut self.unknown));
@@ -417,7 +428,7 @@ impl Future for Waiting {
                 this.is_over = true;
                 drop(state);
                 let gate = Arc::clone(&this.gate);
-                return Poll::Ready(Ok(Pass { gate, number }));
+                return Poll::Ready(Ok(Pass { gate, number, cost: this.entrant.cost }));
             }
             if now >= this.entrant.until {
                 this.is_over = true;
@@ -465,6 +476,7 @@ impl Drop for Waiting {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     number: u64,
+    cost: Cost,
 }
 
 impl Pass {
@@ -485,12 +497,15 @@ impl Pass {
         let mut state = self.gate.lock();
         state.unheard.remove(&self.number);
         state.told(self.number, told, now);
-        state.limited(self.number, told, now);
+        state.limited((self.number, self.cost), told, now);
         state.pump(now, None);
     }
 
     /// Its answer is whole, and had so many tokens.
     pub(crate) fn used(&self, output_tokens: u64) {
+        if output_tokens > OUTPUT_TOKENS_MAX {
+            return;
+        }
         let mut state = self.gate.lock();
         state.output_tokens = (state.output_tokens * 7 + output_tokens) / 8;
     }

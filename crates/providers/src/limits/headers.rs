@@ -226,7 +226,10 @@ fn offset(zone: &str) -> Option<i64> {
         return Some(0);
     }
     let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-    let seconds = hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60;
+    let number = |text: &str, most: i64| {
+        text.parse::<i64>().ok().filter(|number| (0..=most).contains(number))
+    };
+    let seconds = number(hours, 23)? * 3_600 + number(minutes, 59)? * 60;
     Some(if zone.starts_with('-') { -seconds } else { seconds })
 }
 

@@ -29,7 +29,7 @@ fn only_so_many_models_are_remembered() {
     let gates = Gates::default();
     assert!(gates.find("m").is_none());
     let busy = gates.find_or_make(&"busy".into(), &shared).unwrap();
-    let pass = busy.adopt(0);
+    let pass = busy.adopt(0, Cost::default());
     for number in 0..MODELS_MAX {
         clock.advance(Duration::from_secs(1));
         gates.find_or_make(&format!("model-{number}").into(), &shared).unwrap();

@@ -256,3 +256,16 @@ async fn thoughts_that_a_client_has_no_field_for_go_back_with_the_tools_result()
     assert_eq!(sent["thinking"]["type"], "adaptive");
     assert_eq!(start(&events).dropped, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_count_that_is_refused_says_nothing_of_the_models_limits() {
+    let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
+    let limited = Reply::with_body(429, "application/json", &[("retry-after", "60")], body);
+    let (server, executor) = server([limited, Reply::json(200, MESSAGE)]).await;
+    let count = with(passed(ASKED), |model| model.for_operation(Operation::CountTokens));
+    let events = all(&executor, count).await;
+    assert_eq!(failure(&events).code, ErrorCode::RateLimited);
+    let events = all(&executor, passed(ASKED)).await;
+    assert!(shown(&events).contains("finish"), "{}", shown(&events));
+    assert_eq!(server.requests().len(), 2);
+}

@@ -214,3 +214,52 @@ async fn who_cannot_be_let_in_in_time_hears_when() {
     drop(held);
     assert_eq!(bench.gate.lock().queue.len(), 0);
 }
+
+#[tokio::test]
+async fn a_call_that_is_larger_than_a_limit_slows_nobody_else() {
+    let tokens = |remaining: &str| {
+        let headers = [
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-tokens", remaining),
+            ("x-ratelimit-reset-tokens", "6ms"),
+        ];
+        let header =
+            |(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        Told::read(&headers.map(header).into_iter().collect(), Timestamp(0))
+    };
+    let large = Cost { requests: 1, input: 40_000, output: 10, uncapped: 0 };
+    let ask = |bench: &Bench, cost| match bench
+        .gate
+        .enter(Entrant { cost, ..bench.entrant(0, 1, 5_000) })
+        .unwrap()
+    {
+        Entry::Pass(pass) => pass,
+        Entry::Wait(_) => panic!("it has to wait"),
+    };
+    let bench = Bench::new();
+    let others = [bench.enters(), bench.enters()];
+    bench.enters().answered(&tokens("29990"));
+    bench.advance(1_000);
+    ask(&bench, large).limited(&tokens("29980"));
+    let seen = bench.gate.seen();
+    assert_eq!((seen.at_once, seen.closed_for), (None, Duration::ZERO));
+    // Neither does one that the gate was made for.
+    bench.gate.adopt(3, large).limited(&tokens("29980"));
+    assert_eq!(bench.gate.seen().at_once, None);
+    // Who fits and is refused does.
+    bench.advance(1_000);
+    bench.enters().limited(&tokens("29980"));
+    assert_eq!(bench.gate.seen().at_once, Some(1));
+    drop(others);
+}
+
+#[tokio::test]
+async fn a_reported_usage_that_cannot_be_true_is_not_counted() {
+    let bench = Bench::new();
+    let pass = bench.enters();
+    pass.used(u64::MAX);
+    pass.used(1_000_000_000_000);
+    assert_eq!(bench.gate.lock().output_tokens, OUTPUT_TOKENS_GUESS);
+    pass.used(OUTPUT_TOKENS_GUESS + 8);
+    assert_eq!(bench.gate.lock().output_tokens, OUTPUT_TOKENS_GUESS + 1);
+}

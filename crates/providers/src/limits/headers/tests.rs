@@ -145,3 +145,13 @@ fn the_wait_that_is_asked_for_is_read_in_every_way() {
     assert_eq!(wait(&[("retry-after", "9999999")]), Some(WAIT_MAX));
     assert_eq!(wait(&[("retry-after", "later")]), None);
 }
+
+#[test]
+fn an_offset_that_no_place_has_is_no_date() {
+    for offset in ["+9223372036854775807:00", "+24:00", "-02:60", "+-2:00", "+02:-1", "+2"] {
+        assert_eq!(date(&format!("2026-11-21T22:42:58{offset}")), None, "{offset}");
+    }
+    let zulu = date("2026-11-21T22:42:58Z").unwrap();
+    let east = date("2026-11-22T22:41:58+23:59").unwrap();
+    assert_eq!(zulu, east);
+}
