@@ -1,7 +1,7 @@
 //! The fourth stage: do it. [`attempts`] tries targets until one answers.
 //!
-//! The stream of an attempt does the work as it is polled, and dropping it cancels. Hedges join
-//! here. It must not know who reaches a target.
+//! The stream of an attempt does the work as it is polled, and dropping it cancels. It must not
+//! know who reaches a target.
 
 pub(crate) mod attempts;
 pub(crate) mod decide;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use types::execute::{Attempt, Patience};
 use types::ids::AttemptId;
-use types::{Call, OutcomeStream};
+use types::{Call, OutcomeStream, Sent};
 
 use crate::route::Route;
 
@@ -25,12 +25,13 @@ pub(crate) struct Wanted {
     pub(crate) patience: Option<Patience>,
 }
 
-/// Starts an attempt of `call`.
+/// Starts an attempt of `call`; `sent` says whether its target may have been asked.
 pub(crate) fn execute(
     call: &Arc<Call>,
     route: &Route,
     attempt: AttemptId,
     wanted: Wanted,
+    sent: &Sent,
 ) -> OutcomeStream {
     route.executor.execute(Attempt {
         id: attempt,
@@ -40,5 +41,6 @@ pub(crate) fn execute(
         decode: wanted.decode,
         hold_preamble: wanted.hold_preamble,
         patience: wanted.patience,
+        sent: sent.clone(),
     })
 }

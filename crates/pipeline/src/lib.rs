@@ -24,8 +24,8 @@ pub mod steps;
 
 pub use context::{ContextNote, SummaryNote};
 pub use identify::directory::{
-    AskedScope, Change, Directory, DirectoryParts, FoundScope, Held, ModelLimits, NewBudget,
-    NewKey, ProviderInfo, RouteInfo, Upstreams,
+    AskedScope, Change, Directory, DirectoryParts, Executors, FoundScope, Held, ModelLimits,
+    NewBudget, NewKey, ProviderInfo, RouteInfo, Upstreams,
 };
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};

@@ -25,7 +25,6 @@ use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::candidates;
 use crate::route::choose::{choose, has_to_choose};
-use crate::route::health::Health;
 use crate::slo::Slos;
 
 /// How long a clean stop waits for Calls that still run. Their money is presumed spent if they
@@ -86,13 +85,14 @@ impl Pipeline {
             recorder: recorder.clone(),
         });
         let (clock, ids) = (Arc::clone(&parts.clock), Arc::clone(&parts.ids));
-        let health = Health::default();
+        let health = Arc::clone(parts.directory.health());
         let summaries = Summaries::default();
         let shared = Arc::new(Shared { escrow, recorder, health, clock, ids, summaries });
         Self { parts, shared, writer: Mutex::new(Some(writer)) }
     }
 
-    /// Does a plain Call. Dropping the future before it is ready leaves nothing behind.
+    /// Does a plain Call. Dropping the future before it is ready leaves nothing of it behind; a
+    /// Call that was made for it before, such as a summary of its history, stays on the bill.
     ///
     /// # Errors
     /// Why the Call was not admitted, with the id under which it was asked.

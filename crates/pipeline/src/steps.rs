@@ -24,7 +24,7 @@ use types::error::Billed;
 use types::execute::Patience;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
 use types::{
-    Call, ErrorCode, Failure, Incoming, Metadata, Money, Notes, OutcomeEvent, OutcomeStream,
+    Call, ErrorCode, Failure, Incoming, Metadata, Money, Notes, OutcomeEvent, OutcomeStream, Sent,
     Timestamp,
 };
 
@@ -147,6 +147,7 @@ pub struct StepRun {
     probe: Option<Probe>,
     reservation: Option<StepReservation>,
     polled: bool,
+    sent: Sent,
     watch: Option<Box<Watch>>,
     left: Vec<Arc<Target>>,
 }
@@ -210,7 +211,13 @@ impl StepRun {
     /// journals the outcome.
     pub fn into_row(mut self) -> LedgerRow {
         if !self.meter.has_ended() {
-            let billed = if self.polled { Billed::Unknown } else { Billed::No };
+            let billed = match self.polled && self.sent.may_be() {
+                true => Billed::Unknown,
+                false => {
+                    self.meter.note_unsent();
+                    Billed::No
+                }
+            };
             self.meter.abandon(ErrorCode::Cancelled, billed);
         }
         self.shared.recorder.count(&self.meter);
@@ -344,7 +351,8 @@ impl Pipeline {
             call, attempt, reservation, route, probe, left, patience, watch, ..
         } = admission;
         let wanted = Wanted { decode: true, patience, ..Wanted::default() };
-        let outcome = execute(&call, &route, attempt.clone(), wanted);
+        let sent = Sent::default();
+        let outcome = execute(&call, &route, attempt.clone(), wanted, &sent);
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
@@ -356,7 +364,8 @@ impl Pipeline {
             None => Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began),
         };
         let outcome = Some(outcome);
-        StepRun { outcome, meter, shared, probe, reservation, polled: false, watch, left }
+        let polled = false;
+        StepRun { outcome, meter, shared, probe, reservation, polled, sent, watch, left }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

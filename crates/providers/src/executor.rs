@@ -16,12 +16,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ::http::Request;
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body_util::Full;
 use types::clock::SharedClock;
+use types::error::Billed;
 use types::outcome::{OutcomeEvent, OutcomeStream, Start};
 use types::{Attempt, ErrorCode, Execute, Failure, Notes};
 
@@ -79,6 +81,8 @@ pub fn executor(
 impl Execute for HttpExecutor {
     fn execute(&self, attempt: Attempt) -> OutcomeStream {
         let shared = Arc::clone(&self.shared);
+        // It may wait for its key's limits, and for a connection.
+        attempt.sent.not_yet();
         let begun = Box::pin(begin(Arc::clone(&shared), attempt));
         Box::pin(Running { shared, state: State::Beginning(begun), events: VecDeque::new() })
     }
@@ -170,6 +174,9 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
             Ok(live) => return Ok(live),
             // Whoever refuses a key has done nothing and bills nothing.
             Err((failure, Some(_))) if has_more => {
+                if failure.billed == Billed::No {
+                    attempt.sent.not_yet();
+                }
                 first = Some(worse(first, failure));
             }
             Err((failure, Some(_))) => return Err(worse(first, failure)),
@@ -178,16 +185,23 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
     }
 }
 
-/// Of two failures with different keys the one that says when to come back, else the first.
+/// Of two failures with different keys the one that says when to come back, the sooner the better;
+/// else the first. The Call was withheld only if no key was asked.
 fn worse(first: Option<Failure>, second: Failure) -> Failure {
-    match first {
-        Some(first)
-            if second.code != ErrorCode::RateLimited || first.code == ErrorCode::RateLimited =>
-        {
-            first
-        }
-        Some(_) | None => second,
-    }
+    let Some(first) = first else { return second };
+    let withheld = first.withheld && second.withheld;
+    let limited = |failure: &Failure| failure.code == ErrorCode::RateLimited;
+    let failure = match (limited(&first), limited(&second)) {
+        (false, true) => second,
+        (true, true) if is_sooner(second.retry_after, first.retry_after) => second,
+        (true | false, _) => first,
+    };
+    Failure { withheld, ..failure }
+}
+
+/// Whether the one wait is known to be shorter.
+fn is_sooner(one: Option<Duration>, other: Option<Duration>) -> bool {
+    one.is_some_and(|one| other.is_none_or(|other| one < other))
 }
 
 /// The failure of a Call for which there is no key, or none more.
@@ -228,8 +242,8 @@ async fn send(
     let deadline = attempt.call.deadline;
     let mut notes = Notes::default();
     permit.note(&mut notes);
-    let sent = Box::pin(shared.client.send(request, deadline)).await;
-    let (parts, exchange) = sent.map_err(|error| {
+    let answer = shared.client.send(request, deadline, &attempt.sent).await;
+    let (parts, exchange) = answer.map_err(|error| {
         let (provider, call) = (&shared.provider.name, &attempt.call.id);
         tracing::warn!(%provider, %call, %error, "no answer from the provider");
         (answer::unanswered(&error, provider), None)

@@ -30,6 +30,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use types::Sent;
 use types::clock::{Clock, Monotonic, SharedClock, within};
 
 /// Idle connections that are kept per provider.
@@ -149,13 +150,14 @@ impl Client {
     }
 
     /// Sends a request in origin form and waits for the head of its answer, until `deadline` at
-    /// most.
+    /// most. `sent` says whether a part of it may have been written.
     ///
     /// Dropping this future closes the connection.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Deadline,
+        sent: &Sent,
     ) -> Result<(Parts, Exchange), SendError> {
         if time_left(deadline, self.clock.as_ref()).is_zero() {
             return Err(SendError::OverdueUnsent);
@@ -165,7 +167,7 @@ impl Client {
             if !link.is_usable().await {
                 continue;
             }
-            match self.exchange(link, request, deadline).await {
+            match self.exchange(link, request, deadline, sent).await {
                 // The peer closed it in the moment before: nothing was written.
                 Err(Broken::Unsent(unsent)) => request = *unsent,
                 Err(Broken::Sent(error)) => return Err(error),
@@ -173,7 +175,7 @@ impl Client {
             }
         }
         let link = self.connect(deadline).await?;
-        match self.exchange(link, request, deadline).await {
+        match self.exchange(link, request, deadline, sent).await {
             Ok(answer) => Ok(answer),
             Err(Broken::Sent(error)) => Err(error),
             Err(Broken::Unsent(_)) => {
@@ -241,8 +243,11 @@ impl Client {
         mut link: Link,
         request: Request<Full<Bytes>>,
         deadline: Deadline,
+        sent: &Sent,
     ) -> Result<(Parts, Exchange), Broken> {
         let (limit, left) = (self.timeouts.first_byte, time_left(deadline, self.clock.as_ref()));
+        // From here on the connection may write.
+        sent.now();
         let mut answer = Box::pin(link.sender.try_send_request(request));
         let mut connection = link.connection.take();
         let head = poll_fn(|cx| {
@@ -259,7 +264,13 @@ impl Client {
         match head {
             None if left < limit => Err(Broken::Sent(SendError::Overdue)),
             None => Err(Broken::Sent(SendError::FirstByteTimeout(limit))),
-            Some(Err(error)) => Err(Broken::of(error)),
+            Some(Err(error)) => {
+                let broken = Broken::of(error);
+                if matches!(broken, Broken::Unsent(_)) {
+                    sent.not_yet();
+                }
+                Err(broken)
+            }
             Some(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 Ok((parts, Exchange { body, link }))

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::call::{Call, Target};
@@ -28,6 +29,39 @@ pub struct Attempt {
     /// How long it may wait for a place on this machine, where another target would take the Call;
     /// `None` = as long as it has to.
     pub patience: Option<Patience>,
+    /// Whether its target may have been asked yet.
+    pub sent: Sent,
+}
+
+/// Whether an attempt's target may have been asked, and so may bill it.
+///
+/// It may, from the first time its stream is polled, unless its executor says otherwise: so that
+/// one that never waits need not know of this. Shared by who does the attempt and who pays for it.
+#[derive(Clone, Debug)]
+pub struct Sent(Arc<AtomicBool>);
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Sent {
+    /// Nothing was sent yet, or nothing that can be billed. Only for who calls [`Self::now`] before
+    /// a byte of a request can leave.
+    pub fn not_yet(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    /// From here on a request may be on its way.
+    pub fn now(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the target may have been asked.
+    pub fn may_be(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// How long an attempt waits for a place at a target that is run here. A target that has none in

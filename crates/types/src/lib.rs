@@ -36,7 +36,7 @@ pub use call::{
 pub use clock::{Clock, Timestamp};
 pub use conversation::Conversation;
 pub use error::{ErrorCode, Failure};
-pub use execute::{Attempt, Execute};
+pub use execute::{Attempt, Execute, Sent};
 pub use format::Format;
 pub use ids::Ids;
 pub use metadata::Metadata;

@@ -66,6 +66,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         decode: false,
         hold_preamble: false,
         patience: None,
+        sent: types::Sent::default(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The attempts of one Call: one after the other, until a target answers.
+//! The attempts of one Call: one after the other, or two beside each other, until a target
+//! answers.
 //!
 //! A name that allows one attempt passes that attempt's events straight through. Else the head of
 //! an answer is held until its first content, and an answer that is not streamed until it is whole:
@@ -24,7 +25,7 @@ use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::Billed;
 use types::execute::Patience;
 use types::ids::AttemptId;
-use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent};
+use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent, Sent};
 
 use super::decide::{Next, blames_the_request, decide};
 use super::{Wanted, execute};
@@ -48,7 +49,7 @@ const HELD_EVENTS_MAX: usize = 1 << 17;
 pub(crate) struct Shared {
     pub(crate) escrow: Escrow,
     pub(crate) recorder: Recorder,
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
     pub(crate) clock: SharedClock,
     pub(crate) ids: Arc<Ids>,
     pub(crate) summaries: Summaries,
@@ -295,6 +296,7 @@ impl Attempts {
         self.perhaps_billed |= failure.billed != Billed::No;
         if let Some(rival) = self.take_rival() {
             self.end(running, false);
+            self.keep_for_later(&route, &failure);
             self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
             self.go_on_with(rival);
             return None;
@@ -309,10 +311,8 @@ impl Attempts {
         // Its code alone: a provider's words may repeat the prompt.
         let (call, target, code) = (&self.call.id, &*route.target.name, failure.code);
         tracing::warn!(%call, target, %code, ?next, "an attempt failed; the call goes on");
-        if failure.turns_away() && !self.turned_away.contains(&route.target) {
-            // Nobody else may have room or be paid for: then it is better to wait.
-            self.turned_away.push(Arc::clone(&route.target));
-            self.left.push(route.clone());
+        if next == Next::Elsewhere {
+            self.keep_for_later(&route, &failure);
         }
         self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
         match next {
@@ -324,6 +324,15 @@ impl Attempts {
                 None
             }
             Next::Elsewhere | Next::Stop => self.elsewhere(reserved, place),
+        }
+    }
+
+    /// Keeps a target that turned the Call away for the end: nobody else may have room or be paid
+    /// for, and then it is better to wait.
+    fn keep_for_later(&mut self, route: &Route, failure: &Failure) {
+        if failure.turns_away() && !self.turned_away.contains(&route.target) {
+            self.turned_away.push(Arc::clone(&route.target));
+            self.left.push(route.clone());
         }
     }
 
@@ -444,7 +453,8 @@ impl Attempts {
             hold_preamble: policy.attempts_max > 1,
             patience: (!waits).then_some(patience),
         };
-        let outcome = execute(&self.call, &route, attempt.clone(), wanted);
+        let sent = Sent::default();
+        let outcome = execute(&self.call, &route, attempt.clone(), wanted, &sent);
         let streams = self.call.model().is_some_and(|model| model.head.stream);
         let limit = policy.first_token.filter(|_| goes_on && streams);
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
@@ -462,6 +472,7 @@ impl Attempts {
             held: VecDeque::new(),
             has_content: false,
             polled: false,
+            sent,
         }
     }
 

@@ -45,6 +45,10 @@ pub(crate) fn decide(
     };
     let elsewhere = others.then_some(Next::Elsewhere);
     let next = match failure.code {
+        // Our own queue for its limits is too long, and the next wait there would be as long.
+        ErrorCode::RateLimited if failure.withheld => {
+            elsewhere.or_else(|| again(failure.retry_after))
+        }
         ErrorCode::RateLimited => again(failure.retry_after).or(elsewhere),
         ErrorCode::UpstreamFailed | ErrorCode::UpstreamUnreachable => {
             again(failure.retry_after).or(elsewhere)

@@ -23,6 +23,7 @@ use super::secret_hash;
 use super::snapshot::{Known, Rows, Snapshot};
 use crate::record::storage_failure;
 use crate::route::choice::Choice;
+use crate::route::health::Health;
 
 pub use reload::{Change, Held};
 pub use scopes::{AskedScope, FoundScope};
@@ -52,8 +53,11 @@ pub struct Upstreams {
     /// The routes.
     pub routes: Vec<RouteInfo>,
     /// Who does Calls, by the name of the provider: `local`, `mcp`, or a configured one.
-    pub executors: HashMap<String, Arc<dyn Execute>>,
+    pub executors: Executors,
 }
+
+/// Who does Calls, by the name of the provider.
+pub type Executors = HashMap<String, Arc<dyn Execute>>;
 
 /// A configured route: a name that stands for several models, and what is done when one fails.
 #[derive(Clone, Debug)]
@@ -145,6 +149,8 @@ struct Seams {
 pub struct Directory {
     parts: Seams,
     snapshot: RwLock<Arc<Snapshot>>,
+    /// Of targets: what is known of a provider's is forgotten when it becomes another.
+    health: Arc<Health>,
     /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
     changing: tokio::sync::Mutex<()>,
 }
@@ -177,6 +183,7 @@ impl Directory {
         Ok(Self {
             parts: Seams { store, clock, ids },
             snapshot: RwLock::new(Arc::new(snapshot)),
+            health: Arc::default(),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -434,6 +441,11 @@ impl Directory {
         let snapshot = self.snapshot();
         let mut keys = snapshot.rows.keys.values();
         keys.find(|key| key.account == account && key.name == name).cloned()
+    }
+
+    /// Which targets are well.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other

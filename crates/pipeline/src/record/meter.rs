@@ -132,8 +132,13 @@ impl Meter {
     /// Notes what is to be known of a failure.
     pub(crate) fn note(&mut self, failure: &Failure) {
         if failure.withheld {
-            self.notes.set(NOTE_SENT, false);
+            self.note_unsent();
         }
+    }
+
+    /// Notes that its target was never asked.
+    pub(crate) fn note_unsent(&mut self) {
+        self.notes.set(NOTE_SENT, false);
     }
 
     /// Ends it without a last event: its client went, or it was given up, or failed.

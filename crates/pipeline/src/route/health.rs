@@ -25,7 +25,8 @@ const FAILURES_MAX: u32 = 3;
 const COOLDOWN_TIMES_MAX: u32 = 12;
 /// The longest time that a target can ask to be left alone.
 const COOL_MAX: Duration = Duration::from_secs(60 * 60);
-/// Breakers at most; further targets are taken to be well. Routes have a few targets each.
+/// Breakers at most; routes have a few targets each. Clients can name more: where there are more,
+/// the closed one that failed longest ago goes.
 const TARGETS_MAX: usize = 4_096;
 
 /// The breakers of all targets that ever failed.
@@ -118,6 +119,10 @@ impl Health {
         policy: &RoutePolicy,
         (began, now): (Monotonic, Monotonic),
     ) {
+        if failure.withheld {
+            // It was not asked: what waits in front of it is ours.
+            return;
+        }
         if !counts(failure.code) {
             // Who refuses a request is up.
             if failure.upstream.is_some() {
@@ -126,7 +131,7 @@ impl Health {
             return;
         }
         self.pace.failed(target, now);
-        let Some(shared) = self.find_or_make(target) else { return };
+        let Some(shared) = self.find_or_make(target, now) else { return };
         lock(&shared).failed(failure.retry_after, policy.cooldown, now);
     }
 
@@ -135,13 +140,30 @@ impl Health {
         targets.get(target).map(Arc::clone)
     }
 
-    fn find_or_make(&self, target: &Arc<str>) -> Option<Shared> {
+    /// Forgets the targets of a provider that is another now: another key, or another address.
+    pub(crate) fn forget(&self, provider: &str) {
+        let is_its =
+            |target: &str| target.strip_prefix(provider).is_some_and(|rest| rest.starts_with('/'));
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|target, _| !is_its(target));
+        drop(targets);
+        self.pace.forget(is_its);
+    }
+
+    /// `None` = all others are open.
+    fn find_or_make(&self, target: &Arc<str>, now: Monotonic) -> Option<Shared> {
         if let Some(known) = self.find(target) {
             return Some(known);
         }
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         if targets.len() >= TARGETS_MAX && !targets.contains_key(target) {
-            return None;
+            let closed = targets.iter().filter_map(|(name, shared)| {
+                let breaker = lock(shared);
+                let is_open = breaker.open_until.is_some_and(|until| now < until);
+                (!is_open && !breaker.probing).then_some((breaker.failed_at, name))
+            });
+            let oldest = closed.min().map(|(_, name)| Arc::clone(name))?;
+            targets.remove(&oldest);
         }
         Some(Arc::clone(targets.entry(Arc::clone(target)).or_default()))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use types::clock::Monotonic;
 
-/// Targets at most; further ones stay unknown.
+/// Targets at most. Where there are more, the one that was not heard of for the longest goes.
 const TARGETS_MAX: usize = 4_096;
 /// What the newest time counts for in the mean.
 const NEWEST: f64 = 0.3;
@@ -51,7 +51,7 @@ impl Pace {
         took: Duration,
         now: Monotonic,
     ) {
-        let Some(lately) = self.find_or_make(target) else { return };
+        let lately = self.find_or_make(target);
         let mut lately = lock(&lately);
         let mean = if streamed { &mut lately.streamed } else { &mut lately.whole };
         let newest = took.as_secs_f64();
@@ -64,7 +64,7 @@ impl Pace {
 
     /// An attempt failed.
     pub(crate) fn failed(&self, target: &Arc<str>, now: Monotonic) {
-        let Some(lately) = self.find_or_make(target) else { return };
+        let lately = self.find_or_make(target);
         let mut lately = lock(&lately);
         lately.failures = lately.faded(now) + 1.0;
         lately.failed_at = now;
@@ -95,19 +95,33 @@ impl Pace {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(target).map(Arc::clone)
     }
 
-    fn find_or_make(&self, target: &Arc<str>) -> Option<Arc<Mutex<Lately>>> {
+    /// Forgets some targets.
+    pub(crate) fn forget(&self, which: impl Fn(&str) -> bool) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|target, _| !which(target));
+    }
+
+    fn find_or_make(&self, target: &Arc<str>) -> Arc<Mutex<Lately>> {
         if let Some(known) = self.find(target) {
-            return Some(known);
+            return known;
         }
         let mut targets = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if targets.len() >= TARGETS_MAX && !targets.contains_key(target) {
-            return None;
+            let heard = targets.iter().map(|(name, lately)| (lock(lately).heard_at(), name));
+            if let Some(oldest) = heard.min().map(|(_, name)| Arc::clone(name)) {
+                targets.remove(&oldest);
+            }
         }
-        Some(Arc::clone(targets.entry(Arc::clone(target)).or_default()))
+        Arc::clone(targets.entry(Arc::clone(target)).or_default())
     }
 }
 
 impl Lately {
+    /// When it was last heard of.
+    fn heard_at(&self) -> Monotonic {
+        let answered = [self.streamed, self.whole].into_iter().flatten().map(|mean| mean.at);
+        answered.fold(self.failed_at, Monotonic::max)
+    }
+
     fn faded(&self, now: Monotonic) -> f64 {
         let since = now.saturating_sub(self.failed_at).as_secs_f64();
         self.failures * (-since / HALF_LIFE.as_secs_f64()).exp2()
@@ -142,6 +156,18 @@ mod tests {
         assert!(mean > Duration::from_millis(129) && mean < Duration::from_millis(131), "{mean:?}");
         assert_eq!(pace.first_content("a/m", false, at(3)), None, "a whole answer is another time");
         assert_eq!(pace.first_content("a/m", true, at(302)), None);
+    }
+
+    #[test]
+    fn the_one_not_heard_of_for_the_longest_makes_room() {
+        let pace = Pace::default();
+        let name = |number: usize| Arc::from(format!("open/{number}"));
+        pace.answered(&name(0), true, Duration::from_millis(100), at(2));
+        (1..TARGETS_MAX).for_each(|number| pace.failed(&name(number), at(1)));
+        pace.answered(&name(TARGETS_MAX), true, Duration::from_millis(100), at(3));
+        assert!(pace.first_content("open/0", true, at(3)).is_some());
+        assert!(pace.first_content(&name(TARGETS_MAX), true, at(3)).is_some());
+        assert_eq!(pace.0.read().unwrap().len(), TARGETS_MAX);
     }
 
     #[test]

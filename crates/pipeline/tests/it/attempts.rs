@@ -719,3 +719,73 @@ async fn an_answer_that_is_not_streamed_is_shown_whole_or_not_at_all() {
     assert_eq!(answer.bill().attempts, 2);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn who_has_no_room_and_is_alone_is_asked_as_often_as_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["local/demo"]).await;
+    (0..4).for_each(|_| node.targets.script("local/demo", [turned_away()]));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(RoutePolicy::OF_ROUTE.wait_max);
+    assert_eq!(read(&mut answer).await, ["overloaded No"]);
+    let tries = RoutePolicy::OF_ROUTE.same_target_max as usize;
+    assert_eq!(node.targets.asked().len(), tries);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_leaves_before_it_was_sent_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["paid/m", "paid/n"]).await;
+    budget(&node, "1.00").await;
+    node.targets.withhold.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    let id = answer.call.id.clone();
+    drop(answer);
+    assert_eq!(amounts(&node).await, [Money::ZERO; 3]);
+    node.pipeline.flush().await.unwrap();
+    let rows = rows(&node, &id).await;
+    assert_eq!(rows[0].notes.get("sent"), Some(&false.into()));
+    assert_eq!((rows[0].cost, rows[0].unreconciled), (Money::ZERO, Money::ZERO));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_sent_in_time_for_a_first_token_hands_its_money_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = Duration::from_secs(3);
+    let policy = RoutePolicy { first_token: Some(limit), ..RoutePolicy::OF_ROUTE };
+    let node = routed_by(&folder, &["paid/m", "paid/n"], policy).await;
+    // Worth one attempt.
+    budget(&node, BOUND).await;
+    node.targets.withhold.store(true, std::sync::atomic::Ordering::Relaxed);
+    node.targets.script("paid/n", whole("n"));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(limit);
+    assert_eq!(read(&mut answer).await, ["start n", "text", "finish"]);
+    assert_eq!(amounts(&node).await, [dollars("0.0002"), Money::ZERO, Money::ZERO]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_is_given_up_before_it_was_sent_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["paid/m"]).await;
+    let session = types::ids::SessionId::new(&node.ids);
+    let step = types::ids::StepId::new(&node.ids);
+    let step = types::call::StepRef { root: session.clone(), session, step };
+    for withhold in [true, false] {
+        node.targets.withhold.store(withhold, std::sync::atomic::Ordering::Relaxed);
+        let incoming = as_step(request("ci", "paid/m", Some(100)), step.clone());
+        let admission = node.pipeline.admit_step(incoming).await.unwrap();
+        let mut run = node.pipeline.run_step(admission);
+        assert!(run.next().now_or_never().is_none());
+        let row = run.into_row();
+        assert_eq!(row.unreconciled == Money::ZERO, withhold);
+        assert_eq!(row.notes.get("sent").is_some(), withhold);
+    }
+    node.stop().await;
+}

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use storage::{Scope, WindowKind};
 use types::call::{CallKind, RoutePolicy};
 use types::error::Billed;
-use types::{ErrorCode, Money, OutcomeEvent};
+use types::{ErrorCode, Failure, Money, OutcomeEvent};
 
 use super::attempts::{
     BOUND, amounts, asked, ends, failed, read, routed_by, start, streamed, text, whole,
@@ -90,7 +90,21 @@ async fn there_is_no_second_without_its_money_or_for_a_quick_first() {
     whole("m").into_iter().for_each(|event| node.tell(&answer.call.id, event));
     assert_eq!(read(&mut answer).await, ["start m", "text", "finish"]);
     assert_eq!(amounts(&node).await, [dollars("0.0002"), Money::ZERO, Money::ZERO]);
-    // The caller's own limit counts both too.
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_callers_own_limit_counts_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = hedged(&folder, &["paid/m", "paid/n"]).await;
+    let mut own = streamed();
+    own.headers.budget = Some(dollars("0.006"));
+    let mut answer = node.pipeline.run(own).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(AFTER);
+    Node::begin(&mut answer);
+    assert_eq!(node.targets.asked(), ["paid/m", "paid/n"], "there is room for two");
+    drop(answer);
     let mut own = streamed();
     own.headers.budget = Some(dollars("0.004"));
     let mut answer = node.pipeline.run(own).await.unwrap();
@@ -110,6 +124,67 @@ async fn there_is_no_second_without_its_money_or_for_a_quick_first() {
 async fn read_one(answer: &mut Answer) {
     for _ in 0..2 {
         answer.next().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_was_not_paid_for_beside_is_asked_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = hedged(&folder, &["paid/m", "paid/n"]).await;
+    // Worth one attempt and a half.
+    budget(&node, "0.0045").await;
+    node.targets.script("paid/n", whole("n"));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(AFTER);
+    for _ in 0..20 {
+        assert!(answer.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.targets.asked(), ["paid/m"]);
+    node.tell(&answer.call.id, failed(ErrorCode::UpstreamQuota, Billed::No));
+    assert_eq!(read(&mut answer).await, ["start n", "text", "finish"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_whose_money_was_still_asked_for_is_asked_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = hedged(&folder, &["paid/m", "paid/n"]).await;
+    budget(&node, "0.0045").await;
+    node.targets.script("paid/n", whole("n"));
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(AFTER);
+    // The first one fails while the budgets are asked for the second.
+    Node::begin(&mut answer);
+    node.tell(&answer.call.id, failed(ErrorCode::UpstreamQuota, Billed::No));
+    assert_eq!(read(&mut answer).await, ["start n", "text", "finish"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_room_is_gone_back_to_after_both_have_failed() {
+    for away in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let targets = [["local/demo", "paid/m"], ["paid/m", "local/demo"]][away];
+        let node = hedged(&folder, &targets).await;
+        let mut answer = node.pipeline.run(streamed()).await.unwrap();
+        Node::begin(&mut answer);
+        node.clock.advance(AFTER);
+        Node::begin(&mut answer);
+        let no_room = Failure::new(ErrorCode::Overloaded, "no room").retry_after(Duration::ZERO);
+        let no_room = OutcomeEvent::Failed(Box::new(no_room));
+        assert!(node.targets.tell_nth(&answer.call.id, away, no_room));
+        Node::begin(&mut answer);
+        node.targets.asked();
+        node.targets.script("local/demo", whole("demo"));
+        let other = failed(ErrorCode::UpstreamQuota, Billed::No);
+        assert!(node.targets.tell_nth(&answer.call.id, 1 - away, other));
+        assert_eq!(read(&mut answer).await, ["start demo", "text", "finish"]);
+        assert_eq!(node.targets.asked(), ["local/demo"]);
+        assert_eq!(node.targets.patience().last(), Some(&None), "without haste");
+        node.stop().await;
     }
 }
 

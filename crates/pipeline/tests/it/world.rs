@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
@@ -292,6 +293,8 @@ pub(crate) struct Targets {
     patience: Mutex<Vec<Option<Patience>>>,
     /// The attempts of each Call, in order.
     of_calls: Mutex<HashMap<CallId, Vec<Asked>>>,
+    /// Whether attempts wait in front of their targets, which are not asked.
+    pub(crate) withhold: AtomicBool,
     /// What the next attempts at a target answer at once.
     scripts: Mutex<HashMap<String, VecDeque<Vec<OutcomeEvent>>>>,
 }
@@ -347,6 +350,9 @@ impl Execute for Targets {
         let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
         self.attempts.lock().unwrap().push((attempt.id, attempt.output_cap));
         self.patience.lock().unwrap().push(attempt.patience);
+        if self.withhold.load(Ordering::Relaxed) {
+            attempt.sent.not_yet();
+        }
         let target = Arc::clone(&attempt.target.name);
         self.asked.lock().unwrap().push(Arc::clone(&target));
         let call = attempt.call.id.clone();

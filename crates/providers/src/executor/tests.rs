@@ -10,7 +10,7 @@ use types::error::Billed;
 use types::ids::{AttemptId, CallId, Ids, KeyId};
 use types::outcome::{Delta, OutcomeEvent};
 use types::principal::{DEFAULT_ACCOUNT, Principal, Role};
-use types::{Attempt, ErrorCode, Failure, Format, Secret};
+use types::{Attempt, ErrorCode, Failure, Format, Secret, Sent};
 
 use super::*;
 use crate::http::Timeouts;
@@ -101,6 +101,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         decode: false,
         hold_preamble: false,
         patience: None,
+        sent: Sent::default(),
     }
 }
 

@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use types::clock::Sleep;
 use types::error::Billed;
-use types::{ErrorCode, Failure, Money, OutcomeEvent};
+use types::{Failure, Money, OutcomeEvent};
 
 use super::running::Running;
 use super::{Asked, Attempts, Planned, State};
-use crate::admit::Reserved;
 use crate::admit::bound::unbounded;
+use crate::admit::{Hold, Reserved, Short};
 use crate::route::Route;
 use crate::route::health::Verdict;
 
@@ -27,8 +27,9 @@ pub(super) enum Hedge {
     Off,
     /// It is made if nothing was shown by then.
     Due(Sleep),
-    /// The budgets are asked for its money.
-    Paying { asked: Asked, next: Planned },
+    /// The budgets are asked for its money. Without it its target stays among those that are left,
+    /// at its place.
+    Paying { asked: Asked, next: Planned, place: usize },
     /// It runs.
     Running(Box<Running>),
 }
@@ -58,11 +59,7 @@ impl Attempts {
                 }
                 Hedge::Paying { asked, .. } => {
                     let answer = ready!(asked.as_mut().poll(ctx));
-                    let hedge = std::mem::replace(&mut self.hedge, Hedge::Off);
-                    if let (Ok(holds), Hedge::Paying { mut next, .. }) = (answer, hedge) {
-                        next.reserved = Reserved { holds, amount: next.route.terms.amount };
-                        self.start_hedge(next);
-                    }
+                    self.hedge_paid(answer);
                 }
                 Hedge::Running(rival) => {
                     let event = ready!(rival.poll_event(ctx));
@@ -96,15 +93,37 @@ impl Attempts {
         if !self.allows_beside(needed) {
             return None;
         }
+        let costs = !self.budgets.is_empty() && needed != Money::ZERO;
+        if costs {
+            self.shared.recorder.check_writing().ok()?;
+        }
         let place = self.shared.recorder.reserve_place().ok()?;
         let route = self.left.remove(chosen);
         let next = Planned { route, probe: None, reserved: Reserved::default(), place };
-        if self.budgets.is_empty() || needed == Money::ZERO {
+        if !costs {
             self.start_hedge(next);
             return Some(std::mem::replace(&mut self.hedge, Hedge::Off));
         }
-        self.shared.recorder.check_writing().ok()?;
-        Some(Hedge::Paying { asked: self.ask_for(needed), next })
+        Some(Hedge::Paying { asked: self.ask_for(needed), next, place: chosen })
+    }
+
+    /// The budgets have answered.
+    fn hedge_paid(&mut self, answer: Result<Vec<Hold>, Short>) {
+        match std::mem::replace(&mut self.hedge, Hedge::Off) {
+            Hedge::Paying { mut next, place, .. } => match answer {
+                Ok(holds) => {
+                    next.reserved = Reserved { holds, amount: next.route.terms.amount };
+                    self.start_hedge(next);
+                }
+                Err(_) => self.put_back(next.route, place),
+            },
+            hedge @ (Hedge::Off | Hedge::Due(_) | Hedge::Running(_)) => self.hedge = hedge,
+        }
+    }
+
+    /// Its target was not asked: it still can be.
+    fn put_back(&mut self, route: Route, place: usize) {
+        self.left.insert(place.min(self.left.len()), route);
     }
 
     /// Whether the caller's own limit has room for `needed` beside what runs.
@@ -127,7 +146,9 @@ impl Attempts {
 
     fn rival_failed(&mut self, failure: &Failure) {
         let Some(mut rival) = self.take_rival() else { return };
+        rival.meter.note(failure);
         rival.meter.abandon(failure.code, failure.billed);
+        self.keep_for_later(&rival.route, failure);
         self.tell_failed(&rival, failure);
         self.perhaps_billed |= failure.billed != Billed::No;
         self.end(rival, false);
@@ -154,7 +175,11 @@ impl Attempts {
     pub(super) fn take_rival(&mut self) -> Option<Running> {
         match std::mem::replace(&mut self.hedge, Hedge::Off) {
             Hedge::Running(rival) => Some(*rival),
-            Hedge::Off | Hedge::Due(_) | Hedge::Paying { .. } => None,
+            Hedge::Paying { next, place, .. } => {
+                self.put_back(next.route, place);
+                None
+            }
+            Hedge::Off | Hedge::Due(_) => None,
         }
     }
 
@@ -168,8 +193,7 @@ impl Attempts {
 
     /// Ends the slower one. Its target may have begun, and what it has done may be on the bill.
     fn lose(&mut self, mut slower: Running) {
-        let billed = if slower.polled { Billed::Unknown } else { Billed::No };
-        slower.meter.abandon(ErrorCode::Cancelled, billed);
+        slower.give_up();
         self.end(slower, false);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use storage::Charge;
 use types::clock::Sleep;
 use types::error::Billed;
-use types::{ErrorCode, Failure, Money, OutcomeEvent, OutcomeStream};
+use types::{ErrorCode, Failure, Money, OutcomeEvent, OutcomeStream, Sent};
 
 use crate::admit::Reserved;
 use crate::record::answer::no_end;
@@ -32,8 +32,10 @@ pub(super) struct Running {
     pub(super) held: VecDeque<OutcomeEvent>,
     /// Whether the client may have seen a part of it.
     pub(super) has_content: bool,
-    /// Whether its target may have been asked: work happens as the stream is polled.
+    /// Whether work has begun: it happens as the stream is polled.
     pub(super) polled: bool,
+    /// Whether its target may have been asked since.
+    pub(super) sent: Sent,
 }
 
 /// Its money.
@@ -53,8 +55,22 @@ impl Running {
         let Some((limit, timer)) = &mut self.first_token else { return Poll::Pending };
         match timer.as_mut().poll(ctx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(too_late(*limit)),
+            Poll::Ready(()) => Poll::Ready(too_late(*limit, self.sent.may_be())),
         }
+    }
+
+    /// What it may be billed if it is given up now.
+    pub(super) fn billed_so_far(&self) -> Billed {
+        if self.polled && self.sent.may_be() { Billed::Unknown } else { Billed::No }
+    }
+
+    /// Ends it in the middle: nobody waits for it any more.
+    pub(super) fn give_up(&mut self) {
+        let billed = self.billed_so_far();
+        if billed == Billed::No {
+            self.meter.note_unsent();
+        }
+        self.meter.abandon(ErrorCode::Cancelled, billed);
     }
 
     /// Its target answers.
@@ -97,10 +113,9 @@ impl Running {
     }
 
     /// Ends it because its client went. Only sends a message: the recorder settles.
-    pub(super) fn abandon(self) {
-        let Self { mut meter, money, place, polled, .. } = self;
-        let billed = if polled { Billed::Unknown } else { Billed::No };
-        meter.abandon(ErrorCode::Cancelled, billed);
+    pub(super) fn abandon(mut self) {
+        self.give_up();
+        let Self { meter, money, place, .. } = self;
         let money = match money {
             Paid::Held(reserved) => Settlement::Open(reserved.holds),
             Paid::Free(charges) => Settlement::Done(charges),
@@ -109,9 +124,18 @@ impl Running {
     }
 }
 
-/// The target may have begun, and what it has done may be on the bill.
-fn too_late(limit: Duration) -> OutcomeEvent {
-    let message = format!("the provider showed no content within {limit:?}");
-    let failure = Failure::new(ErrorCode::UpstreamTimeout, message).billed(Billed::Unknown);
+/// A target that was asked may have begun, and what it has done may be on the bill.
+fn too_late(limit: Duration, was_sent: bool) -> OutcomeEvent {
+    let failure = match was_sent {
+        true => {
+            let message = format!("the provider showed no content within {limit:?}");
+            Failure::new(ErrorCode::UpstreamTimeout, message).billed(Billed::Unknown)
+        }
+        false => {
+            let message = format!("nothing could be sent to the provider within {limit:?}");
+            let failure = Failure::new(ErrorCode::UpstreamTimeout, message);
+            Failure { withheld: true, ..failure }
+        }
+    };
     OutcomeEvent::Failed(Box::new(failure))
 }

@@ -59,6 +59,13 @@ fn each_code_has_its_row() {
 }
 
 #[test]
+fn what_was_not_sent_goes_elsewhere_and_waits_only_where_there_is_no_other() {
+    let late = failure(ErrorCode::RateLimited).retry_after(Duration::from_secs(2));
+    let withheld = Failure { withheld: true, ..late };
+    assert_eq!(row(&withheld), [Next::Elsewhere, again(2_250), Next::Elsewhere]);
+}
+
+#[test]
 fn a_time_to_wait_is_kept_and_spread_and_a_long_one_is_not_waited_for() {
     let limited = |wait| failure(ErrorCode::RateLimited).retry_after(wait);
     let wait = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use storage::{Budget, Key, Model, ObjectsChange, RouteVersion};
 use types::ids::{BudgetId, KeyId};
 use types::{ErrorCode, Failure, Secret};
 
-use super::{Directory, NewBudget, NewKey, Upstreams, check_model, scopes};
+use super::{Directory, Executors, NewBudget, NewKey, Upstreams, check_model, scopes};
 use crate::identify::snapshot::{Rows, Snapshot};
 use crate::record::storage_failure;
 
@@ -103,7 +103,18 @@ impl Directory {
         let written = self.parts.store.change_objects(stored).await;
         written.map_err(|error| storage_failure(&error))?;
         self.show(after);
+        self.forget_changed(&before.upstreams.executors, &upstreams.executors);
         Ok(())
+    }
+
+    /// Who did the Calls of a provider does them no more: nothing is known of who does now.
+    fn forget_changed(&self, before: &Executors, after: &Executors) {
+        let is_same = |name: &String| match (before.get(name), after.get(name)) {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+            (None, _) | (_, None) => false,
+        };
+        let names = before.keys().chain(after.keys());
+        names.filter(|name| !is_same(name)).for_each(|name| self.health().forget(name));
     }
 
     fn put_keys(&self, rows: &mut Rows, new: Vec<(NewKey, Secret)>) -> Result<Vec<Key>, Failure> {

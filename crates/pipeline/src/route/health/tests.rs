@@ -140,3 +140,39 @@ fn what_says_nothing_of_the_target_is_not_counted_and_a_refusal_shows_that_it_is
     fail(&health, &refused, 6);
     assert!(is_closed(&health, 6));
 }
+
+#[test]
+fn a_call_that_was_not_sent_says_nothing_of_its_target() {
+    let health = Health::default();
+    let limited = Failure::new(ErrorCode::RateLimited, "ours").retry_after(Duration::from_secs(9));
+    let withheld = Failure { withheld: true, ..limited };
+    (0..=FAILURES_MAX).for_each(|_| fail(&health, &withheld, 0));
+    assert!(is_closed(&health, 0));
+    assert_eq!(health.pace.failures("p/m", at(0)), 0);
+}
+
+#[test]
+fn a_closed_one_makes_room_for_a_new_one_and_an_open_one_stays() {
+    let health = opened();
+    let name = |number: usize| Arc::from(format!("open/{number}"));
+    let fail = |number: usize, times: u32, seconds: u64| {
+        let now = at(seconds);
+        (0..times).for_each(|_| health.failed(&name(number), &down(), &POLICY, (now, now)));
+    };
+    (1..TARGETS_MAX).for_each(|number| fail(number, 1, 1));
+    fail(TARGETS_MAX, FAILURES_MAX, 2);
+    assert!(health.is_open(&name(TARGETS_MAX), at(3)));
+    assert!(health.is_open("p/m", at(3)));
+    assert_eq!(health.targets.read().unwrap().len(), TARGETS_MAX);
+}
+
+#[test]
+fn a_provider_that_is_another_now_is_not_judged_by_what_was() {
+    let health = opened();
+    let other: Arc<str> = Arc::from("p2/m");
+    (0..FAILURES_MAX).for_each(|_| health.failed(&other, &down(), &POLICY, (at(0), at(0))));
+    health.forget("p");
+    assert!(is_closed(&health, 0));
+    assert_eq!(health.pace.failures("p/m", at(0)), 0);
+    assert!(health.is_open("p2/m", at(0)), "its name only begins so");
+}

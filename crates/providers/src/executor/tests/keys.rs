@@ -1,5 +1,6 @@
 //! Several keys of one provider, as its server sees them.
 
+use futures_util::FutureExt;
 use types::ids::SessionId;
 
 use super::*;
@@ -194,4 +195,44 @@ async fn limits_that_are_used_up_are_known_without_asking() {
     clock.advance(Duration::from_secs(30));
     all(&executor, asked(2, "m")).await;
     assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn of_two_limited_keys_the_sooner_one_says_when_to_come_back() {
+    for waits in [["60", "5"], ["5", "60"]] {
+        let bench = Bench::new(waits.map(limited_for).into()).await;
+        let events = all(&bench.executor, asked(1, "m")).await;
+        let failure = failure(&events);
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(5)));
+        assert!(!failure.withheld, "both were asked");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_limit_was_not_sent() {
+    let used_up = [
+        ("x-ratelimit-limit-requests", "10"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "2s"),
+    ];
+    let reply = Reply::with_body(200, "application/json", &used_up, ANSWER);
+    let server = ScriptedProvider::start([reply, Reply::default().stall()]).await.unwrap();
+    let clock = Arc::new(FakeClock::new(Timestamp(0)));
+    let executor = made(&server, Arc::clone(&clock) as SharedClock);
+    let first = asked(1, "m");
+    let sent = first.sent.clone();
+    all(&executor, first).await;
+    assert!(sent.may_be());
+    let second = asked(2, "m");
+    let sent = second.sent.clone();
+    let mut events = executor.execute(second);
+    assert!(events.next().now_or_never().is_none());
+    assert!(!sent.may_be(), "it waits");
+    clock.advance(Duration::from_secs(2));
+    tokio::select! {
+        biased;
+        _ = events.next() => panic!("there is no answer"),
+        () = server.has_stalled() => {}
+    }
+    assert!(sent.may_be());
 }

@@ -1,12 +1,16 @@
+use std::time::Duration;
+
 use storage::budgets::Origin;
 use storage::sqlite::SqliteStore;
 use storage::{Keys, Models, Objects, Scope, WindowKind};
+use types::call::RoutePolicy;
 use types::clock::FakeClock;
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{Ids, Money, Timestamp};
+use types::{Attempt, Execute, Ids, Money, OutcomeStream, Timestamp};
 
 use super::super::{DirectoryParts, ProviderInfo, RouteInfo};
 use super::*;
+use crate::route::health::Health;
 
 const SECRET: &str = "hf_0123456789abcdef";
 
@@ -79,7 +83,7 @@ async fn all_of_a_change_is_seen_at_once_and_is_in_the_store() {
         aliases: Vec::new(),
         targets: vec!["new/m".into()],
         choice: None,
-        policy: types::call::RoutePolicy::default(),
+        policy: RoutePolicy::default(),
     };
     let change = Change {
         keys: vec![key("ci", SECRET)],
@@ -137,4 +141,41 @@ async fn a_store_that_refuses_leaves_what_calls_see() {
     assert_eq!(failure.code, ErrorCode::StorageUnavailable);
     assert!(directory.snapshot().plan("old/x", Timestamp(0)).is_some());
     assert!(store.route_versions(1).await.is_err());
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Execute for Nobody {
+    fn execute(&self, _attempt: Attempt) -> OutcomeStream {
+        Box::pin(futures_util::stream::empty())
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_provider_goes_when_it_becomes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, _store) = directory(&folder).await;
+    let executor = || Arc::new(Nobody) as Arc<dyn Execute>;
+    let (kept, now) = (executor(), Duration::from_secs(1));
+    let by = |changed: Arc<dyn Execute>| Change {
+        upstreams: Some(Upstreams {
+            executors: [("kept".to_owned(), Arc::clone(&kept)), ("changed".to_owned(), changed)]
+                .into_iter()
+                .collect(),
+            ..upstreams(&["kept", "changed"])
+        }),
+        ..Change::default()
+    };
+    let first = by(executor());
+    directory.change(|_| Ok(first)).await.unwrap();
+    let down = Failure::new(ErrorCode::RateLimited, "told to").retry_after(now * 60);
+    for name in ["kept/m", "changed/m"] {
+        let health: &Health = directory.health();
+        health.failed(&Arc::from(name), &down, &RoutePolicy::OF_ROUTE, (now, now));
+    }
+    let second = by(executor());
+    directory.change(|_| Ok(second)).await.unwrap();
+    assert!(directory.health().is_open("kept/m", now));
+    assert!(!directory.health().is_open("changed/m", now));
 }
