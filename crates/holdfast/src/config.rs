@@ -80,13 +80,24 @@ fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> anyhow::Result<(Config, Vec<Problem>)> {
     let mut problems = Problems::default();
-    let mut table: Table = toml::from_str(text).context("the file is no TOML")?;
+    let mut table: Table = toml::from_str(text).map_err(|error| no_toml(text, &error))?;
     substitute::all(&mut table, environment, &mut problems);
     override_from_environment(&mut table, environment);
     let mut config = file::from_table(table, &mut problems);
     resolve_paths(&mut config, folder);
     validate::all(&config, environment, &mut problems);
     Ok((config, problems.0))
+}
+
+/// Says where the text is no TOML, and not what stands there: that may be a secret, and this goes
+/// to the log and to `/api`.
+fn no_toml(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+        let (line, last) = (before.split('\n').count(), before.rsplit('\n').next());
+        format!(" at line {line}, column {}", last.unwrap_or_default().chars().count() + 1)
+    });
+    let message = error.message().trim().replace('\n', "; ");
+    anyhow::anyhow!("the file is no TOML{}: {message}", place.unwrap_or_default())
 }
 
 /// `HOLDFAST_SERVER__LISTEN=…` sets `[server] listen`. Values are strings; numbers and booleans are

@@ -498,12 +498,23 @@ fn read<T: DeserializeOwned>(value: Value, at: &str, problems: &mut Problems) ->
         Err(error) => {
             let path = error.path().to_string();
             let at = if path == "." { at.to_owned() } else { format!("{at}.{path}") };
-            let message = error.into_inner().to_string().trim().replace('\n', "; ");
+            let message = error.inner().message().trim().replace('\n', "; ");
             let example = example(&at, &message).unwrap_or_default();
-            problems.add(at, message + &example);
+            problems.add(at, without_value(&message) + &example);
             None
         }
     }
+}
+
+/// The message without what stands in the file in place of another type: it may be a secret.
+fn without_value(message: &str) -> String {
+    let parts = || {
+        let (found, expected) = message.rsplit_once(", expected ")?;
+        let (wrong, found) = found.split_once(": ")?;
+        let kind = found.split(['"', '`']).next()?.trim_end();
+        wrong.starts_with("invalid ").then(|| format!("{wrong}: {kind}, expected {expected}"))
+    };
+    parts().unwrap_or_else(|| message.to_owned())
 }
 
 /// What to write instead, where a reader may not guess it from the message.
@@ -511,11 +522,14 @@ fn example(at: &str, message: &str) -> Option<String> {
     if at.ends_with(".listen") {
         return Some("; write an address and a port: \"127.0.0.1:8420\"".to_owned());
     }
+    // Of a model's prices only the model is named.
+    let field = at.rsplit('.').next()?;
+    let is_money = field.contains("usd");
     let number = message.strip_prefix("invalid type: ")?.split('`').nth(1)?;
-    if !message.contains("expected a string") || number.parse::<f64>().is_err() {
+    let is_number = message.contains("expected a string") && number.parse::<f64>().is_ok();
+    if !is_number || !(is_money || field.starts_with("models[")) {
         return None;
     }
-    let is_money = at.rsplit('.').next().is_some_and(|field| field.contains("usd"));
     let cents = if is_money && !number.contains('.') { ".00" } else { "" };
     Some(format!("; write \"{number}{cents}\""))
 }

@@ -73,6 +73,47 @@ fn all_problems_are_reported_with_their_key_paths() {
 }
 
 #[test]
+fn what_is_wrong_with_a_secret_is_told_without_it() {
+    let no_toml = |text: &str| {
+        let parsed = parse(text, Path::new(""), &|_| None);
+        format!("{:#}", parsed.unwrap_err())
+    };
+    let told = no_toml("[[keys]]\nname = \"ci\"\nsecret = \"hf_hidden\" \"\n");
+    assert!(told.starts_with("the file is no TOML at line 3, column 22: "), "{told}");
+    assert!(!told.contains("hidden"), "{told}");
+    let told = no_toml("# äöü\nö = 1");
+    assert!(told.starts_with("the file is no TOML at line 2, column 1: "), "{told}");
+    let told = no_toml("[[keys]]\nsecret = hf_hidden\n");
+    assert!(!told.contains("hidden") && told.contains("line 2"), "{told}");
+
+    let provider = "[[providers]]\nname = \"a\"\nvendor = \"openai\"\n";
+    let wrong = [
+        ("[[keys]]\nname = \"ci\"\nsecret = 4711\n", "keys[0].secret: must be a string"),
+        (&format!("{provider}api_key = 47.11\n"), "providers[0].api_key: must be a string"),
+        (&format!("{provider}api_keys = [4711]\n"), "providers[0].api_keys[0]: must be a string"),
+        (
+            &format!("{provider}api_keys = \"sk-4711\"\n"),
+            "providers[0].api_keys: invalid type: string, expected a sequence",
+        ),
+        (
+            "[telemetry]\notlp_headers = { authorization = 4711 }\n",
+            "telemetry.otlp_headers.authorization: must be a string",
+        ),
+        (
+            "[telemetry]\notlp_headers = \"authorization=\\\"4711\\\", expected\"\n",
+            "telemetry.otlp_headers: invalid type: string, expected a map",
+        ),
+        (
+            "[[mcp_servers]]\nname = \"a\"\ncommand = [\"b\"]\nenv = { PIN = 4711 }\n",
+            "mcp_servers[0].env.PIN: invalid type: integer, expected a string",
+        ),
+    ];
+    for (text, told) in wrong {
+        assert_eq!(problems(text), [told], "{text}");
+    }
+}
+
+#[test]
 fn what_a_start_would_refuse_is_a_problem() {
     let of = |base_url: &str, api_key: &str| {
         problems(&format!(
