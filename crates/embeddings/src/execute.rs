@@ -45,14 +45,20 @@ impl StaticModels {
 
     /// Makes a model known under the name that targets use (`upstream_model`), replacing one of
     /// that name.
-    pub fn register(&self, name: impl Into<String>, model: StaticModel) {
+    pub fn register(&self, name: impl Into<String>, model: impl Into<Arc<StaticModel>>) {
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
-        models.insert(name.into(), Arc::new(model));
+        models.insert(name.into(), model.into());
     }
 
     /// Forgets a name; what is being computed goes on.
     pub fn remove(&self, name: &str) {
         self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Forgets all names but those; what is being computed goes on.
+    pub fn retain(&self, is_kept: impl Fn(&str) -> bool) {
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|name, _| is_kept(name));
     }
 
     /// The model of that name.

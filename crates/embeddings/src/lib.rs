@@ -13,4 +13,4 @@ mod model;
 mod table;
 
 pub use execute::StaticModels;
-pub use model::{Error, StaticModel, look};
+pub use model::{Error, FILES, StaticModel, look};

@@ -14,6 +14,8 @@ use crate::table::Table;
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "config.json";
+/// The files of a model, within its folder.
+pub const FILES: [&str; 3] = [WEIGHTS, TOKENIZER, CONFIG];
 /// Bytes of the weights at most: the largest known ones have half a gigabyte.
 const WEIGHTS_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a tokenizer at most: the largest known ones have 40 MB.

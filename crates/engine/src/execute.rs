@@ -8,7 +8,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -65,6 +65,13 @@ impl LocalModels {
     /// Forgets a name; generations in progress go on.
     pub fn remove(&self, name: &str) {
         self.shared.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Forgets all names but those; generations in progress go on. Answers the files that are left.
+    pub fn retain(&self, is_kept: impl Fn(&str) -> bool) -> HashSet<String> {
+        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|name, _| is_kept(name));
+        models.values().map(|model| model.sha256.clone()).collect()
     }
 
     /// The model of that name.

@@ -5,7 +5,8 @@
 //! fails at once and says so, and the next is started: at once the first time, then after 100 ms,
 //! doubling up to 30 s; a minute of life makes it the first time again. Meanwhile callers get
 //! [`Error::Unavailable`] with the time that is left. A child that speaks another protocol is
-//! refused by name and not started again and again.
+//! refused by name and not started again and again. An engine whose file no model has any more ends
+//! once nothing is in flight on it.
 //!
 //! It must not know Calls, accounts' rights or formats: that is [`crate::execute`].
 
@@ -14,9 +15,9 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -87,6 +88,10 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 /// A child that is told to stop has this long to save its sessions.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often an engine that no model has is looked at, until it is idle. Who was about to ask it
+/// something has this long.
+const RETIRE_LOOK: Duration = Duration::from_secs(1);
+
 /// What went wrong.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -129,7 +134,15 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Engines {
     shared: Arc<Shared>,
-    engines: Mutex<HashMap<String, Arc<Engine>>>,
+    known: Mutex<Known>,
+}
+
+/// Engines that were asked for, by the hash of their model.
+#[derive(Debug, Default)]
+struct Known {
+    engines: HashMap<String, Arc<Engine>>,
+    /// The files that models have; `None` = nobody has said it.
+    wanted: Option<HashSet<String>>,
 }
 
 /// What engines have in common.
@@ -147,20 +160,40 @@ impl Engines {
     pub fn new(options: Options, launch: Arc<dyn Launch>, clock: SharedClock) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared { options, launch, clock, tasks, stop });
-        Self { shared, engines: Mutex::default() }
+        Self { shared, known: Mutex::default() }
     }
 
     /// The engine of a model; it is started when it is first asked something. Must be called within
     /// a Tokio runtime.
     pub fn engine(&self, model: &ModelFile) -> Arc<Engine> {
-        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Engine::new(Arc::clone(&self.shared), model.clone());
+        let mut known = self.known();
+        let Known { engines, wanted } = &mut *known;
+        let is_wanted = wanted.as_ref().is_none_or(|wanted| wanted.contains(&model.sha256));
+        let make = || Engine::new(Arc::clone(&self.shared), model.clone(), is_wanted);
         Arc::clone(engines.entry(model.sha256.clone()).or_insert_with(make))
+    }
+
+    /// From now on only these files are models'. An engine of another one answers what it was
+    /// asked, saves its sessions, and ends.
+    pub fn keep_only(&self, wanted: HashSet<String>) {
+        let mut known = self.known();
+        for (sha256, engine) in &known.engines {
+            engine.wanted.send_replace(wanted.contains(sha256));
+        }
+        // One that has ended and that nobody holds is nothing more than its name.
+        known
+            .engines
+            .retain(|sha256, engine| wanted.contains(sha256) || Arc::strong_count(engine) > 1);
+        known.wanted = Some(wanted);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine of a model, if it was ever asked for.
     pub fn running(&self, sha256: &str) -> Option<Arc<Engine>> {
-        self.engines.lock().unwrap_or_else(PoisonError::into_inner).get(sha256).cloned()
+        self.known().engines.get(sha256).cloned()
     }
 
     /// Forgets a session everywhere: on the engines that are up, and in the files of those that are
@@ -171,10 +204,7 @@ impl Engines {
     /// An engine ended meanwhile, or is alive and not up, or a file can't be deleted. What could be
     /// forgotten is; asking again is safe.
     pub async fn drop_session(&self, account: &str, session: &str) -> Result<(), Error> {
-        let engines: Vec<_> = {
-            let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
-            engines.values().cloned().collect()
-        };
+        let engines: Vec<_> = self.known().engines.values().cloned().collect();
         let (mut asked, mut outcome) = (Vec::new(), Ok(()));
         for engine in engines {
             let Some(connection) = engine.up() else { continue };
@@ -204,7 +234,7 @@ impl Engines {
 /// What a model's engine does at the moment.
 #[derive(Clone, Debug)]
 enum State {
-    /// Nobody has asked for anything.
+    /// Nobody has asked for anything, or not since it was retired.
     Idle,
     /// It has been loading its model since then.
     Starting(Monotonic),
@@ -222,14 +252,17 @@ pub struct Engine {
     shared: Arc<Shared>,
     model: ModelFile,
     state: watch::Sender<State>,
-    /// Whether the task that keeps the child was started.
+    /// Whether a model has its file.
+    wanted: watch::Sender<bool>,
+    /// Whether there is a task that keeps the child.
     kept: Mutex<bool>,
 }
 
 impl Engine {
-    fn new(shared: Arc<Shared>, model: ModelFile) -> Arc<Self> {
+    fn new(shared: Arc<Shared>, model: ModelFile, is_wanted: bool) -> Arc<Self> {
         let (state, _) = watch::channel(State::Idle);
-        Arc::new(Self { shared, model, state, kept: Mutex::new(false) })
+        let (wanted, _) = watch::channel(is_wanted);
+        Arc::new(Self { shared, model, state, wanted, kept: Mutex::new(false) })
     }
 
     /// The model's file.
@@ -310,10 +343,11 @@ impl Engine {
         self: &Arc<Self>,
         wait_max: Option<Duration>,
     ) -> Result<Arc<Connection>, Error> {
-        self.keep();
         let (clock, mut state) = (&self.shared.clock, self.state.subscribe());
         let asked = clock.monotonic();
         loop {
+            // Each time: it may be retired meanwhile.
+            self.keep();
             let since = match &*state.borrow_and_update() {
                 State::Up(connection) if connection.is_open() => return Ok(Arc::clone(connection)),
                 State::Unusable(error) => return Err(error.clone()),
@@ -352,7 +386,7 @@ impl Engine {
         }
     }
 
-    /// Starts the task that keeps the child, once.
+    /// Starts the task that keeps the child, unless there is one.
     fn keep(self: &Arc<Self>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if !*kept {
@@ -362,7 +396,7 @@ impl Engine {
         }
     }
 
-    /// Keeps a child until the node stops.
+    /// Keeps a child until the node stops, or nobody needs it.
     async fn run(self: Arc<Self>) {
         let mut failures = 0;
         while !self.shared.stop.is_cancelled() {
@@ -370,8 +404,11 @@ impl Engine {
             let error = match child::start(&self.shared, &self.model).await {
                 Ok(child) => {
                     let began = self.shared.clock.monotonic();
-                    self.state.send_replace(State::Up(child.connection()));
-                    child.live(&self.shared).await;
+                    let connection = child.connection();
+                    self.state.send_replace(State::Up(Arc::clone(&connection)));
+                    if child.live(&self.shared, self.retired(&connection)).await {
+                        return self.rest();
+                    }
                     let lived = self.shared.clock.monotonic().saturating_sub(began);
                     if lived >= WELL_AFTER {
                         failures = 0;
@@ -395,8 +432,31 @@ impl Engine {
             }
             self.wait_to_restart(failures, error).await;
             failures += 1;
+            if !*self.wanted.borrow() {
+                return self.rest();
+            }
         }
         self.state.send_replace(State::Unusable(Error::Stopping));
+    }
+
+    /// Ends when no model has the file and nothing is in flight; from then on nothing can be asked
+    /// over the connection.
+    async fn retired(&self, connection: &Connection) {
+        let mut wanted = self.wanted.subscribe();
+        while wanted.wait_for(|wanted| !wanted).await.is_ok() {
+            self.shared.clock.sleep(RETIRE_LOOK).await;
+            if !*wanted.borrow() && connection.hang_up_if_idle() {
+                tracing::info!(model = %self.model.sha256, "an engine ends: no model needs it");
+                return;
+            }
+        }
+    }
+
+    /// No task keeps a child any more; who asks from now on starts another one.
+    fn rest(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = false;
+        self.state.send_replace(State::Idle);
     }
 
     async fn wait_to_restart(&self, failures: u32, error: Error) {

@@ -33,24 +33,20 @@ impl Child {
         Arc::clone(&self.connection)
     }
 
-    /// Ends when the child has ended or its connection broke, or, once the node stops, when it has
-    /// saved everything.
-    pub(super) async fn live(mut self, shared: &Shared) {
-        let mut ended = false;
+    /// Ends when the child has ended or its connection broke, or, once the node stops or it is
+    /// `retired`, when it has saved everything. Answers whether it was retired.
+    pub(super) async fn live(mut self, shared: &Shared, retired: impl Future<Output = ()>) -> bool {
+        let (mut ended, mut is_retired) = (false, false);
         tokio::select! {
             how = &mut self.launched.exited => {
                 tracing::warn!(%how, "an engine ended");
                 ended = true;
             }
             () = self.connection.closed() => {}
-            () = shared.stop.cancelled() => {
-                // At its end of the socket the child saves its sessions and ends by itself.
-                self.connection.hang_up();
-                let exited = &mut self.launched.exited;
-                ended = within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_some();
-                if !ended {
-                    tracing::warn!("an engine did not stop in time and is killed");
-                }
+            () = shared.stop.cancelled() => ended = self.end(shared).await,
+            () = retired => {
+                is_retired = true;
+                ended = self.end(shared).await;
             }
         }
         self.connection.close();
@@ -60,6 +56,19 @@ impl Child {
         if !ended && within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_none() {
             tracing::warn!("an engine's guard is slow to end");
         }
+        is_retired
+    }
+
+    /// At its end of the socket the child saves its sessions and ends by itself. Answers whether it
+    /// did.
+    async fn end(&mut self, shared: &Shared) -> bool {
+        self.connection.hang_up();
+        let exited = &mut self.launched.exited;
+        let ended = within(shared.clock.as_ref(), STOP_WITHIN, exited).await.is_some();
+        if !ended {
+            tracing::warn!("an engine did not stop in time and is killed");
+        }
+        ended
     }
 }
 

@@ -106,6 +106,15 @@ impl Connection {
         self.hung_up.cancel();
     }
 
+    /// Asks nothing more, if nothing is in flight; answers whether that is so.
+    pub(super) fn hang_up_if_idle(&self) -> bool {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.is_empty() {
+            self.hung_up.cancel();
+        }
+        pending.is_empty()
+    }
+
     /// Starts a generation, unless more than `queue_max` others wait for a place.
     pub(super) fn generate(
         self: &Arc<Self>,
@@ -115,7 +124,7 @@ impl Connection {
         let places = u64::from(self.hello.model.sequences);
         let most = queue_max.map(|queue_max| places.saturating_add(u64::from(queue_max)));
         let enlisted = self.enlist(WINDOW as usize + OTHER_MESSAGES, most);
-        let (id, events) = enlisted.ok_or(Error::Busy)?;
+        let (id, events) = enlisted.ok_or_else(|| self.no_place())?;
         request.id = id;
         request.window = WINDOW;
         let generation =
@@ -123,6 +132,10 @@ impl Connection {
         let sent = self.outgoing.try_send(ToEngine::Generate(Box::new(request)));
         sent.map_err(|_full_or_closed| self.no_room())?;
         Ok(generation)
+    }
+
+    fn no_place(&self) -> Error {
+        if self.is_open() { Error::Busy } else { Error::Lost }
     }
 
     fn no_room(&self) -> Error {
@@ -154,7 +167,7 @@ impl Connection {
     }
 
     async fn ask(&self, message: impl FnOnce(u64) -> ToEngine) -> Result<FromEngine, Error> {
-        let (id, mut answers) = self.enlist(1, None).ok_or(Error::Busy)?;
+        let (id, mut answers) = self.enlist(1, None).ok_or_else(|| self.no_place())?;
         let sent = self.outgoing.send(message(id)).await;
         sent.map_err(|_closed| Error::Lost)?;
         let answer = tokio::select! {
@@ -169,12 +182,14 @@ impl Connection {
         }
     }
 
-    /// Makes room for a request's answers, if there are fewer than `most` other requests.
+    /// Makes room for a request's answers, if there are fewer than `most` other requests and
+    /// something can still be asked.
     fn enlist(&self, room: usize, most: Option<u64>) -> Option<(u64, mpsc::Receiver<FromEngine>)> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(room);
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if most.is_some_and(|most| pending.len() as u64 >= most) {
+        let is_full = most.is_some_and(|most| pending.len() as u64 >= most);
+        if is_full || self.hung_up.is_cancelled() {
             return None;
         }
         pending.insert(id, sender);

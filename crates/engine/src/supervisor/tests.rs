@@ -302,6 +302,64 @@ async fn what_is_in_flight_on_a_dying_child_fails_and_the_next_is_started_at_onc
 }
 
 #[tokio::test]
+async fn an_engine_that_no_model_has_ends_after_its_answers() {
+    let world = world();
+    let (finish, finished) = oneshot::channel::<()>();
+    world.launch.next(|mut stream| async move {
+        hello(&mut stream, PROTOCOL).await;
+        let request = next_generate(&mut stream).await;
+        text(&mut stream, request.id, "half").await;
+        finished.await.unwrap();
+        text(&mut stream, request.id, " whole").await;
+        done(&mut stream, request.id).await;
+        assert!(next(&mut stream).await.is_none(), "it was asked more");
+    });
+    world.launch.next(echo);
+    let generation = world.engine.generate(request("a"), None).await.unwrap();
+    world.engines.keep_only(HashSet::new());
+    for _ in 0..5 {
+        world.clock.advance(RETIRE_LOOK);
+        tokio::task::yield_now().await;
+    }
+    assert!(world.engine.is_up(), "an answer is in progress");
+    finish.send(()).unwrap();
+    assert_eq!(answer(generation).await.unwrap(), "half whole");
+    let retired = || {
+        world.clock.advance(RETIRE_LOOK);
+        !world.engine.is_up()
+    };
+    until(retired).await;
+
+    // A Call that found the model before it went.
+    assert_eq!(ask(&world.engine, "late").await.unwrap(), "late");
+    assert_eq!(world.launch.started(), 2);
+    let World { clock, engines, engine, launch: _launch, .. } = world;
+    drop(engine);
+    let forgotten = || {
+        clock.advance(RETIRE_LOOK);
+        engines.keep_only(HashSet::new());
+        engines.running(&model().sha256).is_none()
+    };
+    until(forgotten).await;
+}
+
+#[tokio::test]
+async fn an_engine_whose_model_comes_back_goes_on() {
+    let world = world();
+    world.launch.next(echo);
+    world.engine.loaded(None).await.unwrap();
+    world.engines.keep_only(HashSet::new());
+    world.engines.keep_only(HashSet::from([model().sha256]));
+    for _ in 0..5 {
+        world.clock.advance(RETIRE_LOOK);
+        tokio::task::yield_now().await;
+    }
+    assert!(world.engine.is_up());
+    assert_eq!(ask(&world.engine, "again").await.unwrap(), "again");
+    assert_eq!(world.launch.started(), 1);
+}
+
+#[tokio::test]
 async fn a_child_that_dies_again_is_waited_for_longer_and_longer() {
     let world = world();
     let die = Arc::new(tokio::sync::Notify::new());
