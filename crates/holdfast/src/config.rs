@@ -83,9 +83,13 @@ fn parse(
     let mut table: Table = toml::from_str(text).map_err(|error| no_toml(text, &error))?;
     substitute::all(&mut table, environment, &mut problems);
     override_from_environment(&mut table, environment);
+    let read_from = problems.0.len();
     let mut config = file::from_table(table, &mut problems);
+    let checked_from = problems.0.len();
     resolve_paths(&mut config, folder);
     validate::all(&config, environment, &mut problems);
+    let (read, checked) = problems.0.split_at_mut(checked_from);
+    number_as_written(&read[read_from..], checked);
     Ok((config, problems.0))
 }
 
@@ -98,6 +102,30 @@ fn no_toml(text: &str, error: &toml::de::Error) -> anyhow::Error {
     });
     let message = error.message().trim().replace('\n', "; ");
     anyhow::anyhow!("the file is no TOML{}: {message}", place.unwrap_or_default())
+}
+
+/// Names the entries of lists by their place in the file: what could not be read is not among those
+/// that were checked.
+fn number_as_written(unread: &[Problem], checked: &mut [Problem]) {
+    let gone: Vec<(&str, usize)> = unread
+        .iter()
+        .filter_map(|one| entry(&one.at))
+        .map(|(list, index, _)| (list, index))
+        .collect();
+    for problem in checked {
+        let Some((list, mut index, rest)) = entry(&problem.at) else { continue };
+        for (_, unread) in gone.iter().filter(|(of, _)| *of == list) {
+            index += usize::from(*unread <= index);
+        }
+        problem.at = format!("{list}[{index}]{rest}");
+    }
+}
+
+/// `slos[3].webhook` is (`slos`, 3, `.webhook`).
+fn entry(at: &str) -> Option<(&str, usize, &str)> {
+    let (list, rest) = at.split_once('[')?;
+    let (index, rest) = rest.split_once(']')?;
+    Some((list, index.parse().ok()?, rest))
 }
 
 /// `HOLDFAST_SERVER__LISTEN=…` sets `[server] listen`. Values are strings; numbers and booleans are

@@ -444,3 +444,29 @@ fn models_that_a_start_would_know_are_offered() {
     assert!(offered("local/demo") && offered("a/any") && offered("b/m"));
     assert!(!offered("local/ghost") && !offered("b/any") && !offered("c/m") && !offered("m"));
 }
+
+#[test]
+fn entries_are_named_by_their_place_in_the_file_whatever_stands_before_them() {
+    let text = r#"
+        [[slos]]
+        name = "unreadable"
+        metric = "speed"
+        objective = "99%"
+        [[slos]]
+        name = "well"
+        metric = "errors"
+        objective = "99%"
+        [[slos]]
+        name = "unreadable-too"
+        metric = "errors"
+        objective = "100%"
+        [[slos]]
+        name = "wrong"
+        metric = "errors"
+        objective = "99%"
+        webhook = "ftp://example/x"
+    "#;
+    let found = problems(text);
+    let at: Vec<_> = found.iter().filter_map(|problem| problem.split(": ").next()).collect();
+    assert_eq!(at, ["slos[0].metric", "slos[2].objective", "slos[3].webhook"]);
+}
