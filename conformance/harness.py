@@ -208,15 +208,24 @@ class World:
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-suite-"))
-        self.started = []
+        self.started, self.doubles = [], []
         self.lock = threading.Lock()
         self.keep = bool(os.environ.get("HOLDFAST_KEEP"))
 
-    def start(self, kind, *args, **options):
-        process = kind(self.folder, *args, **options)
+    def start(self, kind, *args, below=None, **options):
+        """Starts a process in the folder, or in one `below` it where it needs its own."""
+        folder = self.folder / below if below else self.folder
+        folder.mkdir(exist_ok=True)
+        process = kind(folder, *args, **options)
         with self.lock:
             self.started.append(process)
         return process
+
+    def double(self, thing):
+        """Keeps a double that runs in this process, to close it after all processes have ended."""
+        with self.lock:
+            self.doubles.append(thing)
+        return thing
 
     def __enter__(self):
         return self
@@ -225,6 +234,8 @@ class World:
         for process in reversed(self.started):
             if process.child.poll() is None and not process.stop():
                 print(f"conformance: {process.name} had to be killed", file=sys.stderr)
+        for double in reversed(self.doubles):
+            double.close()
         if self.keep:
             print(f"conformance: kept {self.folder}", file=sys.stderr)
         else:

@@ -10,7 +10,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from decimal import Decimal
 
-from harness import processes_in
+from harness import SetupFailed, World, processes_in
 
 FLOWS = []
 # Flows wait more than they compute: more than the cores, few enough that none times out.
@@ -37,6 +37,49 @@ def chosen(names):
 def mark_of(name):
     """A word that no other flow says, and that no other flow's word contains."""
     return "m" + name.replace("_", "") + "q"
+
+
+class Statements:
+    """What is said of one scene: each is counted by itself, and a false one does not end the scene."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def __call__(self, what, holds, seen=""):
+        self.passed += bool(holds)
+        self.failed += not holds
+        shown = "" if holds else f"\n        {seen}"
+        print(f"{'ok  ' if holds else 'FAIL'} {what}{shown}", flush=True)
+
+
+def main(checks, names, make, statements=None):
+    """Runs checks one after another, each with what `make(world)` makes for all of them.
+
+    Of `names`, only the checks whose name contains one; each must be in one. Ends with `N passed, N
+    failed`, those of `statements` included; the exit status.
+    """
+    unknown = [name for name in names if not any(name in one.__name__ for one in checks)]
+    if unknown:
+        print(f"conformance: no check has {', '.join(unknown)} in its name; there are:")
+        print("\n".join(f"  {one.__name__}" for one in checks))
+        return 2
+    chosen = [one for one in checks if not names or any(name in one.__name__ for name in names)]
+    passed = failed = 0
+    began = time.monotonic()
+    try:
+        with World() as world:
+            around = make(world)
+            for one in chosen:
+                bad = report(one.__name__, *timed(one, around))
+                passed, failed = passed + (not bad), failed + bad
+    except SetupFailed as problem:
+        print(f"conformance: {problem}")
+        failed += 1
+    if statements is not None:
+        passed, failed = passed + statements.passed, failed + statements.failed
+    print(f"{time.monotonic() - began:.1f} s")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
 
 
 def run(flows, given, parallel=PARALLEL):
@@ -111,16 +154,29 @@ def ledger_agrees_with_provider(server, provider, costs):
 
 def ledger(server):
     """All rows, by attempt."""
-    rows, before = {}, ""
+    rows = {}
+    for row in every_row(server):
+        assert row["attempt"] not in rows, f"two rows of one attempt: {row}"
+        rows[row["attempt"]] = row
+    return rows
+
+
+def every_row(server, query=""):
+    """The ledger's rows, page by page; `query` says of which Calls, as `&task=…`."""
+    before = ""
     while True:
-        status, page = server.api("GET", f"calls?limit=1000{before}")
+        status, page = server.api("GET", f"calls?limit=1000{query}{before}")
         assert status == 200, page
-        for row in page["data"]:
-            assert row["attempt"] not in rows, f"two rows of one attempt: {row}"
-            rows[row["attempt"]] = row
         if not page["has_more"]:
-            return rows
-        before = f"&before={page['data'][-1]['call']}"
+            yield from page["data"]
+            return
+        # A page may end between the attempts of a Call, and the next one begins behind that Call.
+        last = page["data"][-1]["call"]
+        yield from (row for row in page["data"] if row["call"] != last)
+        status, whole = server.api("GET", f"calls/{last}")
+        assert status == 200, whole
+        yield from whole["data"]
+        before = f"&before={last}"
 
 
 def budgets_agree_with_ledger(server):

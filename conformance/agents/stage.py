@@ -4,6 +4,7 @@ A flow is one function, played once for each format that the model's provider ma
 `Talk`: a model's name of its own, a folder to work in, a home, and what its provider was asked.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ import running  # noqa: E402
 from blackhole import BlackHole  # noqa: E402
 from harness import ROOT, Server, SetupFailed, World  # noqa: E402
 from scripted import Fault, Provider  # noqa: E402
+from words import Call, Result, Said, only, text_of  # noqa: E402
 
 # The vendor whose row speaks a format, and the end of its base URL.
 TARGETS = {
@@ -69,6 +71,25 @@ def cost(said):
     """What an answer costs at these prices, in dollars."""
     fresh = said.input - said.cached
     return (fresh + said.cached * Decimal("0.10") + said.output * 2) / Decimal(10**6)
+
+
+def call(name, id, **arguments):
+    """A model's call of a tool."""
+    return Call(name, json.dumps(arguments), id)
+
+
+def uses(*calls, before=()):
+    """An answer that calls tools, behind what it says before."""
+    return Said([*before, *calls], stop="tools")
+
+
+def results(seen):
+    """The results that a request carries, in order."""
+    return [result for turn in seen.asked.turns for result in only(Result, turn.parts)]
+
+
+def words_of(result):
+    return text_of(result.parts)
 
 
 class Part:
@@ -255,3 +276,4 @@ def named(part, stage):
 
 
 __all__ = ["ROOT", "KEYS", "Talk", "over", "program", "main"]
+__all__ += ["call", "uses", "results", "words_of"]

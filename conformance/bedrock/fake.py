@@ -4,9 +4,7 @@ judge each request, and each answer of this fake too. A real HTTP/1.1 server."""
 import binascii
 import json
 import struct
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -14,6 +12,7 @@ from botocore.credentials import Credentials
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
+from http_double import HttpDouble
 
 REGION, SERVICE = "eu-central-1", "bedrock"
 KEY_ID, SECRET, TOKEN = "AKIDSUITE", "very/secret+key=", "a-token-of-temporary-credentials"
@@ -61,25 +60,35 @@ def frame(kind, payload, message="event"):
     return whole + struct.pack(">I", binascii.crc32(whole))
 
 
-class Fake:
-    """Starts at once; `url` is its base URL. Says what was planned for a model."""
+class Fake(HttpDouble):
+    """Says what was planned for a model."""
 
     def __init__(self):
-        self.lock = threading.Lock()
         self.plans, self.asked = {}, {}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        super().__init__()
 
     def plan(self, model, content=(), stop="end_turn", fails=None):
         """`fails`: (status, exception), or ("stream", exception) after the first piece."""
         with self.lock:
             self.plans[model] = (list(content), stop, fails)
 
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def post(self, request):
+        raw, body = request.body, request.json()
+        _, place, model, method = request.path.split("/")
+        model = urllib.parse.unquote(model)
+        seen = {"body": body, "signature": problem_of_signature(request, raw), "place": place}
+        seen |= {"path": request.path, "shape": problem_of_shape(body | {"modelId": model}, CONVERSE.input_shape)}
+        with self.lock:
+            self.asked.setdefault(model, []).append(seen)
+            content, stop, fails = self.plans[model]
+        if fails and fails[0] != "stream":
+            status, kind = fails
+            told = {"x-amzn-errortype": kind}
+            return request.reply(status, "application/json", {"message": "said so"}, told)
+        if method == "converse":
+            return request.reply(200, "application/json", answer(content, stop))
+        data = b"".join(frames(content, stop, fails and fails[1]))
+        request.reply(200, "application/vnd.amazon.eventstream", data)
 
 
 def answer(content, stop):
@@ -112,41 +121,3 @@ def frames(content, stop, cut):
         yield frame("contentBlockStop", place)
     yield frame("messageStop", {"stopReason": stop})
     yield frame("metadata", {"usage": USAGE, "metrics": {"latencyMs": 5}})
-
-
-def handler(fake):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            """The suite judges by what was asked, not by lines."""
-
-        def do_POST(self):  # noqa: N802
-            raw = self.rfile.read(int(self.headers["content-length"]))
-            _, place, model, method = self.path.split("/")
-            model, body = urllib.parse.unquote(model), json.loads(raw)
-            seen = {"body": body, "signature": problem_of_signature(self, raw), "path": self.path}
-            seen["shape"] = problem_of_shape(body | {"modelId": model}, CONVERSE.input_shape)
-            seen["place"] = place
-            with fake.lock:
-                fake.asked.setdefault(model, []).append(seen)
-                content, stop, fails = fake.plans[model]
-            if fails and fails[0] != "stream":
-                status, kind = fails
-                return self.reply(status, "application/json", {"message": "said so"}, kind)
-            if method == "converse":
-                return self.reply(200, "application/json", answer(content, stop))
-            data = b"".join(frames(content, stop, fails and fails[1]))
-            self.reply(200, "application/vnd.amazon.eventstream", data)
-
-        def reply(self, status, kind, data, exception=None):
-            data = data if isinstance(data, bytes) else json.dumps(data).encode()
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(data)))
-            if exception:
-                self.send_header("x-amzn-errortype", exception)
-            self.end_headers()
-            self.wfile.write(data)
-
-    return Handler

@@ -6,6 +6,7 @@ A conversation goes in at each door; the fake behind it recomputes each signatur
 signer, holds each body against botocore's model of the service, and answers as that model has it.
 """
 
+import json
 import pathlib
 import sys
 
@@ -18,9 +19,8 @@ import messages  # noqa: E402
 import responses  # noqa: E402
 import running  # noqa: E402
 from fake import KEY_ID, REGION, SECRET, TOKEN, Fake  # noqa: E402
+from harness import Server  # noqa: E402
 from words import TOOL, Asked, Call, Image, Result, Turn, calls, text_of  # noqa: E402
-
-from harness import Server, SetupFailed, World  # noqa: E402
 
 KEY = "hf_suite_bedrock_0123456789abcdef"
 CONFIG = """
@@ -60,8 +60,6 @@ class At:
         running.equal(status, 200, text)
         if how.get("stream"):
             return self.door.read_stream(text)
-        import json
-
         return self.door.read_answer(json.loads(text))
 
     def seen(self):
@@ -143,37 +141,31 @@ def a_stream_that_ends_in_an_exception(at):
     assert status >= 400 or at.door.read_stream(text).error, text
 
 
-def play(server, fake, wanted):
-    """Runs the checks at every door; how many passed and failed."""
-    passed = failed = 0
-    for door in (chat, responses, messages, gemini):
-        for name, function in CHECKS.items():
-            title = f"{name}_by_{door.NAME}"
-            if wanted and not any(word in title for word in wanted):
-                continue
-            at = At(server, fake, door, name.replace("_", "-"))
-            bad = running.report(title, *running.timed(function, at))
-            passed, failed = passed + (not bad), failed + bad
-    return passed, failed
+def by_door(name, function, door):
+    def played(around):
+        function(At(*around, door, name.replace("_", "-")))
+
+    played.__name__ = f"{name}_by_{door.NAME}"
+    return played
 
 
-def main(wanted):
-    fake, passed, failed = Fake(), 0, 0
+def no_secret_is_in_the_log(around):
+    log = around[0].output.read_text(errors="replace")
+    assert SECRET not in log and TOKEN not in log, "a secret is in the log"
+
+
+def started(world):
+    """The server and the fake behind it."""
+    fake = world.double(Fake())
     given = {"url": fake.url, "region": REGION, "id": KEY_ID, "secret": SECRET, "token": TOKEN}
-    try:
-        with World() as world:
-            server = world.start(Server, CONFIG.format(**given), env={"SUITE_KEY": KEY})
-            passed, failed = play(server, fake, wanted)
-            log = server.output.read_text(errors="replace")
-            assert SECRET not in log and TOKEN not in log, "a secret is in the log"
-    except SetupFailed as problem:
-        print(f"conformance: {problem}")
-        failed += 1
-    finally:
-        fake.close()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return world.start(Server, CONFIG.format(**given), env={"SUITE_KEY": KEY}), fake
+
+
+def all_checks():
+    doors = (chat, responses, messages, gemini)
+    checks = [by_door(*one, door) for door in doors for one in CHECKS.items()]
+    return [*checks, no_secret_is_in_the_log]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(running.main(all_checks(), sys.argv[1:], started))

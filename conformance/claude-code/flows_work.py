@@ -5,29 +5,12 @@ import json
 import agent
 from running import equal
 from scripted import Fault
-from stage import over
-from words import SIGNATURE, Call, Image, Result, Said, Thought, only, text_of
+from stage import call, over, results, uses, words_of
+from words import SIGNATURE, Image, Said, Thought, only
 
 EVERY = ("chat", "responses", "messages", "gemini")
 # Long enough that a talk is cached in pieces.
 STEPS = 12
-
-
-def call(name, id, **arguments):
-    return Call(name, json.dumps(arguments), id)
-
-
-def uses(*calls, before=()):
-    return Said([*before, *calls], stop="tools")
-
-
-def results(seen):
-    """The results that a request carries, in order."""
-    return [result for turn in seen.asked.turns for result in only(Result, turn.parts)]
-
-
-def words_of(result):
-    return text_of(result.parts)
 
 
 def ended_well(ran, text):

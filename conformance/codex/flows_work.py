@@ -5,15 +5,11 @@ import json
 import agent
 from running import equal
 from scripted import Fault
-from stage import over
-from words import SIGNATURE, Call, Result, Said, Thought, only, text_of
+from stage import call, over, results, uses, words_of
+from words import SIGNATURE, Call, Said, Thought, only
 
 EVERY = ("chat", "messages", "gemini", "responses")
 STEPS = 8
-
-
-def call(name, id, **arguments):
-    return Call(name, json.dumps(arguments), id)
 
 
 def shell(id, command):
@@ -22,19 +18,6 @@ def shell(id, command):
 
 def patch(*lines):
     return "\n".join(["*** Begin Patch", *lines, "*** End Patch"]) + "\n"
-
-
-def uses(*calls, before=()):
-    return Said([*before, *calls], stop="tools")
-
-
-def results(seen):
-    """The results that a request carries, in order."""
-    return [result for turn in seen.asked.turns for result in only(Result, turn.parts)]
-
-
-def words_of(result):
-    return text_of(result.parts)
 
 
 def ended_well(ran, text):

@@ -4,18 +4,17 @@ of a tool without its result directly behind it, and a result without its call, 
 Models whose name begins with `small` write summaries, a different one each time; `broken` ones
 fail. All others answer a word. Everything that was asked is kept."""
 
-import json
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "formats"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "formats")]
 
 import chat  # noqa: E402
 import messages  # noqa: E402
 import responses  # noqa: E402
+from http_double import HttpDouble  # noqa: E402
 from words import Call, Result, Said  # noqa: E402
 
 PATHS = {"/chat/completions": chat, "/messages": messages, "/responses": responses}
@@ -40,20 +39,12 @@ def part_of_no_pair(turns):
     return f"at the end the calls {waiting} have no result" if waiting else None
 
 
-class Provider:
-    """Starts at once; `url` is its base URL."""
+class Provider(HttpDouble):
+    """Answers, and remembers every half of a pair that it saw."""
 
     def __init__(self):
-        self.lock = threading.Lock()
         self.asked, self.orphans, self.summaries = {}, [], 0
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__()
 
     def bodies(self, model, having=""):
         """The raw bodies that `model` was sent, oldest first."""
@@ -69,42 +60,25 @@ class Provider:
             self.summaries += 1
             return Said([f"Summary number {self.summaries}."])
 
-    def handler(provider):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def post(self, request):
+        body = request.json()
+        format = next(f for end, f in PATHS.items() if request.path.endswith(end))
+        model = body["model"]
+        with self.lock:
+            self.asked.setdefault(model, []).append(request.body)
+        wrong = part_of_no_pair(format.read_request(body).turns)
+        if wrong:
+            with self.lock:
+                self.orphans.append((model, wrong))
+            return refuse(request, format, 400, "request")
+        if model.startswith("broken"):
+            return refuse(request, format, 500, "overload")
+        said = self.answer(model)
+        if body.get("stream"):
+            return request.reply(200, "text/event-stream", format.stream(said))
+        request.reply(200, "application/json", format.answer(said))
 
-            def log_message(self, *_):
-                """The suite judges by what was asked, not by lines."""
 
-            def do_POST(self):  # noqa: N802
-                raw = self.rfile.read(int(self.headers["content-length"]))
-                body = json.loads(raw)
-                format = next(f for end, f in PATHS.items() if self.path.endswith(end))
-                model = body["model"]
-                with provider.lock:
-                    provider.asked.setdefault(model, []).append(raw)
-                wrong = part_of_no_pair(format.read_request(body).turns)
-                if wrong:
-                    with provider.lock:
-                        provider.orphans.append((model, wrong))
-                    return self.refuse(format, 400, "request")
-                if model.startswith("broken"):
-                    return self.refuse(format, 500, "overload")
-                said = provider.answer(model)
-                if body.get("stream"):
-                    return self.reply(200, "text/event-stream", format.stream(said))
-                self.reply(200, "application/json", json.dumps(format.answer(said)))
-
-            def refuse(self, format, status, kind):
-                status, failure = format.error(status, kind)
-                self.reply(status, "application/json", json.dumps(failure))
-
-            def reply(self, status, kind, text):
-                data = text.encode()
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        return Handler
+def refuse(request, format, status, kind):
+    status, failure = format.error(status, kind)
+    request.reply(status, "application/json", failure)

@@ -3,8 +3,8 @@
 soak.py     for HOLDFAST_SOAK_SECONDS (1,800 unless set)
 
 The server's process is looked at from outside: its open files, threads and memory before, during
-and after the load, and the reservations and Calls that it says are left. A new version of the
-routes is taken while all of this happens, where the server has one to take.
+and after the load, and the reservations and Calls that it says are left. Every few seconds its
+configuration changes: a route by the API, prices by the file, and the routes back again.
 """
 
 import asyncio
@@ -36,6 +36,17 @@ KEPT_MAX = 4 * 64 + 32
 MEMORY_SLACK = 24 * 1024 * 1024
 # Growth after the warm-up that is a leak, in bytes per 1,000 requests.
 SLOPE_MAX = 16 * 1024
+# Between two changes of the configuration.
+CHANGE_EVERY = 5.0
+# Of the answers without a fault, how many may be a 429 or a 503 instead: fallbacks of the others,
+# and their cooldowns, take the same provider's connections.
+REFUSED_MAX = 0.01
+# Whole answers a second without a fault, which is less than a busy machine of two cores gave.
+WHOLE_MIN = 60
+# How a stream says that it is over, and that it failed. What passes a chat model's stream without
+# its sentinel on is over too, by its reason to stop.
+LAST = {"chat": b"[DONE]", "messages": b"message_stop"}
+ENDS = {"chat": b'"finish_reason":"stop"', "messages": b"message_stop"}
 
 
 def plans():
@@ -78,7 +89,8 @@ class Load:
     def __init__(self, url, dice):
         self.host, self.port = url.removeprefix("http://").split(":")
         self.dice = dice
-        self.counts = {"asked": 0, "whole": 0, "aborted": 0, "failed": 0, "broken": 0}
+        names = ("asked", "whole", "aborted", "failed", "broken", "refused", "changes")
+        self.counts = dict.fromkeys(names, 0)
         self.unsaid = []
 
     async def run(self, seconds):
@@ -88,25 +100,27 @@ class Load:
     async def loop(self, number, end):
         connection = None
         while time.monotonic() < end:
+            name = self.dice.choice(FAULTS) if self.dice.random() < FAULTY else "well"
             try:
                 connection = connection or await asyncio.open_connection(self.host, int(self.port))
-                keep = await asyncio.wait_for(self.ask(number, *connection), 30)
-            except (ConnectionError, asyncio.IncompleteReadError):
+                keep = await asyncio.wait_for(self.ask(number, name, *connection), 30)
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
                 self.counts["broken"] += 1
+                if name == "well":
+                    self.unsaid.append(f"broken off without a fault: {error!r:.200}")
                 keep = False
             except TimeoutError:
-                self.unsaid.append("a request was not answered in 30 s")
+                self.unsaid.append(f"a request ({name}) was not answered in 30 s")
                 keep = False
             if not keep and connection:
                 connection[1].close()
                 connection = None
 
-    async def ask(self, number, reader, writer):
+    async def ask(self, number, name, reader, writer):
         """Asks once; answers whether the connection can be kept."""
         dice = self.dice
         api = dice.choice(["chat", "messages"])
         stream = dice.random() < 0.7
-        name = dice.choice(FAULTS) if dice.random() < FAULTY else "well"
         model = f"route/{name}-{api}-soak"
         body = json.dumps(wire.request_body(api, model, stream)).encode()
         path = world.BASE_PATHS[api] + wire.path_of(api, model, stream)
@@ -122,14 +136,20 @@ class Load:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status, lower = int(head.split(" ")[1]), head.lower()
         text = await read_body(reader, lower)
-        if status == 200 and name == "well":
-            self.counts["whole"] += 1
-            if b"w60" not in text:
-                self.unsaid.append(f"half an answer without a fault: {text[-200:]!r}")
-        elif status >= 400:
+        if status != 200:
             self.counts["failed"] += 1
-            if name == "well" and status not in (429, 503):
+            if name == "well" and status in (429, 503):
+                self.counts["refused"] += 1
+            elif name == "well":
                 self.unsaid.append(f"a {status} without a fault: {text[:200]!r}")
+            return "connection: close" not in lower
+        over = not stream or LAST[api] in text
+        if name == "well":
+            self.counts["whole"] += 1
+            if b"w60" not in text or not over:
+                self.unsaid.append(f"half an answer without a fault: {text[-200:]!r}")
+        elif not over and b'"error"' not in text and ENDS[api] not in text:
+            self.unsaid.append(f"a stream of {name} that just ends: {text[-200:]!r}")
         return "connection: close" not in lower
 
 
@@ -151,8 +171,52 @@ async def watch(pid, load, looks, seconds):
         looks.append((load.counts["asked"], Look(pid)))
 
 
-async def soak(pid, load, looks, seconds):
-    await asyncio.gather(load.run(seconds), watch(pid, load, looks, seconds))
+class Changes:
+    """A configuration that changes all the while, each time to one that serves the same."""
+
+    def __init__(self, server, load):
+        self.server, self.load = server, load
+        self.text = server.config.read_text()
+        self.ways = [self.by_api, self.by_file, self.back]
+
+    async def run(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(CHANGE_EVERY)
+            count = self.load.counts["changes"]
+            way = self.ways[count % len(self.ways)]
+            try:
+                status, answer = await asyncio.to_thread(way, count)
+            except OSError as error:
+                status, answer = None, error
+            self.load.counts["changes"] += 1
+            if status != 200:
+                self.load.unsaid.append(f"{way.__name__} was not taken: {answer!r:.300}")
+
+    def by_api(self, count):
+        """A route that is asked all the time gets another setting."""
+        status, route = self.server.api("GET", "routes/well-chat-soak")
+        if status != 200:
+            return status, route
+        self.before = self.server.api("GET", "routes/versions?limit=1")[1]["data"][0]["number"]
+        settings = route["settings"] | {"backoff": f"{10 + count}ms"}
+        return self.server.api("PUT", "routes/well-chat-soak", settings)
+
+    def by_file(self, count):
+        """The file has other prices."""
+        text = self.text.replace('"1.00"', f'"1.{count % 100:02}"')
+        self.server.config.with_suffix(".new").write_text(text)
+        os.replace(self.server.config.with_suffix(".new"), self.server.config)
+        return self.server.api("POST", "config/reload", {})
+
+    def back(self, _):
+        return self.server.api("POST", "routes/rollback", {"version": self.before})
+
+
+async def soak(server, load, looks, seconds):
+    changes = Changes(server, load)
+    watching = watch(server.child.pid, load, looks, seconds)
+    await asyncio.gather(load.run(seconds), watching, changes.run(seconds))
 
 
 def slope(looks):
@@ -198,8 +262,13 @@ def checks(around, load, looks, before):
     yield "memory_does_not_grow", text if wrong else None
     told = load.unsaid[:3]
     yield "what_met_no_fault_was_answered", f"{len(load.unsaid)}: {told}" if told else None
-    enough = load.counts["whole"] > 10 * SECONDS and load.counts["aborted"] > SECONDS
-    yield "the_load_was_high", None if enough else f"{load.counts}"
+    counts = load.counts
+    few = counts["refused"] <= REFUSED_MAX * counts["whole"]
+    yield "hardly_any_was_refused_without_a_fault", None if few else f"{counts}"
+    enough = counts["whole"] > WHOLE_MIN * SECONDS and counts["aborted"] > SECONDS
+    yield "the_load_was_high", None if enough else f"{counts}"
+    often = counts["changes"] >= SECONDS // (4 * CHANGE_EVERY)
+    yield "the_configuration_changed_all_the_while", None if often else f"{counts}"
     status, *_ = server.http("GET", "/readyz")
     yield "it_is_ready", None if status == 200 else f"readyz says {status}"
     yield "it_ends_cleanly", None if server.stop() else "it had to be killed"
@@ -213,9 +282,9 @@ def main():
             config = world.configuration(provider.url, list(plans()), SCALE)
             server = all_of_it.start(Server, config)
             load, looks = Load(server.url, random.Random(1)), []
-            asyncio.run(soak(server.child.pid, load, [], WARM_SECONDS))
+            asyncio.run(soak(server, load, [], WARM_SECONDS))
             before = Look(server.child.pid)
-            asyncio.run(soak(server.child.pid, load, looks, SECONDS - WARM_SECONDS))
+            asyncio.run(soak(server, load, looks, SECONDS - WARM_SECONDS))
             for name, wrong in checks((server, provider), load, looks, before):
                 results.append(wrong is None)
                 print(f"{'ok  ' if wrong is None else 'FAIL'} {name}{': ' + wrong if wrong else ''}")

@@ -19,6 +19,7 @@ import world  # noqa: E402
 from checks import APIS, CHECKS  # noqa: E402
 from harness import SetupFailed, World, eventually  # noqa: E402
 from judge import Case, was_sent  # noqa: E402
+from running import every_row  # noqa: E402
 
 SCALES = {"faults": 0.1, "faults-long": 1.0}
 # Checks wait more than they compute.
@@ -45,7 +46,7 @@ def every_request_ended(around, _):
 
 def ledger_agrees(around, whole):
     """One row for each request of the provider, of the same Call, in the whole ledger."""
-    rows = {row["attempt"]: row for row in every_row(around)}
+    rows = {row["attempt"]: row for row in every_row(around.server)}
     lines = {line["attempt"]: line for line in around.provider.requests() if line["attempt"]}
     assert not whole or len(lines) > 100, "hardly anything to compare"
     unasked = [row for attempt, row in rows.items() if was_sent(row) and attempt not in lines]
@@ -55,25 +56,9 @@ def ledger_agrees(around, whole):
         assert rows[attempt]["call"] == line["call"], f"{rows[attempt]} is not of {line}"
 
 
-def every_row(around):
-    before = ""
-    while True:
-        status, page = around.server.api("GET", f"calls?limit=1000{before}")
-        assert status == 200, page
-        if not page["has_more"]:
-            yield from page["data"]
-            return
-        # A page may end between the attempts of a Call, and the next one begins behind that Call.
-        last = page["data"][-1]["call"]
-        yield from (row for row in page["data"] if row["call"] != last)
-        _, whole = around.server.api("GET", f"calls/{last}")
-        yield from whole["data"]
-        before = f"&before={last}"
-
-
 def budget_agrees(around, _):
     """The budget has settled what the rows cost, and nothing of it is reserved any more."""
-    rows = list(every_row(around))
+    rows = list(every_row(around.server))
     sums = {name: sum(Decimal(row[name]) for row in rows) for name in ("cost", "unreconciled")}
 
     def budget():

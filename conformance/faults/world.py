@@ -15,7 +15,7 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import wire  # noqa: E402
-from harness import ROOT, Process, Server, SetupFailed, json_lines  # noqa: E402
+from harness import ROOT, Process, Server, SetupFailed, holdfast_binary, json_lines  # noqa: E402
 
 KEY = "hf_suite_faults_0123456789abcdef"
 # The limits that the product is given, in seconds at scale 1: a late model (20 s) is noticed by the
@@ -43,7 +43,7 @@ class Plan:
 
 
 def provider_binary():
-    path = ROOT / "target" / "release" / "holdfast-fault-provider"
+    path = holdfast_binary().with_name("holdfast-fault-provider")
     if not path.is_file():
         raise SetupFailed(f"{path} is not there: run `make build` first")
     return path

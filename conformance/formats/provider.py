@@ -1,15 +1,17 @@
 """A provider of every format: says what it was told to say for a model's name, and remembers what
 it was asked. A real HTTP server; the path says which format is spoken."""
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
+from pathlib import Path
 
-import chat
-import gemini
-import messages
-import responses
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import chat  # noqa: E402
+import gemini  # noqa: E402
+import messages  # noqa: E402
+import responses  # noqa: E402
+from http_double import HttpDouble  # noqa: E402
 
 # The end of a path below a provider's base URL, and the format that is spoken there.
 PATHS = [
@@ -20,16 +22,12 @@ PATHS = [
 ]
 
 
-class Provider:
-    """Starts at once; `url` is its base URL."""
+class Provider(HttpDouble):
+    """Says what was planned for a model."""
 
     def __init__(self):
-        self.lock = threading.Lock()
         self.plans, self.asked = {}, {}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        super().__init__()
 
     def plan(self, model, said, cut=False, fails=None):
         """What `model` answers with: `said`, cut before its end, or an error (status, kind)."""
@@ -41,42 +39,29 @@ class Provider:
         with self.lock:
             return list(self.asked.get(model, []))
 
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def post(self, request):
+        body = request.json()
+        format, model, streams = spoken(request.path, body)
+        with self.lock:
+            self.asked.setdefault(model, []).append(body)
+            said, cut, fails = self.plans[model]
+        if fails:
+            return request.reply(fails[0], "application/json", format.error(*fails)[1])
+        if not streams:
+            return request.reply(200, "application/json", format.answer(said))
+        text = format.stream(said)
+        if cut:
+            text = text[: text.rindex("\n", 0, text.index(format.END_OF_STREAM)) + 1]
+        request.reply(200, "text/event-stream", text)
 
-    def handler(provider):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_):
-                """The suite judges by what was asked, not by lines."""
-
-            def do_POST(self):  # noqa: N802
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                path, _, _ = self.path.partition("?")
-                format, match = next((f, m) for p, f in PATHS if (m := p.search(path)))
-                model = match.groupdict().get("model") or body["model"]
-                streams = body.get("stream") or "stream" in match.groupdict().get("method", "")
-                with provider.lock:
-                    provider.asked.setdefault(model, []).append(body)
-                    said, cut, fails = provider.plans[model]
-                if fails:
-                    status, failure = format.error(*fails)
-                    return self.reply(status, "application/json", json.dumps(failure))
-                if not streams:
-                    return self.reply(200, "application/json", json.dumps(format.answer(said)))
-                text = format.stream(said)
-                if cut:
-                    text = text[: text.rindex("\n", 0, text.index(format.END_OF_STREAM)) + 1]
-                self.reply(200, "text/event-stream", text)
-
-            def reply(self, status, kind, text):
-                data = text.encode()
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        return Handler
+def spoken(path, body):
+    """(format, model, whether a stream is asked for) of a request."""
+    path, _, _ = path.partition("?")
+    format, match = next((f, m) for p, f in PATHS if (m := p.search(path)))
+    groups = match.groupdict()
+    return (
+        format,
+        groups.get("model") or body["model"],
+        bool(body.get("stream")) or "stream" in groups.get("method", ""),
+    )

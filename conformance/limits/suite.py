@@ -11,17 +11,16 @@ import pathlib
 import secrets
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import running  # noqa: E402
+from harness import Asked, Server, eventually  # noqa: E402
 from provider import Limit, LimitedProvider  # noqa: E402
-
-from harness import Asked, Server, SetupFailed, World, eventually  # noqa: E402
 
 LOOPS, PROCESSES, SECONDS = 64, 3, 4
 KEYS = ["sk-limits-one-" + secrets.token_hex(8), "sk-limits-two-" + secrets.token_hex(8)]
@@ -77,17 +76,19 @@ targets = ["one/routed", "one/spare"]
 wait_max = "300ms"
 """
 
-CHECKS, LONG_CHECKS = [], []
+# All of them in order, and those that a busy machine can't fail.
+CHECKS, QUICK = [], []
 
 
 def check(function):
     CHECKS.append(function)
+    QUICK.append(function)
     return function
 
 
 def long_check(function):
     """One that counts what fits into a time: a busy machine fails it, so CI does without."""
-    LONG_CHECKS.append(function)
+    CHECKS.append(function)
     return function
 
 
@@ -199,7 +200,7 @@ def a_herd_through_us_is_hardly_refused(s):
     assert refused <= max(2, asked // 50), f"{refused} of {asked} were refused, {directly} directly"
 
 
-@check
+@long_check
 def a_herd_uses_what_there_is(s):
     seen = s.herd("herd")
     most = LIMITS["herd"].rate * SECONDS + LIMITS["herd"].burst
@@ -218,7 +219,7 @@ def no_loop_of_a_herd_gets_much_more_than_another(s):
     assert max(counts) <= 3 * min(counts), counts
 
 
-@check
+@long_check
 def nobody_waits_longer_than_allowed(s):
     slowest = max(one["took"] for one in s.herd("herd").lines)
     assert slowest < 5.5, f"{slowest:.1f} s"
@@ -226,6 +227,15 @@ def nobody_waits_longer_than_allowed(s):
 
 @check
 def anthropics_headers_are_learned_too(s):
+    status, _, answer, _ = s.post("claude/claude", path="/v1/messages")
+    assert status == 200, answer
+    (known,) = s.limits("claude", "claude")
+    (told,) = [limit for limit in known["limits"] if limit["kind"] == "anthropic_requests"]
+    assert told["limit"] == LIMITS["claude"].burst, told
+
+
+@long_check
+def a_herd_is_hardly_refused_by_anthropics_headers_either(s):
     seen = s.herd("claude", "claude", path="/v1/messages", seconds=4)
     refused = s.refused_later("claude", seen)
     asked = len(s.provider.requests("claude", after=seen.began + LEARNED))
@@ -270,14 +280,20 @@ def interactive_calls_go_ahead_of_background(s):
     loops = of_class("background", 20) + of_class("interactive", 4)
     seen = s.herd("classes", loops=loops, thinks=0.3)
     urgent, patient = seen.mean_wait("interactive"), seen.mean_wait("background")
-    assert urgent < 0.8 and urgent < patient / 2, (urgent, patient)
+    assert urgent < patient / 2, (urgent, patient)
+
+
+@long_check
+def an_interactive_call_hardly_waits(s):
+    assert s.herd("classes").mean_wait("interactive") < 0.8
 
 
 @check
 def background_calls_get_what_is_left(s):
     seen = s.herd("classes")
-    assert len(seen.well("background")) >= 5, len(seen.well("background"))
-    assert min(seen.by_loop("interactive")) >= 4, seen.by_loop("interactive")
+    # More than what the bucket had before anyone waited.
+    assert len(seen.well("background")) > LIMITS["classes"].burst, len(seen.well("background"))
+    assert min(seen.by_loop("interactive")) >= 1, seen.by_loop("interactive")
 
 
 @check
@@ -288,8 +304,13 @@ def a_user_with_many_calls_does_not_hold_up_one_with_few(s):
     ]
     few = [{"name": f"few-{number}", "headers": {"holdfast-session": f"few-{number}"}} for number in range(2)]
     seen = s.herd("users", loops=many + few)
-    assert seen.mean_wait("few") < 0.5, seen.mean_wait("few")
-    assert seen.mean_wait("few") < seen.mean_wait("many") / 2
+    few, many = seen.mean_wait("few"), seen.mean_wait("many")
+    assert few < many / 2, (few, many)
+
+
+@long_check
+def who_asks_little_hardly_waits(s):
+    assert s.herd("users").mean_wait("few") < 0.5, s.herd("users").mean_wait("few")
 
 
 # What can't be had in time.
@@ -299,7 +320,8 @@ def a_user_with_many_calls_does_not_hold_up_one_with_few(s):
 def a_wait_that_is_too_long_fails_at_once_and_says_how_long(s):
     assert s.post("one/used-up")[0] == 200
     status, told, body, took = s.post("one/used-up")
-    assert status == 429 and took < 1, (status, took)
+    # The provider said a minute; a Call may wait for five seconds.
+    assert status == 429 and took < 4, (status, took)
     assert 30 < float(told["retry-after"]) <= 60, told["retry-after"]
     assert body["error"]["code"] == "rate_limited" or "limits" in body["error"]["message"], body
 
@@ -326,15 +348,16 @@ def a_route_goes_on_to_its_next_target(s):
     answers = [s.post("route/either") for _ in range(6)]
     assert [one[0] for one in answers] == [200] * 6, [one[0] for one in answers]
     assert len(s.provider.requests("routed")) == 1 and len(s.provider.requests("spare")) == 5
-    assert all(one[3] < 1 for one in answers), [one[3] for one in answers]
 
 
 @check
 def a_429_on_one_model_slows_no_other(s):
     assert s.post("one/shut")[0] == 429
     assert s.post("one/shut")[0] == 429
-    times = [s.post("one/free") for _ in range(10)]
-    assert all(one[0] == 200 and one[3] < 0.5 for one in times), [one[3] for one in times]
+    before = len(s.provider.requests("free"))
+    # A Call that had to wait for `shut` would be refused.
+    assert [s.post("one/free")[0] for _ in range(10)] == [200] * 10
+    assert len(s.provider.requests("free")) == before + 10
     assert len(s.provider.requests("shut")) == 1, "a model that said so is not asked again"
 
 
@@ -344,12 +367,15 @@ def clients_that_go_leave_the_queue(s):
         assert s.post("one/aborted")[0] == 200
     connections = [open_request(s.server, "one/aborted") for _ in range(10)]
     waiting = lambda: sum(one["waiting"] for one in s.limits("one", "aborted"))  # noqa: E731
-    eventually("ten wait", lambda: waiting() == 10, 3)
-    for connection in connections:
-        connection.close()
-    eventually("nobody waits", lambda: waiting() == 0, 3)
+    try:
+        eventually("ten wait", lambda: waiting() == 10, LIMITS["aborted"].window)
+    finally:
+        for connection in connections:
+            connection.close()
+    eventually("nobody waits", lambda: waiting() == 0)
     in_flight = lambda: s.limits("one", "aborted")[0]["in_flight"]  # noqa: E731
-    eventually("nothing is under way", lambda: in_flight() == 0, 3)
+    eventually("nothing is under way", lambda: in_flight() == 0)
+    assert len(s.provider.requests("aborted")) == 10, "one that had gone was sent"
 
 
 def open_request(server: Asked, model):
@@ -369,9 +395,14 @@ def open_request(server: Asked, model):
 
 @check
 def two_keys_have_twice_as_much(s):
-    seen = s.herd("both", "two", seconds=5)
+    s.herd("both", "two", seconds=5)
     used = Counter(one.key for one in s.provider.requests("both") if one.status == 200)
     assert set(used) == set(KEYS) and min(used.values()) > 0.3 * sum(used.values()), used.values()
+
+
+@long_check
+def so_a_herd_gets_more_than_of_one(s):
+    seen = s.herd("both", "two", seconds=5)
     assert len(seen.well()) >= 70, f"one key alone has 55: {len(seen.well())}"
 
 
@@ -403,22 +434,18 @@ def nobody_notices_that_a_key_is_revoked(s):
         {"name": f"loop-{number}", "headers": {"holdfast-session": f"revoked-{number}"}}
         for number in range(16)
     ]
-    results = []
-    thread = threading.Thread(
-        target=lambda: results.append(s.herd("revoked", "two", loops=loops, thinks=0.02, seconds=3))
-    )
-    thread.start()
-    time.sleep(1.2)
-    s.provider.state.revoked.add(KEYS[0])
-    thread.join()
-    (seen,) = results
+    well = lambda: [one for one in s.provider.requests("revoked") if one.status == 200]  # noqa: E731
+    with ThreadPoolExecutor(1) as pool:
+        herd = pool.submit(s.herd, "revoked", "two", loops=loops, thinks=0.02, seconds=6)
+        eventually("both keys are used", lambda: {one.key for one in well()} == set(KEYS))
+        s.provider.state.revoked.add(KEYS[0])
+        before = len(well())
+        seen = herd.result()
     failed = [one for one in seen.lines if one["status"] != 200]
-    assert not failed and len(seen.well()) > 100, (failed[:3], len(seen.well()))
+    assert not failed and len(well()) > before, (failed[:3], len(well()), before)
     refused = [one for one in s.provider.requests("revoked") if one.status == 401]
     # Those that were on their way together.
     assert 1 <= len(refused) <= 16, len(refused)
-    s.revoked_used = {one.key for one in s.provider.requests("revoked") if one.status == 200}
-    assert s.revoked_used == set(KEYS), "both were used before"
 
 
 @check
@@ -502,34 +529,31 @@ def with_both_keys(s):
     s.provider.state.prefixes.clear()
 
 
+def as_often(s, model, path):
+    """A model's prompt cache is read through us, at the door of this path, as often as directly."""
+    own = "/v1/messages" if model.startswith("claude/") else "/v1/chat/completions"
+    s.provider.state.revoked.clear()
+    s.provider.state.prefixes.clear()
+    through = cached_through_us(s, model, path)
+    s.provider.state.prefixes.clear()
+    directly = cached_directly(s, model.partition("/")[2], own)
+    assert through == directly > 0, (model, path, through, directly)
+
+
 @check
 def the_prompt_cache_is_read_as_often_as_directly(s):
-    with_both_keys(s)
-    through = cached_through_us(s, "two/cached", "/v1/chat/completions")
-    directly = cached_directly(s, "cached", "/v1/chat/completions")
-    assert through == directly > 0, (through, directly)
+    as_often(s, "two/cached", "/v1/chat/completions")
 
 
 @check
 def so_it_is_with_anthropics_format(s):
-    with_both_keys(s)
-    through = cached_through_us(s, "claude/claude-cached", "/v1/messages")
-    directly = cached_directly(s, "claude-cached", "/v1/messages")
-    assert through == directly > 0, (through, directly)
+    as_often(s, "claude/claude-cached", "/v1/messages")
 
 
 @check
 def translated_conversations_grow_by_what_is_new(s):
-    with_both_keys(s)
-    through = cached_through_us(s, "two/cached", "/v1/messages")
-    s.provider.state.prefixes.clear()
-    directly = cached_directly(s, "cached", "/v1/chat/completions")
-    assert through == directly > 0, (through, directly)
-    with_both_keys(s)
-    through = cached_through_us(s, "claude/claude-cached", "/v1/chat/completions")
-    s.provider.state.prefixes.clear()
-    directly = cached_directly(s, "claude-cached", "/v1/messages")
-    assert through == directly > 0, (through, directly)
+    as_often(s, "two/cached", "/v1/messages")
+    as_often(s, "claude/claude-cached", "/v1/chat/completions")
 
 
 # At the end.
@@ -547,32 +571,7 @@ def nobody_waits_and_nothing_is_under_way_at_the_end(s):
     eventually("nothing is under way", all_ended)
 
 
-def main(*names):
-    passed = failed = 0
-    checks = CHECKS
-    if names[:1] == ("--long",):
-        checks, names = LONG_CHECKS + CHECKS, names[1:]
-    chosen = [one for one in checks if not names or any(name in one.__name__ for name in names)]
-    try:
-        with World() as world:
-            suite = Suite(world)
-            for one in chosen:
-                began = time.monotonic()
-                try:
-                    one(suite)
-                except Exception as problem:  # a check that breaks has failed, whatever it is
-                    text = str(problem) if isinstance(problem, AssertionError) and str(problem) else ""
-                    print(f"FAIL {one.__name__}: {text or traceback.format_exc()}", flush=True)
-                    failed += 1
-                    continue
-                passed += 1
-                print(f"ok   {one.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
-    except SetupFailed as problem:
-        print(f"conformance: {problem}")
-        failed += 1
-    print(f"{passed} passed, {failed} failed")
-    return failed != 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    long = sys.argv[1:2] == ["--long"]
+    checks, names = (CHECKS, sys.argv[2:]) if long else (QUICK, sys.argv[1:])
+    sys.exit(running.main(checks, names, Suite))

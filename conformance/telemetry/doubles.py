@@ -5,28 +5,14 @@ import json
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from http_double import HttpDouble
 
 # p/d300-200: the first content after 300 ms, the end 200 ms later. p/e500: an error.
 DELAYS = re.compile(r"^d(\d+)-(\d+)$")
 FAILS = re.compile(r"^e(\d+)$")
 # In every answer, and in no request: neither may be in what is exported.
 ANSWER = "an-answer-that-nobody-exports"
-
-
-class HttpDouble:
-    """A real HTTP server on a free port; `url` is its base URL."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Provider(HttpDouble):
@@ -36,50 +22,35 @@ class Provider(HttpDouble):
         self.asked = []
         super().__init__()
 
-    def handler(provider):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def post(self, request):
+        body = request.json()
+        with self.lock:
+            self.asked.append((dict(request.headers.items()), body))
+        failing = FAILS.match(body["model"])
+        if failing:
+            error = {"error": {"message": "as told"}}
+            return request.reply(int(failing[1]), "application/json", error)
+        first, rest = (int(part) / 1000 for part in DELAYS.match(body["model"]).groups())
+        time.sleep(first)
+        if not body.get("stream"):
+            time.sleep(rest)
+            return request.reply(200, "application/json", whole(body["model"]))
+        request.send_response(200)
+        request.send_header("content-type", "text/event-stream")
+        request.send_header("connection", "close")
+        request.end_headers()
+        chunks = streamed(body["model"])
+        event(request, chunks[0])
+        time.sleep(rest)
+        for chunk in chunks[1:]:
+            event(request, chunk)
+        request.wfile.write(b"data: [DONE]\n\n")
+        request.close_connection = True
 
-            def log_message(self, *_):
-                """What is asked is kept; lines are not."""
 
-            def do_POST(self):  # noqa: N802
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with provider.lock:
-                    provider.asked.append((dict(self.headers.items()), body))
-                failing = FAILS.match(body["model"])
-                if failing:
-                    return self.say(int(failing[1]), {"error": {"message": "as told"}})
-                first, rest = (int(part) / 1000 for part in DELAYS.match(body["model"]).groups())
-                time.sleep(first)
-                if not body.get("stream"):
-                    time.sleep(rest)
-                    return self.say(200, whole(body["model"]))
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.send_header("connection", "close")
-                self.end_headers()
-                chunks = streamed(body["model"])
-                self.event(chunks[0])
-                time.sleep(rest)
-                for chunk in chunks[1:]:
-                    self.event(chunk)
-                self.wfile.write(b"data: [DONE]\n\n")
-                self.close_connection = True
-
-            def event(self, chunk):
-                self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-                self.wfile.flush()
-
-            def say(self, status, body):
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        return Handler
+def event(request, chunk):
+    request.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    request.wfile.flush()
 
 
 USAGE = {
@@ -128,54 +99,22 @@ class Receiver(HttpDouble):
         with self.lock:
             return [post for post in self.posts if post["path"] == path]
 
-    def handler(receiver):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                """Posts are kept; lines are not."""
-
-            def do_POST(self):  # noqa: N802
-                body = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                post = {"path": self.path, "headers": headers, "body": body, "at": time.time()}
-                with receiver.lock:
-                    receiver.posts.append(post)
-                    plan = receiver.plans.get(self.path) or [200]
-                    status = plan.pop(0) if len(plan) > 1 else plan[0]
-                if status is None:
-                    receiver.hang.wait(60)
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-        return Handler
+    def post(self, request):
+        headers, path = request.lower_headers(), request.path
+        post = {"path": path, "headers": headers, "body": request.body, "at": time.time()}
+        with self.lock:
+            self.posts.append(post)
+            plan = self.plans.get(path) or [200]
+            status = plan.pop(0) if len(plan) > 1 else plan[0]
+        if status is None:
+            self.hang.wait(60)
+            request.close_connection = True
+            return
+        request.reply(status, "text/plain", b"")
 
     def close(self):
         self.hang.set()
         super().close()
-
-
-class Checks:
-    """Counts what holds and says what does not."""
-
-    def __init__(self, names):
-        self.names, self.passed, self.failed = names, 0, 0
-
-    def __call__(self, name, holds, seen=""):
-        if self.names and not any(part in name for part in self.names):
-            return
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok' if holds else 'FAILED'}  {name}" + ("" if holds else f"\n        {seen}"))
-
-    def end(self):
-        print(f"{self.passed} passed, {self.failed} failed")
-        return 1 if self.failed else 0
 
 
 def ask(server, key, model, headers=None, stream=False, text="a prompt"):

@@ -1,6 +1,6 @@
 """The suite `slos`: an injected delay burns the right objective and no other.
 
-    slos.py [NAME …]     only the checks whose name contains one of the NAMEs
+    slos.py [NAME …]     only the scenes whose name contains one of the NAMEs
 
 A provider answers as late as it is told, and a receiver stands where the webhooks go. What is
 judged: which objectives told the receiver, what `/api/slos` and `/metrics` say of what the suite
@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from doubles import Checks, Provider, Receiver, ask  # noqa: E402
-
-from harness import Server, SetupFailed, World, eventually, holdfast_binary  # noqa: E402
+import running  # noqa: E402
+from doubles import Provider, Receiver, ask  # noqa: E402
+from harness import Server, eventually, holdfast_binary  # noqa: E402
 
 KEY = "hf_suite_slos_0123456789abcdef"
 GATED_KEY = "hf_suite_slos_gated_0123456789"
@@ -66,22 +66,28 @@ webhook = "{webhook}/{name}"
 {more}
 """
 
-# class, metric, threshold
+# class, metric, threshold. What is to be late is half a second later, what is to be quick takes none
+# of it: a busy machine changes no count.
 OBJECTIVES = [
-    ("chat", "time_to_first_token", "300ms"),
-    ("chat", "task_time", "900ms"),
-    ("chat", "policy_time", "300ms"),
+    ("chat", "time_to_first_token", "1s"),
+    ("chat", "task_time", "4s"),
+    ("chat", "policy_time", "1s"),
     ("chat", "errors", None),
-    ("batch", "time_to_first_token", "300ms"),
-    ("batch", "task_time", "900ms"),
-    ("batch", "policy_time", "300ms"),
+    ("batch", "time_to_first_token", "1s"),
+    ("batch", "task_time", "4s"),
+    ("batch", "policy_time", "1s"),
     ("batch", "errors", None),
     ("gated", "time_to_first_token", "20s"),
-    ("gated", "policy_time", "300ms"),
-    ("agent", "task_time", "900ms"),
+    ("gated", "policy_time", "1s"),
+    ("agent", "task_time", "1s"),
     ("agent", "time_to_first_token", "20s"),
 ]
-MODELS = ["d0-0", "d500-0", "d0-1200", "d400-0", "e500", "d0-1000"]
+MODELS = ["d0-0", "d1500-0", "d0-4500", "e500", "d0-1500"]
+# A task is over when nothing of it was asked for so long.
+TASK_IDLE = 1.0
+# In so long a webhook would have come of which there is to be none.
+QUIET = 1.0
+check = running.Statements()
 
 
 def name_of(class_, metric):
@@ -94,7 +100,7 @@ def config(provider, receiver):
     for class_, metric, threshold in OBJECTIVES:
         more = f'threshold = "{threshold}"\n' if threshold else ""
         if metric == "task_time":
-            more += 'task_idle = "400ms"\n'
+            more += f'task_idle = "{TASK_IDLE * 1000:.0f}ms"\n'
         if class_ == "chat":
             more += f'webhook_secret = "whsec_{base64.b64encode(SECRET).decode()}"\n'
         name = name_of(class_, metric)
@@ -105,9 +111,10 @@ def config(provider, receiver):
 
 
 class Suite:
-    def __init__(self, world, provider, receiver, check):
-        self.provider, self.receiver, self.check = provider, receiver, check
-        self.server = world.start(Server, config(provider, receiver))
+    def __init__(self, world):
+        self.folder = world.folder
+        self.provider, self.receiver = world.double(Provider()), world.double(Receiver())
+        self.server = world.start(Server, config(self.provider, self.receiver))
 
     def slos(self):
         status, body = self.server.api("GET", "slos")
@@ -141,11 +148,11 @@ class Suite:
         try:
             eventually(f"{name} burns", lambda: self.events(name, "slo.burning"))
         except AssertionError as error:
-            return self.check(f"{what} burns {name}", False, f"{error}; {self.slos()[name]}")
-        self.check(f"{what} burns {name}", True)
-        time.sleep(0.5)
+            return check(f"{what} burns {name}", False, f"{error}; {self.slos()[name]}")
+        check(f"{what} burns {name}", True)
+        time.sleep(QUIET)
         others = self.told() - before - {name}
-        self.check(f"{what} burns no other", not others, others)
+        check(f"{what} burns no other", not others, others)
 
     # What happens, in order.
 
@@ -153,40 +160,41 @@ class Suite:
         for class_ in ("chat", "batch"):
             self.many("d0-0", class_, stream=True)
         eventually("tasks are over", lambda: self.counts("chat-task_time")[0] >= CALLS)
-        self.check("nothing burns while all is quick", not self.told(), self.told())
+        time.sleep(QUIET)
+        check("nothing burns while all is quick", not self.told(), self.told())
         for metric in ("time_to_first_token", "task_time", "policy_time", "errors"):
             seen = self.counts(name_of("chat", metric))
-            self.check(f"quick calls are good for {metric}", seen == (CALLS, 0), seen)
+            check(f"quick calls are good for {metric}", seen == (CALLS, 0), seen)
         seen = self.counts("agent-task_time")
-        self.check("a class counts its own calls only", seen == (0, 0), seen)
+        check("a class counts its own calls only", seen == (0, 0), seen)
 
     def first_token(self):
         before = self.told()
-        self.many("d500-0", "chat", stream=True)
+        self.many("d1500-0", "chat", stream=True)
         self.burns_alone("a late first token", "chat-time_to_first_token", before)
         seen = self.counts("chat-time_to_first_token")
-        self.check("each late first token is counted once", seen == (CALLS, CALLS), seen)
+        check("each late first token is counted once", seen == (CALLS, CALLS), seen)
         slo = self.slos()["chat-time_to_first_token"]
         left = slo["error_budget_left"]
         # Half of all were bad, and a tenth may be.
-        self.check("the error budget is overdrawn by what was bad", abs(left + 4) < 1e-6, left)
+        check("the error budget is overdrawn by what was bad", abs(left + 4) < 1e-6, left)
         name = "chat-time_to_first_token"
         eventually("it resolves", lambda: self.events(name, "slo.resolved"))
-        self.check("it is resolved once the delay is gone", self.slos()[name]["state"] == "ok")
+        check("it is resolved once the delay is gone", self.slos()[name]["state"] == "ok")
         kinds = [event["type"] for event in self.events(name)]
-        self.check("each change is told once", kinds == ["slo.burning", "slo.resolved"], kinds)
+        check("each change is told once", kinds == ["slo.burning", "slo.resolved"], kinds)
 
     def slow_end(self):
         before = self.told()
-        self.many("d0-1200", "batch", stream=True)
+        self.many("d0-4500", "batch", stream=True)
         self.burns_alone("a slow end", "batch-task_time", before)
         seen = self.counts("batch-time_to_first_token")
-        self.check("a slow end is no late first token", seen == (2 * CALLS, 0), seen)
+        check("a slow end is no late first token", seen == (2 * CALLS, 0), seen)
 
     def tasks(self):
         before = self.counts("chat-task_time")
         for _ in range(3):
-            self.many("d400-0", "chat", 1, headers={"holdfast-task": "three-in-a-row"})
+            self.many("d1500-0", "chat", 1, headers={"holdfast-task": "three-in-a-row"})
         self.many("d0-0", "chat", 2, headers={"holdfast-task": "two-at-once"})
 
         def added():
@@ -194,29 +202,29 @@ class Suite:
             return (now[0] - before[0], now[1] - before[1])
 
         eventually("both tasks are counted", lambda: sum(added()) >= 2)
-        time.sleep(0.5)
-        self.check("calls of one task are timed together", added() == (1, 1), added())
+        time.sleep(TASK_IDLE)
+        check("calls of one task are timed together", added() == (1, 1), added())
 
     def turn(self):
         before = self.told()
-        body = {"model": "p/d0-1000", "input": "hello", "store": True}
-        statuses = []
-        for _ in range(3):
-            statuses.append(self.server.http("POST", "/v1/responses", body, KEY)[0])
-        self.check("turns are answered", statuses == [200] * 3, statuses)
+        body = {"model": "p/d0-1500", "input": "hello", "store": True}
+        with ThreadPoolExecutor(3) as pool:
+            args = ("POST", "/v1/responses", body, KEY)
+            asked = [pool.submit(self.server.http, *args) for _ in range(3)]
+            statuses = [one.result()[0] for one in asked]
+        check("turns are answered", statuses == [200] * 3, statuses)
         eventually("turns are counted", lambda: sum(self.counts("agent-task_time")) >= 3)
         seen = self.counts("agent-task_time")
-        self.check("a session's turn is a task of the class agent", seen == (0, 3), seen)
-        others = self.told() - before - {"agent-task_time"}
-        self.check("a slow turn burns no other", not others, others)
+        check("a session's turn is a task of the class agent", seen == (0, 3), seen)
+        self.burns_alone("a slow turn", "agent-task_time", before)
 
     def errors(self):
         before = self.told()
         first = self.counts("chat-time_to_first_token")
         statuses = self.many("e500", "chat")
-        self.check("the provider's errors arrive", set(statuses) == {502}, statuses)
+        check("the provider's errors arrive", set(statuses) == {502}, statuses)
         self.burns_alone("a failing provider", "chat-errors", before)
-        self.check(
+        check(
             "a quick failure is no late first token",
             self.counts("chat-time_to_first_token") == first,
             (first, self.counts("chat-time_to_first_token")),
@@ -232,11 +240,11 @@ class Suite:
             asked = [
                 pool.submit(ask, self.server, GATED_KEY, "d0-0", headers) for _ in range(CALLS)
             ]
-            time.sleep(0.8)
+            time.sleep(1.6)
             database.execute("ROLLBACK")
             statuses = [one.result()[0] for one in asked]
         database.close()
-        self.check("calls wait for the budget's store", statuses == [200] * CALLS, statuses)
+        check("calls wait for the budget's store", statuses == [200] * CALLS, statuses)
         self.burns_alone("a slow admission", "gated-policy_time", before)
 
     def webhooks(self):
@@ -247,17 +255,17 @@ class Suite:
             signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode()
             digest = hmac.new(SECRET, signed + post["body"], hashlib.sha256).digest()
             ok.append(headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode())
-        self.check("posts are signed by the secret", ok and all(ok), ok)
+        check("posts are signed by the secret", ok and all(ok), ok)
         ids = [post["headers"]["webhook-id"] for post in posts]
-        self.check("each alert has an id of its own", len(set(ids)) == len(ids), ids)
+        check("each alert has an id of its own", len(set(ids)) == len(ids), ids)
         bare = self.receiver.to("/batch-task_time")[0]["headers"]
-        self.check("without a secret nothing is signed", "webhook-signature" not in bare, bare)
+        check("without a secret nothing is signed", "webhook-signature" not in bare, bare)
         event = self.events("chat-time_to_first_token")[0]
         data = event["data"]
         wanted = {"name": "chat-time_to_first_token", "class": "chat", "state": "burning"}
-        self.check("a post says which objective", wanted.items() <= data.items(), data)
+        check("a post says which objective", wanted.items() <= data.items(), data)
         rates = [data["windows"][window]["burn_rate"] for window in ("short", "long")]
-        self.check("a post says how fast both windows burn", min(rates) >= 5, rates)
+        check("a post says how fast both windows burn", min(rates) >= 5, rates)
 
     def retries(self):
         # The receiver fails once; another objective's receiver hangs all the while.
@@ -266,10 +274,10 @@ class Suite:
         self.receiver.plan("/chat-errors", None)
         began = time.monotonic()
         self.many("e500", "chat")
-        statuses = self.many("d500-0", "batch")
-        self.check(
+        statuses = self.many("d1500-0", "batch")
+        check(
             "a receiver that hangs holds up no call",
-            set(statuses) == {200} and time.monotonic() - began < 5,
+            set(statuses) == {200} and time.monotonic() - began < 20,
             (statuses, time.monotonic() - began),
         )
         kind = "slo.burning"
@@ -279,16 +287,16 @@ class Suite:
         )
         posts = self.receiver.to(path)[:2]
         ids = {post["headers"]["webhook-id"] for post in posts}
-        self.check("what failed is tried again under the same id", len(ids) == 1, ids)
+        check("what failed is tried again under the same id", len(ids) == 1, ids)
 
     def api(self):
         status, slo = self.server.api("GET", "slos/chat-policy_time")
-        wanted = {"metric": "policy_time", "threshold_ms": 300, "objective": 0.9}
-        self.check("one objective is found by name", status == 200 and wanted.items() <= slo.items(), slo)
+        wanted = {"metric": "policy_time", "threshold_ms": 1000, "objective": 0.9}
+        check("one objective is found by name", status == 200 and wanted.items() <= slo.items(), slo)
         status, _ = self.server.api("GET", "slos/nothing")
-        self.check("an unknown objective is a 404", status == 404, status)
+        check("an unknown objective is a 404", status == 404, status)
         status, _ = self.server.api("GET", "slos", key=KEY)
-        self.check("objectives are for administrators", status == 403, status)
+        check("objectives are for administrators", status == 403, status)
         ask(self.server, "hf_nobody", "d0-0")
         _, _, text = self.server.http("GET", "/metrics", key=self.server.admin_key)
         lines = text.decode().splitlines()
@@ -299,9 +307,9 @@ class Suite:
             'holdfast_refused_total{code="unauthenticated",class="unidentified"} 1',
         ]
         for line in wanted:
-            self.check(f"/metrics has {line.split('}')[0]}}}", line in lines, line)
+            check(f"/metrics has {line.split('}')[0]}}}", line in lines, line)
         burning = [line for line in lines if line.startswith("holdfast_slo_burning{")]
-        self.check("/metrics has a state of each", len(burning) == len(OBJECTIVES), burning)
+        check("/metrics has a state of each", len(burning) == len(OBJECTIVES), burning)
 
 
 WRONG = """
@@ -328,43 +336,36 @@ webhook = "ftp://example/x"
 """
 
 
-def wrong_settings(folder, check):
-    path = folder / "wrong.toml"
+def wrong_settings(suite):
+    path = suite.folder / "wrong.toml"
     path.write_text(WRONG)
     said = subprocess.run(
         [holdfast_binary(), "check", "--config", path], capture_output=True, text=True, check=False
     )
-    places = ["slos[0].threshold", "slos[1].metric", "slos[2].objective"]
+    places = ["slos[0].threshold", "slos[1].metric", "slos[2].objective", "slos[3].webhook"]
     text = said.stdout + said.stderr
     missing = [place for place in places if place not in text]
     check("wrong settings are named, all at once", said.returncode and not missing, text)
 
 
-def main():
-    check = Checks(sys.argv[1:])
-    provider, receiver = Provider(), Receiver()
-    with World() as world:
-        suite = Suite(world, provider, receiver, check)
-        suite.quiet()
-        suite.first_token()
-        suite.slow_end()
-        suite.tasks()
-        suite.turn()
-        suite.errors()
-        suite.policy()
-        suite.webhooks()
-        suite.retries()
-        suite.api()
-        wrong_settings(world.folder, check)
-        check("the server stops in time", suite.server.stop())
-    receiver.close()
-    provider.close()
-    return check.end()
+def ends_cleanly(suite):
+    check("the server stops in time", suite.server.stop())
 
+
+SCENES = [
+    Suite.quiet,
+    Suite.first_token,
+    Suite.slow_end,
+    Suite.tasks,
+    Suite.turn,
+    Suite.errors,
+    Suite.policy,
+    Suite.webhooks,
+    Suite.retries,
+    Suite.api,
+    wrong_settings,
+    ends_cleanly,
+]
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SetupFailed as failed:
-        print(failed, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(running.main(SCENES, sys.argv[1:], Suite, check))
