@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use types::call::{CallKind, ModelCall, ModelHead};
+use types::clock::within;
 use types::conversation::{Conversation, Message};
 use types::ids::CallId;
 use types::outcome::Delta;
@@ -21,8 +22,6 @@ use crate::record::answer::Answer;
 use crate::route::candidates;
 use crate::run::Pipeline;
 
-/// How long the parent waits for such a Call at most.
-const TIME_MAX: Duration = Duration::from_secs(120);
 /// Bytes of its answer that are taken; what comes after them is left out.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// What a request has beside its texts, in bytes at most: roles and marks of two messages.
@@ -31,7 +30,7 @@ const AROUND_BYTES: u64 = 512;
 /// What is asked.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
-    /// The model, by any name that clients have for it.
+    /// The model, as `provider/model`.
     pub(crate) model: &'a str,
     /// Texts only.
     pub(crate) conversation: Conversation,
@@ -39,6 +38,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) output_cap: u64,
     /// What it may cost at most, where its parent is limited.
     pub(crate) budget: Option<Money>,
+    /// How long its parent waits for it.
+    pub(crate) time_max: Duration,
 }
 
 /// What came of it.
@@ -61,25 +62,45 @@ pub(crate) async fn ask(
     parent: &Call,
     asked: Asked<'_>,
 ) -> Result<Told, (Failure, Money)> {
-    let mut answer = begin(pipeline, parent, asked).await.map_err(|why| (why, Money::ZERO))?;
-    let mut text = String::new();
-    let end = loop {
-        match answer.next().await {
-            Some(OutcomeEvent::Start(_)) => {}
-            Some(OutcomeEvent::Frame { delta, .. }) => match delta {
-                Some(Delta::Text { text: piece }) if text.len() < ANSWER_BYTES_MAX => {
-                    text.push_str(&piece);
-                }
-                Some(_) | None => {}
-            },
-            Some(OutcomeEvent::Finish(finish)) => break Ok(finish.stop),
-            Some(OutcomeEvent::Failed(failure)) => break Err(*failure),
-            None => break Err(Failure::new(ErrorCode::Internal, "an answer without an end")),
-        }
+    let (clock, time_max) = (&*pipeline.parts.clock, asked.time_max);
+    let until = clock.monotonic().saturating_add(time_max);
+    let begun = within(clock, time_max, Box::pin(begin(pipeline, parent, asked))).await;
+    let begun = begun.unwrap_or_else(|| Err(too_late(time_max)));
+    let mut answer = begun.map_err(|why| (why, Money::ZERO))?;
+    let left = until.saturating_sub(clock.monotonic());
+    let Some((text, end)) = within(clock, left, collect(&mut answer)).await else {
+        // What it is given up in the middle of may be on the bill.
+        return Err((too_late(time_max), answer.at_most()));
     };
     let cost = answer.charged();
     let call = answer.call.id.clone();
     end.map(|stop| Told { call, text, stop, cost }).map_err(|why| (why, cost))
+}
+
+/// The text of an answer, and how it ended.
+async fn collect(answer: &mut Answer) -> (String, Result<Stop, Failure>) {
+    let mut text = String::new();
+    loop {
+        let end = match answer.next().await {
+            Some(OutcomeEvent::Start(_)) => continue,
+            Some(OutcomeEvent::Frame { delta, .. }) => {
+                if let Some(Delta::Text { text: piece }) = delta
+                    && text.len() < ANSWER_BYTES_MAX
+                {
+                    text.push_str(&piece);
+                }
+                continue;
+            }
+            Some(OutcomeEvent::Finish(finish)) => Ok(finish.stop),
+            Some(OutcomeEvent::Failed(failure)) => Err(*failure),
+            None => Err(Failure::new(ErrorCode::Internal, "an answer without an end")),
+        };
+        return (text, end);
+    }
+}
+
+fn too_late(limit: Duration) -> Failure {
+    Failure::new(ErrorCode::UpstreamTimeout, format!("its caller waits for {limit:?} at most"))
 }
 
 async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
@@ -87,7 +108,7 @@ async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<A
     let Some(of_parent) = parent.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a model is asked for a model's Call only"));
     };
-    let Asked { model, mut conversation, output_cap, budget } = asked;
+    let Asked { model, mut conversation, output_cap, budget, time_max } = asked;
     conversation.output_cap = Some(output_cap);
     let bytes: usize = conversation.messages.iter().map(text_bytes).sum();
     let head = ModelHead {
@@ -100,7 +121,7 @@ async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<A
     let kind = ModelCall::from_neutral(of_parent.format, head, Arc::new(conversation));
     let id = CallId::new(&parts.ids);
     let kind = CallKind::Model(kind);
-    let spawn = Spawn { parent, id, kind, budget, time_max: TIME_MAX };
+    let spawn = Spawn { parent, id, kind, budget, time_max };
     let identified = spawned(&parts.directory, &*parts.clock, spawn)?;
     let upstreams = Arc::clone(&identified.upstreams);
     let admitted = admit(&pipeline.shared.escrow, &*parts.clock, identified);
@@ -108,7 +129,7 @@ async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<A
     let offers = std::mem::take(&mut admission.offers);
     let candidates = candidates(&upstreams.executors, &admission.call, offers)?;
     let attempts = Attempts::begin(admission, candidates, Arc::clone(&pipeline.shared))?;
-    Ok(Answer::record(attempts))
+    Ok(Answer::record(attempts, Duration::ZERO))
 }
 
 fn text_bytes(message: &Message) -> usize {

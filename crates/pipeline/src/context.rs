@@ -14,8 +14,10 @@ mod summary;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use storage::Budget;
 use types::call::{CallKind, ModelCall, Operation, Target};
 use types::context::ContextPolicy;
 use types::conversation::Conversation;
@@ -107,17 +109,45 @@ pub(crate) struct Edited {
 /// The note's name in the ledger.
 pub(crate) const NOTE: &str = "context";
 
-/// Fits what each candidate is told to its window. Answers what summaries were charged.
-pub(crate) async fn fit(pipeline: &Pipeline, call: &Arc<Call>, candidates: &mut [Route]) -> Money {
-    let Some(policy) = &call.plan.policy.context else { return Money::ZERO };
+/// The money of a Call that may want a summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Purse<'a> {
+    /// What was charged for the Call already: counts against its caller's cap.
+    pub(crate) spent: Money,
+    /// The budgets in which its own money is not held yet. It is while a summary is asked for, so
+    /// that the summary can't take it away.
+    pub(crate) unheld: &'a [Arc<Budget>],
+}
+
+/// What summaries took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fitted {
+    /// What they were charged.
+    pub(crate) charged: Money,
+    /// How long the Call waited for them.
+    pub(crate) took: Duration,
+}
+
+/// Fits what each candidate is told to its window. Answers what summaries took.
+///
+/// Dropping the future cancels a summary that is being made.
+pub(crate) async fn fit(
+    pipeline: &Pipeline,
+    call: &Arc<Call>,
+    candidates: &mut [Route],
+    purse: Purse<'_>,
+) -> Fitted {
+    let Some(policy) = &call.plan.policy.context else { return Fitted::default() };
     let Some(model) = call.model().filter(|model| model.operation == Operation::Chat) else {
-        return Money::ZERO;
+        return Fitted::default();
     };
     let dearest = candidates.iter().map(|route| route.terms.amount).max().unwrap_or_default();
-    let now = pipeline.parts.clock.monotonic();
-    let is_well = |route: &&Route| !pipeline.shared.health.is_open(&route.target.name, now);
+    let began = pipeline.parts.clock.monotonic();
+    let is_well = |route: &&Route| !pipeline.shared.health.is_open(&route.target.name, began);
     let first = candidates.iter().find(is_well).or_else(|| candidates.first());
-    let Some(first) = first.map(|route| Arc::clone(&route.target)) else { return Money::ZERO };
+    let Some(first) = first.map(|route| Arc::clone(&route.target)) else {
+        return Fitted::default();
+    };
     let mut charged = Money::ZERO;
     let mut done: Vec<(Limits, Option<Arc<Edited>>)> = Vec::new();
     for route in candidates {
@@ -131,9 +161,10 @@ pub(crate) async fn fit(pipeline: &Pipeline, call: &Arc<Call>, candidates: &mut 
             None => {
                 // A fallback that is never asked is not worth a summary of its own.
                 let may_ask = Arc::ptr_eq(&route.target, &first);
-                let left =
-                    call.budget.map(|budget| budget.minus_or_zero(dearest).minus_or_zero(charged));
-                let asks = Asks { pipeline, call, policy, may_ask, left };
+                let own = dearest.saturating_add(purse.spent).saturating_add(charged);
+                let left = call.budget.map(|budget| budget.minus_or_zero(own));
+                let own = (purse.unheld, dearest);
+                let asks = Asks { pipeline, call, policy, may_ask, left, own };
                 let (edited, cost) = asks.edited(&limits).await;
                 charged = charged.saturating_add(cost);
                 done.push((limits, edited.clone()));
@@ -142,7 +173,8 @@ pub(crate) async fn fit(pipeline: &Pipeline, call: &Arc<Call>, candidates: &mut 
         };
         route.edited = edited;
     }
-    charged
+    let took = pipeline.parts.clock.monotonic().saturating_sub(began);
+    Fitted { charged, took }
 }
 
 /// The policy's thresholds for one target.
@@ -176,6 +208,8 @@ struct Asks<'a> {
     policy: &'a ContextPolicy,
     may_ask: bool,
     left: Option<Money>,
+    /// Its own money, as in [`Wish::own`].
+    own: (&'a [Arc<Budget>], Money),
 }
 
 impl Asks<'_> {
@@ -189,9 +223,9 @@ impl Asks<'_> {
         let mut found = Found::default();
         let asked = self.policy.compact.as_ref().filter(|_| !outcome.crossings.is_empty());
         if let Some(policy) = asked {
-            let (may_ask, left) = (self.may_ask, self.left);
+            let (may_ask, left, own) = (self.may_ask, self.left, self.own);
             let (conversation, outcome) = (&conversation, &outcome);
-            let wish = Wish { policy, conversation, outcome, may_ask, left };
+            let wish = Wish { policy, conversation, outcome, may_ask, left, own };
             found = self.pipeline.shared.summaries.find(self.pipeline, self.call, wish).await;
         }
         let charged = found.charged;

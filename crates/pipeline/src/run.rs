@@ -16,7 +16,7 @@ use types::ids::{CallId, KeyId, NodeId};
 use types::{ErrorCode, Failure, Ids, Incoming, Principal};
 
 use crate::admit::{Desk, Escrow, admit};
-use crate::context::{Summaries, fit};
+use crate::context::{Fitted, Purse, Summaries, fit};
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
 use crate::identify::{Identified, authenticate, identify, plan_of};
@@ -121,11 +121,14 @@ impl Pipeline {
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         let offers = std::mem::take(&mut admission.offers);
         let mut candidates = candidates(&upstreams.executors, &admission.call, offers)?;
+        let mut fitted = Fitted::default();
         if admission.call.plan.policy.context.is_some() {
-            admission.spent = Box::pin(fit(self, &admission.call, &mut candidates)).await;
+            let held = Purse::default();
+            fitted = Box::pin(fit(self, &admission.call, &mut candidates, held)).await;
+            admission.spent = fitted.charged;
         }
         let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
-        Ok(Answer::record(attempts))
+        Ok(Answer::record(attempts, fitted.took))
     }
 
     /// Counts a Call that gets no attempt.

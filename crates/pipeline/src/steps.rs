@@ -13,6 +13,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ use types::{
 };
 
 use crate::admit::{Terms, admit_step, exceeded};
-use crate::context::fit;
+use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, execute};
 use crate::identify::{Identified, identify};
@@ -61,6 +62,8 @@ pub struct StepAdmission {
     patience: Option<Patience>,
     /// Of the tries before this one.
     watch: Option<Box<Watch>>,
+    /// How long it had to wait for summaries of its history.
+    waited: Duration,
 }
 
 impl StepAdmission {
@@ -268,7 +271,11 @@ impl Pipeline {
         let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
         let class = Arc::clone(&identified.call.class);
         let admitted = self.admitted_step(identified, tries).await;
-        admitted.map_err(|failure| self.refused(&class, failure))
+        admitted.map_err(|failure| match tries.have_begun() {
+            // A step that somebody was asked for is told of by its tries.
+            true => failure,
+            false => self.refused(&class, failure),
+        })
     }
 
     async fn admitted_step(
@@ -281,14 +288,19 @@ impl Pipeline {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
         };
-        let offers = admit_step(&self.shared.escrow, clock, &identified).await?;
-        let mut candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
-        if identified.call.plan.policy.context.is_some() {
-            Box::pin(fit(self, &identified.call, &mut candidates)).await;
-        }
+        let mut offers = admit_step(&self.shared.escrow, clock, &identified).await?;
+        tries.affordable(&identified.call, &mut offers)?;
+        let candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
         let (mut asked_next, mut left) = tries.divide(candidates);
+        let mut fitted = Fitted::default();
+        if identified.call.plan.policy.context.is_some() {
+            let purse = Purse { spent: tries.charged(), unheld: &identified.budgets };
+            fitted = Box::pin(fit(self, &identified.call, &mut asked_next, purse)).await;
+            tries.spend(fitted.charged);
+        }
         let chosen = self.shared.health.next(&mut asked_next, clock.monotonic());
-        let (route, probe) = chosen.ok_or_else(|| unreachable(&identified.call))?;
+        let (route, probe) = chosen
+            .ok_or_else(|| tries.nobody().unwrap_or_else(|| unreachable(&identified.call)))?;
         // One attempt at one target: what it can cost is what this target can cost.
         let reservation = self.reservation(&identified.budgets, route.terms);
         let attempt = AttemptId::new(&self.parts.ids);
@@ -306,6 +318,7 @@ impl Pipeline {
             left,
             patience,
             watch,
+            waited: fitted.took,
         })
     }
 
@@ -332,8 +345,14 @@ impl Pipeline {
         self.shared.escrow.drain(&admission.budgets).await
     }
 
-    /// What to answer when the commit was refused again, or for any other reason.
-    pub fn over_limit(&self, admission: &StepAdmission, error: &storage::Error) -> Failure {
+    /// What to answer when the commit was refused again, or for any other reason. If it was for
+    /// want of money, `tries` know: [`StepTries::go_cheaper`].
+    pub fn over_limit(
+        &self,
+        admission: &StepAdmission,
+        error: &storage::Error,
+        tries: &mut StepTries,
+    ) -> Failure {
         let storage::Error::OverLimit { budget: id, free, needed } = error else {
             return storage_failure(error);
         };
@@ -342,13 +361,24 @@ impl Pipeline {
         };
         let now = self.parts.clock.now();
         let window = self.shared.escrow.pool(budget).window(budget, now);
-        exceeded(budget, window, *free, *needed, now)
+        let failure = exceeded(budget, window, *free, *needed, now);
+        tries.fall_short(failure.clone(), *free);
+        failure
     }
 
     /// Starts an admitted step whose intent is durable.
     pub fn run_step(&self, admission: StepAdmission) -> StepRun {
         let StepAdmission {
-            call, attempt, reservation, route, probe, left, patience, watch, ..
+            call,
+            attempt,
+            reservation,
+            route,
+            probe,
+            left,
+            patience,
+            watch,
+            waited,
+            ..
         } = admission;
         let wanted = Wanted { decode: true, patience, ..Wanted::default() };
         let sent = Sent::default();
@@ -361,7 +391,8 @@ impl Pipeline {
         let began = meter.began;
         let watch = match watch {
             Some(watch) => Some(watch.goes_on()),
-            None => Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began),
+            None => Watch::new(recorder.telemetry(), clock, &meter.call, &meter.target, began)
+                .map(|watch| watch.apart_from(waited)),
         };
         let outcome = Some(outcome);
         let polled = false;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use storage::responses::{Post, PostQuery, Status};
 use storage::sessions::SessionWrite;
 use storage::{Link, Response, Session, SessionState};
+use tokio_util::sync::CancellationToken;
 use types::ids::{CallId, ResponseId, SessionId};
 use types::{ErrorCode, Failure, Principal, Timestamp};
 
@@ -29,6 +30,8 @@ use crate::{Inner, PostIdentity, Sessions, storage_failure};
 const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A retried POST attaches to an equal turn that ended undelivered so long ago at most.
 const UNDELIVERED_LIFE: Duration = Duration::from_secs(10 * 60);
+/// When a turn that a stopping server did not begin can be asked for again.
+const STOPS_FOR: Duration = Duration::from_secs(1);
 /// Characters of an `Idempotency-Key` at most.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// Random bytes in a response's id, as many as OpenAI's has.
@@ -41,6 +44,8 @@ pub(crate) struct Asked {
     pub(crate) post: PostIdentity,
     /// The Call of its first step.
     pub(crate) call: CallId,
+    /// Cancelled when whoever asks is gone.
+    pub(crate) gone: CancellationToken,
 }
 
 impl Sessions {
@@ -62,7 +67,9 @@ impl Sessions {
     ) -> Result<Turn, Box<Refused>> {
         let call = CallId::new(&self.inner.parts.ids);
         let principal = Arc::clone(principal);
-        let asked = Asked { principal, request, post, call: call.clone() };
+        let gone = CancellationToken::new();
+        let asked = Asked { principal, request, post, call: call.clone(), gone: gone.clone() };
+        let _asks = gone.drop_guard();
         let inner = Arc::clone(&self.inner);
         let created = if asked.request.store {
             // On its own task: a client that goes while its turn becomes durable must not leave one
@@ -177,12 +184,13 @@ impl Inner {
             session: write,
             request: asked.post.body.clone(),
             input: list_of(&new)?,
+            gone: asked.gone.clone(),
         };
         let mut runner = self.runner(&asked, &id, session, (told, offer, hold), now);
         let about = &runner.live.about;
         runner.batch.items = values(&new).filter_map(|item| item_row(about, item)).collect();
         drop(new);
-        self.start(runner, opening, asked, &lists).await
+        Box::pin(self.start(runner, opening, asked, &lists)).await
     }
 
     /// Makes the beginning durable, and lets the turn run.
@@ -224,9 +232,8 @@ impl Inner {
         let actions = match runner.try_begin_model(None).await {
             Ok(actions) => actions,
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => return Err(failure),
-            Err(Refusal::Stopped) => {
-                return Err(not_begun());
-            }
+            Err(Refusal::Called(_)) => return Err(stops()),
+            Err(Refusal::Stopped) => return Err(not_begun()),
         };
         let live = Arc::clone(&runner.live);
         self.add_live(&live);
@@ -399,6 +406,12 @@ fn identity(post: &PostIdentity) -> Result<Post, Failure> {
 
 fn not_begun() -> Failure {
     Failure::new(ErrorCode::Internal, "the turn could not begin; the error was logged")
+}
+
+/// Nobody waits for the answer, or this node stops.
+fn stops() -> Failure {
+    let message = "this server is stopping: nothing was begun";
+    Failure::new(ErrorCode::Unavailable, message).retry_after(STOPS_FOR)
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

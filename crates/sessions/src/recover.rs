@@ -122,7 +122,7 @@ impl Inner {
         row: Response,
         cancel: Option<&str>,
     ) -> Result<Option<Arc<Live>>, Failure> {
-        match self.take_over(row.clone(), cancel).await {
+        match Box::pin(self.take_over(row.clone(), cancel)).await {
             Ok(live) => Ok(Some(live)),
             Err(failure) if failure.code == ErrorCode::StorageUnavailable => Err(failure),
             Err(failure) => {
@@ -235,7 +235,10 @@ impl Inner {
         let rows = self.parts.store.calls(filter).await.map_err(|e| storage_failure(&e))?;
         let root = runner.turn.root_call().cloned();
         for row in rows {
-            if Some(&row.call) == root.as_ref() || row.parent == root {
+            runner.charge_before(&row);
+            // A summary is beside the turn: it has the root for its parent too, and is no step.
+            let is_its = Some(&row.call) == root.as_ref() || row.parent == root;
+            if is_its && row.step.is_some() {
                 runner.add_to_bill(&row);
             }
         }

@@ -10,3 +10,4 @@ mod orphans;
 mod posts;
 mod store;
 mod turns;
+mod waits;

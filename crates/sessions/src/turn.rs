@@ -3,7 +3,8 @@
 //! A [`Runner`] owns one open turn. It takes an [`Action`], does it, and gets the next ones from
 //! the event that says what happened. What happened waits in a [`Batch`] and becomes durable
 //! together with the intent of what follows, so that a step costs about one commit; nothing is
-//! sent, called or asked before the commit that says so.
+//! sent, called or asked before the commit that says so. The one thing before it is a summary of
+//! its history, where a route wants one: a Call beside the turn, with money and rows of its own.
 //!
 //! It must not decide what follows a step ([`crate::state`] does) or what events look like (the
 //! format's writer does).
@@ -221,6 +222,16 @@ impl Runner {
             parent: root_call.filter(|root| call.as_ref() != Some(*root)).cloned(),
             id: call,
             kind,
+        }
+    }
+
+    /// Counts what the step that goes on was charged before this run.
+    pub(crate) fn charge_before(&mut self, row: &storage::LedgerRow) {
+        let open = self.turn.steps().last().filter(|step| step.tool.is_none());
+        let Some(open) = open else { return };
+        let is_summary = row.step.is_none() && row.parent.as_ref() == Some(&open.call);
+        if is_summary || row.step.as_ref() == Some(&open.id) {
+            self.tries.charge(row);
         }
     }
 

@@ -4,17 +4,20 @@
 //! that a growing history is summarised once per crossing, and what is told stays the same between
 //! two. Each builds on the one before it where that is still known. Invariants: nothing is written
 //! to disk; whoever asks for the same summary at the same time waits for the one that is made; one
-//! that failed is not asked for again at once. It must not know what a Call does with it.
+//! that failed is not asked for again at once, by those who waited either; nobody waits for longer
+//! than a client may be left without a byte. It must not know what a Call does with it.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
+use storage::Budget;
 use tokio::sync::OnceCell;
 use types::call::Credential;
-use types::clock::Monotonic;
+use types::clock::{Monotonic, within};
 use types::context::CompactPolicy;
 use types::conversation::Conversation;
 use types::ids::CallId;
@@ -28,7 +31,7 @@ use crate::run::Pipeline;
 
 /// How long a summary is kept that nobody asks for.
 const IDLE: Duration = Duration::from_secs(60 * 60);
-/// Bytes of all summaries at most; the oldest and least used go first.
+/// Bytes of all summaries at most; those that were not used for the longest time go first.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of one beside its text.
 const ENTRY_OVERHEAD: u64 = 256;
@@ -37,6 +40,8 @@ const FAILED_FOR: Duration = Duration::from_secs(30);
 /// Summaries that one Call may ask for: a history that comes whole, and larger than the
 /// summarising model's window, takes several.
 const ASKED_MAX: usize = 8;
+/// How long one Call waits for all its summaries together: its client sees nothing meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// All that are kept.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ pub(super) struct Wish<'a> {
     pub(super) may_ask: bool,
     /// What asking may cost, where that is limited.
     pub(super) left: Option<Money>,
+    /// What is held of these budgets for the Call itself while it asks.
+    pub(super) own: (&'a [Arc<Budget>], Money),
 }
 
 /// What was found.
@@ -81,13 +88,34 @@ pub(super) struct Found {
 }
 
 /// Why a summary could not be had, and what that was charged.
+#[derive(Clone, Copy)]
 struct Missing(ErrorCode, Money);
+
+/// A summary that was had: the number of its crossing, its text, and who wrote it for what, if it
+/// was written now.
+type Made = (usize, Arc<str>, Option<(CallId, Money)>);
+
+/// How far the summaries of one Call are.
+#[derive(Clone, Copy)]
+struct Progress<'a> {
+    /// The keys of all crossings.
+    keys: &'a [Key],
+    /// The first crossing without a summary.
+    from: usize,
+    /// The summary of all before it.
+    before: Option<&'a str>,
+    /// What was charged so far.
+    charged: Money,
+    /// When the Call waits no longer.
+    until: Monotonic,
+}
 
 impl Default for Summaries {
     fn default() -> Self {
         let weigh = |key: &Key, _: &Arc<Slot>| key.bytes_max;
         let slots = Cache::builder().max_capacity(BYTES_MAX).weigher(weigh).time_to_idle(IDLE);
-        Self { slots: slots.build() }
+        // The default lets what is new go first: a summary that was just paid for.
+        Self { slots: slots.eviction_policy(EvictionPolicy::lru()).build() }
     }
 }
 
@@ -101,17 +129,20 @@ impl Summaries {
         let mut summary = kept.into_iter().find_map(|(number, text)| Some((number, text?)));
         let last = keys.len().saturating_sub(1);
         let (mut charged, mut note) = (Money::ZERO, SummaryNote::Kept);
+        let until = pipeline.parts.clock.monotonic().saturating_add(WAIT_MAX);
         for _ in 0..ASKED_MAX {
             let from = summary.as_ref().map_or(0, |(number, _)| number + 1);
             if from > last {
                 return Found { summary, note: Some(note), charged };
             }
             let before = summary.as_ref().map(|(_, text)| &**text);
-            let made = self.make(pipeline, call, wish, (&keys, from, before), charged).await;
-            match made {
-                Ok((number, text, by, cost)) => {
-                    charged = charged.saturating_add(cost);
-                    note = by.map_or(SummaryNote::Kept, SummaryNote::Made);
+            let progress = Progress { keys: &keys, from, before, charged, until };
+            match self.make(pipeline, call, wish, progress).await {
+                Ok((number, text, by)) => {
+                    note = by.map_or(SummaryNote::Kept, |(by, cost)| {
+                        charged = charged.saturating_add(cost);
+                        SummaryNote::Made(by)
+                    });
                     summary = Some((number, text));
                 }
                 Err(Missing(code, cost)) => {
@@ -129,47 +160,68 @@ impl Summaries {
         pipeline: &Pipeline,
         call: &Call,
         wish: Wish<'_>,
-        (keys, from, before): (&[Key], usize, Option<&str>),
-        charged: Money,
-    ) -> Result<(usize, Arc<str>, Option<CallId>, Money), Missing> {
+        progress: Progress<'_>,
+    ) -> Result<Made, Missing> {
         let free = |code| Missing(code, Money::ZERO);
         if !wish.may_ask {
             return Err(free(ErrorCode::Unavailable));
         }
-        let (number, conversation) = request(pipeline, call, wish, (from, before))
+        let clock = &*pipeline.parts.clock;
+        let time_max = progress.until.saturating_sub(clock.monotonic());
+        if time_max.is_zero() {
+            return Err(free(ErrorCode::UpstreamTimeout));
+        }
+        let (number, conversation) = request(pipeline, call, wish, progress)
             .ok_or_else(|| free(ErrorCode::ContextLengthExceeded))?;
-        let key = keys.get(number).ok_or_else(|| free(ErrorCode::Internal))?;
+        let key = progress.keys.get(number).ok_or_else(|| free(ErrorCode::Internal))?;
         let slot = self.slots.get_with(*key, Arc::default);
-        slot.check_failed(pipeline.parts.clock.monotonic()).map_err(free)?;
         let mut by = None;
         let made = slot.text.get_or_try_init(|| async {
+            // Whoever waited for one that failed does not ask again at once.
+            slot.check_failed(clock.monotonic()).map_err(free)?;
             let asked = Asked {
                 model: &wish.policy.model,
                 conversation,
                 output_cap: wish.policy.summary_tokens,
-                budget: wish.left.map(|left| left.minus_or_zero(charged)),
+                budget: wish.left.map(|left| left.minus_or_zero(progress.charged)),
+                time_max,
             };
-            let told = Box::pin(child::ask(pipeline, call, asked)).await;
-            let told = told.map_err(|(failure, cost)| Missing(failure.code, cost))?;
-            let text = usable(&told, wish.policy.summary_tokens)?;
-            by = Some((told.call, told.cost));
-            Ok(Arc::from(text))
-        });
-        let made = made.await.cloned();
-        match made {
-            Ok(text) => {
-                let (by, cost) = by.map_or((None, Money::ZERO), |(by, cost)| (Some(by), cost));
-                Ok((number, text, by, cost))
-            }
-            Err(Missing(code, cost)) => {
-                slot.fail(pipeline.parts.clock.monotonic(), code);
+            let made = ask(pipeline, call, wish, asked).await;
+            let (told, text) = made.inspect_err(|Missing(code, _)| {
+                slot.fail(clock.monotonic(), *code);
                 // Its code alone: a provider's words may repeat the prompt.
                 let (call, model) = (&call.id, &wish.policy.model);
                 tracing::warn!(%call, model, %code, "a history could not be summarised");
-                Err(Missing(code, cost))
-            }
-        }
+            })?;
+            by = Some((told.call, told.cost));
+            Ok(Arc::from(text))
+        });
+        // Whoever asks ends by itself in time; others may have begun to ask later.
+        let made = within(clock, time_max, made).await.map(|made| made.cloned());
+        let text = made.unwrap_or_else(|| Err(free(ErrorCode::UpstreamTimeout)))?;
+        Ok((number, text, by))
     }
+}
+
+/// Asks for a summary, with the money of the Call itself kept back.
+async fn ask(
+    pipeline: &Pipeline,
+    call: &Call,
+    wish: Wish<'_>,
+    asked: Asked<'_>,
+) -> Result<(Told, String), Missing> {
+    let (budgets, own) = wish.own;
+    let _held = if own == Money::ZERO {
+        Vec::new()
+    } else {
+        let now = pipeline.parts.clock.now();
+        let held = pipeline.shared.escrow.reserve(budgets, own, now).await;
+        held.map_err(|_| Missing(ErrorCode::BudgetExceeded, Money::ZERO))?
+    };
+    let told = Box::pin(child::ask(pipeline, call, asked)).await;
+    let told = told.map_err(|(failure, cost)| Missing(failure.code, cost))?;
+    let text = usable(&told, wish.policy.summary_tokens)?;
+    Ok((told, text))
 }
 
 impl Slot {
@@ -181,7 +233,11 @@ impl Slot {
         }
     }
 
+    /// A refusal for want of money is of one caller's limits, and not of the summary.
     fn fail(&self, now: Monotonic, code: ErrorCode) {
+        if matches!(code, ErrorCode::BudgetExceeded | ErrorCode::PriceUnknown) {
+            return;
+        }
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, code));
     }
 }
@@ -200,7 +256,7 @@ fn request(
     pipeline: &Pipeline,
     call: &Call,
     wish: Wish<'_>,
-    (from, before): (usize, Option<&str>),
+    Progress { from, before, .. }: Progress<'_>,
 ) -> Option<(usize, Conversation)> {
     let credential = Credential::Known(Arc::clone(&call.principal));
     let plan = pipeline.plan(&credential, &wish.policy.model).ok()?;
@@ -211,12 +267,35 @@ fn request(
         Some(last) => crossings.get(last)?.cut,
         None => 0,
     };
-    (from..crossings.len()).rev().find_map(|number| {
+    let fitting = |number: usize| {
         let crossing = *crossings.get(number)?;
         let asked = asked(wish.conversation, (begins, crossing), wish.outcome, before);
         let fits = room.is_none_or(|room| estimate::tokens(&asked) <= room);
         fits.then_some((number, asked))
-    })
+    };
+    farthest(from, crossings.len(), fitting)
+}
+
+/// What `fitting` answers for the largest number from `from` to `end` for which it answers
+/// something, where it does for none after one for which it does not. Each is written out to be
+/// measured, so that few are tried: the last one, then by halves.
+fn farthest<T>(from: usize, end: usize, fitting: impl Fn(usize) -> Option<T>) -> Option<T> {
+    let (mut low, mut high) = (from, end.checked_sub(1)?);
+    if low > high {
+        return None;
+    }
+    if let Some(found) = fitting(high) {
+        return Some(found);
+    }
+    let mut best = None;
+    while low < high {
+        let middle = low.midpoint(high);
+        match fitting(middle) {
+            Some(found) => (best, low) = (Some(found), middle + 1),
+            None => high = middle,
+        }
+    }
+    best
 }
 
 /// The keys of all crossings: each stands for the messages before its cut.

@@ -177,6 +177,14 @@ impl Attempts {
         self.charged
     }
 
+    /// What they are charged at most if they are given up now.
+    pub(crate) fn at_most(&self) -> Money {
+        match &self.state {
+            State::Trying(running) => self.charged.saturating_add(running.meter.terms.bound),
+            State::Waiting { .. } | State::ToppingUp { .. } | State::Over => self.charged,
+        }
+    }
+
     /// What all of them cost.
     pub(crate) fn bill(&self) -> Bill {
         match &self.state {

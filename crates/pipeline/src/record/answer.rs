@@ -8,6 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use types::call::Target;
@@ -45,9 +46,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The fifth stage: sees the Call's attempts to their end. Each settles itself.
-    pub(crate) fn record(attempts: Attempts) -> Self {
-        let watch = attempts.watched();
+    /// The fifth stage: sees the Call's attempts to their end. Each settles itself. `waited`: how
+    /// long the Call had to wait for other Calls before its first attempt.
+    pub(crate) fn record(attempts: Attempts, waited: Duration) -> Self {
+        let watch = attempts.watched().map(|watch| watch.apart_from(waited));
         Self { call: Arc::clone(&attempts.call), attempts, watch }
     }
 
@@ -64,6 +66,11 @@ impl Answer {
     /// What it was charged, once it has ended.
     pub(crate) fn charged(&self) -> Money {
         self.attempts.charged()
+    }
+
+    /// What it is charged at most if it is given up now.
+    pub(crate) fn at_most(&self) -> Money {
+        self.attempts.at_most()
     }
 
     /// Who answers: final once `Start` has been yielded. Until then, who is asked.

@@ -24,7 +24,8 @@ pub struct CallEnded {
     pub call: Arc<Call>,
     /// Who answered, or was asked last.
     pub target: Arc<Target>,
-    /// From its arrival to the beginning of its first attempt.
+    /// From its arrival to the beginning of its first attempt, less what summaries of its history
+    /// took.
     pub policy: Duration,
     /// From its arrival to the first content that its client could see.
     pub first_content: Option<Duration>,
@@ -96,7 +97,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// For a Call whose first attempt began at `began`; `None` if nobody is to be told.
+    /// For a Call whose first attempt began at `began`; `None` if nobody is to be told. Objectives
+    /// are about what clients ask for: they are not told of a Call that another one spawned.
     pub(crate) fn new(
         telemetry: &Telemetry,
         clock: &SharedClock,
@@ -104,6 +106,8 @@ impl Watch {
         target: &Arc<Target>,
         began: Monotonic,
     ) -> Option<Box<Self>> {
+        let slos = telemetry.slos.as_ref().filter(|_| !is_spawned(call));
+        let telemetry = Telemetry { slos: slos.cloned(), observer: telemetry.observer.clone() };
         if telemetry.slos.is_none() && telemetry.observer.is_none() {
             return None;
         }
@@ -118,8 +122,14 @@ impl Watch {
             took: Duration::ZERO,
             error: Some(ErrorCode::Cancelled),
         };
-        let (telemetry, clock) = (telemetry.clone(), Arc::clone(clock));
+        let clock = Arc::clone(clock);
         Some(Box::new(Self { telemetry, clock, ended, is_over: false }))
+    }
+
+    /// So long the Call waited for other Calls before its first attempt: they are not policy.
+    pub(crate) fn apart_from(mut self: Box<Self>, waited: Duration) -> Box<Self> {
+        self.ended.policy = self.ended.policy.saturating_sub(waited);
+        self
     }
 
     /// Sees an event on its way to the client. `first_content` is when its attempt first had some.
@@ -174,6 +184,11 @@ impl Drop for Watch {
             observer.call_ended(&self.ended);
         }
     }
+}
+
+/// Whether another Call asked it. A session's step has a parent too, and is what its client asked.
+const fn is_spawned(call: &Call) -> bool {
+    call.parent.is_some() && call.step.is_none()
 }
 
 impl fmt::Debug for Watch {

@@ -7,20 +7,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::LedgerRow;
 use types::call::{RoutePolicy, Target};
 use types::execute::Patience;
-use types::{ErrorCode, Failure};
+use types::{Call, ErrorCode, Failure, Money};
 
-use super::StepRun;
+use super::{StepAdmission, StepRun};
+use crate::admit::Offer;
 use crate::execute::decide::{Next, blames_the_request, decide};
 use crate::record::telemetry::Watch;
 use crate::route::Route;
+
+/// Times that a step which a budget refused goes on to what costs less, beside once for each of its
+/// targets: caps that are ours are lowered too.
+const CHEAPER_MAX: usize = 4;
 
 /// The tries of one step so far.
 #[derive(Debug, Default)]
 pub struct StepTries {
     /// Who was asked, in order.
     asked: Vec<Arc<str>>,
+    /// Of these, who turned the step away: asked once more, if nobody else takes it.
+    turned_away: Vec<Arc<str>>,
+    /// What the tries so far were charged, and what was paid for the step beside them. Counts
+    /// against the caller's cap.
+    charged: Money,
+    /// Why a budget refused the try that was to be made last, and what it has left: only targets
+    /// that cost no more are of use.
+    short: Option<Box<(Failure, Money)>>,
+    /// How often one did.
+    refusals: usize,
     /// The same target is to be asked again.
     again: bool,
     /// Only a target with a larger context is of use.
@@ -32,8 +48,69 @@ pub struct StepTries {
 }
 
 impl StepTries {
+    /// Whether somebody was asked already.
+    pub(super) const fn have_begun(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Counts what one try of the step was charged against the caller's cap.
+    pub fn charge(&mut self, row: &LedgerRow) {
+        self.spend(row.cost.saturating_add(row.unreconciled));
+    }
+
+    /// Counts what else was paid for it.
+    pub(super) fn spend(&mut self, charged: Money) {
+        self.charged = self.charged.saturating_add(charged);
+    }
+
+    /// What was charged so far.
+    pub(super) const fn charged(&self) -> Money {
+        self.charged
+    }
+
+    /// Leaves out what the caller's cap, or the budget that refused the last one, can't pay.
+    pub(super) fn affordable(&self, call: &Call, offers: &mut Vec<Offer>) -> Result<(), Failure> {
+        let refusals_max = CHEAPER_MAX.saturating_add(offers.len());
+        if let Some((failure, free)) = self.short.as_deref() {
+            offers.retain(|offer| offer.terms.amount <= *free);
+            if offers.is_empty() || self.refusals > refusals_max {
+                return Err(failure.clone());
+            }
+        }
+        let Some(allowed) = call.budget else { return Ok(()) };
+        let left = allowed.minus_or_zero(self.charged);
+        offers.retain(|offer| offer.terms.amount <= left);
+        if offers.is_empty() {
+            let message = format!(
+                "the header holdfast-budget allows ${allowed} for this call, of which ${} is \
+                 charged already: raise it, or set a lower output cap",
+                self.charged
+            );
+            return Err(Failure::new(ErrorCode::BudgetExceeded, message));
+        }
+        Ok(())
+    }
+
+    /// A budget refused the commit of a try, and has this left.
+    pub(super) fn fall_short(&mut self, failure: Failure, free: Money) {
+        let free = self.short.as_ref().map_or(free, |before| free.min(before.1));
+        self.short = Some(Box::new((failure, free)));
+        self.refusals += 1;
+        self.again = false;
+    }
+
+    /// Takes an admission back whose commit a budget refused. Whether another target, one that
+    /// costs less, can be looked for by admitting the step again.
+    pub fn go_cheaper(&mut self, refused: StepAdmission) -> bool {
+        self.watch = refused.watch;
+        self.short.is_some()
+    }
+
     /// Those to choose the next one of, and the targets that nobody has asked.
     pub(super) fn divide(&self, candidates: Vec<Route>) -> (Vec<Route>, Vec<Arc<Target>>) {
+        if self.short.is_some() && self.have_begun() {
+            return self.divide_again(candidates);
+        }
         let was_asked = |route: &Route| self.asked.contains(&route.target.name);
         let is_last = |route: &Route| self.asked.last() == Some(&route.target.name);
         let fits =
@@ -49,6 +126,21 @@ impl StepTries {
         // One that is configured no more can't be asked again.
         let next = if next.is_empty() { candidates } else { next };
         (next, left)
+    }
+
+    /// The same after a budget refused one: whoever is left, else whoever turned the step away.
+    fn divide_again(&self, mut candidates: Vec<Route>) -> (Vec<Route>, Vec<Arc<Target>>) {
+        let was_asked = |route: &Route| self.asked.contains(&route.target.name);
+        let fits =
+            |route: &Route| route.target.context_tokens > self.beyond || self.beyond.is_none();
+        candidates.retain(fits);
+        let fresh = candidates.iter().filter(|route| !was_asked(route));
+        let left: Vec<_> = fresh.map(|route| Arc::clone(&route.target)).collect();
+        candidates.retain(|route| match left.is_empty() {
+            true => self.turned_away.contains(&route.target.name),
+            false => !was_asked(route),
+        });
+        (candidates, left)
     }
 
     /// How long the next try may wait for a place on this machine.
@@ -76,6 +168,11 @@ impl StepTries {
         self.first.take().unwrap_or(refusal)
     }
 
+    /// Why nobody is left to be asked, if it is for want of money.
+    pub(super) fn nobody(&self) -> Option<Failure> {
+        self.short.as_ref().map(|short| short.0.clone())
+    }
+
     fn made(&self) -> u32 {
         u32::try_from(self.asked.len()).unwrap_or(u32::MAX)
     }
@@ -90,6 +187,9 @@ impl StepRun {
         let (call, target, clock) = (&self.meter.call, &self.meter.target, &self.shared.clock);
         let policy = &call.plan.policy;
         tries.asked.push(Arc::clone(&target.name));
+        if failure.turns_away() && !tries.turned_away.contains(&target.name) {
+            tries.turned_away.push(Arc::clone(&target.name));
+        }
         let in_a_row = tries.asked.iter().rev().take_while(|name| **name == target.name).count();
         if tries.made() >= policy.attempts_max {
             return None;

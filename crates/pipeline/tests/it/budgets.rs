@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{
     Answer, BudgetStatus, NewKey, Refused, RouteInfo, StepAdmission, StepIntent, StepRun,
-    named_session,
+    StepTries, named_session,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -874,7 +874,7 @@ async fn commit_intent(
     match commit().await {
         Ok(_) => Ok(admission),
         Err(error) => {
-            let failure = node.pipeline.over_limit(&admission, &error);
+            let failure = node.pipeline.over_limit(&admission, &error, &mut StepTries::default());
             Err((admission, failure))
         }
     }

@@ -26,6 +26,8 @@ mod slos;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
+mod tries;
+#[cfg(test)]
 mod world;
 
 /// A file that no `mod` line names is never compiled, and its tests never run.

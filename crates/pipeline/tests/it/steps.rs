@@ -9,7 +9,7 @@ use types::ids::{SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Money};
 
-use pipeline::{StepAdmission, StepIntent};
+use pipeline::{StepAdmission, StepIntent, StepTries};
 
 use super::world::{
     MORNING, Node, as_step, database, dollars, finish, node, request, rows, totals, usage,
@@ -111,7 +111,7 @@ async fn idle_slices_make_room_for_a_step() {
     let large = admit(&node, Some(2_000)).await;
     node.pipeline.make_room(&large).await.unwrap();
     let refused = node.store.commit(intent_commit(&large)).await.unwrap_err();
-    let failure = node.pipeline.over_limit(&large, &refused);
+    let failure = node.pipeline.over_limit(&large, &refused, &mut StepTries::default());
     assert_eq!(failure.code, ErrorCode::BudgetExceeded);
     for part in ["$0.021 free", "limit of $0.024", "$0.022"] {
         assert!(failure.message.contains(part), "{part} in {}", failure.message);

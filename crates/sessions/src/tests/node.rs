@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::{FakeClock, SharedClock, SystemClock};
+use types::context::{CompactPolicy, ContextPolicy, Threshold};
 use types::error::Billed;
 use types::ids::{NodeId, SessionId};
 use types::launch::{Child, ChildSpec, Launch, LaunchError};
@@ -324,7 +325,8 @@ fn upstreams(provider: &str, executors: HashMap<String, Arc<dyn Execute>>) -> Up
         free_until_priced: provider == "local",
         ..ProviderInfo::default()
     };
-    Upstreams { providers: vec![info], routes: vec![route(provider)], executors }
+    let routes = vec![route(provider), kept_small(provider)];
+    Upstreams { providers: vec![info], routes, executors }
 }
 
 impl Node {
@@ -662,6 +664,26 @@ fn route(provider: &str) -> RouteInfo {
         targets: vec![format!("{provider}/demo"), format!("{provider}/other")],
         choice: None,
         policy: types::call::RoutePolicy::OF_ROUTE,
+    }
+}
+
+/// Summarises a history of more than 2,300 tokens or so: `route/kept-small`.
+fn kept_small(provider: &str) -> RouteInfo {
+    let compact = CompactPolicy {
+        at: Threshold { tokens: Some(2_300), percent: None },
+        model: format!("{provider}/other"),
+        keep_tokens: 0,
+        summary_tokens: 64,
+    };
+    let context = ContextPolicy { clear: None, compact: Some(compact) };
+    RouteInfo {
+        name: "kept-small".to_owned(),
+        targets: vec![format!("{provider}/demo")],
+        policy: types::call::RoutePolicy {
+            context: Some(Arc::new(context)),
+            ..types::call::RoutePolicy::OF_ROUTE
+        },
+        ..route(provider)
     }
 }
 

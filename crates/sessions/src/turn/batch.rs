@@ -10,9 +10,11 @@ use storage::sessions::SessionWrite;
 use storage::{
     Commit, Committed, Error, Fence, LedgerRow, Pending, Response, ResponseEvent, SessionState,
 };
+use tokio_util::sync::CancellationToken;
 use types::clock::Monotonic;
 use types::{ErrorCode, Failure};
 
+use super::park::Called;
 use super::{Runner, Stopped};
 use crate::StreamEvent;
 use crate::history::previous_not_found;
@@ -65,6 +67,8 @@ pub(crate) struct Opening {
     pub(crate) request: Bytes,
     /// The new input, a JSON list.
     pub(crate) input: String,
+    /// Cancelled when whoever asks for it is gone.
+    pub(crate) gone: CancellationToken,
 }
 
 impl Opening {
@@ -95,7 +99,7 @@ impl Batch {
         opening.response.previous.as_ref().map(types::ids::ResponseId::as_str)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
             && self.ledger.is_empty()
             && self.unsent.is_empty()
@@ -111,6 +115,8 @@ pub(crate) enum Refusal {
     Refused(Failure),
     /// The store does not take it now. Only told of a turn that begins.
     Unavailable(Failure),
+    /// Something else is to be done first. The batch still waits.
+    Called(Called),
     /// This node must stop working on the turn.
     Stopped,
 }
@@ -138,7 +144,7 @@ impl Runner {
                 tracing::error!(%failure, "a commit without a reservation was refused");
                 Err(Stopped)
             }
-            Err(Refusal::Stopped) => Err(Stopped),
+            Err(Refusal::Called(_) | Refusal::Stopped) => Err(Stopped),
         }
     }
 
@@ -157,11 +163,12 @@ impl Runner {
         }
         let (mut wait, mut made_room) = (RETRY_FIRST, false);
         loop {
-            let commit = self.rows(intent, made_room)?;
+            let commit = self.rows(intent)?;
             let Err(error) = self.parts.store.commit(commit).await else { break };
             match (&error, intent) {
                 (Error::OverLimit { .. }, Some((_, admission))) if made_room => {
-                    let failure = self.parts.pipeline.over_limit(admission, &error);
+                    let tries = &mut self.tries;
+                    let failure = self.parts.pipeline.over_limit(admission, &error, tries);
                     return Err(Refusal::Refused(failure));
                 }
                 (Error::OverLimit { .. }, Some((_, admission))) => {
@@ -222,19 +229,15 @@ impl Runner {
 
     /// The rows of the batch and the intent. They are made anew for each try, so that a commit that
     /// succeeds at once was not copied for the next one.
-    fn rows(
-        &mut self,
-        intent: Option<(&Event, &StepAdmission)>,
-        made_room: bool,
-    ) -> Result<Commit, Stopped> {
+    fn rows(&mut self, intent: Option<(&Event, &StepAdmission)>) -> Result<Commit, Stopped> {
         let reservation = intent.and_then(|(_, admission)| admission.reservation.clone());
         let at = self.parts.clock.now();
         let events = self.batch.events.iter().chain(intent.map(|(event, _)| event));
         let journal = journal::rows(&self.cursor, events, at);
         let journal = journal.map_err(|error| self.lost_lease(&error))?;
         let mut responses: Vec<ResponseWrite> = Vec::new();
-        // A beginning is tried again only when a limit was in the way, and then once.
-        let is_last = self.batch.opening.is_some() && (made_room || reservation.is_none());
+        // A beginning is tried again only when a limit was in the way.
+        let is_last = self.batch.opening.is_some() && reservation.is_none();
         let session = match &mut self.batch.opening {
             Some(opening) => {
                 let (session, response) = opening.rows(is_last);

@@ -1,15 +1,16 @@
 //! A model step: asked, streamed, and what became of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use pipeline::{StepIntent, StepRun, StepTries};
+use pipeline::{StepAdmission, StepIntent, StepRun, StepTries};
 use serde_json::Value;
 use storage::{Committed, Error};
 use types::call::ModelCall;
 use types::ids::{AttemptId, CallId, StepId};
 use types::outcome::{Delta, Finish};
-use types::{CallKind, ErrorCode, Failure, OutcomeEvent, Stop};
+use types::{CallKind, ErrorCode, Failure, Incoming, OutcomeEvent, Stop};
 
 use super::batch::{FLUSH_AFTER, Flight, UNSENT_BYTES_MAX};
 use super::{Refusal, Runner, Stopped, lost_row, refuse_decision};
@@ -64,19 +65,26 @@ impl Runner {
         &mut self,
         again: Option<(StepId, CallId)>,
     ) -> Result<Vec<Action>, Stopped> {
-        if let Some(instead) = self.gate().await? {
-            return Ok(instead);
-        }
-        if let Err(failure) = self.growth.within_limits() {
-            return Ok(self.fail(failure));
-        }
-        match self.try_begin_model(again).await {
-            Ok(actions) => Ok(actions),
-            Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
-                let failure = self.tries.refused(failure);
-                Ok(self.fail(failure))
+        loop {
+            if let Some(instead) = self.gate().await? {
+                return Ok(instead);
             }
-            Err(Refusal::Stopped) => Err(Stopped),
+            if let Err(failure) = self.growth.within_limits() {
+                return Ok(self.fail(failure));
+            }
+            match self.try_begin_model(again.clone()).await {
+                Ok(actions) => return Ok(actions),
+                Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
+                    let failure = self.tries.refused(failure);
+                    return Ok(self.fail(failure));
+                }
+                Err(Refusal::Called(called)) => {
+                    if let Some(instead) = self.called(called)? {
+                        return Ok(instead);
+                    }
+                }
+                Err(Refusal::Stopped) => return Err(Stopped),
+            }
         }
     }
 
@@ -89,29 +97,54 @@ impl Runner {
         if again.is_none() {
             self.tries = StepTries::default();
         }
-        let (step, call) = match again {
+        let (step, mut call) = match again {
             Some((step, call)) => (step, Some(call)),
             None if is_first => (StepId::new(&self.parts.ids), self.turn.root_call().cloned()),
             None => (StepId::new(&self.parts.ids), None),
         };
-        let asked = self.model_call().map_err(Refusal::Refused)?;
-        let incoming = self.incoming(&step, call, CallKind::Model(asked));
-        let admitted = self.parts.pipeline.admit_step_again(incoming, &mut self.tries).await;
-        let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
-        let intent = Event::ModelIntent {
-            step,
-            call: admission.call.id.clone(),
-            attempt: admission.attempt.clone(),
-            intent: Box::new(admission.intent()),
-            begins_at: Place {
-                sequence: self.writer.next_sequence(),
-                output_index: self.writer.next_output_index(),
-                events_bytes: self.growth.events(),
-            },
-        };
-        self.commit_intent(&intent, &admission).await?;
-        self.admission = Some(admission);
-        Ok(self.apply(&intent)?)
+        loop {
+            let asked = self.model_call().map_err(Refusal::Refused)?;
+            let incoming = self.incoming(&step, call, CallKind::Model(asked));
+            let admission = self.admit_model(incoming).await?;
+            let intent = Event::ModelIntent {
+                step: step.clone(),
+                call: admission.call.id.clone(),
+                attempt: admission.attempt.clone(),
+                intent: Box::new(admission.intent()),
+                begins_at: Place {
+                    sequence: self.writer.next_sequence(),
+                    output_index: self.writer.next_output_index(),
+                    events_bytes: self.growth.events(),
+                },
+            };
+            match self.commit_intent(&intent, &admission).await {
+                Ok(()) => {
+                    self.admission = Some(admission);
+                    return Ok(self.apply(&intent)?);
+                }
+                // What a budget can't hold must not keep the step from a target that costs less.
+                Err(Refusal::Refused(failure)) if failure.code == ErrorCode::BudgetExceeded => {
+                    call = Some(admission.call.id.clone());
+                    if !self.tries.go_cheaper(admission) {
+                        return Err(Refusal::Refused(failure));
+                    }
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    /// Admits a model step. A summary of its history may be written first, which takes its time.
+    async fn admit_model(&mut self, incoming: Incoming) -> Result<StepAdmission, Refusal> {
+        let (pipeline, mut tries) =
+            (Arc::clone(&self.parts.pipeline), std::mem::take(&mut self.tries));
+        let admitted = self.attend(pipeline.admit_step_again(incoming, &mut tries)).await;
+        self.tries = tries;
+        match admitted? {
+            Ok(Ok(admission)) => Ok(admission),
+            Ok(Err(refused)) => Err(Refusal::Refused(refused.failure)),
+            Err(called) => Err(Refusal::Called(called)),
+        }
     }
 
     fn model_call(&mut self) -> Result<ModelCall, Failure> {
@@ -146,6 +179,7 @@ impl Runner {
             Ok(End::Finish(_) | End::Cut(_)) | Err(Stopped) => None,
         };
         let row = run.into_row();
+        self.tries.charge(&row);
         self.settle(row);
         match end? {
             End::Finish(finish) => self.model_finished(running, &finish),
@@ -292,13 +326,12 @@ impl Runner {
             return self.model_is_failed(running, failure);
         };
         let actions = self.model_is_lost(running, why)?;
-        if !wait.is_zero() {
-            tokio::select! {
-                () = self.parts.clock.sleep(wait) => {}
-                () = self.parts.shutdown.cancelled() => {}
-            }
+        if wait.is_zero() {
+            return Ok(actions);
         }
-        Ok(actions)
+        let waited = self.attend(self.parts.clock.sleep(wait)).await?;
+        let instead = waited.map_or_else(|called| self.called(called), |()| Ok(None))?;
+        Ok(instead.unwrap_or(actions))
     }
 
     async fn model_cut(&mut self, running: Running, cut: Cut) -> Result<Vec<Action>, Stopped> {
@@ -355,7 +388,9 @@ impl Runner {
         attempt: AttemptId,
         intent: &StepIntent,
     ) -> Result<Vec<Action>, Stopped> {
-        self.settle(lost_row(&self.parts, intent));
+        let row = lost_row(&self.parts, intent);
+        self.tries.charge(&row);
+        self.settle(row);
         let first_item = self.turn.running_model().map_or(0, |(_, place)| place.output_index);
         let was_sent = self.finished_from(first_item);
         let running = Running { step, call, attempt, is_local: false, first_item };

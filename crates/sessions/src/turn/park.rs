@@ -1,7 +1,12 @@
-//! Whether a next step may begin: a foreground turn waits for its client.
+//! Whether a next step may begin, and what is heard while it is waited for: a foreground turn waits
+//! for its client, and every wait between two steps ends when somebody cancels, the client goes or
+//! this node stops.
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
+use super::batch::FLUSH_AFTER;
 use super::{Runner, Stopped, refuse_decision};
 use crate::live::Command;
 use crate::state::{Action, Event};
@@ -9,7 +14,57 @@ use crate::state::{Action, Event};
 /// A foreground turn that nobody comes back for ends after so long.
 pub(crate) const PARKED_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// Why a wait between two steps ended before its time: somebody cancels, or [`Runner::gate`] knows.
+#[derive(Debug)]
+pub(crate) struct Called(pub(super) Option<Command>);
+
 impl Runner {
+    /// Waits for `work` between two steps, unless something else is to be done first: then it is
+    /// dropped. What has happened becomes durable meanwhile if it takes long.
+    pub(super) async fn attend<W: Future>(
+        &mut self,
+        work: W,
+    ) -> Result<Result<W::Output, Called>, Stopped> {
+        let mut work = std::pin::pin!(work);
+        // Mostly there is nothing to wait for.
+        if let Some(done) = work.as_mut().now_or_never() {
+            return Ok(Ok(done));
+        }
+        let asker = self.batch.opening.as_ref().map(|opening| opening.gone.clone());
+        let begins = asker.is_some();
+        let asker = asker.unwrap_or_default();
+        loop {
+            // Who asks for a turn that is not durable yet is not among its clients.
+            let needs_client = self.needs_client() && !begins;
+            let can_flush = !begins && !self.batch.is_empty();
+            let command = tokio::select! {
+                biased;
+                done = &mut work => return Ok(Ok(done)),
+                command = self.commands.recv() => Some(command.ok_or(Stopped)?),
+                () = self.parts.shutdown.cancelled() => return Ok(Err(Called(None))),
+                () = asker.cancelled(), if begins => return Ok(Err(Called(None))),
+                gone = self.clients.wait_for(|clients| *clients == 0), if needs_client => {
+                    drop(gone);
+                    return Ok(Err(Called(None)));
+                }
+                () = self.parts.clock.sleep(FLUSH_AFTER), if can_flush => None,
+            };
+            match command {
+                None => self.commit_batch().await?,
+                Some(Command::Resolve { reply, .. }) => refuse_decision(reply),
+                Some(Command::Cancel { .. }) => return Ok(Err(Called(command))),
+            }
+        }
+    }
+
+    /// What is to be done instead of the next step, if it was called for.
+    pub(super) fn called(
+        &mut self,
+        Called(command): Called,
+    ) -> Result<Option<Vec<Action>>, Stopped> {
+        command.map_or(Ok(None), |command| self.told(command))
+    }
+
     /// Waits until the next step may begin. `Some` = it may not, and this is to be done instead.
     pub(super) async fn gate(&mut self) -> Result<Option<Vec<Action>>, Stopped> {
         while let Ok(command) = self.commands.try_recv() {

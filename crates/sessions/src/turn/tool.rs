@@ -99,7 +99,7 @@ impl Runner {
             Err(Refusal::Refused(failure) | Refusal::Unavailable(failure)) => {
                 self.retry_is_refused(again, &failure.message)
             }
-            Err(Refusal::Stopped) => Err(Stopped),
+            Err(Refusal::Called(_) | Refusal::Stopped) => Err(Stopped),
         }
     }
 
