@@ -105,7 +105,6 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
     let (directory, control) = configure((source, &settings), own, &shared, &common).await?;
     let admin_key = admin_key::ensure(&data, &directory, &common.ids).await?;
     control.take_first().await?;
-    local.serve_models(&directory).await;
 
     let telemetry = telemetry::start(&settings, &common.clock, &common.tracker);
     let pipeline = pipeline(&shared, &common, &directory, telemetry.told.clone());
@@ -210,6 +209,7 @@ async fn configure(
         clock: Arc::clone(&common.clock),
         ids: Arc::clone(&common.ids),
         upstreams: maker.upstreams(&providers, Vec::new()),
+        tracker: common.tracker.clone(),
     });
     let directory = Arc::new(directory.await.context("reading keys, models and budgets")?);
     let parts = control::Parts {
@@ -218,6 +218,7 @@ async fn configure(
         store: Arc::clone(store),
         local: local.clone(),
         clock: Arc::clone(&common.clock),
+        tracker: common.tracker.clone(),
         maker,
         providers,
     };
@@ -313,7 +314,7 @@ impl Platform {
 
     /// The models that can be asked for.
     pub(crate) fn model_names(&self) -> Vec<String> {
-        host::all_models(&self.directory).iter().map(|model| model.name.clone()).collect()
+        self.directory.all_models().iter().map(|model| model.name.clone()).collect()
     }
 
     /// A clean stop: no new requests, turns stop where they stand, tools end, rows are written,

@@ -48,7 +48,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(
         title = "Holdfast",
-        description = "Calls, sessions, keys, budgets, models and configuration."
+        description = "Calls, sessions, keys, budgets, models, routes, objectives, providers' limits, \
+                       metrics and configuration."
     ),
     paths(
         calls::list,
@@ -65,6 +66,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         budgets::reconcile,
         models::list,
         models::create,
+        models::delete,
         routes::list,
         routes::get,
         routes::create,
@@ -117,6 +119,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/budgets/{id}", axum::routing::delete(budgets::delete))
         .route("/api/budgets/{id}/reconcile", post(budgets::reconcile))
         .route("/api/models", get(models::list).post(models::create))
+        .route("/api/models/{*name}", axum::routing::delete(models::delete))
         .route("/api/slos", get(slos::list))
         .route("/api/slos/{name}", get(slos::get))
         .route("/api/routes", get(routes::list).post(routes::create))

@@ -60,7 +60,8 @@ pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What only the binary can do, as a handle: the server knows neither the engine nor the
 /// configuration file.
 pub trait Host: Send + Sync + fmt::Debug {
-    /// Reads a model file and makes a catalogue row of it, named `local/<name>`.
+    /// Reads a model file and makes a catalogue row of it, named `local/<name>`. It is not served
+    /// by that.
     fn inspect_model(&self, name: String, path: PathBuf) -> HostFuture<Result<Model, Failure>>;
 
     /// Every named object with its origin, and whether the file says otherwise.

@@ -4,16 +4,18 @@
 //! [`Control`]. Every change is whole: it is checked as one, durable as one, and seen as one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use storage::{Route, RouteVersion};
+use storage::{Model, Route, RouteVersion};
 use types::Failure;
 use utoipa::ToSchema;
 
 use crate::app::HostFuture;
 
-/// Changes the configuration of a running server. One change at a time; `author` is who asks.
+/// Changes the configuration of a running server. One change at a time, each made to its end even
+/// if what it answers is dropped; `author` is who asks.
 pub trait Control: Send + Sync + fmt::Debug {
     /// Reads the file again and takes it as a whole.
     ///
@@ -35,6 +37,18 @@ pub trait Control: Send + Sync + fmt::Debug {
     /// # Errors
     /// `storage_unavailable`.
     fn delete_route(&self, name: String, author: String) -> HostFuture<Result<bool, Refusal>>;
+
+    /// Makes or changes a model, by name; a local one is served by its file from then on.
+    ///
+    /// # Errors
+    /// `invalid_request` if its provider is not configured; `storage_unavailable`.
+    fn put_model(&self, model: Model) -> HostFuture<Result<Arc<Model>, Refusal>>;
+
+    /// Removes a model; `false` if there is none of that name. Answers in progress end.
+    ///
+    /// # Errors
+    /// `storage_unavailable`.
+    fn delete_model(&self, name: String) -> HostFuture<Result<bool, Refusal>>;
 
     /// Makes a former set of routes the one in force, as a new version.
     ///

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use types::{Money, Price};
 
-use super::api::ApiArgs;
+use super::api::{ApiArgs, encoded};
 use super::table;
 
 /// The file by which the folder of a static model is known.
@@ -45,6 +45,12 @@ enum ModelsCommand {
         #[arg(long)]
         free: bool,
     },
+    /// Remove a model: it can't be asked for any more, answers in progress end.
+    #[command(alias = "remove")]
+    Delete {
+        /// Its name, such as `local/NAME` or `provider/model`.
+        name: String,
+    },
 }
 
 /// Runs the command.
@@ -71,6 +77,10 @@ pub(crate) async fn run(arguments: ModelsArgs) -> anyhow::Result<()> {
             }
             let answer = api.post("models", &body).await?;
             api.print(&answer, |answer| show(&json!({ "data": [answer] })))
+        }
+        ModelsCommand::Delete { name } => {
+            let answer = api.delete(&format!("models/{}", encoded(&name))).await?;
+            api.print(&answer, |_| format!("deleted {name}"))
         }
     }
 }

@@ -25,17 +25,18 @@ impl fmt::Debug for Text {
 }
 
 impl Text {
-    /// The settings of each route of the file, in its order, without their names.
-    pub(crate) fn routes(&self) -> Vec<Value> {
+    /// The name and the settings of each route of the file that has a name, in its order, whether
+    /// or not the settings can be read.
+    pub(crate) fn routes(&self) -> Vec<(String, Value)> {
         let routes = self.0.get("routes").and_then(toml::Value::as_array);
         let as_json = |route: &toml::Value| {
-            let mut settings = serde_json::to_value(route).unwrap_or_default();
-            if let Value::Object(settings) = &mut settings {
-                settings.shift_remove("name");
+            let mut settings = serde_json::to_value(route).ok()?;
+            match settings.as_object_mut()?.shift_remove("name")? {
+                Value::String(name) => Some((name, settings)),
+                _ => None,
             }
-            settings
         };
-        routes.into_iter().flatten().map(as_json).collect()
+        routes.into_iter().flatten().filter_map(as_json).collect()
     }
 
     /// What `other` says otherwise that holds from a start on: key paths, in order.
@@ -120,7 +121,7 @@ mod tests {
     fn routes_are_read_as_they_are_written() {
         let text = text("[[routes]]\nname = \"fast\"\ntargets = [\"a/b\"]\n[routes.sub]\nx = 1\n");
         let settings = serde_json::json!({ "targets": ["a/b"], "sub": { "x": 1 } });
-        assert_eq!(text.routes(), [settings]);
+        assert_eq!(text.routes(), [("fast".to_owned(), settings)]);
         assert!(Text::default().routes().is_empty());
         assert_eq!(format!("{text:?}"), "Text(..)");
     }

@@ -10,17 +10,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use pipeline::{Change, Directory, RouteInfo};
 use server::{ConfigProblem, HostFuture, ObjectChange, Refusal, ReloadView, RoutePut};
-use storage::{Route, RouteVersion, Store};
+use storage::{Model, Route, RouteVersion, Store};
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure};
 
-use super::local::Local;
+use super::local::{self, Local};
 use super::objects::{self, Fingerprints};
 use super::upstreams::{self, Maker, Providers};
 use super::{is_of, routes};
-use crate::config::{self, Config, Problem, Stamp, Text, warnings};
+use crate::config::{self, Config, Problem, Stamp, warnings};
 
 mod api_routes;
 
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) local: Local,
     pub(super) clock: SharedClock,
+    /// Owns changes that are under way.
+    pub(super) tracker: TaskTracker,
     pub(super) maker: Maker,
     /// Who does Calls before the first taking.
     pub(super) providers: Providers,
@@ -65,8 +68,8 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct State {
     running: Arc<Config>,
-    /// The file as it was at the start: what holds from a start on is compared with it.
-    started: Text,
+    /// As it was at the start: what holds from a start on is compared with it.
+    started: Arc<Config>,
     providers: Providers,
     stamp: Option<Stamp>,
     last: Option<ReloadView>,
@@ -88,9 +91,10 @@ struct Stored {
 impl Control {
     /// Nothing of `settings` is taken yet.
     pub(super) fn new(parts: Parts, settings: Config) -> Self {
+        let settings = Arc::new(settings);
         let state = State {
-            started: settings.text.clone(),
-            running: Arc::new(settings),
+            started: Arc::clone(&settings),
+            running: settings,
             providers: parts.providers.clone(),
             stamp: parts.source.stamp,
             last: None,
@@ -120,6 +124,11 @@ impl Control {
     /// The configuration in force.
     pub(super) fn running(&self) -> Arc<Config> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).running)
+    }
+
+    /// The configuration of the start.
+    pub(super) fn started(&self) -> Arc<Config> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).started)
     }
 
     /// The file, if there is one.
@@ -163,6 +172,10 @@ impl Control {
                 Ok(view.clone())
             }
             Err(refusal) => {
+                if refusal.problems.is_empty() {
+                    // It is not the file's fault, so that the same file may be taken later.
+                    self.change_state(|state| state.stamp = None);
+                }
                 let whole = || vec![problem("file", &refusal.failure.message)];
                 view.problems = match refusal.problems.is_empty() {
                     true => whole(),
@@ -195,8 +208,7 @@ impl Control {
         }
         let settings = Arc::new(settings);
         let told = self.take(&settings, author, false).await?;
-        let started = self.state.read().unwrap_or_else(PoisonError::into_inner).started.clone();
-        let mut needs_restart = started.needs_restart(&settings.text);
+        let mut needs_restart = self.started().text.needs_restart(&settings.text);
         needs_restart.retain(|at| !self.parts.source.by_flag.contains(&at.as_str()));
         Ok((told, needs_restart))
     }
@@ -249,13 +261,36 @@ impl Control {
         };
         self.parts.directory.change(plan).await.map_err(not_taken)?;
         changes.extend(of_objects);
-        self.parts.local.serve(models);
+        self.parts.local.serve_rows(&self.local_models()).await;
         self.change_state(|state| {
             state.running = Arc::clone(settings);
             state.providers = providers;
         });
         warnings.extend(self.unknown_names(settings));
         Ok(Told { changes, warnings })
+    }
+
+    /// The rows of local models.
+    fn local_models(&self) -> Vec<Arc<Model>> {
+        let mut models = self.parts.directory.all_models();
+        models.retain(|model| model.provider == local::PROVIDER);
+        models
+    }
+
+    /// Makes or changes a model, and serves it.
+    async fn put_model(&self, model: Model) -> Result<Arc<Model>, Refusal> {
+        let _changing = self.changing.lock().await;
+        let model = self.parts.directory.put_model(model).await?;
+        self.parts.local.serve_rows(&self.local_models()).await;
+        Ok(model)
+    }
+
+    /// Removes a model; `false` if there is none of that name.
+    async fn delete_model(&self, name: &str) -> Result<bool, Refusal> {
+        let _changing = self.changing.lock().await;
+        let deleted = self.parts.directory.delete_model(name).await?;
+        self.parts.local.serve_rows(&self.local_models()).await;
+        Ok(deleted)
     }
 
     async fn stored(&self) -> Result<Stored, Failure> {
@@ -287,8 +322,7 @@ impl Control {
 
 impl server::Control for Shared {
     fn reload(&self, author: String) -> HostFuture<Result<ReloadView, Refusal>> {
-        let control = Arc::clone(&self.0);
-        Box::pin(async move { control.reload_file(author).await })
+        self.to_the_end(|control| async move { control.reload_file(author).await })
     }
 
     fn last_reload(&self) -> Option<ReloadView> {
@@ -296,18 +330,39 @@ impl server::Control for Shared {
     }
 
     fn put_route(&self, put: RoutePut, author: String) -> HostFuture<Result<Route, Refusal>> {
-        let control = Arc::clone(&self.0);
-        Box::pin(async move { control.put(put, author).await })
+        self.to_the_end(|control| async move { control.put(put, author).await })
     }
 
     fn delete_route(&self, name: String, author: String) -> HostFuture<Result<bool, Refusal>> {
-        let control = Arc::clone(&self.0);
-        Box::pin(async move { control.delete(&name, author).await })
+        self.to_the_end(|control| async move { control.delete(&name, author).await })
+    }
+
+    fn put_model(&self, model: Model) -> HostFuture<Result<Arc<Model>, Refusal>> {
+        self.to_the_end(|control| async move { control.put_model(model).await })
+    }
+
+    fn delete_model(&self, name: String) -> HostFuture<Result<bool, Refusal>> {
+        self.to_the_end(|control| async move { control.delete_model(&name).await })
     }
 
     fn rollback(&self, number: u64, author: String) -> HostFuture<Result<RouteVersion, Refusal>> {
-        let control = Arc::clone(&self.0);
-        Box::pin(async move { control.roll_back(number, author).await })
+        self.to_the_end(|control| async move { control.roll_back(number, author).await })
+    }
+}
+
+impl Shared {
+    /// Makes a change to its end, whether or not who asked for it stays: what is durable, what
+    /// Calls see and what is told of it belong together.
+    fn to_the_end<T, F>(
+        &self,
+        change: impl FnOnce(Arc<Control>) -> F,
+    ) -> HostFuture<Result<T, Refusal>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let changing = self.0.parts.tracker.spawn(change(Arc::clone(&self.0)));
+        Box::pin(async move { changing.await.map_err(|error| internal(&error))? })
     }
 }
 

@@ -8,7 +8,6 @@ use pipeline::Directory;
 use server::{ConfigView, HostFuture, PartHealth, ProviderLimitsView};
 use storage::budgets::Origin;
 use storage::{Model, Store};
-use types::principal::DEFAULT_ACCOUNT;
 use types::{ErrorCode, Failure};
 
 use super::control::Control;
@@ -48,10 +47,11 @@ impl Host {
         })?;
         let file = self.control.file().cloned();
         let shown = file.as_ref().map(|file| file.display().to_string());
-        let (running, last_reload) = (self.control.running(), self.control.last_reload());
+        let (running, started) = (self.control.running(), self.control.started());
+        let last_reload = self.control.last_reload();
         let compare = tokio::task::spawn_blocking(move || {
             let (in_file, _) = config::load(file.as_deref())?;
-            anyhow::Ok(origins::of(&in_file, &running, &stored))
+            anyhow::Ok(origins::of(&in_file, (&running, &started), &stored))
         });
         let unreadable = |error: String| {
             Failure::new(
@@ -63,15 +63,6 @@ impl Host {
         let objects = compared.map_err(|error| unreadable(format!("{error:#}")))?;
         Ok(ConfigView { file: shown, objects, last_reload })
     }
-}
-
-/// Every model, as the admin key sees them.
-pub(super) fn all_models(directory: &Directory) -> Vec<Arc<Model>> {
-    let keys = directory.keys(DEFAULT_ACCOUNT);
-    let admin = keys
-        .iter()
-        .find_map(|key| directory.principal(&key.id).filter(|principal| principal.is_admin()));
-    admin.map(|admin| directory.models(&admin)).unwrap_or_default()
 }
 
 impl server::Host for Host {

@@ -3,9 +3,10 @@
 //!
 //! The demo model is part of the binary and is unpacked into the data folder. A model's file is
 //! hashed once; what was read of it is kept beside the models as long as its length and its time of
-//! change stay the same.
+//! change stay the same. Invariant: what is served is what the catalogue's rows name, whoever
+//! changed them last ([`Local::serve_rows`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use storage::budgets::Origin;
 use types::ids::SessionId;
 use types::{ErrorCode, Execute, Failure, Timestamp};
 
-use super::{Common, host};
+use super::Common;
 use crate::config::file::{BUILT_IN_MODEL, Engine, PriceEntry};
 use crate::config::{ModelEntry, Problem, warnings};
 
@@ -32,6 +33,7 @@ mod statics;
 use absent::EngineAbsent;
 use embeddings::{StaticModel, StaticModels};
 use sockets::Sockets;
+use statics::ReadStatics;
 
 /// The provider's name.
 pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
@@ -46,6 +48,7 @@ pub(super) struct Local {
     models: Arc<LocalModels>,
     /// Models that run in this process.
     statics: Arc<StaticModels>,
+    read_statics: Arc<ReadStatics>,
     /// The engines' program.
     program: PathBuf,
     sockets: Arc<Sockets>,
@@ -60,16 +63,31 @@ pub(super) struct ReadModel {
     pub(super) entry: ModelEntry,
     /// Its row, without prices.
     pub(super) row: Model,
-    loaded: Loaded,
 }
 
 /// What serves a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Loaded {
     /// A file for an engine.
     File(ModelFile),
     /// A static model.
-    Static(Box<StaticModel>),
+    Static(Arc<StaticModel>),
+}
+
+impl Loaded {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(file) => &file.path,
+            Self::Static(model) => model.folder(),
+        }
+    }
+
+    fn sha256(&self) -> &str {
+        match self {
+            Self::File(file) => &file.sha256,
+            Self::Static(model) => model.sha256(),
+        }
+    }
 }
 
 /// What was read of a file, as long as it has not changed.
@@ -110,7 +128,8 @@ impl Local {
         );
         let known = Arc::new(Mutex::new(read_known(&folder)));
         let (models, statics) = (Arc::new(models), Arc::new(statics::new()));
-        Ok(Self { engines, models, statics, program, sockets, folder, known })
+        let read_statics = Arc::default();
+        Ok(Self { engines, models, statics, read_statics, program, sockets, folder, known })
     }
 
     /// Reads the models of the file, and the demo model. Nothing is served by that; which can't be
@@ -129,10 +148,8 @@ impl Local {
         for (index, entry) in built_in.iter().map(|entry| (None, entry)).chain(of_file) {
             let path = entry.path.clone().unwrap_or_default();
             let shown = path.display().to_string();
-            match (self.read(entry.name.clone(), path, Origin::File).await, index) {
-                (Ok((row, loaded)), _) => {
-                    models.push(ReadModel { entry: entry.clone(), row, loaded });
-                }
+            match (self.inspect(entry.name.clone(), path, Origin::File).await, index) {
+                (Ok(row), _) => models.push(ReadModel { entry: entry.clone(), row }),
                 (Err(failure), Some(index)) => {
                     let message = format!("{shown} can't be used: {}", failure.message);
                     problems.push(Problem { at: format!("models[{index}].path"), message });
@@ -145,11 +162,42 @@ impl Local {
         Ok((models, problems))
     }
 
-    /// Serves models from now on; what runs on a former file of that name ends on it.
-    pub(super) fn serve(&self, models: Vec<ReadModel>) {
-        for ReadModel { row, loaded, .. } in models {
-            self.register(&row.upstream_model, loaded);
+    /// Serves what the rows name from now on, and nothing else; what runs on a former file ends on
+    /// it. A row's file that can't be read is logged: the model is served as before if it was this
+    /// file, and else refused when it is asked for.
+    pub(super) async fn serve_rows(&self, rows: &[Arc<Model>]) {
+        let mut served = HashSet::new();
+        for row in rows {
+            let Some(path) = row.path.as_ref().map(PathBuf::from) else { continue };
+            let name = row.upstream_model.as_str();
+            let before = self.served(name);
+            match self.load(path.clone()).await {
+                Ok(loaded) => {
+                    if row.sha256.as_deref() != Some(loaded.sha256()) {
+                        let model = &row.name;
+                        tracing::warn!(%model, "the model's file is another one than when it was added");
+                    }
+                    self.register(name, loaded);
+                }
+                Err(failure) => {
+                    tracing::warn!(model = %row.name, %failure, "the model's file can't be read");
+                    if before.is_none_or(|before| before.path() != path) {
+                        continue;
+                    }
+                }
+            }
+            served.insert(name);
         }
+        self.statics.retain(|name| served.contains(name));
+        self.read_statics
+            .retain(|folder| rows.iter().any(|row| row.path.as_deref() == folder.to_str()));
+        self.engines.keep_only(self.models.retain(|name| served.contains(name)));
+    }
+
+    /// What serves a model now.
+    fn served(&self, name: &str) -> Option<Loaded> {
+        let file = self.models.get(name).map(|file| Loaded::File(ModelFile::clone(&file)));
+        file.or_else(|| self.statics.get(name).map(Loaded::Static))
     }
 
     fn register(&self, name: &str, loaded: Loaded) {
@@ -160,47 +208,18 @@ impl Local {
             }
             Loaded::Static(model) => {
                 self.models.remove(name);
-                self.statics.register(name, *model);
+                self.statics.register(name, model);
             }
         }
     }
 
-    /// Makes every local model of the catalogue known to the executor. One whose file is gone is
-    /// logged, and refused when it is asked for.
-    pub(super) async fn serve_models(&self, directory: &Directory) {
-        for model in host::all_models(directory) {
-            let Some(path) = model.path.as_ref().filter(|_| model.provider == PROVIDER) else {
-                continue;
-            };
-            if self.is_served(&model.upstream_model) {
-                continue;
-            }
-            let path = PathBuf::from(path);
-            let name = model.upstream_model.clone();
-            if let Err(failure) = self.inspect(name, path, model.origin).await {
-                tracing::warn!(model = %model.name, %failure, "the model can't be served");
-            }
-        }
-    }
-
-    /// Reads a model's file, makes it known to the executor, and makes a row of it.
+    /// Reads a model's file and makes a row of it. Nothing is served by that.
     pub(super) async fn inspect(
         &self,
         name: String,
         path: PathBuf,
         origin: Origin,
     ) -> Result<Model, Failure> {
-        let (row, loaded) = self.read(name, path, origin).await?;
-        self.register(&row.upstream_model, loaded);
-        Ok(row)
-    }
-
-    async fn read(
-        &self,
-        name: String,
-        path: PathBuf,
-        origin: Origin,
-    ) -> Result<(Model, Loaded), Failure> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
             return Err(Failure::invalid(
@@ -208,32 +227,32 @@ impl Local {
                 "a local model's name has letters, digits, '-', '_' and '.' only",
             ));
         }
-        let loaded = match statics::is_folder(&path).await {
-            true => Loaded::Static(Box::new(statics::open(path).await?)),
-            false => Loaded::File(self.file(path).await?),
+        let loaded = self.load(path).await?;
+        let context_tokens = match &loaded {
+            Loaded::File(file) => file.context_length,
+            Loaded::Static(_) => None,
         };
-        let (path, sha256, context_tokens) = match &loaded {
-            Loaded::Static(model) => (model.folder(), model.sha256(), None),
-            Loaded::File(file) => (file.path.as_path(), file.sha256.as_str(), file.context_length),
-        };
-        let row = Model {
+        Ok(Model {
             name: format!("{PROVIDER}/{name}"),
             provider: PROVIDER.to_owned(),
             upstream_model: name,
-            path: Some(path.display().to_string()),
-            sha256: Some(sha256.to_owned()),
+            path: Some(loaded.path().display().to_string()),
+            sha256: Some(loaded.sha256().to_owned()),
             prices: Vec::new(),
             output_tokens_max: None,
             context_tokens,
             origin,
             version: 0,
             created_at: Timestamp::default(),
-        };
-        Ok((row, loaded))
+        })
     }
 
-    fn is_served(&self, name: &str) -> bool {
-        self.models.get(name).is_some() || self.statics.get(name).is_some()
+    /// Reads what is there; what was read before is kept as long as it is the same.
+    async fn load(&self, path: PathBuf) -> Result<Loaded, Failure> {
+        match statics::is_folder(&path).await {
+            true => self.read_statics.open(path).await.map(Loaded::Static),
+            false => self.file(path).await.map(Loaded::File),
+        }
     }
 
     /// What is known of a file; it is read and hashed if nothing is.
@@ -258,6 +277,8 @@ impl Local {
         let known = Known { size_bytes: metadata.len(), modified_ns, file: file.clone() };
         let text = {
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            // Its row has the path without links.
+            all.insert(known.file.path.clone(), known.clone());
             all.insert(path, known);
             serde_json::to_string(&*all).unwrap_or_default()
         };
@@ -305,8 +326,7 @@ impl Local {
             };
             PartHealth { part: model.name.clone(), state: state.to_owned(), reason }
         };
-        let local =
-            host::all_models(directory).into_iter().filter(|model| model.provider == PROVIDER);
+        let local = directory.all_models().into_iter().filter(|model| model.provider == PROVIDER);
         local.map(of).collect()
     }
 
@@ -343,3 +363,6 @@ fn read_known(folder: &Path) -> HashMap<PathBuf, Known> {
     let text = std::fs::read_to_string(folder.join(KNOWN)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,16 +54,21 @@ impl Stored {
     }
 }
 
-/// All objects: `file` is the file as it is now, `running` what the server was started with.
+/// All objects: `file` is the file as it is now, `running` what was last taken of it, `started`
+/// what the server was started with.
 ///
 /// Looks for the files of local models, so it may block.
-pub(crate) fn of(file: &Config, running: &Config, stored: &Stored) -> Vec<ObjectView> {
+pub(crate) fn of(
+    file: &Config,
+    (running, started): (&Config, &Config),
+    stored: &Stored,
+) -> Vec<ObjectView> {
     let mut all = Vec::new();
     let same = ProviderEntry::is_same_upstream;
     of_process("provider", &running.providers, &file.providers, same, &mut all);
     routes(file, stored, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
-    of_process("mcp_server", &running.mcp_servers, &file.mcp_servers, same, &mut all);
+    of_process("mcp_server", &started.mcp_servers, &file.mcp_servers, same, &mut all);
     keys(file, stored, &mut all);
     budgets(file, stored, &mut all);
     models(file, stored, &mut all);
@@ -87,7 +92,7 @@ impl Named for McpServerEntry {
     }
 }
 
-/// Objects that are taken at each start and kept by the process alone.
+/// Objects that are kept by the process alone.
 fn of_process<T: Named>(
     kind: &str,
     running: &[T],
@@ -105,18 +110,17 @@ fn of_process<T: Named>(
 }
 
 fn routes(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {
-    let texts = file.text.routes();
-    let in_file = || file.routes.iter().zip(&texts);
+    let in_file = file.text.routes();
     for route in &stored.routes {
         let took =
             |text: &Value| stored.took(routes::KIND, &route.name, objects::fingerprint(text));
-        let text = in_file().find(|(entry, _)| entry.name == route.name).map(|(_, text)| text);
+        let text = in_file.iter().find(|(name, _)| *name == route.name).map(|(_, text)| text);
         let is_same = route.origin == Origin::File && text.is_some_and(took);
         all.push(view(routes::KIND, &route.name, route.origin, !is_same));
     }
     let is_there = |name: &str| stored.routes.iter().any(|route| route.name == name);
-    let missing = in_file().filter(|(entry, _)| !is_there(&entry.name));
-    all.extend(missing.map(|(entry, _)| view(routes::KIND, &entry.name, Origin::File, true)));
+    let missing = in_file.iter().filter(|(name, _)| !is_there(name));
+    all.extend(missing.map(|(name, _)| view(routes::KIND, name, Origin::File, true)));
 }
 
 fn keys(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {

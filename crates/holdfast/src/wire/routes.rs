@@ -41,9 +41,8 @@ pub(super) fn merged(
 ) -> anyhow::Result<Merged> {
     let last = |name: &str| before.get(&(KIND.to_owned(), name.to_owned()));
     let (mut routes, mut changes, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-    for (entry, settings) in config.routes.iter().zip(config.text.routes()) {
+    for (name, settings) in config.text.routes() {
         let sha256 = fingerprint(&settings)?;
-        let name = entry.name.clone();
         let kept = in_force.iter().find(|route| route.name == name);
         if last(&name) == Some(&sha256) {
             // It may have been changed or removed at run time since, which is the later edit.

@@ -2,8 +2,9 @@
 //! the store by administration.
 //!
 //! Invariant: a change is durable before any Call sees it, and each Call sees one snapshot. Changes
-//! are made one at a time; reading takes no await and holds a lock only to copy a pointer. It must
-//! not know windows, amounts or slices.
+//! are made one at a time, each to its end: who asked for it may leave once the store has it.
+//! Reading takes no await and holds a lock only to copy a pointer. It must not know windows,
+//! amounts or slices.
 
 mod reload;
 mod scopes;
@@ -12,7 +13,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
-use storage::{Budget, Key, Model, Scope, Store, WindowKind};
+use storage::{Budget, Key, Model, Pending, Scope, Store, WindowKind};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::task::TaskTracker;
 use types::call::{Lacks, RoutePolicy};
 use types::clock::SharedClock;
 use types::ids::{BudgetId, KeyId};
@@ -42,6 +45,8 @@ pub struct DirectoryParts {
     pub ids: Arc<Ids>,
     /// Who does Calls at first.
     pub upstreams: Upstreams,
+    /// Owns changes that are under way, so that shutting down waits for them.
+    pub tracker: TaskTracker,
 }
 
 /// What Calls are sent to. A Call keeps the one that it began with: after a change it ends with who
@@ -141,6 +146,7 @@ struct Seams {
     store: Arc<dyn Store>,
     clock: SharedClock,
     ids: Arc<Ids>,
+    tracker: TaskTracker,
 }
 
 /// The one place where names are looked up. Reading takes no await; each change is durable before
@@ -148,11 +154,17 @@ struct Seams {
 #[derive(Debug)]
 pub struct Directory {
     parts: Seams,
+    shown: Arc<Shown>,
+    /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What Calls see.
+#[derive(Debug)]
+struct Shown {
     snapshot: RwLock<Arc<Snapshot>>,
     /// Of targets: what is known of a provider's is forgotten when it becomes another.
     health: Arc<Health>,
-    /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
-    changing: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
@@ -178,13 +190,15 @@ impl Directory {
                 rows.budgets.insert(budget.id.clone(), Arc::new(budget));
             }
         }
-        let DirectoryParts { store, clock, ids, upstreams } = parts;
+        let DirectoryParts { store, clock, ids, upstreams, tracker } = parts;
         let snapshot = Snapshot::new(rows, &Arc::new(upstreams));
         Ok(Self {
-            parts: Seams { store, clock, ids },
-            snapshot: RwLock::new(Arc::new(snapshot)),
-            health: Arc::default(),
-            changing: tokio::sync::Mutex::default(),
+            parts: Seams { store, clock, ids, tracker },
+            shown: Arc::new(Shown {
+                snapshot: RwLock::new(Arc::new(snapshot)),
+                health: Arc::default(),
+            }),
+            changing: Arc::default(),
         })
     }
 
@@ -198,7 +212,7 @@ impl Directory {
         new: NewKey,
         limit: Option<(Money, WindowKind)>,
     ) -> Result<(Key, Secret), Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         if self.key_named(&new.account, &new.name).is_some() {
             let message = format!("the account has a key named `{}` already", new.name);
             return Err(Failure::new(ErrorCode::Conflict, message));
@@ -210,15 +224,15 @@ impl Directory {
             Arc::new(self.budget(NewBudget { account, scope, limit, window, origin }))
         });
         let store = &self.parts.store;
-        let written = match &budget {
-            Some(budget) => store.put_key_with_budget(key.clone(), Budget::clone(budget)).await,
-            None => store.put_key(key.clone()).await,
+        let writing = match &budget {
+            Some(budget) => store.put_key_with_budget(key.clone(), Budget::clone(budget)),
+            None => store.put_key(key.clone()),
         };
-        written.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let after = self.with(|rows| {
             rows.keys.insert(key.id.clone(), key.clone());
             rows.budgets.extend(budget.map(|budget| (budget.id.clone(), budget)));
         });
+        self.commit(changing, writing, after).await?;
         Ok((key, secret))
     }
 
@@ -228,7 +242,7 @@ impl Directory {
     /// # Errors
     /// `conflict` if another key has the secret; `storage_unavailable`.
     pub async fn put_key_with_secret(&self, new: NewKey, secret: &Secret) -> Result<Key, Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         if let Some(other) = self.snapshot().by_secret(&secret_hash(secret.expose())) {
             let other = &other.principal;
             if *other.account != *new.account || *other.key_name != *new.name {
@@ -237,11 +251,11 @@ impl Directory {
             }
         }
         let key = self.key(new, secret);
-        let written = self.parts.store.put_key(key.clone()).await;
-        written.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let writing = self.parts.store.put_key(key.clone());
+        let after = self.with(|rows| {
             rows.keys.insert(key.id.clone(), key.clone());
         });
+        self.commit(changing, writing, after).await?;
         Ok(key)
     }
 
@@ -271,17 +285,15 @@ impl Directory {
     /// # Errors
     /// `storage_unavailable`.
     pub async fn delete_key(&self, account: &str, id: &KeyId) -> Result<bool, Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         let snapshot = self.snapshot();
         if snapshot.rows.keys.get(id).is_none_or(|key| key.account != account) {
             return Ok(false);
         }
-        let deleted = self.parts.store.delete_key(id).await;
-        let deleted = deleted.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let after = self.with(|rows| {
             rows.keys.remove(id);
         });
-        Ok(deleted)
+        self.commit(changing, self.parts.store.delete_key(id), after).await
     }
 
     /// The keys of an account, by name.
@@ -298,14 +310,14 @@ impl Directory {
     /// # Errors
     /// `invalid_request` for a session's name that several users may use; `storage_unavailable`.
     pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         scopes::check_session_name(&self.snapshot().rows, &new)?;
         let budget = Arc::new(self.budget(new));
-        let written = self.parts.store.put_budget(Budget::clone(&budget)).await;
-        written.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let writing = self.parts.store.put_budget(Budget::clone(&budget));
+        let after = self.with(|rows| {
             rows.budgets.insert(budget.id.clone(), Arc::clone(&budget));
         });
+        self.commit(changing, writing, after).await?;
         Ok(budget)
     }
 
@@ -336,17 +348,15 @@ impl Directory {
     /// # Errors
     /// `storage_unavailable`.
     pub async fn delete_budget(&self, account: &str, id: &BudgetId) -> Result<bool, Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         let snapshot = self.snapshot();
         if snapshot.rows.budgets.get(id).is_none_or(|budget| budget.account != account) {
             return Ok(false);
         }
-        let deleted = self.parts.store.delete_budget(id).await;
-        let deleted = deleted.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let after = self.with(|rows| {
             rows.budgets.remove(id);
         });
-        Ok(deleted)
+        self.commit(changing, self.parts.store.delete_budget(id), after).await
     }
 
     /// The budgets of an account, by id.
@@ -362,15 +372,14 @@ impl Directory {
     /// `invalid_request` if the provider is not configured or the name does not begin with it;
     /// `storage_unavailable`.
     pub async fn put_model(&self, model: Model) -> Result<Arc<Model>, Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         check_model(&model, &self.snapshot().upstreams)?;
-        let model = self.next_of(model);
-        let written = self.parts.store.put_model(model.clone()).await;
-        written.map_err(|error| storage_failure(&error))?;
-        let model = Arc::new(model);
-        self.swap(|rows| {
+        let model = Arc::new(self.next_of(model));
+        let writing = self.parts.store.put_model(Model::clone(&model));
+        let after = self.with(|rows| {
             rows.models.insert(model.name.clone(), Arc::clone(&model));
         });
+        self.commit(changing, writing, after).await?;
         Ok(model)
     }
 
@@ -389,13 +398,11 @@ impl Directory {
     /// # Errors
     /// `storage_unavailable`.
     pub async fn delete_model(&self, name: &str) -> Result<bool, Failure> {
-        let _changing = self.changing.lock().await;
-        let deleted = self.parts.store.delete_model(name).await;
-        let deleted = deleted.map_err(|error| storage_failure(&error))?;
-        self.swap(|rows| {
+        let changing = self.changing().await;
+        let after = self.with(|rows| {
             rows.models.remove(name);
         });
-        Ok(deleted)
+        self.commit(changing, self.parts.store.delete_model(name), after).await
     }
 
     /// The models that a principal may use, by name. Names that a provider takes without listing
@@ -403,6 +410,11 @@ impl Directory {
     pub fn models(&self, _principal: &Principal) -> Vec<Arc<Model>> {
         // Every key may use every model until policies exist; the parameter keeps doors from
         // listing without one.
+        self.all_models()
+    }
+
+    /// The models of all providers that are there, by name: for whoever serves them.
+    pub fn all_models(&self) -> Vec<Arc<Model>> {
         let snapshot = self.snapshot();
         let configured =
             |name: &str| snapshot.upstreams.providers.iter().any(|known| known.name == name);
@@ -434,7 +446,7 @@ impl Directory {
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.shown.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn key_named(&self, account: &str, name: &str) -> Option<Key> {
@@ -445,22 +457,59 @@ impl Directory {
 
     /// Which targets are well.
     pub(crate) fn health(&self) -> &Arc<Health> {
-        &self.health
+        &self.shown.health
     }
 
-    /// Replaces the snapshot by one with a change; the caller holds `changing`, so that no other
-    /// change is lost.
-    fn swap(&self, change: impl FnOnce(&mut Rows)) {
+    async fn changing(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changing).lock_owned().await
+    }
+
+    /// The snapshot with a change; the caller holds `changing`, so that no other change is lost.
+    fn with(&self, change: impl FnOnce(&mut Rows)) -> Snapshot {
         let before = self.snapshot();
         let mut rows = before.rows.clone();
         change(&mut rows);
-        self.show(Snapshot::new(rows, &before.upstreams));
+        Snapshot::new(rows, &before.upstreams)
     }
 
+    /// Waits until a change is durable, then lets Calls see it. Dropping this stops neither: what
+    /// the store has and Calls do not see would be a deleted key that still works.
+    async fn commit<T: Send + 'static>(
+        &self,
+        changing: OwnedMutexGuard<()>,
+        writing: Pending<T>,
+        after: Snapshot,
+    ) -> Result<T, Failure> {
+        let shown = Arc::clone(&self.shown);
+        let committing = self.parts.tracker.spawn(async move {
+            let _changing = changing;
+            let written = writing.await.map_err(|error| storage_failure(&error))?;
+            shown.show(after);
+            Ok(written)
+        });
+        let broken = |_| Failure::new(ErrorCode::Internal, "the change broke off");
+        committing.await.map_err(broken)?
+    }
+}
+
+impl Shown {
     /// Calls that begin from now on see this.
-    fn show(&self, snapshot: Snapshot) {
-        let snapshot = Arc::new(snapshot);
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    fn show(&self, after: Snapshot) {
+        let after = Arc::new(after);
+        let mut shown = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, Arc::clone(&after));
+        drop(shown);
+        self.forget_changed(&before.upstreams.executors, &after.upstreams.executors);
+    }
+
+    /// Who did the Calls of a provider does them no more: nothing is known of who does now.
+    fn forget_changed(&self, before: &Executors, after: &Executors) {
+        let is_same = |name: &String| match (before.get(name), after.get(name)) {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+            (None, _) | (_, None) => false,
+        };
+        let names = before.keys().chain(after.keys());
+        names.filter(|name| !is_same(name)).for_each(|name| self.health.forget(name));
     }
 }
 

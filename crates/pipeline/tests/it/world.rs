@@ -110,6 +110,7 @@ impl Node {
         let targets = Arc::new(Targets::default());
         let executor = || Arc::clone(&targets) as Arc<dyn Execute>;
         let names = ["paid", "spoken", "open", "local", "mcp"];
+        let tracker = TaskTracker::new();
         let parts = DirectoryParts {
             store: Arc::clone(&store) as _,
             clock: Arc::clone(clock) as _,
@@ -119,9 +120,9 @@ impl Node {
                 routes,
                 executors: names.into_iter().map(|name| (name.to_owned(), executor())).collect(),
             },
+            tracker: tracker.clone(),
         };
         let directory = Arc::new(Directory::load(parts).await.unwrap());
-        let tracker = TaskTracker::new();
         let pipeline = Pipeline::new(Parts {
             store: Arc::clone(&store) as _,
             clock: Arc::clone(clock) as _,

@@ -1,11 +1,11 @@
-//! Models: `GET|POST /api/models`.
+//! Models: `GET|POST /api/models`, `DELETE /api/models/{name}`.
 //!
 //! Here is also what a model costs now, for every door that says it: an unknown price is not zero,
 //! and what is free until it is priced is not unknown.
 
 use std::path::PathBuf;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use pipeline::ProviderInfo;
 use serde::{Deserialize, Serialize};
 use storage::Model;
@@ -14,7 +14,9 @@ use storage::models::DatedPrice;
 use types::{Failure, Money, Price, Rate, Timestamp};
 use utoipa::ToSchema;
 
-use super::{ApiError, ApiFailure, Json, Operator, Shared};
+use super::config::Refused;
+use super::keys::Deleted;
+use super::{ApiError, Json, Operator, Shared, not_found};
 use crate::app::App;
 
 /// The version of a price that nobody set, as the ledger names it too.
@@ -106,7 +108,7 @@ pub(crate) async fn create(
     State(app): Shared,
     _operator: Operator,
     Json(create): Json<ModelCreate>,
-) -> Result<axum::Json<ModelView>, ApiFailure> {
+) -> Result<axum::Json<ModelView>, Refused> {
     let now = app.clock.now();
     let price = price(&create, now)?;
     let mut model = match &create.path {
@@ -123,8 +125,22 @@ pub(crate) async fn create(
     model.output_tokens_max = create.max_output_tokens.or(model.output_tokens_max);
     // Its present text is this one, whatever it came from: the file wins again when it changes.
     model.origin = Origin::Api;
-    let model = app.directory.put_model(model).await?;
+    let model = app.control.put_model(model).await?;
     Ok(axum::Json(ModelView::of(&app, &model)))
+}
+
+/// Removes a model. Answers in progress end; one that the file lists comes back when its text there
+/// changes. `name` is `provider/model`, with its slashes as they are.
+#[utoipa::path(delete, path = "/api/models/{name}", responses((status = 200, body = Deleted), (status = 404, body = ApiError)))]
+pub(crate) async fn delete(
+    State(app): Shared,
+    _operator: Operator,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Deleted>, Refused> {
+    if app.control.delete_model(name.clone()).await? {
+        return Ok(axum::Json(Deleted { id: name, deleted: true }));
+    }
+    Err(not_found("model", &name).0.into())
 }
 
 /// The model of that name, or a new one of a provider that is configured.

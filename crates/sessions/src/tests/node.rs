@@ -365,6 +365,7 @@ impl Node {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
             upstreams: upstreams(provider, executors),
+            tracker: tracker.clone(),
         });
         let directory = Arc::new(directory.await.unwrap());
         for (name, role) in [("admin", Role::Admin), ("ci", Role::Member), ("other", Role::Member)]

@@ -103,7 +103,7 @@ fn model(name: &str) -> Model {
 
 /// The names of what differs, with their origins.
 fn differ(file: &Config, stored: &Stored) -> Vec<String> {
-    let all = of(file, &self::file(), stored).into_iter();
+    let all = of(file, (&self::file(), &self::file()), stored).into_iter();
     let different = all.filter(|object| object.differs_from_file);
     different.map(|object| format!("{} {} ({})", object.kind, object.name, object.origin)).collect()
 }
@@ -114,7 +114,8 @@ const BUDGET: &str = r#"budget {"scope":"account","window":"total"}"#;
 fn nothing_differs_after_a_start() {
     let (file, stored) = (file(), stored(&file()));
     assert_eq!(differ(&file, &stored), Vec::<String>::new());
-    let kinds: Vec<String> = of(&file, &file, &stored).into_iter().map(|view| view.kind).collect();
+    let kinds: Vec<String> =
+        of(&file, (&file, &file), &stored).into_iter().map(|view| view.kind).collect();
     assert_eq!(kinds, ["provider", "key", "budget", "model", "model"]);
 }
 
@@ -141,18 +142,18 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
         Config { routes: read.routes, text: read.text, ..file() }
     };
     let running = with_route("garage/m");
-    let took = objects::fingerprint(&running.text.routes()[0]).unwrap();
+    let took = objects::fingerprint(&running.text.routes()[0].1).unwrap();
     let mut in_store = stored(&file());
     in_store.taken.insert((routes::KIND.to_owned(), "fast".to_owned()), took);
     in_store.routes.push(Route {
         name: "fast".to_owned(),
-        settings: running.text.routes().remove(0),
+        settings: running.text.routes().remove(0).1,
         origin: Origin::File,
         version: 1,
         changed_at: Timestamp(0),
     });
     let objects = |file: &Config| {
-        let all = of(file, &running, &in_store).into_iter();
+        let all = of(file, (&running, &running), &in_store).into_iter();
         let different = all.filter(|object| object.differs_from_file);
         different.map(|object| format!("{} {}", object.kind, object.name)).collect::<Vec<_>>()
     };
@@ -161,6 +162,30 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
     changed.providers[0].stall_timeout = Some(std::time::Duration::from_secs(9));
     assert_eq!(objects(&changed), ["provider garage", "route fast"]);
     assert_eq!(objects(&file()), ["route fast"], "a route that the file has no more");
+
+    // One that can't be read says nothing of those after it.
+    let text = "[[routes]]\nname = \"broken\"\ntargets = 5\n\
+                [[routes]]\nname = \"fast\"\ntargets = [\"garage/m\"]\n";
+    let (read, problems) = config::of_text(text);
+    assert!(!problems.is_empty());
+    let broken = Config { routes: read.routes, text: read.text, ..file() };
+    assert_eq!(objects(&broken), ["route broken"]);
+}
+
+#[test]
+fn a_tool_server_that_changed_since_the_start_differs_until_a_restart() {
+    let with_server = |program: &str| {
+        let text = format!("[[mcp_servers]]\nname = \"notes\"\ncommand = [\"{program}\"]\n");
+        Config { mcp_servers: config::of_text(&text).0.mcp_servers, ..file() }
+    };
+    let (started, taken) = (with_server("old"), with_server("new"));
+    let differs = |started: &Config| {
+        let all = of(&taken, (&taken, started), &stored(&file())).into_iter();
+        let different = all.filter(|object| object.differs_from_file);
+        different.map(|object| object.name).collect::<Vec<_>>()
+    };
+    assert_eq!(differs(&started), ["notes"], "the old one runs");
+    assert_eq!(differs(&taken), Vec::<String>::new());
 }
 
 #[test]

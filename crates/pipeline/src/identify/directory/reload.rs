@@ -11,9 +11,8 @@ use storage::{Budget, Key, Model, ObjectsChange, RouteVersion};
 use types::ids::{BudgetId, KeyId};
 use types::{ErrorCode, Failure, Secret};
 
-use super::{Directory, Executors, NewBudget, NewKey, Upstreams, check_model, scopes};
+use super::{Directory, NewBudget, NewKey, Upstreams, check_model, scopes};
 use crate::identify::snapshot::{Rows, Snapshot};
-use crate::record::storage_failure;
 
 /// What is to come, to change and to go.
 #[derive(Debug, Default)]
@@ -73,7 +72,7 @@ impl Directory {
         &self,
         plan: impl FnOnce(Held<'_>) -> Result<Change, Failure>,
     ) -> Result<(), Failure> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing().await;
         let before = self.snapshot();
         let change = plan(Held { rows: &before.rows })?;
         let upstreams = match change.upstreams {
@@ -100,21 +99,7 @@ impl Directory {
         };
         // Built before it is written: nothing may fail between the two.
         let after = Snapshot::new(rows, &upstreams);
-        let written = self.parts.store.change_objects(stored).await;
-        written.map_err(|error| storage_failure(&error))?;
-        self.show(after);
-        self.forget_changed(&before.upstreams.executors, &upstreams.executors);
-        Ok(())
-    }
-
-    /// Who did the Calls of a provider does them no more: nothing is known of who does now.
-    fn forget_changed(&self, before: &Executors, after: &Executors) {
-        let is_same = |name: &String| match (before.get(name), after.get(name)) {
-            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
-            (None, _) | (_, None) => false,
-        };
-        let names = before.keys().chain(after.keys());
-        names.filter(|name| !is_same(name)).for_each(|name| self.health().forget(name));
+        self.commit(changing, self.parts.store.change_objects(stored), after).await
     }
 
     fn put_keys(&self, rows: &mut Rows, new: Vec<(NewKey, Secret)>) -> Result<Vec<Key>, Failure> {

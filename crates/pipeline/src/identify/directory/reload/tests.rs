@@ -3,6 +3,7 @@ use std::time::Duration;
 use storage::budgets::Origin;
 use storage::sqlite::SqliteStore;
 use storage::{Keys, Models, Objects, Scope, WindowKind};
+use tokio_util::task::TaskTracker;
 use types::call::RoutePolicy;
 use types::clock::FakeClock;
 use types::principal::{DEFAULT_ACCOUNT, Role};
@@ -31,6 +32,7 @@ async fn directory(folder: &tempfile::TempDir) -> (Directory, SqliteStore) {
         clock: Arc::clone(&clock) as _,
         ids: Arc::new(Ids::seeded(clock, 7)),
         upstreams: upstreams(&["old"]),
+        tracker: TaskTracker::new(),
     };
     (Directory::load(parts).await.unwrap(), store)
 }
@@ -71,6 +73,51 @@ fn budget(scope: Scope) -> NewBudget {
         window: WindowKind::Total,
         origin: Origin::File,
     }
+}
+
+/// Begins a change, leaves once the store was asked, and waits until nothing is under way.
+async fn abandon(directory: &Directory, change: impl Future) {
+    {
+        let mut change = std::pin::pin!(change);
+        assert!(futures_util::poll!(change.as_mut()).is_pending(), "the store was not asked");
+    }
+    // Whoever changes something next waits for what is under way.
+    drop(directory.changing().await);
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_leaves_is_seen_as_the_store_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, store) = directory(&folder).await;
+    let (new, secret) = key("ci", SECRET);
+    let id = directory.put_key_with_secret(new.clone(), &secret).await.unwrap().id;
+    let hash = super::super::secret_hash(SECRET);
+    assert!(directory.snapshot().by_secret(&hash).is_some());
+
+    abandon(&directory, directory.delete_key(DEFAULT_ACCOUNT, &id)).await;
+    assert!(store.keys().await.unwrap().is_empty());
+    assert!(directory.snapshot().by_secret(&hash).is_none(), "a deleted key works");
+
+    let (other, _) = key("other", SECRET);
+    let limit = Some((Money::from_nanodollars(5), WindowKind::Total));
+    abandon(&directory, directory.create_key(other, limit)).await;
+    abandon(&directory, directory.put_key_with_secret(new, &secret)).await;
+    assert_eq!(directory.keys(DEFAULT_ACCOUNT).len(), 2);
+    abandon(&directory, directory.put_budget(budget(Scope::Key("ci".to_owned())))).await;
+    abandon(&directory, directory.put_model(model("old"))).await;
+    assert_eq!(store.models().await.unwrap().len(), 1);
+    assert!(directory.model("old/m").is_some());
+    let budgets = directory.budgets(DEFAULT_ACCOUNT);
+    assert_eq!(budgets.len(), 2);
+    for budget in budgets {
+        abandon(&directory, directory.delete_budget(DEFAULT_ACCOUNT, &budget.id)).await;
+    }
+    abandon(&directory, directory.delete_model("old/m")).await;
+    assert!(directory.budgets(DEFAULT_ACCOUNT).is_empty() && directory.model("old/m").is_none());
+
+    let change = Change { upstreams: Some(upstreams(&["new"])), ..Change::default() };
+    abandon(&directory, directory.change(|_| Ok(change))).await;
+    assert!(directory.snapshot().plan("old/x", Timestamp(0)).is_none());
 }
 
 #[tokio::test]
