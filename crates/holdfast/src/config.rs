@@ -23,6 +23,7 @@ pub(crate) mod warnings;
 pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
 pub(crate) use routes::RouteEntry;
 pub(crate) use text::{Stamp, Text};
+pub(crate) use validate::routes::{ROUTE_BYTES_MAX, too_large};
 pub(crate) use validate::routes_alone;
 
 /// Prefix of environment variables that override settings of the process.

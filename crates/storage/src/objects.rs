@@ -15,6 +15,8 @@ use crate::store::Pending;
 
 /// Versions that are kept, the newest included; older ones are removed as new ones come.
 pub const ROUTE_VERSIONS_MAX: usize = 100;
+/// Bytes of the routes of all versions that are kept. The newest is kept whatever it has.
+pub const ROUTE_VERSIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A route: a name for several models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -84,6 +84,7 @@ macro_rules! suite {
             objects {
                 a_change_is_made_whole_or_not_at_all,
                 only_the_newest_versions_of_routes_are_kept,
+                only_so_many_bytes_of_routes_are_kept,
                 what_goes_frees_its_names,
                 what_is_tried_changes_nothing,
             }

@@ -37,6 +37,11 @@ const PERCENT_DIGITS: usize = 4;
 const METRICS_INTERVAL: Duration = Duration::from_mins(1);
 /// What the collector is told that sends.
 const SERVICE: &str = "holdfast";
+/// Variables of every OpenTelemetry SDK.
+/// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 
 /// Where spans and metrics go.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,38 +72,67 @@ pub(crate) struct Otlp {
     pub(crate) service: String,
 }
 
+/// Why nothing can be exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotExported {
+    /// A setting of the file, and what is wrong with it.
+    Setting(&'static str, String),
+    /// A variable of the environment, where other programs read it too, and why it is none of ours.
+    Variable(&'static str, String),
+}
+
 impl Exports {
     /// The export, if there is to be one.
     ///
     /// # Errors
-    /// Which setting can't be used, and why.
+    /// [`NotExported`]: what can't be used, and why.
     pub(crate) fn otlp(
         &self,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Option<Otlp>, (&'static str, String)> {
+    ) -> Result<Option<Otlp>, NotExported> {
         let set = |name: &str| environment(name).filter(|text| !text.is_empty());
-        let is_off = set("OTEL_SDK_DISABLED").is_some_and(|text| text == "true");
-        let endpoint = self.otlp_endpoint.clone().or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let Some(endpoint) = endpoint.filter(|_| !is_off) else { return Ok(None) };
-        let to = |path: &str| {
-            let text = format!("{}/v1/{path}", endpoint.trim_end_matches('/'));
-            address(&text).map_err(|why| ("otlp_endpoint", why))
-        };
-        let given = match &self.otlp_headers {
-            Some(given) => {
-                given.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-            }
-            None => headers_of(&set("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default()),
+        if set("OTEL_SDK_DISABLED").is_some_and(|text| text == "true") {
+            return Ok(None);
+        }
+        let Some((traces, metrics)) = self.addresses(&set)? else { return Ok(None) };
+        let headers = match &self.otlp_headers {
+            Some(given) => headers(given.iter().map(|(name, value)| (name.clone(), value.clone())))
+                .map_err(|why| NotExported::Setting("otlp_headers", why)),
+            None => headers(headers_of(&set(HEADERS).unwrap_or_default()).into_iter())
+                .map_err(|why| NotExported::Variable(HEADERS, why)),
         };
         let service = self.service_name.clone().or_else(|| set("OTEL_SERVICE_NAME"));
         Ok(Some(Otlp {
-            traces: to("traces")?,
-            metrics: to("metrics")?,
-            headers: headers(&given)?,
+            traces,
+            metrics,
+            headers: headers?,
             sampling: self.sampling.unwrap_or(1.0),
             metrics_interval: self.metrics_interval.unwrap_or(METRICS_INTERVAL),
             service: service.unwrap_or_else(|| SERVICE.to_owned()),
         }))
+    }
+
+    /// Where traces and metrics go, if they go anywhere. The environment may ask for gRPC, which
+    /// the file can't.
+    fn addresses(
+        &self,
+        set: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<(Uri, Uri)>, NotExported> {
+        let to = |endpoint: &str, path: &str| {
+            address(&format!("{}/v1/{path}", endpoint.trim_end_matches('/')))
+        };
+        let both = |endpoint: &str| Ok((to(endpoint, "traces")?, to(endpoint, "metrics")?));
+        if let Some(endpoint) = &self.otlp_endpoint {
+            return both(endpoint)
+                .map(Some)
+                .map_err(|why| NotExported::Setting("otlp_endpoint", why));
+        }
+        let Some(endpoint) = set(ENDPOINT) else { return Ok(None) };
+        if let Some(protocol) = set(PROTOCOL).filter(|protocol| !protocol.starts_with("http/")) {
+            let why = format!("is {protocol}, and Holdfast exports by http/protobuf only");
+            return Err(NotExported::Variable(PROTOCOL, why));
+        }
+        both(&endpoint).map(Some).map_err(|why| NotExported::Variable(ENDPOINT, why))
     }
 }
 
@@ -109,10 +143,10 @@ fn headers_of(text: &str) -> Vec<(String, Secret)> {
     pairs.map(|(name, value)| (decoded(name), Secret::new(decoded(value)))).collect()
 }
 
-fn headers(given: &[(String, Secret)]) -> Result<HeaderMap, (&'static str, String)> {
+fn headers(given: impl Iterator<Item = (String, Secret)>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in given {
-        let wrong = || ("otlp_headers", format!("\"{name}\" can't be sent as a header"));
+        let wrong = || format!("\"{name}\" can't be sent as a header");
         let key = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
         value.set_sensitive(true);
@@ -239,6 +273,33 @@ mod tests {
         assert!(Exports::default().otlp(&|_| None).unwrap().is_none());
         let off = |name: &str| (name == "OTEL_SDK_DISABLED").then(|| "true".to_owned());
         assert!(file.otlp(&off).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_the_environment_means_for_others_is_named_and_exports_nothing() {
+        let of = |exports: &Exports, variables: &[(&str, &str)]| {
+            let set = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, text)| (*text).to_owned())
+            };
+            exports.otlp(&set).map(|export| export.is_some())
+        };
+        let nothing = Exports::default();
+        let refused = |variables: &[(&str, &str)]| match of(&nothing, variables).unwrap_err() {
+            NotExported::Variable(name, _) => name,
+            setting @ NotExported::Setting(..) => panic!("{setting:?}"),
+        };
+        assert_eq!(refused(&[(ENDPOINT, "collector:4317")]), ENDPOINT);
+        let grpc = (PROTOCOL, "grpc");
+        assert_eq!(refused(&[(ENDPOINT, "http://collector:4317"), grpc]), PROTOCOL);
+        let good = (ENDPOINT, "http://collector:4318");
+        assert_eq!(refused(&[good, (HEADERS, "a b=c")]), HEADERS);
+        assert_eq!(of(&nothing, &[good, (PROTOCOL, "http/json")]), Ok(true));
+        assert_eq!(of(&nothing, &[grpc]), Ok(false));
+        let in_file = |to: &str| Exports { otlp_endpoint: Some(to.to_owned()), ..nothing.clone() };
+        assert_eq!(of(&in_file("http://other:4318"), &[grpc]), Ok(true));
+        let wrong = of(&in_file("other:4317"), &[]).unwrap_err();
+        assert!(matches!(wrong, NotExported::Setting("otlp_endpoint", _)), "{wrong:?}");
     }
 
     #[test]

@@ -114,6 +114,54 @@ fn what_is_wrong_with_a_secret_is_told_without_it() {
 }
 
 #[test]
+fn a_secret_of_a_webhook_that_would_sign_otherwise_than_it_says_is_a_problem() {
+    let of = |secret: &str| {
+        problems(&format!(
+            "[[slos]]\nname = \"a\"\nmetric = \"errors\"\nobjective = \"99%\"\n\
+             webhook = \"https://alerts.example\"\nwebhook_secret = \"{secret}\"\n"
+        ))
+    };
+    assert_eq!(of("whsec_YSBwbGFpbiBzZWNyZXQ="), Vec::<String>::new());
+    assert_eq!(of("plain"), Vec::<String>::new());
+    let told = "slos[0].webhook_secret: begins with whsec_, and what follows is not in base 64";
+    assert_eq!(of("whsec_no base 64"), [told]);
+}
+
+#[test]
+fn routes_have_a_name_that_can_be_managed_and_a_size() {
+    let route = |name: &str, more: &str| {
+        format!("[[routes]]\nname = \"{name}\"\ntargets = [\"local/demo\"]\n{more}")
+    };
+    for name in ["versions", "rollback"] {
+        let told = format!("routes[0].name: \"{name}\" is a path of /api/routes: choose another");
+        assert_eq!(problems(&route(name, "")), [told]);
+    }
+    let large = |name: &str| route(name, &format!("aliases = [\"{}\"]\n", "x".repeat(70_000)));
+    let found = problems(&large("large"));
+    assert!(
+        found.iter().any(|it| it == "routes[0]: has more than 65536 bytes as JSON"),
+        "{found:?}"
+    );
+    let many: String = (0..1_001).map(|index| route(&format!("r{index}"), "")).collect();
+    assert_eq!(problems(&many), ["routes: are 1001: 1000 at most"]);
+    let many: String = (0..70).map(|index| large(&format!("r{index}"))).collect();
+    let found = problems(&many);
+    assert!(found.iter().any(|it| it.starts_with("routes: have 49")), "{:?}", found.last());
+}
+
+#[test]
+fn a_model_that_compacts_and_is_not_there_is_a_warning() {
+    let text = "[[routes]]\nname = \"a\"\ntargets = [\"local/demo\"]\n[routes.context]\n\
+                compact_at_tokens = 9\ncompact_model = \"local/cheap\"\n";
+    let (config, _) = of_text(text);
+    let warned = |known: &dyn Fn(&str) -> bool| warnings::of_routes(&config, known);
+    assert_eq!(warned(&|_| true), []);
+    let found = warned(&|name| name == "local/demo");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].at, "routes[0].context.compact_model");
+}
+
+#[test]
 fn what_a_start_would_refuse_is_a_problem() {
     let of = |base_url: &str, api_key: &str| {
         problems(&format!(

@@ -11,7 +11,7 @@ use providers::vendor::Auth;
 use super::file::PriceEntry;
 use super::{Config, Problem, Problems, ProviderEntry};
 
-mod routes;
+pub(crate) mod routes;
 mod telemetry;
 
 /// Characters of a name at most.
@@ -32,6 +32,7 @@ pub(super) fn all(
     process(config, problems);
     providers(config, environment, problems);
     routes::all(config, environment, problems);
+    routes::sizes(config, problems);
     models(config, problems);
     keys(config, problems);
     budgets(config, problems);

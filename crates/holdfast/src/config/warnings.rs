@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use storage::Scope;
 
+use super::telemetry::NotExported;
 use super::{Config, ENVIRONMENT_PREFIX, Problem, Problems, file, is_setting};
 
 /// The engine's program, which lies beside `holdfast`.
@@ -27,6 +28,7 @@ pub(crate) fn of_process(config: &Config) -> Vec<Problem> {
     if let Some(path) = engine_that_is_missing(config.engine.program.as_deref()) {
         warnings.add("engine.program", no_engine(&path));
     }
+    exports(config, &|name| std::env::var(name).ok(), &mut warnings);
     programs(config, &mut warnings);
     variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()), &mut warnings);
     warnings.0
@@ -56,7 +58,8 @@ pub(crate) fn of_keys(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Prob
     warnings.0
 }
 
-/// Targets of routes that `known` does not have: a request passes over them.
+/// Models that routes name and `known` does not have: a request passes over such targets, and is
+/// not compacted by such a model.
 pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
     let mut warnings = Problems::default();
     for (index, route) in config.routes.iter().enumerate() {
@@ -65,6 +68,13 @@ pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Pr
                 "there is no model \"{target}\"; until one is made at run time, the route does without it"
             );
             warnings.add(format!("routes[{index}].targets"), message);
+        }
+        let compact_model = route.context.as_ref().and_then(|it| it.compact_model.as_deref());
+        if let Some(model) = compact_model.filter(|name| !known(name)) {
+            let message = format!(
+                "there is no model \"{model}\"; until one is made at run time, nothing is compacted"
+            );
+            warnings.add(format!("routes[{index}].context.compact_model"), message);
         }
     }
     warnings.0
@@ -92,6 +102,13 @@ pub(crate) fn no_engine(path: &Path) -> String {
         "{ENGINE} is not beside holdfast: no local model can answer until it is at {}",
         path.display()
     )
+}
+
+/// An export that the environment asks for and that can't be made.
+fn exports(config: &Config, environment: &dyn Fn(&str) -> Option<String>, warnings: &mut Problems) {
+    if let Err(NotExported::Variable(name, why)) = config.telemetry.otlp(environment) {
+        warnings.add(name, format!("{why}; nothing is exported"));
+    }
 }
 
 /// Tool servers whose program a start by hand would not find either.

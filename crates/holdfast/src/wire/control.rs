@@ -231,7 +231,12 @@ impl Control {
         let next = (stored.number + 1, now);
         let merged = routes::merged(settings, &stored.routes, &stored.taken, next);
         let merged = merged.map_err(|error| internal(&*error))?;
-        let (infos, mut warnings, problems) = infos_of(settings, &merged.routes);
+        let (infos, mut warnings, mut problems) = infos_of(settings, &merged.routes);
+        if let Some(message) = config::too_large(merged.routes.iter().map(|route| &route.settings))
+        {
+            let message = format!("of the file and of the API together {message}");
+            problems.push(Problem { at: "routes".to_owned(), message });
+        }
         if is_start {
             warnings.extend(problems);
         } else if !problems.is_empty() {

@@ -16,10 +16,6 @@ use crate::config::{Config, Problem, RouteEntry, routes_alone};
 
 /// How named objects of this kind are remembered.
 pub(super) const KIND: &str = "route";
-/// Routes at most: each is part of every version.
-pub(super) const ROUTES_MAX: usize = 1_000;
-/// Bytes of a route's settings at most, as JSON.
-pub(super) const ROUTE_BYTES_MAX: usize = 64 * 1024;
 
 /// What a set becomes with a file.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use types::clock::SharedClock;
 
 use crate::config::Config;
 use webhook::Webhooks;
+pub(crate) use webhook::signing_key;
 
 /// Telemetry that runs.
 #[derive(Debug)]

@@ -4,7 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, budgets, columns, keys, models};
 use crate::error::Error;
-use crate::objects::{Objects, ObjectsChange, ROUTE_VERSIONS_MAX, RouteVersion};
+use crate::objects::{
+    Objects, ObjectsChange, ROUTE_VERSIONS_BYTES_MAX, ROUTE_VERSIONS_MAX, RouteVersion,
+};
 use crate::store::Pending;
 
 impl Objects for SqliteStore {
@@ -92,9 +94,16 @@ fn insert(conn: &Connection, version: &RouteVersion) -> Result<(), Error> {
         columns::to_json(&version.routes)?,
     ]);
     columns::unless_taken(inserted, "version of the routes")?;
-    let sql = "DELETE FROM route_versions WHERE number NOT IN
-               (SELECT number FROM route_versions ORDER BY number DESC LIMIT ?1)";
-    let kept = i64::try_from(ROUTE_VERSIONS_MAX).unwrap_or(i64::MAX);
-    conn.prepare_cached(sql)?.execute([kept])?;
+    // Of the newest versions, those that are few and small enough together.
+    let sql = "DELETE FROM route_versions WHERE number < (SELECT MAX(number) FROM route_versions)
+               AND number NOT IN (SELECT number FROM (
+                 SELECT number,
+                        ROW_NUMBER() OVER newest AS place,
+                        SUM(LENGTH(CAST(routes AS BLOB))) OVER newest AS bytes
+                 FROM route_versions WINDOW newest AS (ORDER BY number DESC))
+               WHERE place <= ?1 AND bytes <= ?2)";
+    let kept = [ROUTE_VERSIONS_MAX, ROUTE_VERSIONS_BYTES_MAX];
+    let kept = kept.map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+    conn.prepare_cached(sql)?.execute(kept)?;
     Ok(())
 }

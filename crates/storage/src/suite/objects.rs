@@ -10,7 +10,9 @@ use crate::budgets::{Budget, Origin, Scope, WindowKind};
 use crate::error::Error;
 use crate::keys::Key;
 use crate::models::{Model, Taken};
-use crate::objects::{ObjectsChange, ROUTE_VERSIONS_MAX, Route, RouteVersion};
+use crate::objects::{
+    ObjectsChange, ROUTE_VERSIONS_BYTES_MAX, ROUTE_VERSIONS_MAX, Route, RouteVersion,
+};
 
 fn key(make: &Make, name: &str, secret: u8) -> Key {
     let id = KeyId::new(&make.ids);
@@ -136,6 +138,25 @@ pub async fn only_the_newest_versions_of_routes_are_kept(place: &dyn Place) {
     assert_eq!(store.route_versions(usize::MAX).await.unwrap().len(), ROUTE_VERSIONS_MAX);
     assert_eq!(store.route_version(3).await.unwrap(), Some(version(3)));
     assert_eq!(store.route_version(2).await.unwrap(), None);
+}
+
+/// Of large versions fewer are kept, and the newest always is.
+pub async fn only_so_many_bytes_of_routes_are_kept(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let put = async |number: u64, bytes: usize| {
+        let mut version = version(number);
+        version.routes[0].settings = serde_json::json!("x".repeat(bytes));
+        let change = ObjectsChange { routes: Some(version), ..ObjectsChange::default() };
+        store.change_objects(change).await.unwrap();
+        let kept = store.route_versions(usize::MAX).await.unwrap();
+        kept.iter().map(|version| version.number).collect::<Vec<_>>()
+    };
+    let third = ROUTE_VERSIONS_BYTES_MAX / 3;
+    for (number, kept) in [(1, &[1][..]), (2, &[2, 1]), (3, &[3, 2]), (4, &[4, 3])] {
+        assert_eq!(put(number, third).await, kept);
+    }
+    assert_eq!(put(5, ROUTE_VERSIONS_BYTES_MAX).await, [5]);
+    assert_eq!(put(6, 1).await, [6]);
 }
 
 /// Trying to write leaves everything as it was.

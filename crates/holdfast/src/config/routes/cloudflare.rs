@@ -79,7 +79,7 @@ pub(crate) fn from_cloudflare(graph: Value) -> Result<Imported, String> {
     let mut walk = Walk { graph: &graph, above: Vec::new(), steps: 0, tries: None, timeout: None };
     let targets = walk.output(start, "next")?;
     let choice = Choice { targets, ..Choice::default() };
-    let (tries, timeout) = (walk.tries.unwrap_or(1), walk.timeout);
+    let (tries, timeout) = (walk.tries.unwrap_or(1), walk.timeout.flatten());
     Ok(Imported { choice, tries, timeout: timeout.map(Duration::from_millis) })
 }
 
@@ -89,7 +89,8 @@ struct Walk<'a> {
     above: Vec<&'a str>,
     steps: usize,
     tries: Option<u32>,
-    timeout: Option<u64>,
+    /// The first model's, which may be none.
+    timeout: Option<Option<u64>>,
 }
 
 impl<'a> Walk<'a> {
@@ -141,9 +142,7 @@ impl<'a> Walk<'a> {
             return says("has other retries than the one before: a route has one number");
         }
         let timeout = number("timeout").filter(|millis| *millis > 0);
-        if let Some(timeout) = timeout
-            && self.timeout.replace(timeout).is_some_and(|before| before != timeout)
-        {
+        if self.timeout.replace(timeout).is_some_and(|before| before != timeout) {
             return says("has another timeout than the one before: a route has one");
         }
         if !self.output(element, "success")?.is_empty() {
@@ -320,6 +319,25 @@ mod tests {
         }
         let one = from_cloudflare(graph(vec![model("first", 2, "end")])).unwrap();
         assert_eq!((one.tries, one.timeout), (3, Some(Duration::from_secs(20))));
+    }
+
+    #[test]
+    fn models_whose_times_differ_are_refused() {
+        let hasty = || model("hasty", 0, "end");
+        let patient = |id: &str, fallback: &str| {
+            let mut patient = model(id, 0, fallback);
+            patient["properties"].as_object_mut().unwrap().shift_remove("timeout");
+            patient
+        };
+        for elements in [
+            vec![patient("first", "hasty"), hasty()],
+            vec![model("first", 0, "patient"), patient("patient", "end")],
+        ] {
+            let refused = from_cloudflare(graph(elements)).unwrap_err();
+            assert!(refused.contains("another timeout"), "{refused}");
+        }
+        let same = vec![patient("first", "second"), patient("second", "end")];
+        assert_eq!(from_cloudflare(graph(same)).unwrap().timeout, None);
     }
 
     #[test]

@@ -7,11 +7,21 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use pipeline::route::choice::{Choice, Order, WEIGHT_MAX, What};
+use serde_json::Value;
 
 use super::super::routes::ATTEMPTS_MAX;
 use super::super::{Config, Problems, RouteEntry};
 use super::{RESERVED_PROVIDERS, is_none_at_all, names};
 
+/// Routes at most: each is part of every version.
+pub(crate) const ROUTES_MAX: usize = 1_000;
+/// Bytes of a route's settings at most, as JSON.
+pub(crate) const ROUTE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the settings of all routes at most: what is listed and kept of versions is a few of
+/// these.
+pub(crate) const SET_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What stands behind `/api/routes/` and is no route.
+const RESERVED_NAMES: &[&str] = &["versions", "rollback"];
 const ATTEMPTS: RangeInclusive<u32> = 1..=ATTEMPTS_MAX;
 /// Targets of one route at most, in all its tables.
 const TARGETS_MAX: usize = 64;
@@ -35,6 +45,10 @@ pub(super) fn all(
     let mut aliases = HashSet::new();
     for (index, route) in config.routes.iter().enumerate() {
         let at = |field: &str| format!("routes[{index}].{field}");
+        if RESERVED_NAMES.contains(&route.name.as_str()) {
+            let message = format!("\"{}\" is a path of /api/routes: choose another", route.name);
+            problems.add(at("name"), message);
+        }
         let mut targets = Targets { known: &known, left: TARGETS_MAX, problems };
         targets.check(&route.choice(), &at(route.written()), 1);
         if route.cloudflare.is_some() && route.says_more_than_a_graph() {
@@ -54,6 +68,35 @@ pub(super) fn all(
             }
         }
     }
+}
+
+/// Adds what is too large of the file's routes.
+pub(super) fn sizes(config: &Config, problems: &mut Problems) {
+    let written = config.text.routes();
+    for (name, settings) in &written {
+        if settings.to_string().len() > ROUTE_BYTES_MAX {
+            let index = config.routes.iter().position(|entry| entry.name == *name);
+            let at = index.map_or_else(|| "routes".to_owned(), |index| format!("routes[{index}]"));
+            problems.add(at, format!("has more than {ROUTE_BYTES_MAX} bytes as JSON"));
+        }
+    }
+    if let Some(message) = too_large(written.iter().map(|(_, settings)| settings)) {
+        problems.add("routes", message);
+    }
+}
+
+/// Why a set of routes, by their settings, is more than is kept.
+pub(crate) fn too_large<'a>(settings: impl Iterator<Item = &'a Value>) -> Option<String> {
+    let (mut routes, mut bytes) = (0, 0);
+    for settings in settings {
+        routes += 1;
+        bytes += settings.to_string().len();
+    }
+    if routes > ROUTES_MAX {
+        return Some(format!("are {routes}: {ROUTES_MAX} at most"));
+    }
+    let is_large = bytes > SET_BYTES_MAX;
+    is_large.then(|| format!("have {bytes} bytes as JSON: {SET_BYTES_MAX} at most"))
 }
 
 /// The targets of a route, down to the last.

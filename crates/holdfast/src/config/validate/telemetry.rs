@@ -7,10 +7,10 @@ use pipeline::slo::{
     LONG_IN_SHORT_MAX, MILLION, Metric, OBJECTIVES_MAX, SHORT_WINDOW_MIN, WINDOW_MAX,
 };
 
-use super::super::telemetry::{Exports, SloEntry};
+use super::super::telemetry::{Exports, NotExported, SloEntry};
 use super::super::{Config, Problems};
 use super::{is_none_at_all, names};
-use crate::wire::telemetry::address;
+use crate::wire::telemetry::{address, signing_key};
 
 /// More often, a collector would be sent the same figures again.
 const METRICS_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -34,6 +34,9 @@ pub(super) fn all(
         if let Some(Err(why)) = slo.webhook.as_deref().map(address) {
             problems.add(at("webhook"), why);
         }
+        if let Some(Err(why)) = slo.webhook_secret.as_ref().map(signing_key) {
+            problems.add(at("webhook_secret"), why);
+        }
         let signs_nothing = slo.webhook_secret.is_some() && slo.webhook.is_none();
         if signs_nothing {
             problems.add(at("webhook_secret"), "there is no webhook that it could sign");
@@ -46,7 +49,8 @@ fn exports(
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
 ) {
-    if let Err((field, why)) = exports.otlp(environment) {
+    // What the environment says may be meant for another program: that is a warning.
+    if let Err(NotExported::Setting(field, why)) = exports.otlp(environment) {
         problems.add(format!("telemetry.{field}"), why);
     }
     if exports.sampling.is_some_and(|part| !(0.0..=1.0).contains(&part)) {

@@ -7,8 +7,9 @@ use storage::{Route, RouteVersion};
 use types::{ErrorCode, Failure};
 
 use super::{Control, Stored, infos_of, unreadable, wrong};
+use crate::config::{self, ROUTE_BYTES_MAX};
 use crate::wire::objects::fingerprint;
-use crate::wire::routes::{self, KIND, ROUTE_BYTES_MAX, ROUTES_MAX};
+use crate::wire::routes::{self, KIND};
 
 impl Control {
     /// Makes a route, or replaces the one of its name.
@@ -43,8 +44,9 @@ impl Control {
 
     /// What is wrong with a route beside the others.
     fn check(&self, route: &Route, others: &[&Route]) -> Result<(), Refusal> {
-        if others.len() >= ROUTES_MAX {
-            let message = format!("there are {ROUTES_MAX} routes already: delete one");
+        let set: Vec<&Route> = others.iter().copied().chain([route]).collect();
+        if let Some(message) = config::too_large(set.iter().map(|route| &route.settings)) {
+            let message = format!("with this one, all routes {message}: delete one");
             return Err(Failure::new(ErrorCode::Conflict, message).into());
         }
         if route.settings.to_string().len() > ROUTE_BYTES_MAX {
@@ -60,7 +62,6 @@ impl Control {
             let failure = Failure::new(ErrorCode::Conflict, message);
             return Err(Failure { param: Some("aliases".into()), ..failure }.into());
         }
-        let set: Vec<&Route> = others.iter().copied().chain([route]).collect();
         let all_wrong = routes::checked(&self.running(), &set).wrong.into_iter();
         let own: Vec<_> = all_wrong
             .filter(|(name, _)| *name == route.name)
@@ -96,7 +97,7 @@ impl Control {
         })?;
         let stored = self.stored().await?;
         let all: Vec<&Route> = former.routes.iter().collect();
-        let told = |(name, mut problem): (String, crate::config::Problem)| {
+        let told = |(name, mut problem): (String, config::Problem)| {
             problem.at = format!("{name}.{}", problem.at);
             routes::told(problem)
         };

@@ -58,14 +58,13 @@ impl Webhooks {
     ) -> Self {
         let mut queues = HashMap::new();
         for slo in slos {
+            // Both were checked with the file.
             let Some(Ok(to)) = slo.webhook.as_deref().map(address) else { continue };
+            let key = slo.webhook_secret.as_ref().map(signing_key);
+            let Ok(key) = key.transpose() else { continue };
             let (queue, alerts) = mpsc::channel(QUEUE_MAX);
-            let hook = Hook {
-                to,
-                key: slo.webhook_secret.as_ref().map(signing_key),
-                poster: Poster::new(Arc::clone(clock)),
-                clock: Arc::clone(clock),
-            };
+            let hook =
+                Hook { to, key, poster: Poster::new(Arc::clone(clock)), clock: Arc::clone(clock) };
             let stop = stop.clone();
             tracker.spawn(async move {
                 tokio::select! {
@@ -147,11 +146,16 @@ fn body(alert: &Alert) -> Bytes {
     Bytes::from(json!({ "type": kind, "timestamp": timestamp, "data": data }).to_string())
 }
 
-fn signing_key(secret: &Secret) -> hmac::Key {
+/// What posts are signed with.
+///
+/// # Errors
+/// Why it can't be used.
+pub(crate) fn signing_key(secret: &Secret) -> Result<hmac::Key, String> {
     let text = secret.expose();
-    let coded =
-        text.strip_prefix(SECRET_PREFIX).and_then(|rest| BASE64.decode(rest.as_bytes()).ok());
-    hmac::Key::new(hmac::HMAC_SHA256, coded.as_deref().unwrap_or(text.as_bytes()))
+    let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+    let Some(coded) = text.strip_prefix(SECRET_PREFIX) else { return Ok(key(text.as_bytes())) };
+    let wrong = |_| format!("begins with {SECRET_PREFIX}, and what follows is not in base 64");
+    BASE64.decode(coded.as_bytes()).map(|bytes| key(&bytes)).map_err(wrong)
 }
 
 fn headers(key: Option<&hmac::Key>, id: &str, seconds: i64, body: &[u8]) -> HeaderMap {
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn a_post_is_signed_as_the_standard_says() {
         // The example of the standard's own libraries.
-        let key = signing_key(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+        let key = signing_key(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
         let body = br#"{"test": 2432232314}"#;
         let headers = headers(Some(&key), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(headers[SIGNATURE], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -189,8 +193,8 @@ mod tests {
     #[test]
     fn without_a_secret_nothing_is_signed_and_a_plain_one_signs_too() {
         assert!(!headers(None, "a", 1, b"x").contains_key(SIGNATURE));
-        let plain = signing_key(&Secret::new("a plain secret"));
-        let coded = signing_key(&Secret::new("whsec_YSBwbGFpbiBzZWNyZXQ="));
+        let plain = signing_key(&Secret::new("a plain secret")).unwrap();
+        let coded = signing_key(&Secret::new("whsec_YSBwbGFpbiBzZWNyZXQ=")).unwrap();
         let signed = |key| headers(Some(key), "a", 1, b"x")[SIGNATURE].clone();
         assert_eq!(signed(&plain), signed(&coded));
     }
