@@ -7,12 +7,16 @@
 
 use std::borrow::Cow;
 
+/// Whether a name folds to itself: nearly all do.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+}
+
 /// The name in lower case, by simple case folding as far as it leads to ASCII: two letters beyond
 /// ASCII fold to `k` and `s` (<https://pkg.go.dev/encoding/json#Unmarshal>), and to some readers
 /// two more are an `i`.
 pub(crate) fn folded(name: &str) -> Cow<'_, str> {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    if is_plain {
+    if is_plain(name) {
         return Cow::Borrowed(name);
     }
     let fold = |letter: char| match letter {

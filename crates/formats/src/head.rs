@@ -13,8 +13,8 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use types::Failure;
 
-use crate::fold::imitated;
-use crate::json::{join, malformed};
+use crate::fold::{imitated, is_plain};
+use crate::json::{join, malformed, parse};
 
 /// Fields at the top level of a request at most. The largest API has about forty.
 const FIELDS_MAX: usize = 256;
@@ -29,9 +29,7 @@ pub(crate) struct TopLevel<'a> {
 impl<'a> TopLevel<'a> {
     /// Reads the body of a request.
     pub(crate) fn read(body: &'a [u8]) -> Result<Self, Failure> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let fields = reader.deserialize_map(Collect).map_err(|error| malformed(&error))?;
-        reader.end().map_err(|error| malformed(&error))?;
+        let Collected(fields) = parse(body).map_err(|error| malformed(&error))?;
         let too_many = || {
             Failure::new(
                 types::ErrorCode::InvalidRequest,
@@ -98,7 +96,7 @@ impl<'a> TopLevel<'a> {
         path: &str,
         known: &(impl IntoIterator<Item = &'static str> + Clone),
     ) -> Result<(), Failure> {
-        for (name, _) in &self.fields {
+        for (name, _) in self.fields.iter().filter(|(name, _)| !is_plain(name)) {
             if let Some(known) = imitated(name, known.clone()) {
                 return Err(imitation(&join(path, name), known));
             }
@@ -134,7 +132,16 @@ pub(crate) fn typed<T: DeserializeOwned>(
     serde_json::from_str::<Option<T>>(raw.get()).map_err(wrong)
 }
 
-/// Collects the fields; `None` if there are too many.
+/// The fields; `None` if there are too many.
+struct Collected<'a>(Option<Vec<(Cow<'a, str>, &'a RawValue)>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Collected<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Collect).map(Self)
+    }
+}
+
+/// Collects the fields.
 struct Collect;
 
 impl<'de> Visitor<'de> for Collect {

@@ -3,6 +3,7 @@
 //! [`Fields`] takes known fields out of an object one by one; what is left is the unknown rest.
 //! `null` reads as absent everywhere, as the vendors' own SDKs send it so.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use types::Failure;
 
@@ -61,6 +62,19 @@ pub(crate) fn wrong_type(path: &str, wanted: &str, found: &Value) -> Failure {
 /// A 400 for a field that must be there.
 pub(crate) fn missing(path: &str) -> Failure {
     Failure::invalid(path, format!("missing required parameter: '{path}'"))
+}
+
+/// Reads JSON. That its bytes are text is looked at once for all of them, and not again in each
+/// value that is passed on as it is.
+///
+/// # Errors
+/// As `serde_json::from_slice`.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        // It may stand in a value that nobody reads; else the error says its place.
+        Err(_) => serde_json::from_slice(bytes),
+    }
 }
 
 /// A 400 for a body that is not JSON, or not JSON of this shape.

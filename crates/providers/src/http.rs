@@ -37,9 +37,8 @@ use types::clock::{Clock, Monotonic, SharedClock, within};
 const IDLE_MAX: usize = 64;
 /// How long an idle connection is kept: shorter than what proxies in front of providers allow.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(55);
-/// Headers of a response at most.
-const HEADERS_MAX: usize = 128;
-/// Bytes of a response's head at most.
+/// Bytes of a response's head at most. Its headers are as many as hyper's own limit allows: room
+/// for those lies on the stack, where any other number would cost each answer an allocation.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a provider may take. All are measured on the clock that the executor was given.
@@ -227,7 +226,7 @@ impl Client {
         let connecting = async {
             let io = self.connector.call(self.origin.clone()).await.map_err(SendError::Connect)?;
             let mut builder = http1::Builder::new();
-            builder.max_headers(HEADERS_MAX).max_header_size(HEAD_BYTES_MAX);
+            builder.max_header_size(HEAD_BYTES_MAX);
             let (sender, connection) =
                 builder.handshake(io).await.map_err(|error| SendError::Connect(error.into()))?;
             Ok(Link { sender, connection: Some(Box::pin(connection)) })

@@ -26,9 +26,8 @@ use crate::router;
 
 /// A client has this long to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most header fields of a request.
-const HEADERS_MAX: usize = 128;
-/// Largest head of a request, in bytes.
+/// Largest head of a request, in bytes. Its fields are as many as hyper's own limit allows: room
+/// for those lies on the stack, where any other number would cost each request an allocation.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after an accept failed for lack of descriptors or memory: trying at once would only burn
 /// the processor.
@@ -170,7 +169,6 @@ fn connection(
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .half_close(false)
         .serve_connection(watched, service)

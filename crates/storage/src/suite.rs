@@ -71,6 +71,7 @@ macro_rules! suite {
                 a_charge_without_its_hold_is_recorded,
                 a_row_is_read_as_it_was_written,
                 a_row_that_comes_twice_moves_money_once,
+                many_rows_in_one_commit_move_their_money_once,
                 calls_are_found_by_each_filter,
                 calls_are_listed_newest_first_and_in_pages,
             }

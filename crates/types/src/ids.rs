@@ -123,7 +123,10 @@ impl Ids {
     pub fn hex(&self, prefix: &str, bytes: usize) -> String {
         let mut random = vec![0u8; bytes];
         self.fill(&mut random);
-        format!("{prefix}{}", data_encoding::HEXLOWER.encode(&random))
+        let mut text = String::with_capacity(prefix.len() + 2 * bytes);
+        text.push_str(prefix);
+        data_encoding::HEXLOWER.encode_append(&random, &mut text);
+        text
     }
 
     /// A new secret of an API key: `hf_` and 256 random bits.

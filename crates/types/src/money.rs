@@ -122,9 +122,12 @@ impl fmt::Display for Money {
         let sign = if self.0 < 0 { "-" } else { "" };
         let magnitude = self.0.unsigned_abs();
         let per_dollar = NANODOLLARS_PER_DOLLAR.unsigned_abs();
-        let decimals = format!("{:09}", magnitude % per_dollar);
-        let shown = decimals.trim_end_matches('0').len().max(2);
-        write!(f, "{sign}{}.{}", magnitude / per_dollar, &decimals[..shown])
+        let (mut decimals, mut shown) = (magnitude % per_dollar, 9);
+        while shown > 2 && decimals.is_multiple_of(10) {
+            decimals /= 10;
+            shown -= 1;
+        }
+        write!(f, "{sign}{}.{decimals:0shown$}", magnitude / per_dollar)
     }
 }
 

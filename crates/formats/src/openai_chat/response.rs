@@ -21,7 +21,7 @@ use crate::whole::{failed, no_answer};
 
 /// Reads a JSON answer.
 pub(super) fn read(body: &[u8], options: &ReadOptions) -> Result<(Vec<Delta>, Finish), Failure> {
-    let answer: Answer<'_> = match serde_json::from_slice(body) {
+    let answer: Answer<'_> = match crate::json::parse(body) {
         Ok(answer) => answer,
         Err(error) => {
             let said = || errors::parse_in_answer(body);

@@ -77,7 +77,7 @@ struct Chunks {
 impl See for Chunks {
     fn has_content(&self, event: &[u8]) -> bool {
         let Some(data) = sse::data(event) else { return false };
-        let chunk = serde_json::from_slice::<Chunk<'_>>(&data);
+        let chunk = crate::json::parse::<Chunk<'_>>(&data);
         // What can't be read might be anything.
         let Ok(chunk) = chunk else { return true };
         chunk.choices.unwrap_or_default().iter().any(|choice| {
@@ -109,7 +109,7 @@ impl See for Chunks {
         {
             return Seen::Fail(Box::new(failure));
         }
-        match serde_json::from_slice::<Chunk<'_>>(&data) {
+        match crate::json::parse::<Chunk<'_>>(&data) {
             Ok(chunk) => self.read(chunk, events),
             Err(_) if self.decoder.is_some() || !reading::is_outlined(event) => {
                 Seen::Fail(Box::new(unreadable()))

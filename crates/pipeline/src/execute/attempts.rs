@@ -121,11 +121,11 @@ impl Attempts {
         admission: Admission,
         mut candidates: Vec<Route>,
         shared: Arc<Shared>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         let Admission { call, budgets, reserved, place, spent, .. } = admission;
         let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
         let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
-        let mut attempts = Self {
+        let mut attempts = Box::new(Self {
             call,
             budgets,
             shared,
@@ -142,7 +142,7 @@ impl Attempts {
             hedge: Hedge::Off,
             turned_away: Vec::new(),
             edited: None,
-        };
+        });
         attempts.start(Planned { route, probe, reserved, place });
         Ok(attempts)
     }

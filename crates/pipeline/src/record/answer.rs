@@ -41,14 +41,15 @@ pub struct Bill {
 pub struct Answer {
     /// The Call.
     pub call: Arc<Call>,
-    attempts: Attempts,
+    /// Large, and handed from stage to stage: a pointer to it is not.
+    attempts: Box<Attempts>,
     watch: Option<Box<Watch>>,
 }
 
 impl Answer {
     /// The fifth stage: sees the Call's attempts to their end. Each settles itself. `waited`: how
     /// long the Call had to wait for other Calls before its first attempt.
-    pub(crate) fn record(attempts: Attempts, waited: Duration) -> Self {
+    pub(crate) fn record(attempts: Box<Attempts>, waited: Duration) -> Self {
         let watch = attempts.watched().map(|watch| watch.apart_from(waited));
         Self { call: Arc::clone(&attempts.call), attempts, watch }
     }

@@ -20,8 +20,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::meter::Meter;
 use crate::slo::SloStatus;
+use series::{Added, Families, Found};
 use slos::SloGauges;
 
+mod series;
 mod slos;
 
 /// Targets that are counted under their own names.
@@ -41,11 +43,8 @@ const SECONDS: [f64; 14] =
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    attempts: Family<Ended, Counter>,
-    duration: Family<Of, Histogram>,
-    first: Family<Of, Histogram>,
-    tokens: Family<Kind, Counter>,
-    cost: Family<Kind, Counter>,
+    families: Families,
+    found: Found,
     refused: Family<Turned, Counter>,
     slos: SloGauges,
     /// Conditions of routes that could not be evaluated.
@@ -163,11 +162,8 @@ impl Default for Metrics {
         registry.register("holdfast_route_condition_failures", text, failed_conditions.clone());
         Self {
             registry,
-            attempts,
-            duration,
-            first,
-            tokens,
-            cost,
+            families: Families { attempts, duration, first, tokens, cost },
+            found: Found::default(),
             refused,
             slos,
             failed_conditions,
@@ -184,26 +180,25 @@ impl Metrics {
         let target = known(&self.names, &meter.target.name, TARGETS_MAX);
         let of = Of { door: meter.call.door.name(), target };
         let outcome = facts.error.map_or(OK, types::ErrorCode::name);
-        self.attempts.get_or_create(&Ended { of: of.clone(), outcome }).inc();
-        self.duration.get_or_create(&of).observe(facts.took.as_secs_f64());
-        if let Some(first) = facts.first_content {
-            self.first.get_or_create(&of).observe(first.as_secs_f64());
-        }
         let usage = facts.usage.unwrap_or_default();
         let verdict = meter.verdict();
-        let tokens = [
-            ("input", usage.input_tokens),
-            ("cached", usage.cached_tokens),
-            ("cache_write", usage.cache_write_tokens),
-            ("output", usage.output_tokens),
-            ("reasoning", usage.reasoning_tokens),
-        ];
-        let money = [
-            ("settled", verdict.settled.nanodollars().unsigned_abs()),
-            ("unreconciled", verdict.unreconciled.nanodollars().unsigned_abs()),
-        ];
-        add(&self.tokens, &of, &tokens);
-        add(&self.cost, &of, &money);
+        let added = Added {
+            outcome,
+            seconds: facts.took.as_secs_f64(),
+            first_seconds: facts.first_content.as_ref().map(Duration::as_secs_f64),
+            tokens: [
+                usage.input_tokens,
+                usage.cached_tokens,
+                usage.cache_write_tokens,
+                usage.output_tokens,
+                usage.reasoning_tokens,
+            ],
+            cost: [
+                verdict.settled.nanodollars().unsigned_abs(),
+                verdict.unreconciled.nanodollars().unsigned_abs(),
+            ],
+        };
+        self.found.of(&of).add(&self.families, &of, &added);
     }
 
     /// Counts a Call that was refused before its first attempt.
@@ -233,12 +228,6 @@ fn known(names: &Mutex<HashSet<Arc<str>>>, name: &Arc<str>, max: usize) -> Arc<s
     }
     names.insert(Arc::clone(name));
     Arc::clone(name)
-}
-
-fn add(family: &Family<Kind, Counter>, of: &Of, counts: &[(&'static str, u64)]) {
-    for (kind, count) in counts.iter().filter(|(_, count)| *count > 0) {
-        family.get_or_create(&Kind { of: of.clone(), kind }).inc_by(*count);
-    }
 }
 
 /// What is counted of an attempt.

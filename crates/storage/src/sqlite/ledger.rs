@@ -9,9 +9,10 @@
 //! there before.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, Params, Row, params, params_from_iter};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, Params, Row, Statement, params_from_iter};
 use serde::Serialize;
 use types::ids::{AttemptId, CallId, KeyId, SessionId, StepId};
 use types::{ErrorCode, Money, Stop, Usage};
@@ -44,13 +45,12 @@ const COLUMNS: &str = "call, attempt, parent, account, key, user, session, step,
     price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at, first_content_us,
     total_us, target_us, reused_tokens, charges, metadata, notes";
 
-const INSERT: &str = "INSERT INTO ledger (call, attempt, parent, account, key, user, session, step, task, class, door,
-    kind, name, target, model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
-    reasoning_tokens, price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at,
-    first_content_us, total_us, target_us, reused_tokens, charges, metadata, notes)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
-    ON CONFLICT (call, attempt) DO NOTHING";
+/// How many columns there are.
+const COLUMN_COUNT: usize = 37;
+
+/// Rows that one statement takes where there are as many: what a statement costs apart from its
+/// rows is as much as a row.
+const ROWS_PER_STATEMENT: usize = 8;
 
 /// Whether a row's metadata has every entry of an object.
 const HAS_METADATA: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS
@@ -63,58 +63,124 @@ pub(super) fn insert(conn: &Connection, rows: &[LedgerRow]) -> Result<(), Error>
         return Ok(());
     }
     let mut moves = Moves::default();
-    for row in rows {
-        if insert_row(conn, row)? {
-            charge(conn, row, &mut moves)?;
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        if rows.len() == ROWS_PER_STATEMENT && insert_all(conn, rows)? {
+            for row in rows {
+                charge(conn, row, &mut moves)?;
+            }
+            continue;
+        }
+        for row in rows {
+            if insert_row(conn, row)? {
+                charge(conn, row, &mut moves)?;
+            }
         }
     }
     moves.write(conn)
 }
 
+/// Inserts a full statement of rows. False if one of them was there: then none is inserted.
+fn insert_all(conn: &Connection, rows: &[LedgerRow]) -> Result<bool, Error> {
+    static SQL: LazyLock<String> = LazyLock::new(|| insert_sql(ROWS_PER_STATEMENT));
+    let mut statement = conn.prepare_cached(&SQL)?;
+    for (index, row) in rows.iter().enumerate() {
+        bind(&mut statement, index * COLUMN_COUNT, row)?;
+    }
+    match statement.raw_execute() {
+        Ok(_) => Ok(true),
+        Err(error) if is_duplicate(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// False if it was there.
 fn insert_row(conn: &Connection, row: &LedgerRow) -> Result<bool, Error> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("{} ON CONFLICT (call, attempt) DO NOTHING", insert_sql(1)));
+    let mut statement = conn.prepare_cached(&SQL)?;
+    bind(&mut statement, 0, row)?;
+    Ok(statement.raw_execute()? > 0)
+}
+
+fn insert_sql(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMN_COUNT].join(", "));
+    format!("INSERT INTO ledger ({COLUMNS}) VALUES {}", vec![row; rows].join(", "))
+}
+
+fn is_duplicate(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+}
+
+/// Binds a row to the parameters behind the first `before`. What is NULL is not bound: a statement
+/// from the cache has no bindings.
+fn bind(statement: &mut Statement<'_>, before: usize, row: &LedgerRow) -> Result<(), Error> {
     let usage = row.usage.as_ref();
     let tokens = |of: fn(&Usage) -> u64| usage.map(|usage| columns::from_count(of(usage)));
-    let changed = conn.prepare_cached(INSERT)?.execute(params![
-        row.call.as_str(),
-        row.attempt.as_str(),
-        row.parent.as_ref().map(CallId::as_str),
-        row.account,
-        row.key.as_str(),
-        unless_equal(&row.user, row.key.as_str()),
-        row.session.as_ref().map(SessionId::as_str),
-        row.step.as_ref().map(StepId::as_str),
-        unless_equal(&row.task, row.call.as_str()),
-        row.class,
-        row.door.name(),
-        row.kind,
-        row.name,
-        unless_equal(&row.target, &row.name),
-        row.model_version,
-        row.error.map(ErrorCode::name),
-        row.stop.map(stop_name),
-        tokens(|usage| usage.input_tokens),
-        tokens(|usage| usage.cached_tokens),
-        tokens(|usage| usage.cache_write_tokens),
-        tokens(|usage| usage.output_tokens),
-        tokens(|usage| usage.reasoning_tokens),
-        row.price_version,
-        row.cost.nanodollars(),
-        row.unreconciled.nanodollars(),
-        row.reserved.nanodollars(),
-        row.over_bound,
-        row.output_cap.map(columns::from_count),
-        columns::list_to_json(&row.dropped)?,
-        row.started_at.0,
-        row.first_content_us.map(columns::from_count),
-        columns::from_count(row.total_us),
-        columns::from_count(row.target_us),
-        row.reused_tokens.map(columns::from_count),
-        columns::list_to_json(&row.charges)?,
-        unless_empty(&row.metadata, row.metadata.is_empty())?,
-        unless_empty(&row.notes, row.notes.is_empty())?,
-    ])?;
-    Ok(changed > 0)
+    let dropped = columns::list_to_json(&row.dropped)?;
+    let charges = columns::list_to_json(&row.charges)?;
+    let metadata = unless_empty(&row.metadata, row.metadata.is_empty())?;
+    let notes = unless_empty(&row.notes, row.notes.is_empty())?;
+    let values: [ToSqlOutput<'_>; COLUMN_COUNT] = [
+        text(row.call.as_str()),
+        text(row.attempt.as_str()),
+        some_text(row.parent.as_ref().map(CallId::as_str)),
+        text(&row.account),
+        text(row.key.as_str()),
+        some_text(unless_equal(&row.user, row.key.as_str())),
+        some_text(row.session.as_ref().map(SessionId::as_str)),
+        some_text(row.step.as_ref().map(StepId::as_str)),
+        some_text(unless_equal(&row.task, row.call.as_str())),
+        text(&row.class),
+        text(row.door.name()),
+        text(&row.kind),
+        text(&row.name),
+        some_text(unless_equal(&row.target, &row.name)),
+        some_text(row.model_version.as_deref()),
+        some_text(row.error.map(ErrorCode::name)),
+        some_text(row.stop.map(stop_name)),
+        some_number(tokens(|usage| usage.input_tokens)),
+        some_number(tokens(|usage| usage.cached_tokens)),
+        some_number(tokens(|usage| usage.cache_write_tokens)),
+        some_number(tokens(|usage| usage.output_tokens)),
+        some_number(tokens(|usage| usage.reasoning_tokens)),
+        some_text(row.price_version.as_deref()),
+        number(row.cost.nanodollars()),
+        number(row.unreconciled.nanodollars()),
+        number(row.reserved.nanodollars()),
+        number(row.over_bound.into()),
+        some_number(row.output_cap.map(columns::from_count)),
+        some_text(dropped.as_deref()),
+        number(row.started_at.0),
+        some_number(row.first_content_us.map(columns::from_count)),
+        number(columns::from_count(row.total_us)),
+        number(columns::from_count(row.target_us)),
+        some_number(row.reused_tokens.map(columns::from_count)),
+        some_text(charges.as_deref()),
+        some_text(metadata.as_deref()),
+        some_text(notes.as_deref()),
+    ];
+    for (index, value) in values.iter().enumerate() {
+        if !matches!(value, ToSqlOutput::Borrowed(ValueRef::Null)) {
+            statement.raw_bind_parameter(before + index + 1, value)?;
+        }
+    }
+    Ok(())
+}
+
+const fn text(text: &str) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
+}
+
+fn some_text(some: Option<&str>) -> ToSqlOutput<'_> {
+    some.map_or(ToSqlOutput::Borrowed(ValueRef::Null), text)
+}
+
+const fn number(number: i64) -> ToSqlOutput<'static> {
+    ToSqlOutput::Borrowed(ValueRef::Integer(number))
+}
+
+fn some_number(some: Option<i64>) -> ToSqlOutput<'static> {
+    some.map_or(ToSqlOutput::Borrowed(ValueRef::Null), number)
 }
 
 /// Moves what `row` charges.

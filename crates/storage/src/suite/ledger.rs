@@ -97,6 +97,27 @@ pub async fn a_row_that_comes_twice_moves_money_once(place: &dyn Place) {
     assert_eq!(store.call(&first.call).await.unwrap().len(), 2);
 }
 
+/// The same where many rows come at once, as they do under load: of those that were there before
+/// only the new ones move money, and each row is as it was given.
+pub async fn many_rows_in_one_commit_move_their_money_once(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let budget = make.budget(1_000, WindowKind::Day);
+    store.put_budget(budget.clone()).await.unwrap();
+    let slice = store.claim(make.claim(&budget, TODAY, 500, &make.node())).await.unwrap();
+    let row = || make.row(vec![spend(&budget, TODAY, vec![part(&slice.id, 5, 0)], 5)]);
+    let mut given: Vec<_> = std::iter::repeat_with(row).take(20).collect();
+    store.commit(rows(given.clone())).await.unwrap();
+    assert_eq!(amounts(&*store, &budget).await, [100, 0, 0, 0, 400]);
+    let new = row();
+    given.insert(11, new.clone());
+    store.commit(rows(given.clone())).await.unwrap();
+    assert_eq!(amounts(&*store, &budget).await, [105, 0, 0, 0, 395]);
+    for row in given {
+        assert_eq!(store.call(&row.call).await.unwrap(), [row]);
+    }
+}
+
 /// What a provider bills above the bound is in the window, above the limit if need be.
 pub async fn a_bill_over_the_bound_is_recorded_whole(place: &dyn Place) {
     let store = place.open().await.unwrap();

@@ -15,7 +15,7 @@ fn the_number_of_series_is_bounded() {
 fn a_label_is_escaped() {
     let metrics = Metrics::default();
     let of = Of { door: "openai_chat", target: Arc::from("p/\"m\"\n") };
-    metrics.attempts.get_or_create(&Ended { of, outcome: OK }).inc();
+    metrics.families.attempts.get_or_create(&Ended { of, outcome: OK }).inc();
     let line = r#"holdfast_attempts_total{holdfast_door="openai_chat",holdfast_target="p/\"m\"\n",outcome="ok"} 1"#;
     assert!(metrics.text(&[]).contains(line), "{}", metrics.text(&[]));
 }
