@@ -8,6 +8,7 @@ configuration changes: a route by the API, prices by the file, and the routes ba
 """
 
 import asyncio
+import itertools
 import json
 import os
 import pathlib
@@ -177,14 +178,13 @@ class Changes:
     def __init__(self, server, load):
         self.server, self.load = server, load
         self.text = server.config.read_text()
-        self.ways = [self.by_api, self.by_file, self.back]
+        self.ways = itertools.cycle([self.by_api, self.by_file, self.back])
 
     async def run(self, seconds):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(CHANGE_EVERY)
-            count = self.load.counts["changes"]
-            way = self.ways[count % len(self.ways)]
+            count, way = self.load.counts["changes"], next(self.ways)
             try:
                 status, answer = await asyncio.to_thread(way, count)
             except OSError as error:

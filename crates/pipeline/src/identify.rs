@@ -170,7 +170,9 @@ pub(crate) fn authenticate(
         Credential::Key(secret) => snapshot.by_secret(&secret_hash(secret.expose())),
         Credential::Known(principal) => snapshot.by_key(&principal.key),
     };
-    known.ok_or_else(|| unauthenticated("this API key is not known, or was deleted"))
+    // LiteLLM tells a wrong key from a bad request by OpenAI's own first words.
+    let wrong = "Incorrect API key provided: it is not known here, or was deleted";
+    known.ok_or_else(|| unauthenticated(wrong))
 }
 
 fn unauthenticated(what: &str) -> Failure {
