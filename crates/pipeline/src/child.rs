@@ -16,11 +16,10 @@ use types::outcome::Delta;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent, Stop};
 
 use crate::admit::admit;
-use crate::execute::attempts::Attempts;
+use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::{Spawn, spawned};
 use crate::record::answer::Answer;
 use crate::route::candidates;
-use crate::run::Pipeline;
 
 /// Bytes of its answer that are taken; what comes after them is left out.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -58,13 +57,13 @@ pub(crate) struct Told {
 /// # Errors
 /// Why it was not admitted, or failed; with what it may have cost.
 pub(crate) async fn ask(
-    pipeline: &Pipeline,
+    shared: &Arc<Shared>,
     parent: &Call,
     asked: Asked<'_>,
 ) -> Result<Told, (Failure, Money)> {
-    let (clock, time_max) = (&*pipeline.parts.clock, asked.time_max);
+    let (clock, time_max) = (&*shared.clock, asked.time_max);
     let until = clock.monotonic().saturating_add(time_max);
-    let begun = within(clock, time_max, Box::pin(begin(pipeline, parent, asked))).await;
+    let begun = within(clock, time_max, Box::pin(begin(shared, parent, asked))).await;
     let begun = begun.unwrap_or_else(|| Err(too_late(time_max)));
     let mut answer = begun.map_err(|why| (why, Money::ZERO))?;
     let left = until.saturating_sub(clock.monotonic());
@@ -103,8 +102,7 @@ fn too_late(limit: Duration) -> Failure {
     Failure::new(ErrorCode::UpstreamTimeout, format!("its caller waits for {limit:?} at most"))
 }
 
-async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
-    let parts = &pipeline.parts;
+async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
     let Some(of_parent) = parent.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a model is asked for a model's Call only"));
     };
@@ -119,16 +117,16 @@ async fn begin(pipeline: &Pipeline, parent: &Call, asked: Asked<'_>) -> Result<A
         ..ModelHead::default()
     };
     let kind = ModelCall::from_neutral(of_parent.format, head, Arc::new(conversation));
-    let id = CallId::new(&parts.ids);
+    let id = CallId::new(&shared.ids);
     let kind = CallKind::Model(kind);
     let spawn = Spawn { parent, id, kind, budget, time_max };
-    let identified = spawned(&parts.directory, &*parts.clock, spawn)?;
+    let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
     let upstreams = Arc::clone(&identified.upstreams);
-    let admitted = admit(&pipeline.shared.escrow, &*parts.clock, identified);
+    let admitted = admit(&shared.escrow, &*shared.clock, identified);
     let mut admission = Box::pin(admitted).await?;
     let offers = std::mem::take(&mut admission.offers);
     let candidates = candidates(&upstreams.executors, &admission.call, offers)?;
-    let attempts = Attempts::begin(admission, candidates, Arc::clone(&pipeline.shared))?;
+    let attempts = Attempts::begin(admission, candidates, Arc::clone(shared))?;
     Ok(Answer::record(attempts, Duration::ZERO))
 }
 

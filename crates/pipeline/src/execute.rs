@@ -4,6 +4,7 @@
 //! know who reaches a target.
 
 pub(crate) mod attempts;
+pub(crate) mod cascade;
 pub(crate) mod decide;
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(crate) struct Wanted {
     pub(crate) decode: bool,
     /// Beginning with content, so that nothing was shown if it fails before.
     pub(crate) hold_preamble: bool,
+    /// With log probabilities, where the target can give them.
+    pub(crate) logprobs: bool,
     /// Not waiting for a place longer than so, because another target would take the Call.
     pub(crate) patience: Option<Patience>,
 }
@@ -40,6 +43,7 @@ pub(crate) fn execute(
         output_cap: route.terms.output_cap,
         decode: wanted.decode,
         hold_preamble: wanted.hold_preamble,
+        logprobs: wanted.logprobs,
         patience: wanted.patience,
         sent: sent.clone(),
     })

@@ -19,9 +19,10 @@ use std::time::Duration;
 use storage::{Charge, Store};
 use tokio::sync::{mpsc, oneshot};
 use types::clock::SharedClock;
-use types::{ErrorCode, Failure};
+use types::{ErrorCode, Failure, Money};
 
 use crate::admit::Hold;
+use crate::execute::cascade::Validator;
 use meter::Meter;
 use metrics::Metrics;
 use telemetry::Telemetry;
@@ -146,6 +147,16 @@ impl Recorder {
     /// Who is told of what ends.
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.state.telemetry
+    }
+
+    /// Counts an answer that was judged, or given after one that was rejected.
+    pub(crate) fn count_cascade(
+        &self,
+        route: &Arc<str>,
+        rejected_by: Option<Validator>,
+        amounts: [Money; 2],
+    ) {
+        self.state.metrics.cascades.count(route, rejected_by, amounts);
     }
 
     /// Counts conditions of routes that could not be evaluated.

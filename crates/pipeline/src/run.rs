@@ -87,7 +87,9 @@ impl Pipeline {
         let (clock, ids) = (Arc::clone(&parts.clock), Arc::clone(&parts.ids));
         let health = Arc::clone(parts.directory.health());
         let summaries = Summaries::default();
-        let shared = Arc::new(Shared { escrow, recorder, health, clock, ids, summaries });
+        let directory = Arc::clone(&parts.directory);
+        let shared =
+            Arc::new(Shared { escrow, recorder, health, clock, ids, summaries, directory });
         Self { parts, shared, writer: Mutex::new(Some(writer)) }
     }
 

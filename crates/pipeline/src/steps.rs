@@ -32,7 +32,7 @@ use types::{
 use crate::admit::{Terms, admit_step, exceeded};
 use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
-use crate::execute::{Wanted, execute};
+use crate::execute::{Wanted, cascade, execute};
 use crate::identify::{Identified, identify};
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
@@ -387,6 +387,9 @@ impl Pipeline {
         let clock = Arc::clone(&self.parts.clock);
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
         route.note(&mut meter.notes);
+        if meter.call.plan.policy.cascade.is_some() {
+            meter.notes.set(cascade::NOTE, cascade::OFF);
+        }
         let Shared { recorder, clock, .. } = &*shared;
         let began = meter.began;
         let watch = match watch {

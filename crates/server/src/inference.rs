@@ -255,6 +255,7 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
     let bill = answer.bill();
     headers::terms(headers, &start.dropped, bill.output_cap);
     headers::insert(headers, "holdfast-context", bill.context.as_deref());
+    headers::insert(headers, "holdfast-cascade", bill.cascade.as_deref());
 }
 
 fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {

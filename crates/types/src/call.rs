@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cascade::CascadePolicy;
 use crate::clock::{Monotonic, Timestamp};
 use crate::context::ContextPolicy;
 use crate::conversation::Conversation;
@@ -404,6 +405,8 @@ pub struct RoutePolicy {
     pub keep_alive_after: Duration,
     /// What is done with a history that grows.
     pub context: Option<Arc<ContextPolicy>>,
+    /// What an answer must be like while another target is left.
+    pub cascade: Option<Arc<CascadePolicy>>,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -433,6 +436,7 @@ impl RoutePolicy {
         hedge_after: None,
         keep_alive_after: Duration::from_secs(10),
         context: None,
+        cascade: None,
     };
 }
 

@@ -26,6 +26,8 @@ pub struct Attempt {
     pub decode: bool,
     /// Whether the first frame must be one with content ([`crate::format::ReadOptions`]).
     pub hold_preamble: bool,
+    /// Whether log probabilities are wanted, where the target can give them.
+    pub logprobs: bool,
     /// How long it may wait for a place on this machine, where another target would take the Call;
     /// `None` = as long as it has to.
     pub patience: Option<Patience>,

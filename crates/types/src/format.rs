@@ -100,6 +100,8 @@ pub struct Edits<'a> {
     pub stream: bool,
     /// Ask a streaming upstream for its usage.
     pub request_usage: bool,
+    /// Ask for log probabilities, where the format has them and the client did not ask itself.
+    pub logprobs: bool,
     /// What is asked of the model.
     pub operation: Operation,
     /// The most tokens that the target can answer with, if known: for formats in which a request

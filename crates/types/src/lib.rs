@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod call;
+pub mod cascade;
 pub mod clock;
 pub mod context;
 pub mod conversation;

@@ -67,6 +67,9 @@ pub struct Finish {
     pub usage: Option<Usage>,
     /// The model that really answered, as the provider names it.
     pub model_version: Option<String>,
+    /// The mean of its tokens' log probabilities, in millionths; known only where the target gave
+    /// them and the answer was read as deltas.
+    pub mean_logprob_micros: Option<i64>,
     /// The target's own terminal bytes (such as `data: [DONE]`), which the door sends last.
     pub raw: Option<Bytes>,
     /// The target's stream carried SSE `id:` lines: then no comment may be added (the Python SDK

@@ -65,6 +65,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         output_cap: None,
         decode: false,
         hold_preamble: false,
+        logprobs: false,
         patience: None,
         sent: types::Sent::default(),
     }

@@ -241,6 +241,7 @@ impl See for Events {
             model_version: self.model_version.take(),
             raw: self.decoder.is_none().then(|| closed(raw)),
             carried_ids: self.has_ids,
+            ..Finish::default()
         })
     }
 }

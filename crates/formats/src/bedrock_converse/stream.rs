@@ -152,9 +152,8 @@ impl Reader {
             stop,
             stop_text: self.stop_text.take(),
             usage: self.usage,
-            model_version: None,
             raw,
-            carried_ids: false,
+            ..Finish::default()
         }));
     }
 }

@@ -27,6 +27,8 @@ use crate::media::{media_in, tools_in};
 const CHOICES_MAX: u64 = 128;
 /// The field of the output cap that is set where the client gave none.
 const OUTPUT_CAP: &str = "max_completion_tokens";
+/// The field that asks for log probabilities.
+const LOGPROBS: &str = "logprobs";
 /// The older name of the same.
 const OUTPUT_CAP_OLD: &str = "max_tokens";
 const CAP_TYPE: &str = "a positive integer";
@@ -120,7 +122,16 @@ pub(crate) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
     } else if edits.request_usage && edits.stream && !head.include_usage {
         list.push(usage_edit(raw, spans));
     }
+    if edits.logprobs && quirks::has_logprobs(edits) && !mentions_logprobs(raw) {
+        list.push(put(None, LOGPROBS, b"true".to_vec(), spans.insert_at));
+    }
     apply(raw, list)
+}
+
+/// Whether the client says something of them itself. Quotes inside JSON strings are escaped, so
+/// that no text can look like it.
+fn mentions_logprobs(raw: &[u8]) -> bool {
+    memchr::memmem::find(raw, b"\"logprobs\"").is_some()
 }
 
 /// Asks for the usage: in the client's `stream_options` if there are some, else in new ones.

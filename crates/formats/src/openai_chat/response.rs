@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors;
 use super::types::{
-    Answer, CallDelta, Content, is_failure, reason_of, stop_of, usage_object, usage_of,
+    Answer, CallDelta, Content, MeanLogprob, is_failure, reason_of, stop_of, usage_object, usage_of,
 };
 use crate::whole::{failed, no_answer};
 
@@ -39,10 +39,15 @@ pub(super) fn read(body: &[u8], options: &ReadOptions) -> Result<(Vec<Delta>, Fi
         let id = answer.id.as_deref().unwrap_or_default();
         deltas = take_apart(message.get(), id)?;
     }
+    let mut mean = MeanLogprob::default();
+    if let Some(logprobs) = choice.logprobs.filter(|_| options.decode) {
+        mean.take(logprobs);
+    }
     let finish = Finish {
         stop: choice.finish_reason.as_deref().map_or(Stop::End, stop_of),
         usage: answer.usage.and_then(usage_of),
         model_version: answer.model,
+        mean_logprob_micros: mean.micros(),
         ..Finish::default()
     };
     Ok((deltas, finish))

@@ -140,6 +140,10 @@ impl See for Chunks {
             model_version: self.model_version.take(),
             raw: raw.filter(|_| self.decoder.is_none()),
             carried_ids: self.has_ids,
+            mean_logprob_micros: self
+                .decoder
+                .as_ref()
+                .and_then(|decoder| decoder.mean_logprob.micros()),
         })
     }
 }

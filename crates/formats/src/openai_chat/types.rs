@@ -63,6 +63,8 @@ pub(crate) struct ChunkChoice<'a> {
     #[serde(default)]
     pub(crate) finish_reason: Option<String>,
     #[serde(borrow, default)]
+    pub(crate) logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
 
@@ -131,6 +133,44 @@ pub(crate) struct AnswerChoice<'a> {
     pub(crate) message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(crate) logprobs: Option<&'a RawValue>,
+}
+
+/// The mean of tokens' log probabilities, while they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MeanLogprob {
+    sum: f64,
+    tokens: f64,
+}
+
+impl MeanLogprob {
+    /// Takes those of a choice, or of a piece of one; what can't be read is left out.
+    pub(crate) fn take(&mut self, logprobs: &RawValue) {
+        let read: Option<Logprobs> = serde_json::from_str(logprobs.get()).unwrap_or_default();
+        for token in read.and_then(|read| read.content).into_iter().flatten() {
+            self.sum += token.logprob;
+            self.tokens += 1.0;
+        }
+    }
+
+    /// In millionths; `None` if there were none.
+    pub(crate) fn micros(self) -> Option<i64> {
+        let mean = self.sum / self.tokens;
+        #[expect(clippy::cast_possible_truncation, reason = "what is no number counts as none")]
+        mean.is_finite().then(|| (mean * 1e6).round() as i64)
+    }
+}
+
+#[derive(Deserialize)]
+struct Logprobs {
+    #[serde(default)]
+    content: Option<Vec<TokenLogprob>>,
+}
+
+#[derive(Deserialize)]
+struct TokenLogprob {
+    logprob: f64,
 }
 
 /// Text that is told apart from thinking: a string, or a list of parts as Mistral's thinking models

@@ -11,6 +11,7 @@ use pipeline::route::choice::{Candidate, Choice, Order, Sticky};
 use serde::Deserialize;
 use types::call::RoutePolicy;
 
+use super::cascade::CascadeEntry;
 use super::context::ContextEntry;
 use super::file::some_duration;
 use cloudflare::Imported;
@@ -79,6 +80,8 @@ pub(crate) struct RouteEntry {
     pub(crate) hedge: Option<HedgeEntry>,
     /// What is done with a history that grows. Default: nothing.
     pub(crate) context: Option<ContextEntry>,
+    /// What an answer must be like while another target is left. Default: as it comes.
+    pub(crate) cascade: Option<CascadeEntry>,
 }
 
 impl RouteEntry {
@@ -140,6 +143,7 @@ impl RouteEntry {
             hedge_after: self.hedge.map(|hedge| hedge.after),
             keep_alive_after: self.keep_alive_after.unwrap_or(usual.keep_alive_after),
             context: self.context.as_ref().map(|context| Arc::new(context.policy())),
+            cascade: self.cascade.as_ref().map(|cascade| Arc::new(cascade.policy())),
         }
     }
 }

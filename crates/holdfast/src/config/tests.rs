@@ -376,6 +376,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         hedge_after: Some(std::time::Duration::from_millis(800)),
         keep_alive_after: std::time::Duration::from_secs(3),
         context: None,
+        cascade: None,
     };
     assert_eq!(route(all), expected);
 }

@@ -218,7 +218,7 @@ async fn ask(
         let held = pipeline.shared.escrow.reserve(budgets, own, now).await;
         held.map_err(|_| Missing(ErrorCode::BudgetExceeded, Money::ZERO))?
     };
-    let told = Box::pin(child::ask(pipeline, call, asked)).await;
+    let told = Box::pin(child::ask(&pipeline.shared, call, asked)).await;
     let told = told.map_err(|(failure, cost)| Missing(failure.code, cost))?;
     let text = usable(&told, wish.policy.summary_tokens)?;
     Ok((told, text))

@@ -10,6 +10,7 @@
 //!
 //! What pays for which attempt: `docs/decisions/0004-attempts-and-money.md`.
 
+mod cascade;
 mod hedge;
 mod money;
 mod running;
@@ -31,12 +32,14 @@ use super::decide::{Next, blames_the_request, decide};
 use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
 use crate::context::{ContextNote, Edited, Summaries};
+use crate::identify::directory::Directory;
 use crate::record::answer::Bill;
 use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
 use crate::route::{Route, has_choice, unreachable, went_well};
+use cascade::{Cascade, Judging};
 use hedge::Hedge;
 use running::{Paid, Running};
 
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) ids: Arc<Ids>,
     pub(crate) summaries: Summaries,
+    /// Who may ask what, for Calls that a Call spawns.
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// The attempts of one Call.
@@ -85,6 +90,8 @@ pub(crate) struct Attempts {
     hedge: Hedge,
     /// Targets that turned the Call away: asked once more, they may take their time.
     turned_away: Vec<Arc<Target>>,
+    /// What came of judging its answers, if they are judged.
+    cascade: Option<Box<Cascade>>,
 }
 
 /// What of an answer is held back, so that another can take its place.
@@ -99,8 +106,16 @@ enum Held {
 
 enum State {
     Trying(Box<Running>),
-    Waiting { timer: Sleep, next: Planned },
-    ToppingUp { asked: Asked, next: Planned },
+    Waiting {
+        timer: Sleep,
+        next: Planned,
+    },
+    ToppingUp {
+        asked: Asked,
+        next: Planned,
+    },
+    /// An answer is whole, and a model is asked how good it is.
+    Judging(Box<Judging>),
     Over,
 }
 
@@ -125,6 +140,7 @@ impl Attempts {
         let Admission { call, budgets, reserved, place, spent, .. } = admission;
         let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
         let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
+        let cascade = Cascade::new(&call, &candidates, &route);
         let mut attempts = Box::new(Self {
             call,
             budgets,
@@ -142,6 +158,7 @@ impl Attempts {
             hedge: Hedge::Off,
             turned_away: Vec::new(),
             edited: None,
+            cascade,
         });
         attempts.start(Planned { route, probe, reserved, place });
         Ok(attempts)
@@ -163,7 +180,9 @@ impl Attempts {
     pub(crate) fn first_content(&self) -> Option<Monotonic> {
         match &self.state {
             State::Trying(running) => running.meter.first_content(),
-            State::Waiting { .. } | State::ToppingUp { .. } | State::Over => None,
+            State::Waiting { .. } | State::ToppingUp { .. } | State::Judging(_) | State::Over => {
+                None
+            }
         }
     }
 
@@ -180,7 +199,11 @@ impl Attempts {
     /// What they are charged at most if they are given up now.
     pub(crate) fn at_most(&self) -> Money {
         match &self.state {
+            State::Trying(running) if running.billed_so_far() == Billed::No => self.charged,
             State::Trying(running) => self.charged.saturating_add(running.meter.terms.bound),
+            State::Judging(judging) => {
+                self.charged.saturating_add(judging.running.meter.verdict().charged())
+            }
             State::Waiting { .. } | State::ToppingUp { .. } | State::Over => self.charged,
         }
     }
@@ -189,6 +212,7 @@ impl Attempts {
     pub(crate) fn bill(&self) -> Bill {
         match &self.state {
             State::Trying(running) => self.with(running.meter.bill()),
+            State::Judging(judging) => self.with(judging.running.meter.bill()),
             State::Waiting { .. } | State::ToppingUp { .. } | State::Over => self.bill.clone(),
         }
     }
@@ -218,6 +242,10 @@ impl Attempts {
                     let answer = ready!(asked.as_mut().poll(ctx));
                     self.topped_up(answer)
                 }
+                State::Judging(judging) => {
+                    let verdict = ready!(judging.asked.as_mut().poll(ctx));
+                    self.told(&verdict)
+                }
             };
             if answered.is_some() {
                 return Poll::Ready(answered);
@@ -236,6 +264,7 @@ impl Attempts {
         }
         let hold = self.hold();
         let State::Trying(running) = &mut self.state else { return Some(event) };
+        let hold = if running.takes_to_judge(&event) { Held::Whole } else { hold };
         let is_last = running.meter.observe(&event).is_some();
         let is_content = matches!(event, OutcomeEvent::Frame { .. });
         if is_content && !running.has_content {
@@ -253,6 +282,10 @@ impl Attempts {
         if held_back && !is_last && !running.has_content {
             running.held.push_back(event);
             return None;
+        }
+        if is_last && running.is_judged() {
+            running.held.push_back(event);
+            return self.judge();
         }
         if is_content && !running.has_content {
             running.shows_content();
@@ -283,11 +316,17 @@ impl Attempts {
         let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
+        let mut running = *running;
+        self.tell_well(&running);
+        self.note_given(&mut running.meter, None);
+        self.end(running, false);
+    }
+
+    fn tell_well(&self, running: &Running) {
         if has_choice(&self.call) {
             let now = self.shared.clock.monotonic();
             went_well(&self.shared.health, &running.meter, now);
         }
-        self.end(*running, false);
     }
 
     /// The running attempt failed. Answers the failure if it is the Call's.
@@ -313,6 +352,10 @@ impl Attempts {
         // What was charged pays for what was done; money is handed on whole or not at all.
         let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
         let Some((next, place)) = next else {
+            let rejected = self.give_rejected().filter(|_| !has_content);
+            if rejected.is_some() {
+                return rejected;
+            }
             let failure = self.answered(failure, has_content);
             return Some(OutcomeEvent::Failed(Box::new(failure)));
         };
@@ -408,6 +451,9 @@ impl Attempts {
     /// Nothing more can be tried: the first failure is the answer.
     fn give_up(&mut self) -> Option<OutcomeEvent> {
         self.state = State::Over;
+        if let Some(event) = self.give_rejected() {
+            return Some(event);
+        }
         let (_, failure) = self.first.take()?;
         let failure = self.say_billed(failure);
         Some(OutcomeEvent::Failed(Box::new(failure)))
@@ -459,6 +505,7 @@ impl Attempts {
         let wanted = Wanted {
             decode: false,
             hold_preamble: policy.attempts_max > 1,
+            logprobs: goes_on && self.wants_logprobs(),
             patience: (!waits).then_some(patience),
         };
         let sent = Sent::default();
@@ -478,6 +525,7 @@ impl Attempts {
             probe,
             first_token,
             held: VecDeque::new(),
+            held_bytes: (goes_on && self.cascade.is_some()).then_some(0),
             has_content: false,
             polled: false,
             sent,
@@ -505,8 +553,10 @@ impl Attempts {
 impl Drop for Attempts {
     fn drop(&mut self) {
         // What waits holds nothing but money, which gives itself back.
-        if let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) {
-            running.abandon();
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Trying(running) => running.abandon(),
+            State::Judging(judging) => judging.running.leave(),
+            State::Waiting { .. } | State::ToppingUp { .. } | State::Over => {}
         }
         if let Some(rival) = self.take_rival() {
             rival.abandon();

@@ -32,6 +32,8 @@ pub struct Bill {
     pub output_cap: Option<u64>,
     /// What was done with the history, as `holdfast-context` says it.
     pub context: Option<String>,
+    /// What came of judging it, as `holdfast-cascade` says it.
+    pub cascade: Option<String>,
     /// The provider billed more than the bound.
     pub over_bound: bool,
 }
@@ -56,7 +58,8 @@ impl Answer {
 
     /// What it costs; final once `Finish` or `Failed` has been yielded.
     pub fn bill(&self) -> Bill {
-        Bill { context: self.context().map(ToString::to_string), ..self.attempts.bill() }
+        let context = self.context().map(ToString::to_string);
+        Bill { context, cascade: self.attempts.cascade_shown(), ..self.attempts.bill() }
     }
 
     /// What was done with the history before the target was told; final as [`Self::target`] is.

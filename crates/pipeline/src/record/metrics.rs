@@ -20,9 +20,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::meter::Meter;
 use crate::slo::SloStatus;
+use cascades::Cascades;
 use series::{Added, Families, Found};
 use slos::SloGauges;
 
+mod cascades;
 mod series;
 mod slos;
 
@@ -47,6 +49,8 @@ pub(crate) struct Metrics {
     found: Found,
     refused: Family<Turned, Counter>,
     slos: SloGauges,
+    /// Answers that routes have judged.
+    pub(super) cascades: Cascades,
     /// Conditions of routes that could not be evaluated.
     pub(super) failed_conditions: Counter,
     names: Mutex<HashSet<Arc<str>>>,
@@ -157,6 +161,8 @@ impl Default for Metrics {
         registry.register("holdfast_refused", text, refused.clone());
         let slos = SloGauges::default();
         slos.register(&mut registry);
+        let cascades = Cascades::default();
+        cascades.register(&mut registry);
         let text = "Conditions of routes that could not be evaluated, and counted as a no";
         let failed_conditions = Counter::default();
         registry.register("holdfast_route_condition_failures", text, failed_conditions.clone());
@@ -166,6 +172,7 @@ impl Default for Metrics {
             found: Found::default(),
             refused,
             slos,
+            cascades,
             failed_conditions,
             names: Mutex::default(),
             classes: Mutex::default(),

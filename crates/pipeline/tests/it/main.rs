@@ -8,6 +8,8 @@ mod bounds;
 #[cfg(test)]
 mod budgets;
 #[cfg(test)]
+mod cascades;
+#[cfg(test)]
 mod hedges;
 #[cfg(test)]
 mod journey;

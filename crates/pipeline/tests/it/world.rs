@@ -319,6 +319,11 @@ impl Targets {
         self.running.lock().unwrap()[call][attempt].try_send(event).is_ok()
     }
 
+    /// Every Call that was sent to a target, those that another one spawned too.
+    pub(crate) fn calls(&self) -> Vec<CallId> {
+        self.of_calls.lock().unwrap().keys().cloned().collect()
+    }
+
     /// How many attempts a Call has made, if any.
     pub(crate) fn made(&self, call: &CallId) -> Option<usize> {
         self.of_calls.lock().unwrap().get(call).map(Vec::len)

@@ -71,6 +71,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         stream,
         // The bill needs it, whether the client wants it or not.
         request_usage: stream,
+        logprobs: attempt.logprobs,
         operation: call.operation,
         output_max: attempt.target.output_tokens_max,
         quirks: Some(&provider.vendor.quirks),

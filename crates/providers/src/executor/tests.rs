@@ -100,6 +100,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         output_cap: None,
         decode: false,
         hold_preamble: false,
+        logprobs: false,
         patience: None,
         sent: Sent::default(),
     }

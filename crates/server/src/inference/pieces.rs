@@ -190,6 +190,11 @@ pub(crate) fn comment(bill: &Bill) -> String {
         comment.push_str("; holdfast-dropped=");
         comment.push_str(&bill.dropped.join(","));
     }
+    if let Some(cascade) = &bill.cascade {
+        comment.push_str("; holdfast-cascade=");
+        // A comment's fields are parted by semicolons.
+        comment.push_str(&cascade.replace("; validator=", ":"));
+    }
     comment
 }
 

@@ -16,6 +16,7 @@ const CAPPED: Edits<'static> = Edits {
     output_cap: Some(9),
     stream: false,
     request_usage: false,
+    logprobs: false,
     operation: Operation::Chat,
     output_max: None,
     quirks: None,

@@ -15,7 +15,7 @@ use ::types::format::{Edits, Quirks};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{OUTPUT_CAP, OUTPUT_CAP_OLD};
+use super::{LOGPROBS, OUTPUT_CAP, OUTPUT_CAP_OLD};
 use crate::edit::{Edit, put};
 use crate::head::TopLevel;
 
@@ -37,6 +37,12 @@ static NONE: Quirks = Quirks {
 /// The target's quirks.
 pub(super) fn of<'a>(edits: &Edits<'a>) -> &'a Quirks {
     edits.quirks.unwrap_or(&NONE)
+}
+
+/// Whether the server takes the field that asks for log probabilities.
+pub(super) fn has_logprobs(edits: &Edits<'_>) -> bool {
+    let quirks = of(edits);
+    !quirks.drops.iter().chain(&quirks.refuses).any(|name| name == LOGPROBS)
 }
 
 /// The name of the output cap's field.

@@ -15,7 +15,7 @@ use ::types::format::{Edits, Quirks, Rendered};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::quirks;
+use super::{LOGPROBS, quirks};
 use crate::json::{at, field_names, join};
 
 /// Fields of `rest` that are this format's own.
@@ -111,6 +111,9 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
         } else {
             paper.dropped.push(name.clone());
         }
+    }
+    if edits.logprobs && quirks::has_logprobs(edits) && !paper.fields.contains_key(LOGPROBS) {
+        paper.set(LOGPROBS, true);
     }
     paper.set("stream", edits.stream);
     if edits.stream && edits.request_usage && !quirks.no_stream_options {

@@ -191,6 +191,28 @@ fn an_edit_changes_nothing_else() {
 }
 
 #[test]
+fn log_probabilities_are_asked_for_unless_the_client_or_the_server_says_otherwise() {
+    let edits = Edits { model: "m", logprobs: true, ..Edits::default() };
+    let body = r#"{"model":"m","messages":[]}"#;
+    assert_eq!(patched(body, &edits), r#"{"logprobs":true,"model":"m","messages":[]}"#);
+    let own = r#"{"model":"m","messages":[],"logprobs":false}"#;
+    assert_eq!(patched(own, &edits), own);
+    let drops = |names: &[&str]| types::format::Quirks {
+        drops: names.iter().map(ToString::to_string).collect(),
+        ..types::format::Quirks::default()
+    };
+    let (without, with) = (drops(&["logprobs"]), drops(&["seed"]));
+    assert_eq!(patched(body, &Edits { quirks: Some(&without), ..edits }), body);
+    let rendered = |edits: &Edits<'_>| {
+        let body = render(&Conversation::default(), edits).unwrap().body;
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap()["logprobs"].clone()
+    };
+    assert_eq!(rendered(&Edits { quirks: Some(&with), ..edits }), true);
+    assert_eq!(rendered(&Edits { quirks: Some(&without), ..edits }), serde_json::Value::Null);
+    assert_eq!(rendered(&Edits { logprobs: false, ..edits }), serde_json::Value::Null);
+}
+
+#[test]
 fn a_request_that_needs_no_edit_is_shared() {
     let raw = Bytes::from_static(br#"{"model":"m","messages":[]}"#);
     let head = read_head(&raw).unwrap();

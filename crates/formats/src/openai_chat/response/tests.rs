@@ -47,6 +47,25 @@ fn a_body_is_passed_on_as_it_came_and_counted() {
 }
 
 #[test]
+fn log_probabilities_come_as_their_mean_where_deltas_are_wanted() {
+    let body = |logprobs: &str| {
+        format!(
+            r#"{{"choices":[{{"message":{{"content":"ab"}},"logprobs":{logprobs},"finish_reason":"stop"}}]}}"#
+        )
+    };
+    let mean = |logprobs: &str, decode| match read_all(&[&body(logprobs)], decode).pop_back() {
+        Some(OutcomeEvent::Finish(finish)) => finish.mean_logprob_micros,
+        other => panic!("{other:?}"),
+    };
+    let two = r#"{"content":[{"token":"a","logprob":-0.5},{"token":"b","logprob":-0.25}]}"#;
+    assert_eq!(mean(two, true), Some(-375_000));
+    assert_eq!(mean(two, false), None);
+    for none in ["null", "{\"content\":null}", "{\"content\":[]}", "7"] {
+        assert_eq!(mean(none, true), None, "{none}");
+    }
+}
+
+#[test]
 fn a_body_is_taken_apart_where_deltas_are_wanted() {
     let deltas: Vec<Delta> = read_all(&[ANSWER], true)
         .into_iter()

@@ -11,7 +11,7 @@ use ::types::outcome::{Delta, OutcomeEvent};
 use ::types::{ErrorCode, Failure};
 
 use crate::openai_chat::response::made_up_id;
-use crate::openai_chat::types::{CallDelta, ChunkChoice, ChunkDelta, Content};
+use crate::openai_chat::types::{CallDelta, ChunkChoice, ChunkDelta, Content, MeanLogprob};
 
 /// Tool calls in one answer at most.
 const CALLS_MAX: usize = 1_024;
@@ -21,6 +21,8 @@ const CALLS_MAX: usize = 1_024;
 pub(super) struct Decoder {
     /// The upstream's number of each call that has begun, by its place.
     calls: Vec<u64>,
+    /// Of what has come so far.
+    pub(super) mean_logprob: MeanLogprob,
 }
 
 impl Decoder {
@@ -34,6 +36,7 @@ impl Decoder {
         let mut send =
             |delta| events.push_back(OutcomeEvent::Frame { raw: None, delta: Some(delta) });
         for choice in choices.iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
+            choice.logprobs.into_iter().for_each(|logprobs| self.mean_logprob.take(logprobs));
             let Some(raw) = choice.delta else { continue };
             let delta: Option<ChunkDelta> = serde_json::from_str(raw.get())
                 .map_err(|_| failed("the provider's stream has a delta that can't be read"))?;

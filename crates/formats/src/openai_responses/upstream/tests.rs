@@ -19,6 +19,7 @@ const EDITS: Edits<'static> = Edits {
     output_cap: None,
     stream: false,
     request_usage: false,
+    logprobs: false,
     operation: ::types::call::Operation::Chat,
     output_max: None,
     quirks: None,

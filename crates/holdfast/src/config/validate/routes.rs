@@ -59,6 +59,7 @@ pub(super) fn all(
         }
         limits(route, &at, problems);
         context(route, &known, &at, problems);
+        cascade(route, &known, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
             if let Some(message) = wrong_alias(alias, &known) {
@@ -191,14 +192,31 @@ fn context(
     at: &dyn Fn(&str) -> String,
     problems: &mut Problems,
 ) {
-    let is_model = |name: &str| {
-        let (provider, model) = name.split_once('/').unwrap_or_default();
-        !model.is_empty() && known.contains(provider)
-    };
+    let is_model = |name: &str| is_model(name, known);
     let found = route.context.as_ref().map(|context| context.problems(&is_model));
     for (field, message) in found.unwrap_or_default() {
         problems.add(at(&format!("context.{field}")), message);
     }
+}
+
+fn cascade(
+    route: &RouteEntry,
+    known: &HashSet<&str>,
+    at: &dyn Fn(&str) -> String,
+    problems: &mut Problems,
+) {
+    let Some(cascade) = &route.cascade else { return };
+    if route.models().len() < 2 || route.fallback == Some(false) {
+        problems.add(at("cascade"), "needs a second target to ask: name it, and allow fallback");
+    }
+    for (field, message) in cascade.problems(&|name| is_model(name, known)) {
+        problems.add(at(&format!("cascade.{field}")), message);
+    }
+}
+
+fn is_model(name: &str, known: &HashSet<&str>) -> bool {
+    let (provider, model) = name.split_once('/').unwrap_or_default();
+    !model.is_empty() && known.contains(provider)
 }
 
 /// Why a name can't be an alias. One that begins with a provider's name would hide a model of it.

@@ -30,6 +30,8 @@ pub(super) struct Running {
     pub(super) first_token: Option<(Duration, Sleep)>,
     /// What of it is held back: its head until there is content, or all of it.
     pub(super) held: VecDeque<OutcomeEvent>,
+    /// Bytes that are held, while it is to be judged; `None` = it is not.
+    pub(super) held_bytes: Option<usize>,
     /// Whether the client may have seen a part of it.
     pub(super) has_content: bool,
     /// Whether work has begun: it happens as the stream is polled.
@@ -112,15 +114,20 @@ impl Running {
         left
     }
 
-    /// Ends it because its client went. Only sends a message: the recorder settles.
-    pub(super) fn abandon(mut self) {
-        self.give_up();
+    /// Ends it, whole as it is, because its client went. Only sends a message.
+    pub(super) fn leave(self) {
         let Self { meter, money, place, .. } = self;
         let money = match money {
             Paid::Held(reserved) => Settlement::Open(reserved.holds),
             Paid::Free(charges) => Settlement::Done(charges),
         };
         place.fill(Ended { meter, money });
+    }
+
+    /// Ends it because its client went. Only sends a message: the recorder settles.
+    pub(super) fn abandon(mut self) {
+        self.give_up();
+        self.leave();
     }
 }
 

@@ -13,6 +13,7 @@ const EDITS: Edits<'static> = Edits {
     output_cap: None,
     stream: false,
     request_usage: false,
+    logprobs: false,
     operation: Operation::Chat,
     output_max: None,
     quirks: None,
