@@ -457,3 +457,6 @@ fn unreadable(error: &storage::Error) -> Failure {
     tracing::error!(%error, "reading the named objects");
     Failure::new(ErrorCode::StorageUnavailable, "the store can't be read now; try again later")
 }
+
+#[cfg(test)]
+mod tests;
