@@ -39,6 +39,16 @@ vendor = "gemini"
 base_url = "{base_url}"
 api_key = "not-the-key"
 models = [{{ id = "gemini-3-script" }}]
+
+[[routes]]
+name = "google"
+targets = ["google/gemini-3-script", "google/gemini-2.5-script"]
+keep_alive_after = "50ms"
+
+[[routes]]
+name = "mock"
+targets = ["mock/demo", "google/gemini-2.5-script"]
+keep_alive_after = "50ms"
 """
 
 

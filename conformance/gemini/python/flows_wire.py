@@ -66,6 +66,21 @@ def a_stream_has_only_data(f, model):
     assert lines and all(line.startswith("data: {") for line in lines), lines
 
 
+@both
+def a_slow_stream_on_a_route_has_only_data(f, model):
+    """Signs of life that are comments would be chunks to the SDK, which it can't read."""
+    route = "route/" + model.split("/")[0]
+    asked = f.said("[[delay_ms=400]] [[words:3]]")
+    body = {"contents": [{"parts": [{"text": asked}]}]}
+    _, headers, data = f.http(path(route, "streamGenerateContent", "?alt=sse"), body)
+    assert headers["content-type"].startswith("text/event-stream")
+    assert "holdfast-model" not in headers, "the head did not come before who answers was known"
+    lines = [line for line in data.decode().splitlines() if line]
+    assert lines and all(line.startswith("data: {") for line in lines), lines
+    chunks = f.client.models.generate_content_stream(model=route, contents=asked)
+    equal("".join(chunk.text or "" for chunk in chunks), "word1 word2 word3")
+
+
 def refused(f, call, code, status):
     error = raises(errors.APIError, call)
     equal((error.code, error.status), (code, status), error.message)

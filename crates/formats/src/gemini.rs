@@ -43,6 +43,11 @@ impl Format for Gemini {
         NAME
     }
 
+    /// Google's Python SDK takes one for a chunk, and raises.
+    fn takes_comments(&self) -> bool {
+        false
+    }
+
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         let method = match (edits.operation, edits.stream) {
             (Operation::Chat, false) => ":generateContent",

@@ -138,7 +138,7 @@ pub(crate) async fn answer(
     };
     let writer = face.format.writer(write_options(app, face, &answer));
     if is_stream(&answer) {
-        return Ok(streamed(app, answer, &start, writer));
+        return Ok(streamed(app, face, answer, (&start, writer)));
     }
     whole(answer, &start, writer).await
 }
@@ -173,8 +173,9 @@ fn early(app: &App, face: &Face, answer: Answer, silence: Duration) -> Response<
         answer.call.session.as_ref().map(AsRef::as_ref),
     );
     let writer = face.format.writer(write_options(app, face, &answer));
-    let pieces = Pieces::early(answer, writer, Arc::clone(&app.clock), silence);
-    event_stream(headers, pieces)
+    let with_comments = face.format.takes_comments();
+    let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
+    event_stream(headers, pieces.early(silence))
 }
 
 fn is_stream(answer: &Answer) -> bool {
@@ -183,13 +184,15 @@ fn is_stream(answer: &Answer) -> bool {
 
 fn streamed(
     app: &App,
+    face: &Face,
     answer: Answer,
-    start: &Start,
-    writer: Box<dyn WriteResponse>,
+    (start, writer): (&Start, Box<dyn WriteResponse>),
 ) -> Response<Body> {
     let mut headers = HeaderMap::new();
     describe(&mut headers, &answer, start);
-    event_stream(headers, Pieces::new(answer, start, writer, Arc::clone(&app.clock)))
+    let with_comments = face.format.takes_comments();
+    let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
+    event_stream(headers, pieces.of(start))
 }
 
 fn event_stream(mut headers: HeaderMap, pieces: Pieces) -> Response<Body> {

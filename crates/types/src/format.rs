@@ -67,6 +67,11 @@ pub trait Format: Send + Sync + fmt::Debug {
         "text/event-stream"
     }
 
+    /// Whether this format's clients skip comments in a stream, as the standard of events has it.
+    fn takes_comments(&self) -> bool {
+        true
+    }
+
     /// Reads an upstream's error answer.
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure;
 

@@ -23,6 +23,8 @@ pub(super) struct Pieces {
     answer: Answer,
     writer: Box<dyn WriteResponse>,
     out: BytesMut,
+    /// Whether its clients skip comments.
+    with_comments: bool,
     /// Whether the target's own bytes are passed through, as of the newest frame.
     passing: bool,
     /// What the writer begins with, until it has begun.
@@ -36,63 +38,64 @@ pub(super) struct Pieces {
 }
 
 /// A sign of life of a stream of which nobody knows yet who answers: legal in every stream of
-/// events, and no event of any.
+/// events, and no event of any. Clients of some formats know no comments all the same.
 const WAITING: &[u8] = b": waiting for the model\n\n";
 
 impl Pieces {
+    /// Of an answer, for clients that skip comments or that don't: [`Self::of`] or [`Self::early`]
+    /// says what it begins with.
     pub(super) fn new(
         answer: Answer,
-        start: &Start,
         writer: Box<dyn WriteResponse>,
         clock: SharedClock,
+        with_comments: bool,
     ) -> Self {
-        let passing = start.content_type.is_some();
-        let last_piece = clock.monotonic();
-        let mut pieces = Self {
-            answer,
-            writer,
-            out: BytesMut::new(),
-            passing,
-            start: Some(start.clone()),
-            awaited: None,
-            ended: false,
-            clock,
-            last_piece,
-            timer: None,
-        };
-        if !passing {
-            pieces.begin();
-        }
-        pieces
-    }
-
-    /// An answer of which nobody knows yet who gives it, with a sign of life every `silence`.
-    pub(super) fn early(
-        answer: Answer,
-        writer: Box<dyn WriteResponse>,
-        clock: SharedClock,
-        silence: Duration,
-    ) -> Self {
-        let last_piece = clock.monotonic();
         Self {
             answer,
             writer,
-            out: BytesMut::from(WAITING),
+            out: BytesMut::new(),
+            with_comments,
             passing: true,
             start: None,
-            awaited: Some(silence),
+            awaited: None,
             ended: false,
+            last_piece: clock.monotonic(),
             clock,
-            last_piece,
             timer: None,
+        }
+    }
+
+    /// An answer of which it is known who gives it.
+    pub(super) fn of(mut self, start: &Start) -> Self {
+        self.passing = start.content_type.is_some();
+        self.start = Some(start.clone());
+        if !self.passing {
+            self.begin();
+        }
+        self
+    }
+
+    /// An answer of which nobody knows yet who gives it, with a sign of life every `silence`.
+    pub(super) fn early(mut self, silence: Duration) -> Self {
+        self.awaited = Some(silence);
+        self.say_waiting();
+        self
+    }
+
+    /// A sign of life, if there is one that this format's clients take: else its head is all.
+    fn say_waiting(&mut self) {
+        if self.with_comments {
+            self.out.extend_from_slice(WAITING);
         }
     }
 
     /// It is known who answers, of a stream whose head was sent before: a comment says it.
     fn learn(&mut self, start: Start) {
         self.passing = start.content_type.is_some();
-        let name = format!(": holdfast-model={}\n\n", self.answer.target().name);
-        self.out.extend_from_slice(name.as_bytes());
+        if self.with_comments {
+            let name = format!(": holdfast-model={}\n\n", self.answer.target().name);
+            self.out.extend_from_slice(name.as_bytes());
+        }
         self.start = Some(start);
         if !self.passing {
             self.begin();
@@ -134,7 +137,8 @@ impl Pieces {
 
     fn finish(&mut self, finish: &Finish) {
         self.ended = true;
-        let comment = if finish.carried_ids { String::new() } else { comment(&self.answer.bill()) };
+        let with_comment = self.with_comments && !finish.carried_ids;
+        let comment = if with_comment { comment(&self.answer.bill()) } else { String::new() };
         if !self.passing {
             if let Err(failure) = self.writer.finish(finish, &comment, &mut self.out) {
                 self.writer.fail(&failure, &self.answer.call.id, &mut self.out);
@@ -170,7 +174,7 @@ impl Pieces {
             }
             self.last_piece = self.clock.monotonic();
             match self.awaited {
-                Some(_) => self.out.extend_from_slice(WAITING),
+                Some(_) => self.say_waiting(),
                 None => self.writer.keep_alive(&mut self.out),
             }
             if !self.out.is_empty() {
