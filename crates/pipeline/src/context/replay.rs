@@ -74,6 +74,17 @@ pub(super) fn replay(conversation: &Conversation, limits: &Limits) -> Outcome {
     walk.outcome
 }
 
+/// A place where a cut is right.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// The first message behind it.
+    at: usize,
+    /// Tokens of system and developer messages before it.
+    systems: u64,
+    /// Tokens from there to the next one, as they are told.
+    tokens: u64,
+}
+
 /// A result that may be cleared.
 #[derive(Clone, Copy)]
 struct Clearable {
@@ -105,9 +116,7 @@ struct Walk<'a> {
     /// What those from `next` on save that stand before `looked`.
     saves: u64,
     looked: usize,
-    /// Places where a cut is right, and how many tokens of system and developer messages stand
-    /// before each.
-    cuts: Vec<(usize, u64)>,
+    cuts: Vec<Cut>,
     /// The last cut that leaves enough behind it, as a place in `cuts`; and what it leaves.
     best: usize,
     tail: u64,
@@ -152,7 +161,7 @@ impl<'a> Walk<'a> {
             && !holds_results
             && matches!(message.role, Role::User | Role::Assistant)
         {
-            self.cuts.push((at, self.systems));
+            self.cuts.push(Cut { at, systems: self.systems, tokens: 0 });
             if self.cuts.len() == self.best + 1 {
                 self.tail = 0;
             }
@@ -160,7 +169,8 @@ impl<'a> Walk<'a> {
         self.tokens.push(tokens);
         self.outcome.before = self.outcome.before.saturating_add(tokens);
         self.live = self.live.saturating_add(tokens);
-        if !self.cuts.is_empty() {
+        if let Some(newest) = self.cuts.last_mut() {
+            newest.tokens = newest.tokens.saturating_add(tokens);
             self.tail = self.tail.saturating_add(tokens);
         }
         match message.role {
@@ -213,11 +223,15 @@ impl<'a> Walk<'a> {
         if self.live <= clear_at || self.saves == 0 || self.saves < self.limits.clear_at_least {
             return;
         }
-        let tail_from = self.cuts.get(self.best).map_or(usize::MAX, |(cut, _)| *cut);
+        let tail_from = self.cuts.get(self.best).map_or(usize::MAX, |cut| cut.at);
         for clearable in self.clearable.get(self.next..self.looked).unwrap_or_default() {
             let at = clearable.place.0;
             if let Some(tokens) = self.tokens.get_mut(at) {
                 *tokens = tokens.saturating_sub(clearable.saves);
+            }
+            let before = self.cuts.partition_point(|cut| cut.at <= at);
+            if let Some(cut) = before.checked_sub(1).and_then(|last| self.cuts.get_mut(last)) {
+                cut.tokens = cut.tokens.saturating_sub(clearable.saves);
             }
             if at >= tail_from {
                 self.tail = self.tail.saturating_sub(clearable.saves);
@@ -235,7 +249,7 @@ impl<'a> Walk<'a> {
         if self.live <= compact_at || self.open_calls > 0 {
             return;
         }
-        let Some((cut, systems)) = self.cuts.get(self.best).copied() else { return };
+        let Some(Cut { at: cut, systems, .. }) = self.cuts.get(self.best).copied() else { return };
         let is_further = self.outcome.crossings.last().is_none_or(|last| cut > last.cut);
         if !is_further || self.tail < self.limits.keep_tokens || cut > at {
             return;
@@ -265,10 +279,8 @@ impl<'a> Walk<'a> {
     /// Moves the cut on as long as enough is left behind it.
     fn move_cut(&mut self) {
         let answered = self.answered;
-        let old = |(next, _): &&(usize, u64)| *next <= answered;
-        while let Some((next, _)) = self.cuts.get(self.best + 1).filter(old) {
-            let from = self.cuts.get(self.best).map_or(0, |(cut, _)| *cut);
-            let between: u64 = self.tokens.get(from..*next).unwrap_or_default().iter().sum();
+        while self.cuts.get(self.best + 1).is_some_and(|next| next.at <= answered) {
+            let between = self.cuts.get(self.best).map_or(0, |cut| cut.tokens);
             if self.tail.saturating_sub(between) < self.limits.keep_tokens {
                 return;
             }

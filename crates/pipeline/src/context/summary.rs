@@ -323,3 +323,6 @@ fn keys(call: &Call, wish: &Wish<'_>) -> Vec<Key> {
     });
     crossings.collect()
 }
+
+#[cfg(test)]
+mod tests;

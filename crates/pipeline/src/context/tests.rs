@@ -230,6 +230,19 @@ fn a_history_that_grows_is_compacted_again_and_again() {
     assert!(!text.contains("\n1:"), "what the first summary stands for is told again");
 }
 
+/// Were anything summed up anew at each message, this would take minutes.
+#[test]
+fn a_walk_takes_no_longer_per_message_the_longer_the_history_is() {
+    let results = (0..150_000).map(|_| Message { role: Role::Tool, parts: Vec::new() });
+    let mut messages = vec![Message::text(Role::User, "go")];
+    messages.extend(results.clone());
+    messages.push(Message::text(Role::Assistant, "on"));
+    messages.extend(results);
+    let whole = Conversation { messages, ..Conversation::default() };
+    let limits = Limits { compact_at: Some(1), keep_tokens: 1_000_000, ..Limits::default() };
+    assert_eq!(replay(&whole, &limits).crossings, []);
+}
+
 #[test]
 fn a_summary_is_no_longer_than_what_it_is_taken_for() {
     assert_eq!(kept_summary("  said \n", 64).as_deref(), Some("said"));

@@ -28,6 +28,8 @@ mod slos;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
+mod summaries;
+#[cfg(test)]
 mod tries;
 #[cfg(test)]
 mod world;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use pipeline::slo::{MILLION, Metric};
 use pipeline::{Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, StepTries, Telemetry};
 use types::call::{CallKind, RoutePolicy, StepRef};
@@ -13,7 +13,8 @@ use types::ids::{CallId, SessionId, StepId};
 use types::outcome::Start;
 use types::{ErrorCode, Failure, Incoming, OutcomeEvent};
 
-use super::world::{MORNING, Node, as_step, database, finish, request, usage};
+use super::summaries;
+use super::world::{MORNING, Node, as_step, database, finish, model, price, request, usage};
 
 #[derive(Debug, Default)]
 struct Told(Mutex<Vec<Alert>>);
@@ -70,7 +71,16 @@ impl World {
             choice: None,
             policy,
         };
-        let node = Node::watched(&database(&folder), &clock, 1, vec![route], telemetry).await;
+        let small = RouteInfo {
+            name: "small".to_owned(),
+            aliases: Vec::new(),
+            targets: vec!["paid/m".to_owned()],
+            choice: None,
+            policy: summaries::policy(),
+        };
+        let routes = vec![route, small];
+        let node = Node::watched(&database(&folder), &clock, 1, routes, telemetry).await;
+        node.directory.put_model(model("paid", "n", Some(price()))).await.unwrap();
         // The evaluation's own beat is not started: these tests give it.
         node.furnish().await;
         Self { node, told, slos, _folder: folder }
@@ -342,6 +352,46 @@ async fn the_tries_of_a_step_are_told_of_as_one_call() {
         drop(run.into_row());
     }
     assert_eq!(world.seen(), [(1, 0), (1, 0), (1, 0)]);
+}
+
+#[tokio::test]
+async fn a_summary_is_no_call_of_a_client_and_its_time_is_no_policy() {
+    let metrics = [Metric::TimeToFirstToken, Metric::Errors, Metric::PolicyTime, Metric::TaskTime];
+    let world = World::new(metrics.map(|metric| slo("s", metric)).to_vec()).await;
+    let node = &world.node;
+    for ends_well in [true, false] {
+        // Of another history each time: none is kept.
+        let mut incoming = summaries::history(if ends_well { "ab" } else { "cd" });
+        if let CallKind::Model(model) = &mut incoming.kind {
+            (model.head.model, model.head.stream) = ("route/small".to_owned(), true);
+        }
+        node.targets.script("paid/n", []);
+        let before = node.targets.calls_at("paid/n");
+        let mut run = Box::pin(node.pipeline.run(incoming));
+        assert!(run.as_mut().now_or_never().is_none());
+        let mut made = node.targets.calls_at("paid/n");
+        made.retain(|call| !before.contains(call));
+        world.node.clock.advance(ms(900));
+        if ends_well {
+            node.tell(&made[0], super::attempts::text());
+            node.tell(&made[0], finish(Some(usage(1, 1))));
+        } else {
+            let failure = Failure::new(ErrorCode::UpstreamFailed, "as told").billed(Billed::No);
+            node.tell(&made[0], OutcomeEvent::Failed(Box::new(failure)));
+        }
+        let mut answer = run.await.unwrap();
+        let call = answer.call.id.clone();
+        Node::begin(&mut answer);
+        for event in [OutcomeEvent::Start(Start::default()), frame(), finish(Some(usage(1, 1)))] {
+            node.tell(&call, event);
+        }
+        while answer.next().await.is_some() {}
+    }
+    // The client waited too long for both; nothing of that was policy, and no Call failed.
+    assert_eq!(world.seen()[..3], [(0, 2), (2, 0), (2, 0)]);
+    world.node.clock.advance(ms(5_100));
+    world.slos.evaluate();
+    assert_eq!(world.seen()[3], (0, 2), "a summary is no task of its own");
 }
 
 #[tokio::test]

@@ -324,6 +324,15 @@ impl Targets {
         self.of_calls.lock().unwrap().keys().cloned().collect()
     }
 
+    /// The Calls of which this target was asked.
+    pub(crate) fn calls_at(&self, target: &str) -> Vec<CallId> {
+        let of_calls = self.of_calls.lock().unwrap();
+        let asked = |(_, attempts): &(&CallId, &Vec<Asked>)| {
+            attempts.iter().any(|(name, _)| **name == *target)
+        };
+        of_calls.iter().filter(asked).map(|(call, _)| call.clone()).collect()
+    }
+
     /// How many attempts a Call has made, if any.
     pub(crate) fn made(&self, call: &CallId) -> Option<usize> {
         self.of_calls.lock().unwrap().get(call).map(Vec::len)
