@@ -59,7 +59,7 @@ pub(crate) fn of_keys(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Prob
 }
 
 /// Models that routes name and `known` does not have: a request passes over such targets, and is
-/// not compacted by such a model.
+/// neither compacted nor judged by such a model.
 pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
     let mut warnings = Problems::default();
     for (index, route) in config.routes.iter().enumerate() {
@@ -75,6 +75,14 @@ pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Pr
                 "there is no model \"{model}\"; until one is made at run time, nothing is compacted"
             );
             warnings.add(format!("routes[{index}].context.compact_model"), message);
+        }
+        let judge = route.cascade.as_ref().and_then(|it| it.judge.as_ref());
+        if let Some(judge) = judge.filter(|judge| !known(&judge.model)) {
+            let model = &judge.model;
+            let message = format!(
+                "there is no model \"{model}\"; until one is made at run time, it judges no answer"
+            );
+            warnings.add(format!("routes[{index}].cascade.judge.model"), message);
         }
     }
     warnings.0
