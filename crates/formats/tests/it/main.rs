@@ -1,0 +1,3 @@
+//! The parsers from outside.
+
+mod fuzz;
