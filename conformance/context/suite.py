@@ -371,17 +371,38 @@ def a_fallback_is_told_what_fits_its_own_window(bench):
     assert any(text.startswith(CLEARED) for _, _, text in pairs(bench.told("chat", "narrow")[-1]))
 
 
+def stored(bench, route):
+    """A stored response's headers and body."""
+    body = responses.request(Asked(bench.history(14), tools=[TOOL], cap=64))
+    body |= {"model": route, "store": True, "instructions": f"You are {bench.mark}."}
+    headers = {"holdfast-task": bench.mark}
+    status, got, data = bench.server.http("POST", responses.PATH, body, KEY, headers)
+    assert status == 200, data
+    return got, json.loads(data)
+
+
 @check
 def a_stored_responses_steps_follow_the_policy(bench):
-    body = responses.request(Asked(bench.history(14), tools=[TOOL], cap=64))
-    body |= {"model": "route/clear-chat", "store": True, "instructions": f"You are {bench.mark}."}
-    headers = {"holdfast-task": bench.mark}
-    status, _, data = bench.server.http("POST", responses.PATH, body, KEY, headers)
-    assert status == 200, data
+    stored(bench, "route/clear-chat")
     asked = bench.told("chat")[-1]
     attached(asked)
     assert any(text.startswith(CLEARED) for _, _, text in pairs(asked))
     assert bench.rows()[0]["notes"]["context"]["cleared"] > 0
+
+
+@check
+def a_stored_responses_summary_is_beside_its_steps(bench):
+    got, response = stored(bench, "route/compact-chat")
+    attached(bench.told("chat")[-1])
+    rows = {row["target"]: row for row in bench.rows()}
+    summary, step = rows["chat/small"], rows["chat/m"]
+    assert len(bench.summaries()) == 1 and len(bench.rows()) == 2, rows
+    assert summary["parent"] == step["call"] and summary["session"] == step["session"], rows
+    assert step["step"] and not summary.get("step"), rows
+    assert step["notes"]["context"]["summary"] == summary["call"], step["notes"]
+    assert response["status"] == "completed", response
+    # The turn's cost is its steps'.
+    assert float(got["holdfast-cost"]) == float(step["cost"]), (got["holdfast-cost"], step)
 
 
 def run(server, provider, wanted):
