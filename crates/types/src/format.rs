@@ -131,6 +131,8 @@ pub struct Quirks {
     pub reasoning_field: Option<String>,
     /// It takes tool calls' ids of exactly nine letters and digits only.
     pub short_call_ids: bool,
+    /// It refuses a user's message behind a tool's result: media of results can't be told to it.
+    pub no_user_after_tool: bool,
     /// Its streams end without `[DONE]`.
     pub no_done: bool,
     /// Fields that it refuses or ignores: left out of what is rendered, and reported.

@@ -84,6 +84,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         no_developer_role,
         reasoning_field,
         short_call_ids,
+        no_user_after_tool,
         no_done,
         drops,
         refuses,
@@ -93,6 +94,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         (*no_stream_options, "no stream_options"),
         (*no_developer_role, "no developer role"),
         (*short_call_ids, "short call ids"),
+        (*no_user_after_tool, "no media of results"),
         (*no_done, "no [DONE]"),
     ];
     let mut all: Vec<String> =
@@ -142,13 +144,14 @@ mod tests {
             no_developer_role: true,
             reasoning_field: Some("reasoning".to_owned()),
             short_call_ids: true,
+            no_user_after_tool: true,
             no_done: true,
             drops: vec!["seed".to_owned()],
             refuses: vec!["n".to_owned()],
         };
         assert_eq!(
             differences(&all).join(", "),
-            "max_tokens, no stream_options, no developer role, short call ids, no [DONE], takes reasoning back, drops seed, refuses n"
+            "max_tokens, no stream_options, no developer role, short call ids, no media of results, no [DONE], takes reasoning back, drops seed, refuses n"
         );
         assert!(differences(&Quirks::default()).is_empty());
     }

@@ -29,6 +29,7 @@ static NONE: Quirks = Quirks {
     no_developer_role: false,
     reasoning_field: None,
     short_call_ids: false,
+    no_user_after_tool: false,
     no_done: false,
     drops: Vec::new(),
     refuses: Vec::new(),

@@ -289,6 +289,10 @@ fn tool_result(
     });
     for (count, other) in others.enumerate() {
         let (kind, media) = other?;
+        if paper.quirks.no_user_after_tool {
+            let text = "a tool's result can only be text here";
+            return Err(Failure::unsupported(join(&path, kind), text));
+        }
         paper.dropped.push(format!("tool_result.{kind}"));
         if count == 0 {
             let named = format!("From the result of {call_id}:");

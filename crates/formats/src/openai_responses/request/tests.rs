@@ -316,3 +316,17 @@ fn a_request_of_too_many_values_is_refused_before_it_is_a_tree() {
         format!("the body has more than {} values", crate::weight::VALUES_MAX)
     );
 }
+
+#[test]
+fn two_tools_that_models_would_know_by_one_name_are_refused_at_the_second() {
+    let function = r#"{"type":"function","name":"agents__close"}"#;
+    let namespace = r#"{"type":"namespace","name":"agents","description":"d","tools":[{"type":"function","name":"open"},{"type":"function","name":"close"}]}"#;
+    let custom = r#"{"type":"custom","name":"agents__close"}"#;
+    let tools = |list: [&str; 2]| refused(&format!(r#""input":"x","tools":[{}]"#, list.join(",")));
+    let shown = [[function, namespace], [namespace, custom], [function, function]].map(tools);
+    assert_snapshot!(shown.join("\n"), @r#"
+    invalid_request tools[1].tools[1].name: another tool is called 'agents__close' already
+    invalid_request tools[1].name: another tool is called 'agents__close' already
+    invalid_request tools[1].name: another tool is called 'agents__close' already
+    "#);
+}

@@ -5,12 +5,14 @@
 //! is said. MCP tools are those of configured servers only (`server_url` absent or
 //! `holdfast:<label>`), and nobody can approve yet (`require_approval` absent or `never`).
 
+use std::collections::HashSet;
+
 use ::types::Failure;
 use ::types::conversation::{ToolChoice, ToolDefinition};
 use serde_json::{Map, Value, json};
 
 use super::TOOLS_MAX;
-use crate::json::{Fields, at, wrong_type};
+use crate::json::{Fields, at, join, wrong_type};
 use crate::openai_responses::client_tools;
 use crate::openai_responses::types::{FunctionTool, McpTool, McpToolFilter, Tool};
 
@@ -42,12 +44,13 @@ pub(super) fn read(list: Option<Vec<Value>>) -> Result<Read, Failure> {
     let optional = |kind: &Option<String>| kind.as_deref().is_some_and(|k| OPTIONAL.contains(&k));
     // Who gives no other tool needs that one.
     let others = list.iter().any(|tool| !optional(&kind_of(tool)));
-    let mut read = Read::default();
+    let (mut read, mut names) = (Read::default(), HashSet::new());
     for (index, tool) in list.into_iter().enumerate() {
         match kind_of(&tool).filter(|kind| others && optional(&Some(kind.clone()))) {
             Some(kind) => read.dropped.push(format!("tools.{kind}")),
             None => {
                 let (tools, echo) = read_tool(tool, index)?;
+                check_names(&tools, &mut names, (&echo, index))?;
                 read.tools.extend(tools);
                 read.echo.push(echo);
             }
@@ -58,6 +61,27 @@ pub(super) fn read(list: Option<Vec<Value>>) -> Result<Read, Failure> {
 
 fn too_many() -> Failure {
     Failure::invalid("tools", format!("'tools' has more than {TOOLS_MAX} tools"))
+}
+
+/// A model knows functions by one name each, so that of two tools with the same one would never be
+/// called, or the wrong one.
+fn check_names(
+    tools: &[Tool],
+    names: &mut HashSet<String>,
+    (echo, index): (&Value, usize),
+) -> Result<(), Failure> {
+    let is_namespace = echo.get("type").and_then(Value::as_str) == Some("namespace");
+    for (inner, tool) in tools.iter().enumerate() {
+        let Tool::Function(FunctionTool { definition }) = tool else { continue };
+        if names.insert(definition.name.clone()) {
+            continue;
+        }
+        let tool = at("tools", index);
+        let tool = if is_namespace { at(&join(&tool, "tools"), inner) } else { tool };
+        let text = format!("another tool is called '{}' already", definition.name);
+        return Err(Failure::invalid(join(&tool, "name"), text));
+    }
+    Ok(())
 }
 
 fn read_tool(tool: Value, index: usize) -> Result<(Vec<Tool>, Value), Failure> {

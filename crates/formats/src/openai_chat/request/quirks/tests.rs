@@ -185,3 +185,29 @@ fn short_ids_of_different_calls_differ() {
     let (short, long) = (rendered(&short, &quirks).0, rendered(&long, &quirks).0);
     assert_eq!(short["messages"][0], long["messages"][0], "a longer history changes no id");
 }
+
+#[test]
+fn media_of_results_is_refused_where_no_user_may_speak_behind_them() {
+    let image = Part::Media {
+        kind: "image".to_owned(),
+        url: Some("data:image/png;base64,aGk=".to_owned()),
+        name: None,
+        source: serde_json::Value::Null,
+    };
+    let parts = vec![Part::ToolResult {
+        call_id: "call_1".to_owned(),
+        parts: vec![Part::text("seen"), image],
+        is_error: false,
+    }];
+    let history = Conversation {
+        messages: vec![Message { role: Role::Tool, parts }],
+        ..Conversation::default()
+    };
+    let (request, _) = rendered(&history, &Quirks::default());
+    assert_eq!(request["messages"][1]["role"], "user");
+    let strict = quirks(|quirks| quirks.no_user_after_tool = true);
+    let edits = Edits { quirks: Some(&strict), ..Edits::default() };
+    let failure = render(&history, &edits).unwrap_err();
+    assert_eq!(failure.code, types::ErrorCode::Unsupported);
+    assert_eq!(failure.param.as_deref(), Some("messages[0].tool_result.image"));
+}
