@@ -72,6 +72,8 @@ class Seen:
         # Comments of the stream, and how many of them came before its first event.
         self.comments, self.before = [], None
         self.error = self.broken = None
+        # How often an answer began.
+        self.starts = 0
         self.seconds = 0.0
 
     @property
@@ -100,7 +102,9 @@ def event(seen, data):
     if value.get("error"):
         seen.error = value["error"]
     kind = value.get("type")
+    seen.starts += kind == "message_start"
     for choice in value.get("choices", []):
+        seen.starts += "role" in (choice.get("delta") or {})
         seen.text += (choice.get("delta") or {}).get("content") or ""
         if choice.get("finish_reason"):
             seen.ends.append("stop")
@@ -112,8 +116,8 @@ def event(seen, data):
         seen.ends.append("end")
 
 
-def ask(server, make, stream=True, items=0, key=KEY, task="home"):
-    """One Call: what its client saw, whatever came of it."""
+def ask(server, make, stream=True, items=0, key=KEY, task="home", at_text=None):
+    """One Call: what its client saw, whatever came of it. `at_text` is done at its first text."""
     path, body = make(stream, items)
     seen, began = Seen(), time.monotonic()
     host = server.url.removeprefix("http://")
@@ -132,6 +136,9 @@ def ask(server, make, stream=True, items=0, key=KEY, task="home"):
                 if line.startswith(b"data: "):
                     seen.before = len(seen.comments) if seen.before is None else seen.before
                     event(seen, line[6:].decode().strip())
+                if seen.text and at_text:
+                    at_text()
+                    at_text = None
         else:
             read_whole(seen, json.loads(response.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -168,6 +175,8 @@ class Home:
         )
         program.chmod(0o755)
         self.cloud = world.start(Provider, models=["big"])
+        # One that goes on with an answer that was begun.
+        self.rest = world.start(Provider, models=["rest"], name="rest")
         # One that is slow, with a log of its own.
         self.slow = world.start(Provider, models=["one", "two"], name="slow")
         self.server = world.start(Server, self.configuration(program))
@@ -199,6 +208,17 @@ models = [
   {{ id = "one", input_usd_per_million = "2.00", output_usd_per_million = "10.00" }},
   {{ id = "two", input_usd_per_million = "2.00", output_usd_per_million = "10.00" }},
 ]
+
+[[providers]]
+name = "rest"
+vendor = "vllm"
+base_url = "{self.rest.base_url}"
+api_key = "{self.rest.key}"
+models = [{{ id = "rest", input_usd_per_million = "2.00", output_usd_per_million = "10.00" }}]
+
+[[routes]]
+name = "goes-on"
+targets = ["local/demo", "rest/rest"]
 
 [[routes]]
 name = "late"
@@ -461,6 +481,70 @@ def after_the_kills_traffic_comes_home(home):
     home.load.write_text("0")
     # A child that died six times in a row is started again after some seconds.
     home.come_home(40)
+
+
+class Slowly:
+    """Lets the engine work for a moment now and then, so that it can be met in the middle."""
+
+    def __init__(self, home):
+        self.engines, self.over = home.engines(), threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def signal(self, number):
+        for process in self.engines:
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def run(self):
+        while not self.over.is_set():
+            self.signal(signal.SIGSTOP)
+            time.sleep(0.03)
+            self.signal(signal.SIGCONT)
+            time.sleep(0.002)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        self.signal(signal.SIGCONT)
+
+
+@check
+def an_answer_that_broke_off_at_home_goes_on_elsewhere(home):
+    end = "and so it goes on."
+    for make in (chat, messages):
+        for turn in range(5):
+            home.come_home(40)
+            task = f"goes-on-{make.__name__}-{turn}"
+            asked = late(make, f"Tell me a story. [[say:{end}]]", "goes-on")
+            with Slowly(home):
+                seen = ask(home.server, asked, key=LATE, task=task, at_text=home.kill)
+            assert seen.whole and seen.starts == 1, (seen, seen.starts)
+            assert seen.target == "local/demo", seen
+            rows = {row["target"]: row for row in home.rows(task).values()}
+            if "rest/rest" in rows:
+                break
+            assert rows["local/demo"]["error"] is None, "it broke off, and nobody went on"
+        assert rows["local/demo"]["error"] == "stream_cut", rows
+        assert rows["rest/rest"]["notes"] == {"continued": True}, rows
+        (line,) = home.rest.requests(rows["rest/rest"]["call"])
+        body = json.loads(line["body"])
+        told = body["messages"][-1]
+        assert told["role"] == "assistant" and told["content"], body
+        assert body["continue_final_message"] is True, body
+        assert body["add_generation_prompt"] is False, body
+        # What was read at home, of which the blanks at its end were not told, and the rest.
+        between = seen.text.removeprefix(told["content"]).removesuffix(end)
+        assert told["content"] + between + end == seen.text and not between.strip(), (seen.text, body)
+        assert "holdfast-attempts=2" in seen.comments[-1], seen.comments
+        usage, row = line["usage"], rows["rest/rest"]
+        cost = usage["prompt_tokens"] * INPUT + usage["completion_tokens"] * OUTPUT
+        assert Decimal(row["cost"]) == cost and Decimal(row["unreconciled"]) == 0, row
+        assert Decimal(rows["local/demo"]["unreconciled"]) == 0, rows
 
 
 @check

@@ -279,7 +279,7 @@ fn told_alone(conversation: &Conversation, crossing: Crossing) -> bool {
 }
 
 /// The same Call, asking something else.
-fn with_kind(call: &Call, kind: CallKind) -> Call {
+pub(crate) fn with_kind(call: &Call, kind: CallKind) -> Call {
     Call {
         id: call.id.clone(),
         parent: call.parent.clone(),

@@ -38,7 +38,7 @@ pub(crate) fn execute(
 ) -> OutcomeStream {
     route.executor.execute(Attempt {
         id: attempt,
-        call: Arc::clone(route.edited.as_ref().map_or(call, |edited| &edited.call)),
+        call: Arc::clone(route.told(call)),
         target: Arc::clone(&route.target),
         output_cap: route.terms.output_cap,
         decode: wanted.decode,

@@ -33,7 +33,20 @@ pub(crate) struct Route {
     pub(crate) terms: Terms,
     /// The Call as this target is told it, if that is not as it came.
     pub(crate) edited: Option<Arc<Edited>>,
+    /// The rest of an answer that broke off, if that is what is asked for.
+    pub(crate) continued: Option<Continued>,
 }
+
+/// A Call for the rest of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Continued {
+    pub(crate) call: Arc<Call>,
+    /// What the whole answer was allowed to cost.
+    pub(crate) of_whole: Terms,
+}
+
+/// The note of an attempt that goes on with an answer.
+const NOTE_CONTINUED: &str = "continued";
 
 impl Route {
     /// Adds what the ledger is to say of an attempt there.
@@ -41,6 +54,15 @@ impl Route {
         if let Some(edited) = &self.edited {
             notes.set(NOTE, edited.note.to_json());
         }
+        if self.continued.is_some() {
+            notes.set(NOTE_CONTINUED, true);
+        }
+    }
+
+    /// The Call as its target is told it.
+    pub(crate) fn told<'a>(&'a self, call: &'a Arc<Call>) -> &'a Arc<Call> {
+        let edited = self.edited.as_ref().map_or(call, |edited| &edited.call);
+        self.continued.as_ref().map_or(edited, |continued| &continued.call)
     }
 }
 
@@ -53,7 +75,8 @@ pub(crate) fn candidates(
     let mut routes = Vec::with_capacity(offers.len());
     for Offer { target, terms } in offers {
         if let Some(executor) = executors.get(&*target.provider) {
-            routes.push(Route { executor: Arc::clone(executor), target, terms, edited: None });
+            let executor = Arc::clone(executor);
+            routes.push(Route { executor, target, terms, edited: None, continued: None });
         }
     }
     if routes.is_empty() {

@@ -22,13 +22,15 @@ use ::http::Request;
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body_util::Full;
+use types::call::Target;
 use types::clock::SharedClock;
 use types::error::Billed;
 use types::outcome::{OutcomeEvent, OutcomeStream, Start};
-use types::{Attempt, ErrorCode, Execute, Failure, Notes};
+use types::{Attempt, ErrorCode, Execute, Failure, Format, Notes};
 
 use self::answer::{Live, Step};
 use self::request::{Prepared, Template};
+use crate::family::family;
 use crate::http::Client;
 use crate::keys::{Ask, Keys, NoKey, Permit, Refused};
 use crate::limits::Limits;
@@ -85,6 +87,14 @@ impl Execute for HttpExecutor {
         attempt.sent.not_yet();
         let begun = Box::pin(begin(Arc::clone(&shared), attempt));
         Box::pin(Running { shared, state: State::Beginning(begun), events: VecDeque::new() })
+    }
+
+    fn continues(&self, target: &Target) -> bool {
+        let vendor = &self.shared.provider.vendor;
+        let format = target.format.unwrap_or_else(|| vendor.format()).name();
+        let own = [formats::ANTHROPIC_MESSAGES.name(), formats::BEDROCK_CONVERSE.name()];
+        let family = || family(&vendor.name, &target.upstream_model);
+        vendor.continues || own.contains(&format) && family().is_some_and(|family| family.continues)
     }
 }
 

@@ -93,6 +93,10 @@ pub struct Family {
     /// Whether it goes on with an answer that was begun for it.
     #[serde(default = "yes")]
     pub prefill: bool,
+    /// Whether it is known to, and to answer with what follows alone, where the last message of a
+    /// request in its owner's format is an assistant's.
+    #[serde(default)]
+    pub continues: bool,
     /// How far the shape of its answer can be asked for.
     #[serde(default)]
     pub structured_output: StructuredOutput,

@@ -75,6 +75,9 @@ pub struct Vendor {
     /// Whether it usually runs on the operator's own machine, where nobody asks for a key.
     #[serde(default)]
     pub local: bool,
+    /// Whether its servers go on with an answer that was begun, whatever the model.
+    #[serde(default)]
+    pub continues: bool,
     /// Whether chat completions are not all that it speaks: the Responses API is below the same
     /// address.
     #[serde(default)]

@@ -83,4 +83,10 @@ pub trait Execute: Send + Sync + fmt::Debug {
     /// The stream ends with exactly one `Finish` or `Failed`. Dropping it cancels the attempt at
     /// once: an upstream connection is closed, a generation stops within one step.
     fn execute(&self, attempt: Attempt) -> OutcomeStream;
+
+    /// Whether a target is known to go on with an answer that was begun: where the last message is
+    /// an assistant's, it answers with what follows that text, and does not repeat it.
+    fn continues(&self, _target: &Target) -> bool {
+        false
+    }
 }

@@ -133,6 +133,9 @@ pub struct Quirks {
     pub short_call_ids: bool,
     /// It refuses a user's message behind a tool's result: media of results can't be told to it.
     pub no_user_after_tool: bool,
+    /// It goes on with a last message of an assistant where it is told to by two fields
+    /// (`continue_final_message`, `add_generation_prompt`), and else begins another.
+    pub continue_fields: bool,
     /// Its streams end without `[DONE]`.
     pub no_done: bool,
     /// Fields that it refuses or ignores: left out of what is rendered, and reported.

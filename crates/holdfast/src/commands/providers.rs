@@ -85,6 +85,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         reasoning_field,
         short_call_ids,
         no_user_after_tool,
+        continue_fields,
         no_done,
         drops,
         refuses,
@@ -95,6 +96,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         (*no_developer_role, "no developer role"),
         (*short_call_ids, "short call ids"),
         (*no_user_after_tool, "no media of results"),
+        (*continue_fields, "goes on with an answer"),
         (*no_done, "no [DONE]"),
     ];
     let mut all: Vec<String> =
@@ -145,13 +147,14 @@ mod tests {
             reasoning_field: Some("reasoning".to_owned()),
             short_call_ids: true,
             no_user_after_tool: true,
+            continue_fields: true,
             no_done: true,
             drops: vec!["seed".to_owned()],
             refuses: vec!["n".to_owned()],
         };
         assert_eq!(
             differences(&all).join(", "),
-            "max_tokens, no stream_options, no developer role, short call ids, no media of results, no [DONE], takes reasoning back, drops seed, refuses n"
+            "max_tokens, no stream_options, no developer role, short call ids, no media of results, goes on with an answer, no [DONE], takes reasoning back, drops seed, refuses n"
         );
         assert!(differences(&Quirks::default()).is_empty());
     }

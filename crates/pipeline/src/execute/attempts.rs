@@ -3,14 +3,16 @@
 //!
 //! A name that allows one attempt passes that attempt's events straight through. Else the head of
 //! an answer is held until its first content, and an answer that is not streamed until it is whole:
-//! up to there another attempt can take its place, and nobody has seen it. Each attempt has its own
-//! row in the ledger. Invariants: no attempt is sent that is not paid for at its bound beside all
-//! that earlier ones may have cost; between attempts nothing runs; dropping this ends what runs,
-//! and gives back what is held. It must not know a provider or a format.
+//! up to there another attempt can take its place, and nobody has seen it. After it, one can go on
+//! with plain text where its target continues what was begun ([`continued`]). Each attempt has its
+//! own row in the ledger. Invariants: no attempt is sent that is not paid for at its bound beside
+//! all that earlier ones may have cost; between attempts nothing runs; dropping this ends what
+//! runs, and gives back what is held. It must not know a provider or a format.
 //!
 //! What pays for which attempt: `docs/decisions/0004-attempts-and-money.md`.
 
 mod cascade;
+mod continued;
 mod hedge;
 mod money;
 mod running;
@@ -40,6 +42,7 @@ use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe, Verdict};
 use crate::route::{Route, has_choice, unreachable, went_well};
 use cascade::{Cascade, Judging};
+use continued::Shown;
 use hedge::Hedge;
 use running::{Paid, Running};
 
@@ -92,6 +95,8 @@ pub(crate) struct Attempts {
     turned_away: Vec<Arc<Target>>,
     /// What came of judging its answers, if they are judged.
     cascade: Option<Box<Cascade>>,
+    /// What the client has seen, where another attempt may go on with it.
+    shown: Shown,
 }
 
 /// What of an answer is held back, so that another can take its place.
@@ -157,6 +162,7 @@ impl Attempts {
             ready: VecDeque::new(),
             hedge: Hedge::Off,
             turned_away: Vec::new(),
+            shown: Shown::default(),
             edited: None,
             cascade,
         });
@@ -266,6 +272,10 @@ impl Attempts {
         let State::Trying(running) = &mut self.state else { return Some(event) };
         let hold = if running.takes_to_judge(&event) { Held::Whole } else { hold };
         let is_last = running.meter.observe(&event).is_some();
+        if running.route.continued.is_some() && matches!(event, OutcomeEvent::Start(_)) {
+            // The answer that it goes on with has begun.
+            return None;
+        }
         let is_content = matches!(event, OutcomeEvent::Frame { .. });
         if is_content && !running.has_content {
             running.has_begun();
@@ -274,6 +284,10 @@ impl Attempts {
             self.end_hedge();
         }
         let State::Trying(running) = &mut self.state else { return Some(event) };
+        let event = continued::without(&mut running.overlap, event)?;
+        if hold == Held::Head {
+            self.shown.see(&event);
+        }
         let held_back = match hold {
             Held::Nothing => false,
             Held::Head => !is_content,
@@ -348,7 +362,11 @@ impl Attempts {
             self.go_on_with(rival);
             return None;
         }
-        let next = if has_content { None } else { self.plan(&failure, now) };
+        let next = match has_content {
+            true => self.plan_continued(&mut running, &failure, now),
+            false => self.plan(&failure, now),
+        };
+        let route = if has_content { running.route.clone() } else { route };
         // What was charged pays for what was done; money is handed on whole or not at all.
         let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
         let Some((next, place)) = next else {
@@ -503,12 +521,13 @@ impl Attempts {
             Patience { wait_max: policy.local_wait_max, queue_max: policy.local_queue_max };
         let waits = !goes_on || self.turned_away.contains(&route.target);
         let wanted = Wanted {
-            decode: false,
+            decode: route.continued.is_some(),
             hold_preamble: policy.attempts_max > 1,
             logprobs: goes_on && self.wants_logprobs(),
             patience: (!waits).then_some(patience),
         };
         let sent = Sent::default();
+        let overlap = self.overlap(&route);
         let outcome = execute(&self.call, &route, attempt.clone(), wanted, &sent);
         let streams = self.call.model().is_some_and(|model| model.head.stream);
         let limit = policy.first_token.filter(|_| goes_on && streams);
@@ -527,6 +546,7 @@ impl Attempts {
             held: VecDeque::new(),
             held_bytes: (goes_on && self.cascade.is_some()).then_some(0),
             has_content: false,
+            overlap,
             polled: false,
             sent,
         }

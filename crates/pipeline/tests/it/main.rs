@@ -10,6 +10,8 @@ mod budgets;
 #[cfg(test)]
 mod cascades;
 #[cfg(test)]
+mod continued;
+#[cfg(test)]
 mod hedges;
 #[cfg(test)]
 mod journey;

@@ -19,8 +19,9 @@ use storage::models::DatedPrice;
 use storage::{Budget, Model, Scope, SqliteStore, Store, WindowKind};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use types::call::{CallKind, Credential, Door, ModelCall, ModelHead, StepRef};
+use types::call::{CallKind, Credential, Door, ModelCall, ModelHead, StepRef, Target};
 use types::clock::FakeClock;
+use types::conversation::Role as Speaker;
 use types::execute::{Attempt, Patience};
 use types::format::{Edits, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse};
 use types::ids::{AttemptId, CallId, NodeId};
@@ -168,6 +169,14 @@ impl Node {
         assert!(answer.next().now_or_never().is_none(), "nothing was told yet");
     }
 
+    /// Reads so many events of an answer, and then waits for more.
+    pub(crate) async fn begin_until(answer: &mut Answer, events: usize) {
+        for _ in 0..events {
+            assert!(answer.next().await.is_some());
+        }
+        Self::begin(answer);
+    }
+
     /// Polls an answer of which a part was read.
     pub(crate) fn begin_again(answer: &mut Answer) {
         assert!(answer.next().now_or_never().is_none(), "nothing more was told");
@@ -296,6 +305,10 @@ pub(crate) struct Targets {
     of_calls: Mutex<HashMap<CallId, Vec<Asked>>>,
     /// Whether attempts wait in front of their targets, which are not asked.
     pub(crate) withhold: AtomicBool,
+    /// Models that go on with an answer that was begun.
+    pub(crate) continuing: Mutex<Vec<String>>,
+    /// What each attempt was told as an answer's beginning, in order.
+    pub(crate) begun: Mutex<Vec<Option<String>>>,
     /// What the next attempts at a target answer at once.
     scripts: Mutex<HashMap<String, VecDeque<Vec<OutcomeEvent>>>>,
 }
@@ -365,6 +378,10 @@ impl Execute for Targets {
         let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
         self.attempts.lock().unwrap().push((attempt.id, attempt.output_cap));
         self.patience.lock().unwrap().push(attempt.patience);
+        let asked = attempt.call.model().and_then(|model| model.neutral().ok());
+        let last = asked.and_then(|asked| asked.messages.last().cloned());
+        let begun = last.filter(|last| last.role == Speaker::Assistant);
+        self.begun.lock().unwrap().push(begun.map(|last| last.joined_text()));
         if self.withhold.load(Ordering::Relaxed) {
             attempt.sent.not_yet();
         }
@@ -386,6 +403,10 @@ impl Execute for Targets {
             Poll::Ready(event) => Poll::Ready(event),
         });
         Box::pin(events)
+    }
+
+    fn continues(&self, target: &Target) -> bool {
+        self.continuing.lock().unwrap().iter().any(|name| **name == *target.name)
     }
 }
 

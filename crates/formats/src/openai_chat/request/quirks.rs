@@ -30,6 +30,7 @@ static NONE: Quirks = Quirks {
     reasoning_field: None,
     short_call_ids: false,
     no_user_after_tool: false,
+    continue_fields: false,
     no_done: false,
     drops: Vec::new(),
     refuses: Vec::new(),

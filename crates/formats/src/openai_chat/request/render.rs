@@ -119,6 +119,15 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     if edits.stream && edits.request_usage && !quirks.no_stream_options {
         paper.set("stream_options", json!({ "include_usage": true }));
     }
+    let is_begun = conversation.messages.last().is_some_and(|last| {
+        // A call of a tool is whole.
+        last.role == Role::Assistant
+            && last.parts.iter().all(|part| !matches!(part, Part::ToolCall(_)))
+    });
+    if quirks.continue_fields && is_begun {
+        paper.set("continue_final_message", true);
+        paper.set("add_generation_prompt", false);
+    }
     if let Some(name) = paper.refused {
         let text = format!("this provider does not take '{name}', and the answer needs it");
         return Err(Failure::unsupported(name, text));

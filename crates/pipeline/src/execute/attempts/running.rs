@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) held_bytes: Option<usize>,
     /// Whether the client may have seen a part of it.
     pub(super) has_content: bool,
+    /// What it may repeat of what the client has seen, where it goes on with an answer.
+    pub(super) overlap: String,
     /// Whether work has begun: it happens as the stream is polled.
     pub(super) polled: bool,
     /// Whether its target may have been asked since.

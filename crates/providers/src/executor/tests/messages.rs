@@ -269,3 +269,22 @@ async fn a_count_that_is_refused_says_nothing_of_the_models_limits() {
     assert!(shown(&events).contains("finish"), "{}", shown(&events));
     assert_eq!(server.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn who_is_known_to_go_on_with_an_answer_says_so() {
+    let (_server, anthropic) = server([]).await;
+    let target = |format: &'static dyn Format, model: &str| {
+        let target = (*attempt_of(format, format, ASKED).target).clone();
+        Target { upstream_model: model.into(), ..target }
+    };
+    assert!(anthropic.continues(&target(&ANTHROPIC_MESSAGES, "claude-sonnet-4-5")));
+    assert!(!anthropic.continues(&target(&ANTHROPIC_MESSAGES, "claude-opus-4-6")));
+    assert!(!anthropic.continues(&target(&ANTHROPIC_MESSAGES, "claude-zeta-9")));
+    assert!(!anthropic.continues(&target(&OPENAI_CHAT, "claude-sonnet-4-5")), "not its format");
+    let made = |vendor: &str| {
+        let provider = Provider::new("p", vendor, Some("http://127.0.0.1:1/v1"), None).unwrap();
+        executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default())
+    };
+    assert!(made("vllm").continues(&target(&OPENAI_CHAT, "any")));
+    assert!(!made("openai-compatible").continues(&target(&OPENAI_CHAT, "any")));
+}

@@ -211,3 +211,27 @@ fn media_of_results_is_refused_where_no_user_may_speak_behind_them() {
     assert_eq!(failure.code, types::ErrorCode::Unsupported);
     assert_eq!(failure.param.as_deref(), Some("messages[0].tool_result.image"));
 }
+
+#[test]
+fn who_goes_on_when_told_is_told_to_go_on_with_text_only() {
+    let told = quirks(|quirks| quirks.continue_fields = true);
+    let history = |parts: Vec<Part>| Conversation {
+        messages: vec![Message::text(Role::User, "q"), Message { role: Role::Assistant, parts }],
+        ..Conversation::default()
+    };
+    let begun = history(vec![Part::text("so")]);
+    let (request, _) = rendered(&begun, &told);
+    assert_eq!(request["continue_final_message"], true);
+    assert_eq!(request["add_generation_prompt"], false);
+    let call = ToolCall { id: "c".to_owned(), name: "f".to_owned(), arguments: String::new() };
+    let asked = Conversation { messages: vec![Message::text(Role::User, "q")], ..begun.clone() };
+    for (history, quirks) in [
+        (&begun, &Quirks::default()),
+        (&asked, &told),
+        (&history(vec![Part::text("so"), Part::ToolCall(call)]), &told),
+    ] {
+        let (request, _) = rendered(history, quirks);
+        assert_eq!(request.get("continue_final_message"), None);
+        assert_eq!(request.get("add_generation_prompt"), None);
+    }
+}
