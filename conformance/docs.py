@@ -358,6 +358,9 @@ def settings():
     """Each table of the configuration with its fields, as the code reads them."""
     sources = sorted((ROOT / "crates/holdfast/src/config").glob("*.rs"))
     source = "".join(path.read_text() for path in sources)
+    # A field that is called otherwise in the file.
+    renamed = r'#\[serde\(rename = "(\w+)"[^\n]*\)\]\n( +pub\(crate\) )\w+:'
+    source = re.sub(renamed, r"\2\1:", source)
     structs = {
         name: dict(re.findall(r"pub\(crate\) (\w+): ([^\n]+),\n", body))
         for name, body in re.findall(r"pub\(crate\) struct (\w+) \{(.*?)^\}", source, re.M | re.S)
