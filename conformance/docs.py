@@ -376,10 +376,14 @@ def settings():
         entry = re.sub(r"Vec<(\w+)>", r"\1", kind)
         tables[f"[[{name}]]" if entry != kind else f"[{name}]"] = set(structs[entry])
     tables["models of a provider"] = set(structs["ProviderModel"])
-    for name, kind in structs["RouteEntry"].items():
-        below = re.fullmatch(r"Option<(\w+)>", kind)
-        if below and below[1] in structs:
-            tables[f"[routes.{name}]"] = set(structs[below[1]])
+    def tables_below(path, entry):
+        for name, kind in structs[entry].items():
+            below = re.fullmatch(r"Option<(\w+)>", kind)
+            if below and below[1] in structs:
+                tables[f"[{path}.{name}]"] = set(structs[below[1]])
+                tables_below(f"{path}.{name}", below[1])
+
+    tables_below("routes", "RouteEntry")
     return tables
 
 
