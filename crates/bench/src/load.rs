@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
@@ -18,6 +19,11 @@ use crate::upstream::LONG_STREAM_TOKENS;
 
 /// An answer of fewer bytes is no completion.
 const ANSWER_BYTES_MIN: usize = 500;
+/// What a whole stream ends with, and in how many of its last bytes that is looked for.
+const STREAM_END: &[u8] = b"[DONE]";
+const TAIL_BYTES: usize = 32;
+/// How long one request may take.
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,22 +108,34 @@ impl Load<'_> {
         // Once at least: some systems answer slower than a round is long.
         while latencies.is_empty() || began.elapsed() < self.length {
             let sent = Instant::now();
-            let response = sender.send_request(self.request(body.clone())?).await?;
-            let status = response.status();
-            let mut answer = response.into_body();
-            let mut bytes = 0;
-            while let Some(frame) = answer.frame().await {
-                bytes += frame?.into_data().map(|data| data.len()).unwrap_or(0);
-            }
-            anyhow::ensure!(
-                status.is_success() && bytes > ANSWER_BYTES_MIN,
-                "answered {status} with {bytes} bytes"
-            );
+            let request = sender.send_request(self.request(body.clone())?);
+            tokio::time::timeout(REQUEST_WITHIN, async { self.whole(request.await?).await })
+                .await
+                .with_context(|| format!("no whole answer in {REQUEST_WITHIN:?}"))??;
             latencies.push(sent.elapsed().as_secs_f64() * 1e3);
         }
         drop(sender);
         driver.abort();
         Ok(latencies)
+    }
+
+    /// Reads an answer to its end, and holds that it is one.
+    async fn whole(&self, response: Response<Incoming>) -> anyhow::Result<()> {
+        let status = response.status();
+        let mut answer = response.into_body();
+        let (mut bytes, mut tail) = (0, Vec::with_capacity(2 * TAIL_BYTES));
+        while let Some(frame) = answer.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            bytes += data.len();
+            tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
+            tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
+        }
+        let ends = tail.windows(STREAM_END.len()).any(|window| window == STREAM_END);
+        anyhow::ensure!(
+            status.is_success() && bytes > ANSWER_BYTES_MIN && (ends || !self.ask.streams()),
+            "answered {status} with {bytes} bytes, the end was seen: {ends}"
+        );
+        Ok(())
     }
 
     fn request(&self, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {

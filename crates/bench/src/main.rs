@@ -37,7 +37,8 @@ struct Arguments {
 /// How to run and how to answer.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Common {
-    /// End within 45 seconds; peers that are not installed are left out, by name.
+    /// Few and short rounds: for a look, not for figures to keep. Peers that are not installed are
+    /// left out, by name.
     #[arg(long)]
     quick: bool,
     /// End with one JSON object.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::load::{Ask, Load, Measured};
 use crate::process::cpu_of_tree;
@@ -96,28 +96,41 @@ impl Figures {
     }
 }
 
-/// Drives all systems that can take a situation, prints their table and answers it.
+/// Drives all systems that can take a situation, prints their table and answers it. One that fails
+/// is left out of it by name.
 ///
 /// # Errors
-/// A system that does not answer, or answers with less than a completion.
+/// All of them failed.
 pub(crate) async fn compare(
     systems: &[System],
     situation: &Situation,
     rounds: Rounds,
 ) -> anyhow::Result<Value> {
-    let systems: Vec<&System> = systems.iter().filter(|system| system.takes(situation)).collect();
-    let mut figures = vec![Figures::default(); systems.len()];
-    // The first round warms up connections, code and caches, and is thrown away.
+    let takes = systems.iter().filter(|system| system.takes(situation));
+    let mut driven: Vec<_> = takes.map(|system| (system, Figures::default())).collect();
+    let mut left_out = Map::new();
+    // The first round warms up code and caches, and is thrown away; connections are new in each.
     for round in 0..=rounds.count {
         let length = if round == 0 { rounds.length / 3 } else { rounds.length };
-        for (system, figures) in systems.iter().zip(&mut figures) {
-            let measured = measure(system, situation, length).await?;
-            if round > 0 {
-                figures.add(measured);
+        for (system, figures) in &mut driven {
+            match measure(system, situation, length).await {
+                Ok(measured) if round > 0 => figures.add(measured),
+                Ok(_) => {}
+                Err(error) => {
+                    println!("left out of {}: {}: {error:#}", situation.label, system.name);
+                    left_out.insert(system.name.to_owned(), json!(format!("{error:#}")));
+                }
             }
         }
+        driven.retain(|(system, _)| !left_out.contains_key(system.name));
     }
-    Ok(table(&situation.label, &systems, &figures))
+    anyhow::ensure!(!driven.is_empty(), "every system failed: {left_out:?}");
+    let (systems, figures): (Vec<&System>, Vec<Figures>) = driven.into_iter().unzip();
+    let mut results = table(&situation.label, &systems, &figures);
+    if !left_out.is_empty() {
+        results["left_out"] = left_out.into();
+    }
+    Ok(results)
 }
 
 async fn measure(
