@@ -400,6 +400,9 @@ pub struct RoutePolicy {
     pub local_queue_max: u32,
     /// Time without content after which a second target is asked beside the first; `None` = never.
     pub hedge_after: Option<Duration>,
+    /// In hundredths: that time is rather the one that so many of the first target's answers were
+    /// within lately, but never less than `hedge_after`.
+    pub hedge_percentile: Option<u8>,
     /// Time without content after which a stream sends its head and signs of life, while it can
     /// still be another target's.
     pub keep_alive_after: Duration,
@@ -434,6 +437,7 @@ impl RoutePolicy {
         local_wait_max: Duration::from_secs(1),
         local_queue_max: 8,
         hedge_after: None,
+        hedge_percentile: None,
         keep_alive_after: Duration::from_secs(10),
         context: None,
         cascade: None,

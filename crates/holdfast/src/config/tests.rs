@@ -375,6 +375,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         local_wait_max: std::time::Duration::ZERO,
         local_queue_max: 0,
         hedge_after: Some(std::time::Duration::from_millis(800)),
+        hedge_percentile: None,
         keep_alive_after: std::time::Duration::from_secs(3),
         context: None,
         cascade: None,

@@ -18,6 +18,10 @@ const NEWEST: f64 = 0.3;
 const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 /// After so long a failure counts for half.
 const HALF_LIFE: Duration = Duration::from_secs(60);
+/// Times of one target that are kept for its percentiles, each way.
+const TIMES_MAX: usize = 64;
+/// With fewer of them nobody knows a percentile.
+const TIMES_MIN: usize = 20;
 /// Failures are told in thousandths.
 const THOUSAND: f64 = 1_000.0;
 
@@ -32,8 +36,25 @@ struct Lately {
     streamed: Option<Mean>,
     /// To a whole answer.
     whole: Option<Mean>,
+    streamed_times: Times,
+    whole_times: Times,
     failures: f64,
     failed_at: Monotonic,
+}
+
+/// The last times of one kind.
+#[derive(Debug, Default)]
+struct Times {
+    kept: Vec<Time>,
+    /// Where the next one goes, once there are as many as are kept.
+    next: usize,
+}
+
+/// One of them, small: there are many targets.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    micros: u32,
+    at_second: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +81,34 @@ impl Pace {
             None => newest,
         };
         *mean = Some(Mean { seconds, at: now });
+        lately.times(streamed).add(took, now);
+    }
+
+    /// An attempt was given up that had shown nothing for `waited`: its time would have been at
+    /// least that. Without it, the slow ones would be missing among the times.
+    pub(crate) fn given_up(
+        &self,
+        target: &Arc<str>,
+        streamed: bool,
+        waited: Duration,
+        now: Monotonic,
+    ) {
+        let lately = self.find_or_make(target);
+        lock(&lately).times(streamed).add(waited, now);
+    }
+
+    /// The time to the first content that so many of a hundred answers were within lately; `None` =
+    /// there were too few.
+    pub(crate) fn percentile(
+        &self,
+        target: &str,
+        streamed: bool,
+        percent: u8,
+        now: Monotonic,
+    ) -> Option<Duration> {
+        let lately = self.find(target)?;
+        let mut lately = lock(&lately);
+        lately.times(streamed).percentile(percent, now)
     }
 
     /// An attempt failed.
@@ -116,6 +165,10 @@ impl Pace {
 }
 
 impl Lately {
+    const fn times(&mut self, streamed: bool) -> &mut Times {
+        if streamed { &mut self.streamed_times } else { &mut self.whole_times }
+    }
+
     /// When it was last heard of.
     fn heard_at(&self) -> Monotonic {
         let answered = [self.streamed, self.whole].into_iter().flatten().map(|mean| mean.at);
@@ -126,6 +179,36 @@ impl Lately {
         let since = now.saturating_sub(self.failed_at).as_secs_f64();
         self.failures * (-since / HALF_LIFE.as_secs_f64()).exp2()
     }
+}
+
+impl Times {
+    fn add(&mut self, took: Duration, now: Monotonic) {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let time = Time { micros, at_second: second(now) };
+        match self.kept.get_mut(self.next) {
+            Some(oldest) => *oldest = time,
+            None => self.kept.push(time),
+        }
+        self.next = (self.next + 1) % TIMES_MAX;
+    }
+
+    fn percentile(&self, percent: u8, now: Monotonic) -> Option<Duration> {
+        let fresh_since = second(now.saturating_sub(FRESH_FOR));
+        let is_fresh = |time: &&Time| time.at_second >= fresh_since;
+        let mut micros: Vec<u32> =
+            self.kept.iter().filter(is_fresh).map(|time| time.micros).collect();
+        if micros.len() < TIMES_MIN {
+            return None;
+        }
+        // The nearest rank, from 1.
+        let rank = (micros.len() * usize::from(percent)).div_ceil(100).clamp(1, micros.len());
+        let (_, found, _) = micros.select_nth_unstable(rank - 1);
+        Some(Duration::from_micros(u64::from(*found)))
+    }
+}
+
+fn second(at: Monotonic) -> u32 {
+    u32::try_from(at.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl Mean {
@@ -168,6 +251,26 @@ mod tests {
         assert!(pace.first_content("open/0", true, at(3)).is_some());
         assert!(pace.first_content(&name(TARGETS_MAX), true, at(3)).is_some());
         assert_eq!(pace.0.read().unwrap().len(), TARGETS_MAX);
+    }
+
+    #[test]
+    fn a_percentile_is_of_the_newest_times_and_needs_enough_of_them() {
+        let (pace, target) = (Pace::default(), Arc::from("a/m"));
+        let millis = Duration::from_millis;
+        (1..20).for_each(|number| pace.answered(&target, true, millis(number), at(1)));
+        assert_eq!(pace.percentile("a/m", true, 95, at(1)), None, "19 are too few");
+        pace.given_up(&target, true, millis(500), at(1));
+        assert_eq!(pace.percentile("a/m", true, 95, at(1)), Some(millis(19)));
+        assert_eq!(pace.percentile("a/m", true, 96, at(1)), Some(millis(500)));
+        assert_eq!(pace.percentile("a/m", true, 50, at(1)), Some(millis(10)));
+        assert_eq!(
+            pace.percentile("a/m", false, 95, at(1)),
+            None,
+            "of whole answers none is known"
+        );
+        (0..64).for_each(|_| pace.answered(&target, true, millis(7), at(2)));
+        assert_eq!(pace.percentile("a/m", true, 99, at(2)), Some(millis(7)), "64 are kept");
+        assert_eq!(pace.percentile("a/m", true, 99, at(303)), None, "what is old says nothing");
     }
 
     #[test]

@@ -128,6 +128,47 @@ async fn read_one(answer: &mut Answer) {
 }
 
 #[tokio::test]
+async fn a_percentile_goes_by_what_the_first_target_did_lately() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = RoutePolicy {
+        hedge_after: Some(AFTER),
+        hedge_percentile: Some(95),
+        ..RoutePolicy::OF_ROUTE
+    };
+    let node = routed_by(&folder, &["paid/m", "paid/n"], policy).await;
+    let slow = AFTER * 2;
+    for number in 0..20 {
+        let mut answer = node.pipeline.run(streamed()).await.unwrap();
+        Node::begin(&mut answer);
+        if number >= 13 {
+            // Just before the second one would be asked, as long as too few are known.
+            node.clock.advance(AFTER - Duration::from_millis(1));
+        }
+        whole("m").into_iter().for_each(|event| node.tell(&answer.call.id, event));
+        read(&mut answer).await;
+    }
+    assert_eq!(node.targets.asked().len(), 20, "nobody else was asked");
+    // Those that lose count with the time that they were given.
+    for _ in 0..3 {
+        let mut answer = node.pipeline.run(streamed()).await.unwrap();
+        Node::begin(&mut answer);
+        node.targets.script("paid/n", whole("n"));
+        node.clock.advance(slow);
+        read(&mut answer).await;
+    }
+    assert_eq!(node.targets.asked().len(), 6);
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    Node::begin(&mut answer);
+    node.clock.advance(AFTER);
+    Node::begin(&mut answer);
+    assert_eq!(node.targets.asked(), ["paid/m"], "95 of a hundred took up to twice as long");
+    node.targets.script("paid/n", whole("n"));
+    node.clock.advance(slow - AFTER);
+    assert_eq!(read(&mut answer).await, ["start n", "text", "finish"]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_target_that_was_not_paid_for_beside_is_asked_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let node = hedged(&folder, &["paid/m", "paid/n"]).await;

@@ -179,10 +179,12 @@ fn limits(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Proble
         ("first_token_timeout", route.first_token_timeout),
         ("cooldown", route.cooldown),
         ("keep_alive_after", route.keep_alive_after),
-        ("hedge.after", route.hedge.map(|hedge| hedge.after)),
     ];
     for (field, _) in durations.into_iter().filter(|(_, duration)| is_none_at_all(*duration)) {
         problems.add(at(field), "must be longer than 0");
+    }
+    if let Some((field, message)) = route.hedge.and_then(|hedge| hedge.problem()) {
+        problems.add(at(&format!("hedge.{field}")), message);
     }
 }
 

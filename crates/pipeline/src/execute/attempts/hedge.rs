@@ -6,13 +6,14 @@
 //! model is never sent twice at once. What follows when both fail is for [`super`].
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use types::clock::Sleep;
 use types::error::Billed;
 use types::{Failure, Money, OutcomeEvent};
 
 use super::running::Running;
-use super::{Asked, Attempts, Planned, State};
+use super::{Asked, Attempts, Planned, Shared, State};
 use crate::admit::bound::unbounded;
 use crate::admit::{Hold, Reserved, Short};
 use crate::route::Route;
@@ -39,8 +40,20 @@ impl Attempts {
     pub(super) fn set_hedge(&mut self) {
         let Some(after) = self.policy().hedge_after.filter(|_| self.made == 1) else { return };
         if self.may_be_sent_twice() {
+            let after = after.max(self.percentile().unwrap_or_default());
             self.hedge = Hedge::Due(self.shared.clock.sleep(after));
         }
+    }
+
+    /// How long the first target's slower answers took lately, if the route goes by that.
+    fn percentile(&self) -> Option<Duration> {
+        let percent = self.policy().hedge_percentile?;
+        let Shared { health, clock, .. } = &*self.shared;
+        health.pace.percentile(&self.target.name, self.streams(), percent, clock.monotonic())
+    }
+
+    fn streams(&self) -> bool {
+        self.call.model().is_some_and(|model| model.head.stream)
     }
 
     /// What a provider does beside the model, such as a search, is done twice if it is asked twice.
@@ -193,6 +206,12 @@ impl Attempts {
 
     /// Ends the slower one. Its target may have begun, and what it has done may be on the bill.
     fn lose(&mut self, mut slower: Running) {
+        if slower.polled && !slower.has_content {
+            let Shared { health, clock, .. } = &*self.shared;
+            let (target, now) = (&slower.route.target.name, clock.monotonic());
+            let waited = now.saturating_sub(slower.meter.began);
+            health.pace.given_up(target, self.streams(), waited, now);
+        }
         slower.give_up();
         self.end(slower, false);
     }
