@@ -187,6 +187,12 @@ impl Slos {
         found.map(Objective::is_burning)
     }
 
+    /// The names of those that burn: as of the last evaluation, without a lock.
+    pub(crate) fn burning(&self) -> impl Iterator<Item = &str> {
+        let burning = self.objectives.iter().filter(|one| one.is_burning());
+        burning.map(|one| one.settings.name.as_str())
+    }
+
     /// Every objective now, in the order of the settings.
     pub fn status(&self) -> Vec<SloStatus> {
         let now = self.clock.monotonic();

@@ -15,12 +15,13 @@ use types::clock::Monotonic;
 use types::{Call, ErrorCode, Failure, Ids, Money, Operation};
 
 use super::choice::{Candidate, Choice, Order, Sticky, What};
-use super::condition::{Unknown, Variable};
+use super::condition::{Now, Unknown, Variable};
 use super::facts::{BudgetLeft, Facts};
 use super::health::Health;
 use crate::admit::bound;
 use crate::execute::attempts::Shared;
 use crate::identify::Identified;
+use crate::slo::Slos;
 
 /// One Call in so many tries a target whose time nobody knows first.
 const EXPLORE: f64 = 1.0 / 16.0;
@@ -47,7 +48,12 @@ pub(crate) async fn choose(
         true => budget_left(shared, &identified.budgets).await?,
         false => None,
     };
-    let world = World { health: &shared.health, ids: &shared.ids, now: shared.clock.monotonic() };
+    let world = World {
+        health: &shared.health,
+        ids: &shared.ids,
+        slos: shared.recorder.telemetry().slos.as_deref(),
+        now: shared.clock.monotonic(),
+    };
     let chosen = chosen(&world, &identified.call, choice.as_deref(), budget_left);
     if chosen.failed > 0 {
         shared.recorder.count_failed_conditions(chosen.failed);
@@ -71,6 +77,7 @@ pub(crate) async fn choose(
 struct World<'a> {
     health: &'a Health,
     ids: &'a Ids,
+    slos: Option<&'a Slos>,
     now: Monotonic,
 }
 
@@ -94,6 +101,7 @@ fn chosen(
         facts: Facts::new(call, budget_left),
         draw: None,
         cooling: Vec::new(),
+        burning: Vec::new(),
         failed: 0,
         by: Vec::new(),
         left_out: Map::new(),
@@ -144,6 +152,7 @@ struct Chooser<'a> {
     /// Random in `0.0..1.0`, drawn once and only if it is needed.
     draw: Option<f64>,
     cooling: Vec<&'a str>,
+    burning: Vec<&'a str>,
     /// Conditions that could not be evaluated.
     failed: u64,
     /// By what targets were ordered.
@@ -158,12 +167,15 @@ struct Able<'c> {
 }
 
 impl<'a> Chooser<'a> {
-    /// Finds out which targets are left alone, if a condition asks.
+    /// Finds out which targets are left alone and which objectives burn, if a condition asks.
     fn look_at_health(&mut self, choice: &Choice) {
         if choice.any_condition(&|when| when.names(Variable::Cooling)) {
             let names = self.call.plan.targets.iter().map(|target| &*target.name);
             let World { health, now, .. } = *self.world;
             self.cooling = names.filter(|name| health.is_open(name, now)).collect();
+        }
+        if choice.any_condition(&|when| when.names(Variable::Burning)) {
+            self.burning = self.world.slos.map(|slos| slos.burning().collect()).unwrap_or_default();
         }
     }
 
@@ -203,15 +215,16 @@ impl<'a> Chooser<'a> {
 
     fn may_be_asked(&mut self, candidate: &Candidate) -> bool {
         let Some(when) = &candidate.when else { return true };
-        let why = match when.holds(&self.facts, &self.cooling) {
-            Ok(true) => return true,
-            Ok(false) => "when",
-            Err(Unknown::Absent) => "when: not in the metadata",
-            Err(Unknown::Failed) => {
-                self.failed += 1;
-                "when: can't be evaluated"
-            }
-        };
+        let why =
+            match when.holds(&self.facts, Now { cooling: &self.cooling, burning: &self.burning }) {
+                Ok(true) => return true,
+                Ok(false) => "when",
+                Err(Unknown::Absent) => "when: not in the metadata",
+                Err(Unknown::Failed) => {
+                    self.failed += 1;
+                    "when: can't be evaluated"
+                }
+            };
         self.leave_out(candidate.name(), why);
         false
     }

@@ -41,6 +41,7 @@ pub(crate) enum Variable {
     BodyBytes,
     BudgetLeftMicrousd,
     BudgetLeftPercent,
+    Burning,
     Class,
     Cooling,
     Door,
@@ -61,11 +62,12 @@ pub(crate) enum Variable {
 }
 
 impl Variable {
-    const ALL: [(&'static str, Self); 21] = [
+    const ALL: [(&'static str, Self); 22] = [
         ("admin", Self::Admin),
         ("body_bytes", Self::BodyBytes),
         ("budget_left_microusd", Self::BudgetLeftMicrousd),
         ("budget_left_percent", Self::BudgetLeftPercent),
+        ("burning", Self::Burning),
         ("class", Self::Class),
         ("cooling", Self::Cooling),
         ("door", Self::Door),
@@ -108,6 +110,15 @@ struct Compiled {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongCondition(String);
+
+/// What is so at present, whatever the Call is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Now<'a> {
+    /// The targets that are left alone.
+    pub(crate) cooling: &'a [&'a str],
+    /// The objectives that burn.
+    pub(crate) burning: &'a [&'a str],
+}
 
 /// What came of a condition that could not be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +201,9 @@ impl Condition {
         self.names(Variable::BudgetLeftMicrousd) || self.names(Variable::BudgetLeftPercent)
     }
 
-    /// Whether it holds for a Call. `cooling` are the targets that are left alone now.
-    pub(crate) fn holds(&self, facts: &Facts<'_>, cooling: &[&str]) -> Result<bool, Unknown> {
-        let look = |variable: &Variable| (variable.name(), value(*variable, facts, cooling));
+    /// Whether it holds for a Call.
+    pub(crate) fn holds(&self, facts: &Facts<'_>, now: Now<'_>) -> Result<bool, Unknown> {
+        let look = |variable: &Variable| (variable.name(), value(*variable, facts, now));
         let context = context(self.0.variables.iter().map(look));
         match Value::resolve(&self.0.expression, &context) {
             Ok(Value::Bool(holds)) => Ok(holds),
@@ -220,7 +231,7 @@ fn list<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Value {
 }
 
 /// What a variable stands for.
-fn value(variable: Variable, facts: &Facts<'_>, cooling: &[&str]) -> Value {
+fn value(variable: Variable, facts: &Facts<'_>, now: Now<'_>) -> Value {
     match variable {
         Variable::Admin => Value::Bool(facts.principal().is_admin()),
         Variable::BodyBytes => whole(facts.body_bytes()),
@@ -232,7 +243,8 @@ fn value(variable: Variable, facts: &Facts<'_>, cooling: &[&str]) -> Value {
             Value::Int(facts.budget_left().map_or(100, |left| i64::from(left.percent)))
         }
         Variable::Class => Value::from(facts.class()),
-        Variable::Cooling => list(cooling.iter().copied()),
+        Variable::Burning => list(now.burning.iter().copied()),
+        Variable::Cooling => list(now.cooling.iter().copied()),
         Variable::Door => Value::from(facts.door()),
         Variable::Effort => Value::from(facts.effort()),
         Variable::HasTools => Value::Bool(facts.has_tools()),
@@ -285,7 +297,7 @@ fn sample(variable: Variable) -> Value {
         Variable::Class | Variable::Door | Variable::Effort | Variable::Key | Variable::User => {
             Value::from("a")
         }
-        Variable::Cooling | Variable::ToolNames => list(["a"]),
+        Variable::Burning | Variable::Cooling | Variable::ToolNames => list(["a"]),
         Variable::Admin
         | Variable::HasTools
         | Variable::Session

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
+use pipeline::route::choice::Choice;
 use pipeline::slo::{MILLION, Metric};
 use pipeline::{Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, StepTries, Telemetry};
 use types::call::{CallKind, RoutePolicy, StepRef};
@@ -78,7 +79,17 @@ impl World {
             choice: None,
             policy: summaries::policy(),
         };
-        let routes = vec![route, small];
+        let targets =
+            serde_json::json!([{"model": "paid/m", "when": "!('fast' in burning)"}, "local/demo"]);
+        let targets = serde_json::from_value(targets).unwrap();
+        let guarded = RouteInfo {
+            name: "guarded".to_owned(),
+            aliases: Vec::new(),
+            targets: vec!["paid/m".to_owned(), "local/demo".to_owned()],
+            choice: Some(Arc::new(Choice { targets, ..Choice::default() })),
+            policy: RoutePolicy::OF_ROUTE,
+        };
+        let routes = vec![route, small, guarded];
         let node = Node::watched(&database(&folder), &clock, 1, routes, telemetry).await;
         node.directory.put_model(model("paid", "n", Some(price()))).await.unwrap();
         // The evaluation's own beat is not started: these tests give it.
@@ -137,6 +148,28 @@ impl World {
     fn told(&self) -> Vec<bool> {
         self.told.0.lock().unwrap().iter().map(|alert| alert.slo.is_burning).collect()
     }
+}
+
+#[tokio::test]
+async fn a_condition_reads_which_objectives_burn() {
+    let world = World::new(vec![slo("fast", Metric::TimeToFirstToken)]).await;
+    let asked = || async {
+        let answer = world.node.pipeline.run(request("ci", "route/guarded", None)).await.unwrap();
+        let target = answer.target().name.to_string();
+        world.node.finish(answer, Some(usage(1, 1))).await;
+        target
+    };
+    assert_eq!(asked().await, "paid/m");
+    for _ in 0..6 {
+        world.call(ask(), ms(900), ms(0)).await;
+    }
+    assert_eq!(asked().await, "paid/m", "it burns once it has been evaluated");
+    world.slos.evaluate();
+    assert!(world.only().is_burning);
+    assert_eq!(asked().await, "local/demo");
+    world.node.clock.advance(Duration::from_secs(120));
+    world.slos.evaluate();
+    assert_eq!(asked().await, "paid/m");
 }
 
 fn frame() -> OutcomeEvent {

@@ -22,7 +22,7 @@ fn names(chosen: &Chosen) -> Vec<&str> {
 
 fn chosen_of(call: &Call, choice: &Choice) -> Chosen {
     let (health, ids) = (Health::default(), ids(7));
-    let world = World { health: &health, ids: &ids, now: Duration::ZERO };
+    let world = World { health: &health, ids: &ids, slos: None, now: Duration::ZERO };
     chosen(&world, call, Some(choice), None)
 }
 
@@ -73,7 +73,7 @@ fn a_split_follows_its_weights_and_the_others_come_after() {
     ]));
     let call = call(ALL, "{}");
     let (health, ids) = (Health::default(), ids(11));
-    let world = World { health: &health, ids: &ids, now: Duration::ZERO };
+    let world = World { health: &health, ids: &ids, slos: None, now: Duration::ZERO };
     let mut counts: HashMap<String, u32> = HashMap::new();
     for _ in 0..DRAWS {
         let chosen = chosen(&world, &call, Some(&choice), None);
@@ -136,7 +136,7 @@ fn the_fastest_comes_first_and_unknown_ones_are_tried_now_and_then() {
     let call = call(ALL, "{}");
     let choice = Choice { order: Order::Latency, ..choice(json!(ALL)) };
     let (health, ids) = (Health::default(), ids(3));
-    let world = World { health: &health, ids: &ids, now: Duration::from_secs(1) };
+    let world = World { health: &health, ids: &ids, slos: None, now: Duration::from_secs(1) };
     let order = || names(&chosen(&world, &call, Some(&choice), None)).join(" ");
     assert_eq!(order(), "a/m b/m c/m d/m", "nobody is known: as listed");
     for (target, millis) in [("a/m", 300), ("b/m", 100)] {
@@ -162,7 +162,7 @@ fn those_that_failed_lately_come_last() {
     for target in ["a/m", "a/m", "c/m"] {
         health.pace.failed(&Arc::from(target), now);
     }
-    let world = World { health: &health, ids: &ids, now };
+    let world = World { health: &health, ids: &ids, slos: None, now };
     let chosen = chosen(&world, &call, Some(&choice), None);
     assert_eq!(names(&chosen), ["b/m", "d/m", "c/m", "a/m"]);
 }
@@ -206,7 +206,7 @@ proptest! {
         let (health, now) = (Health::default(), Duration::ZERO);
         let choose = || {
             let ids = ids(seed);
-            let chosen = chosen(&World { health: &health, ids: &ids, now }, &call, Some(&choice), None);
+            let chosen = chosen(&World { health: &health, ids: &ids, slos: None, now }, &call, Some(&choice), None);
             names(&chosen).into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         let once = choose();

@@ -14,7 +14,8 @@ fn holds(text: &str) -> Result<bool, Unknown> {
     let call = call(&["a/m"], r#"{"team":"harbor","n":2,"beta":true,"none":null}"#);
     let left = BudgetLeft { amount: Money::parse("1.50").unwrap(), percent: 20 };
     let condition = Condition::compile(text).unwrap();
-    condition.holds(&Facts::new(&call, Some(left)), &["a/cold"])
+    let now = Now { cooling: &["a/cold"], burning: &["fast"] };
+    condition.holds(&Facts::new(&call, Some(left)), now)
 }
 
 #[test]
@@ -30,6 +31,7 @@ fn facts_of_a_call_can_be_asked_for() {
         "budget_left_microusd == 1500000 && budget_left_percent <= 20",
         "'a/cold' in cooling && !('a/m' in cooling)",
         "cooling.exists(name, name.startsWith('a/'))",
+        "'fast' in burning && !('slow' in burning)",
         "!stream && !has_tools && size(tool_names) == 0 && effort == '' && !wants_schema",
         "output_cap == 0 && body_bytes == 0 && input_tokens == 0 && media == 0",
     ] {
@@ -84,7 +86,7 @@ fn the_largest_of_each_shape_is_taken_or_refused() {
     for text in shapes {
         if let Ok(condition) = Condition::compile(&text) {
             let call = call(&["a/m"], "{}");
-            let _either = condition.holds(&Facts::new(&call, None), &[]);
+            let _either = condition.holds(&Facts::new(&call, None), Now::default());
         }
     }
 }
@@ -120,7 +122,7 @@ proptest::proptest! {
     ) {
         if let Ok(condition) = Condition::compile(&words.concat()) {
             let call = call(&["a/m"], r#"{"team":"harbor"}"#);
-            let _either = condition.holds(&Facts::new(&call, None), &["a/m"]);
+            let _either = condition.holds(&Facts::new(&call, None), Now { cooling: &["a/m"], ..Now::default() });
         }
     }
 }
