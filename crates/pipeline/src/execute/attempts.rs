@@ -370,7 +370,7 @@ impl Attempts {
         // What was charged pays for what was done; money is handed on whole or not at all.
         let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
         let Some((next, place)) = next else {
-            let rejected = self.give_rejected().filter(|_| !has_content);
+            let rejected = if has_content { None } else { self.give_rejected() };
             if rejected.is_some() {
                 return rejected;
             }
@@ -535,6 +535,8 @@ impl Attempts {
         let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
         route.note(&mut meter.notes);
+        // The beginning of an answer that is continued was shown: nobody can take it back.
+        let is_judged = goes_on && self.cascade.is_some() && route.continued.is_none();
         Running {
             route,
             outcome,
@@ -544,7 +546,7 @@ impl Attempts {
             probe,
             first_token,
             held: VecDeque::new(),
-            held_bytes: (goes_on && self.cascade.is_some()).then_some(0),
+            held_bytes: is_judged.then_some(0),
             has_content: false,
             overlap,
             polled: false,

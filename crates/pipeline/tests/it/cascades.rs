@@ -238,6 +238,19 @@ async fn if_the_next_target_fails_the_rejected_answer_is_given() {
 }
 
 #[tokio::test]
+async fn what_was_shown_is_not_followed_by_a_rejected_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = cascading(&folder, &["paid/m", "paid/n"], no_hi()).await;
+    node.targets.script("paid/m", whole("m"));
+    let cut = failed(ErrorCode::StreamCut, Billed::Unknown);
+    node.targets.script("paid/n", [start("n"), text(), cut]);
+    let mut answer = node.pipeline.run(streamed()).await.unwrap();
+    assert_eq!(read(&mut answer).await, ["start n", "text", "stream_cut Unknown"]);
+    assert_eq!(shown(&answer).as_deref(), Some("escalated; validator=must_not_match"));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn one_target_alone_is_not_judged() {
     let folder = tempfile::tempdir().unwrap();
     let node = cascading(&folder, &["paid/m", "paid/n"], no_hi()).await;
