@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use toml::{Table, Value};
 
+mod auto;
 mod cascade;
 mod context;
 pub(crate) mod file;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use storage::Budget;
+use types::auto::{AutoPolicy, Tier};
 use types::call::{
     AttemptsAsk, CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RoutePolicy, Target,
     ToolInvocation,
@@ -63,6 +64,7 @@ pub(crate) fn identify(
     check_names(&incoming.headers)?;
     let (plan, choice) = plan(&snapshot, &incoming.kind, started_at)?;
     let plan = incoming.headers.attempts.map_or_else(|| Arc::clone(&plan), |ask| asked(&plan, ask));
+    let plan = incoming.headers.tier.map_or_else(|| Arc::clone(&plan), |tier| wanted(&plan, tier));
     let principal = Arc::clone(&known.principal);
     let headers = incoming.headers;
     let (session, session_root, step) = match (incoming.step, &headers.session_name) {
@@ -156,6 +158,16 @@ pub(crate) fn spawned(
 /// A plan with what its caller asks about attempts.
 fn asked(plan: &Plan, ask: AttemptsAsk) -> Arc<Plan> {
     Arc::new(Plan { policy: ask.applied_to(plan.policy.clone()), ..plan.clone() })
+}
+
+/// A plan with the tier that its caller wants, where it may say so.
+fn wanted(plan: &Arc<Plan>, tier: Tier) -> Arc<Plan> {
+    let Some(auto) = plan.policy.auto.as_ref().filter(|auto| auto.by_header) else {
+        return Arc::clone(plan);
+    };
+    let auto = Arc::new(AutoPolicy { asked: Some(tier), ..AutoPolicy::clone(auto) });
+    let policy = RoutePolicy { auto: Some(auto), ..plan.policy.clone() };
+    Arc::new(Plan { policy, ..Plan::clone(plan) })
 }
 
 /// Who a credential stands for.

@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod admit;
+pub mod auto;
 mod child;
 pub mod context;
 pub mod execute;

@@ -22,6 +22,7 @@ use types::clock::SharedClock;
 use types::{ErrorCode, Failure, Money};
 
 use crate::admit::Hold;
+use crate::auto::Tiers;
 use crate::execute::cascade::Validator;
 use meter::Meter;
 use metrics::Metrics;
@@ -52,6 +53,7 @@ struct State {
     /// A clean stop has begun.
     closed: AtomicBool,
     metrics: Metrics,
+    tiers: Tiers,
     telemetry: Telemetry,
 }
 
@@ -59,6 +61,9 @@ impl State {
     /// Counts an attempt, and tells of it.
     fn attempt_ended(&self, meter: &Meter) {
         self.metrics.count(meter);
+        if let Some(saved) = meter.saved {
+            self.tiers.save(&meter.call.plan.name, saved);
+        }
         self.telemetry.attempt_ended(meter);
     }
 }
@@ -167,7 +172,13 @@ impl Recorder {
     /// What was counted, in the OpenMetrics text format.
     pub(crate) fn metrics(&self) -> String {
         let slos = self.state.telemetry.slos.as_ref();
-        self.state.metrics.text(&slos.map(|slos| slos.status()).unwrap_or_default())
+        let slos = slos.map(|slos| slos.status()).unwrap_or_default();
+        self.state.metrics.text(&slos, &self.state.tiers.all())
+    }
+
+    /// What is remembered of decisions about tiers.
+    pub(crate) fn tiers(&self) -> &Tiers {
+        &self.state.tiers
     }
 
     /// Takes no new Calls from now on, and writes those that end at once.

@@ -16,6 +16,7 @@ use types::ids::{CallId, KeyId, NodeId};
 use types::{ErrorCode, Failure, Ids, Incoming, Principal};
 
 use crate::admit::{Desk, Escrow, admit};
+use crate::auto::RouteTally;
 use crate::context::{Fitted, Purse, Summaries, fit};
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
@@ -226,6 +227,11 @@ impl Pipeline {
     /// Counters and times of all attempts since the start, in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.shared.recorder.metrics()
+    }
+
+    /// What was decided about tiers since the start, by route.
+    pub fn tiers(&self) -> Vec<(Arc<str>, RouteTally)> {
+        self.shared.recorder.tiers().all()
     }
 
     /// The objectives, if there are any.

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::control::ConfigProblem;
 use crate::request;
 
+mod auto;
 mod budgets;
 mod calls;
 mod config;
@@ -79,6 +80,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         config::health,
         slos::list,
         slos::get,
+        auto::list,
         limits::get,
         metrics::get,
     ),
@@ -129,6 +131,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/config", get(config::get))
         .route("/api/config/reload", post(config::reload))
         .route("/api/health", get(config::health))
+        .route("/api/auto", get(auto::list))
         .route("/api/limits", get(limits::get))
         .route("/metrics", get(metrics::get))
         .fallback(nothing_here)

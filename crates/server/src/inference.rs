@@ -259,6 +259,7 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
     headers::terms(headers, &start.dropped, bill.output_cap);
     headers::insert(headers, "holdfast-context", bill.context.as_deref());
     headers::insert(headers, "holdfast-cascade", bill.cascade.as_deref());
+    headers::insert(headers, "holdfast-tier", bill.tier.as_deref());
 }
 
 fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {

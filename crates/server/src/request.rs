@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use types::auto::Tier;
 use types::call::{CommonHeaders, Credential};
 use types::{Failure, Metadata, Money, Secret, TraceParent};
 
@@ -50,6 +51,11 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
             Failure::invalid("holdfast-budget", format!("the header holdfast-budget {error}"))
         })
     });
+    let tier = text("holdfast-tier")?.map(|tier| {
+        Tier::parse(&tier).ok_or_else(|| {
+            Failure::invalid("holdfast-tier", "the header holdfast-tier must be cheap or strong")
+        })
+    });
     Ok(CommonHeaders {
         session_name: text("holdfast-session")?,
         task: text("holdfast-task")?,
@@ -59,6 +65,7 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         // What can't be read is ignored, as W3C has it.
         trace: trace(headers),
         attempts: None,
+        tier: tier.transpose()?,
     })
 }
 

@@ -283,6 +283,7 @@ impl Inner {
                 streamed: asked.request.stream || asked.request.background,
                 request: asked.request.clone(),
                 trace: asked.post.headers.trace,
+                tier: asked.post.headers.tier,
             },
             growth: Growth::new(hold),
             session_state: SessionState::Running,

@@ -218,6 +218,7 @@ impl Inner {
                 streamed: row.stream || row.background,
                 request,
                 trace: None,
+                tier: None,
             },
             growth,
             session_state: session.state,

@@ -58,6 +58,8 @@ pub(crate) struct Ask {
     pub(crate) streamed: bool,
     /// The trace of who asked; not kept across a restart.
     pub(crate) trace: Option<TraceParent>,
+    /// The tier that who asked wants; not kept across a restart.
+    pub(crate) tier: Option<types::auto::Tier>,
 }
 
 /// Who works on an open turn.
@@ -213,6 +215,7 @@ impl Runner {
                 metadata: self.turn.metadata().clone(),
                 trace: self.ask.trace,
                 attempts: None,
+                tier: self.ask.tier,
             },
             step: Some(StepRef {
                 session: self.cursor.session.clone(),
@@ -255,6 +258,9 @@ impl Runner {
         self.bill.over_bound |= row.over_bound;
         if let Some(context) = pipeline::context::shown(&row.notes) {
             self.bill.context = Some(context);
+        }
+        if let Some(tier) = pipeline::auto::shown(&row.notes) {
+            self.bill.tier = Some(tier);
         }
         self.bill.output_cap = self.bill.output_cap.or(row.output_cap);
         for name in &row.dropped {

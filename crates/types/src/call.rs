@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::auto::{AutoPolicy, Tier};
 use crate::cascade::CascadePolicy;
 use crate::clock::{Monotonic, Timestamp};
 use crate::context::ContextPolicy;
@@ -89,6 +90,8 @@ pub struct CommonHeaders {
     pub trace: Option<TraceParent>,
     /// What the caller asks about attempts, in headers of its own API.
     pub attempts: Option<AttemptsAsk>,
+    /// `holdfast-tier`: the tier of targets that the caller wants, where the route has tiers.
+    pub tier: Option<Tier>,
 }
 
 /// What a caller asks about attempts, where its API has words for it. What it does not say is as
@@ -410,6 +413,8 @@ pub struct RoutePolicy {
     pub context: Option<Arc<ContextPolicy>>,
     /// What an answer must be like while another target is left.
     pub cascade: Option<Arc<CascadePolicy>>,
+    /// Which of its targets are for which tasks.
+    pub auto: Option<Arc<AutoPolicy>>,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -441,6 +446,7 @@ impl RoutePolicy {
         keep_alive_after: Duration::from_secs(10),
         context: None,
         cascade: None,
+        auto: None,
     };
 }
 

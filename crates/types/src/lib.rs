@@ -10,6 +10,7 @@
 //! process. It must not know a vendor, a wire format, a table or an HTTP route.
 #![warn(missing_docs)]
 
+pub mod auto;
 pub mod call;
 pub mod cascade;
 pub mod clock;

@@ -11,6 +11,7 @@ use pipeline::route::choice::{Candidate, Choice, Order, Sticky};
 use serde::Deserialize;
 use types::call::RoutePolicy;
 
+use super::auto::AutoEntry;
 use super::cascade::CascadeEntry;
 use super::context::ContextEntry;
 use super::file::some_duration;
@@ -82,6 +83,8 @@ pub(crate) struct RouteEntry {
     pub(crate) context: Option<ContextEntry>,
     /// What an answer must be like while another target is left. Default: as it comes.
     pub(crate) cascade: Option<CascadeEntry>,
+    /// Which of its models are for easy tasks, and which for hard ones. Default: no difference.
+    pub(crate) auto: Option<AutoEntry>,
 }
 
 impl RouteEntry {
@@ -91,7 +94,10 @@ impl RouteEntry {
             return imported.choice.clone();
         }
         Choice {
-            targets: self.targets.clone(),
+            targets: match &self.auto {
+                Some(auto) if self.targets.is_empty() => auto.targets(),
+                Some(_) | None => self.targets.clone(),
+            },
             order: self.order,
             sticky: self.sticky.clone(),
             only_first: self.fallback == Some(false),
@@ -100,7 +106,11 @@ impl RouteEntry {
 
     /// The setting that says which targets.
     pub(crate) const fn written(&self) -> &'static str {
-        if self.cloudflare.is_some() { "cloudflare" } else { "targets" }
+        match (&self.cloudflare, &self.auto) {
+            (Some(_), _) => "cloudflare",
+            (None, Some(_)) if self.targets.is_empty() => "auto",
+            (None, Some(_) | None) => "targets",
+        }
     }
 
     /// Whether it says of its targets what a graph says too.
@@ -145,6 +155,7 @@ impl RouteEntry {
             keep_alive_after: self.keep_alive_after.unwrap_or(usual.keep_alive_after),
             context: self.context.as_ref().map(|context| Arc::new(context.policy())),
             cascade: self.cascade.as_ref().map(|cascade| Arc::new(cascade.policy())),
+            auto: self.auto.as_ref().map(|auto| Arc::new(auto.policy())),
         }
     }
 }

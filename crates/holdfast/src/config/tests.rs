@@ -379,6 +379,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         keep_alive_after: std::time::Duration::from_secs(3),
         context: None,
         cascade: None,
+        auto: None,
     };
     assert_eq!(route(all), expected);
 }

@@ -15,6 +15,7 @@ use types::call::Target;
 use types::error::Billed;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent};
 
+use crate::auto;
 use crate::context::ContextNote;
 use crate::execute::attempts::Attempts;
 use crate::record::telemetry::Watch;
@@ -34,6 +35,8 @@ pub struct Bill {
     pub context: Option<String>,
     /// What came of judging it, as `holdfast-cascade` says it.
     pub cascade: Option<String>,
+    /// Which tier the Call is for and why, as `holdfast-tier` says it.
+    pub tier: Option<String>,
     /// The provider billed more than the bound.
     pub over_bound: bool,
 }
@@ -59,7 +62,8 @@ impl Answer {
     /// What it costs; final once `Finish` or `Failed` has been yielded.
     pub fn bill(&self) -> Bill {
         let context = self.context().map(ToString::to_string);
-        Bill { context, cascade: self.attempts.cascade_shown(), ..self.attempts.bill() }
+        let (cascade, tier) = (self.attempts.cascade_shown(), auto::shown(&self.call.notes));
+        Bill { context, cascade, tier, ..self.attempts.bill() }
     }
 
     /// What was done with the history before the target was told; final as [`Self::target`] is.

@@ -18,6 +18,7 @@ use super::metrics::Facts;
 use super::telemetry::AttemptEnded;
 use crate::admit::Terms;
 use crate::admit::bound::{costs_nothing, is_free};
+use crate::auto::{Saved, note_saved};
 
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
 /// is.
@@ -41,6 +42,8 @@ pub(crate) struct Meter {
     reused_tokens: Option<u64>,
     end: Option<End>,
     bill: Bill,
+    /// What its tier saved.
+    pub(crate) saved: Option<Saved>,
 }
 
 /// How an attempt ended.
@@ -96,6 +99,7 @@ impl Meter {
             reused_tokens: None,
             end: None,
             bill,
+            saved: None,
         }
     }
 
@@ -159,6 +163,10 @@ impl Meter {
             Billed::Usage(usage) => Some(usage),
             Billed::No | Billed::Unknown => None,
         };
+        if let Some(usage) = usage.filter(|_| error.is_none()) {
+            let bill = (usage, verdict.cost);
+            self.saved = note_saved(&self.call, &self.target, bill, &mut self.notes);
+        }
         self.end.insert(End {
             at: self.clock.monotonic(),
             error,

@@ -19,14 +19,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::meter::Meter;
+use crate::auto::RouteTally;
 use crate::slo::SloStatus;
 use cascades::Cascades;
 use series::{Added, Families, Found};
 use slos::SloGauges;
+use tiers::TierCounts;
 
 mod cascades;
 mod series;
 mod slos;
+mod tiers;
 
 /// Targets that are counted under their own names.
 const TARGETS_MAX: usize = 256;
@@ -51,6 +54,7 @@ pub(crate) struct Metrics {
     slos: SloGauges,
     /// Answers that routes have judged.
     pub(super) cascades: Cascades,
+    tiers: TierCounts,
     /// Conditions of routes that could not be evaluated.
     pub(super) failed_conditions: Counter,
     names: Mutex<HashSet<Arc<str>>>,
@@ -163,6 +167,8 @@ impl Default for Metrics {
         slos.register(&mut registry);
         let cascades = Cascades::default();
         cascades.register(&mut registry);
+        let tiers = TierCounts::default();
+        tiers.register(&mut registry);
         let text = "Conditions of routes that could not be evaluated, and counted as a no";
         let failed_conditions = Counter::default();
         registry.register("holdfast_route_condition_failures", text, failed_conditions.clone());
@@ -173,6 +179,7 @@ impl Default for Metrics {
             refused,
             slos,
             cascades,
+            tiers,
             failed_conditions,
             names: Mutex::default(),
             classes: Mutex::default(),
@@ -215,8 +222,9 @@ impl Metrics {
     }
 
     /// All of it in the OpenMetrics text format.
-    pub(crate) fn text(&self, slos: &[SloStatus]) -> String {
+    pub(crate) fn text(&self, slos: &[SloStatus], tiers: &[(Arc<str>, RouteTally)]) -> String {
         self.slos.set(slos);
+        self.tiers.set(tiers);
         let mut text = String::new();
         // Writing into a string can't fail.
         let _ok = encode(&mut text, &self.registry);

@@ -19,6 +19,7 @@ use super::condition::{Now, Unknown, Variable};
 use super::facts::{BudgetLeft, Facts};
 use super::health::Health;
 use crate::admit::bound;
+use crate::auto;
 use crate::execute::attempts::Shared;
 use crate::identify::Identified;
 use crate::slo::Slos;
@@ -54,14 +55,15 @@ pub(crate) async fn choose(
         slos: shared.recorder.telemetry().slos.as_deref(),
         now: shared.clock.monotonic(),
     };
-    let chosen = chosen(&world, &identified.call, choice.as_deref(), budget_left);
+    let mut chosen = chosen(&world, &identified.call, choice.as_deref(), budget_left);
     if chosen.failed > 0 {
         shared.recorder.count_failed_conditions(chosen.failed);
     }
     if chosen.targets.is_empty() {
         return Err(nothing_left(&identified.call));
     }
-    if choice.is_none() && chosen.targets == identified.call.plan.targets {
+    let tiered = auto::order(shared.recorder.tiers(), &identified.call, &mut chosen.targets);
+    if choice.is_none() && tiered.is_none() && chosen.targets == identified.call.plan.targets {
         return Ok(identified);
     }
     let unshared = || Failure::new(ErrorCode::Internal, "a call was shared before it was chosen");
@@ -69,6 +71,9 @@ pub(crate) async fn choose(
     call.plan = Arc::new(Plan { targets: chosen.targets, ..Plan::clone(&call.plan) });
     if !chosen.note.is_empty() {
         call.notes.set(NOTE, Value::Object(chosen.note));
+    }
+    if let Some((name, note)) = tiered {
+        call.notes.set(name, note);
     }
     Ok(identified)
 }

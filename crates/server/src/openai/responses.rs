@@ -152,6 +152,7 @@ fn describe(turn: &Turn, model: &str) -> HeaderMap {
     let bill = turn.bill();
     headers::terms(&mut headers, &bill.dropped, bill.output_cap);
     headers::insert(&mut headers, "holdfast-context", bill.context.as_deref());
+    headers::insert(&mut headers, "holdfast-tier", bill.tier.as_deref());
     headers
 }
 

@@ -60,6 +60,7 @@ pub(super) fn all(
         limits(route, &at, problems);
         context(route, &known, &at, problems);
         cascade(route, &known, &at, problems);
+        auto(route, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
             if let Some(message) = wrong_alias(alias, &known) {
@@ -219,6 +220,19 @@ fn cascade(
 fn is_model(name: &str, known: &HashSet<&str>) -> bool {
     let (provider, model) = name.split_once('/').unwrap_or_default();
     !model.is_empty() && known.contains(provider)
+}
+
+fn auto(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {
+    let Some(auto) = &route.auto else { return };
+    if route.cloudflare.is_some() {
+        return problems.add(at("auto"), "orders targets: a graph has an order of its own");
+    }
+    if route.fallback == Some(false) {
+        problems.add(at("auto"), "needs the targets of both tiers: leave fallback out");
+    }
+    for (field, message) in auto.problems(&route.models()) {
+        problems.add(at(&format!("auto.{field}")), message);
+    }
 }
 
 /// Why a name can't be an alias. One that begins with a provider's name would hide a model of it.

@@ -17,7 +17,7 @@ fn a_label_is_escaped() {
     let of = Of { door: "openai_chat", target: Arc::from("p/\"m\"\n") };
     metrics.families.attempts.get_or_create(&Ended { of, outcome: OK }).inc();
     let line = r#"holdfast_attempts_total{holdfast_door="openai_chat",holdfast_target="p/\"m\"\n",outcome="ok"} 1"#;
-    assert!(metrics.text(&[]).contains(line), "{}", metrics.text(&[]));
+    assert!(metrics.text(&[], &[]).contains(line), "{}", metrics.text(&[], &[]));
 }
 
 #[test]
@@ -27,9 +27,9 @@ fn refused_calls_are_counted_by_code_and_class() {
         metrics.refused("batch", types::ErrorCode::BudgetExceeded);
     }
     let line = r#"holdfast_refused_total{code="budget_exceeded",class="batch"} 2"#;
-    assert!(metrics.text(&[]).contains(line), "{}", metrics.text(&[]));
+    assert!(metrics.text(&[], &[]).contains(line), "{}", metrics.text(&[], &[]));
     for n in 0..CLASSES_MAX {
         metrics.refused(&format!("class {n}"), types::ErrorCode::Overloaded);
     }
-    assert!(metrics.text(&[]).contains(r#"code="overloaded",class="other"} 1"#));
+    assert!(metrics.text(&[], &[]).contains(r#"code="overloaded",class="other"} 1"#));
 }
