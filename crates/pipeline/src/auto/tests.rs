@@ -18,10 +18,9 @@ fn tier_of(row: &Row) -> Tier {
     judge(&row.conversation(), AutoPolicy::THRESHOLD).tier
 }
 
-/// What is right of the 100 of a kind, at least: what was measured less two, so that a change that
-/// worsens it fails.
-const EASY_FLOOR: usize = 78;
-const HARD_FLOOR: usize = 91;
+/// What is right of the 100 of a kind, at least.
+const EASY_FLOOR: usize = 90;
+const HARD_FLOOR: usize = 90;
 
 /// The held-out set: nobody has read it while the classifier was made.
 #[test]

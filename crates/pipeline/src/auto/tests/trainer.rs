@@ -22,7 +22,7 @@ const WIDTH: usize = 32;
 const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/auto/weights.json");
 
 /// Who wrote them, and what.
-const SETS: [&[&str]; 4] = [
+const SETS: [&[&str]; 9] = [
     &[
         include_str!("../../../../../models/auto/train/a1.jsonl"),
         include_str!("../../../../../models/auto/train/a2.jsonl"),
@@ -36,6 +36,11 @@ const SETS: [&[&str]; 4] = [
         include_str!("../../../../../models/auto/train/d1.jsonl"),
         include_str!("../../../../../models/auto/train/d2.jsonl"),
     ],
+    &[include_str!("../../../../../models/auto/train/e1.jsonl")],
+    &[include_str!("../../../../../models/auto/train/e2.jsonl")],
+    &[include_str!("../../../../../models/auto/train/e3.jsonl")],
+    &[include_str!("../../../../../models/auto/train/e4.jsonl")],
+    &[include_str!("../../../../../models/auto/train/f1.jsonl")],
 ];
 
 /// An example as numbers: places and values.
