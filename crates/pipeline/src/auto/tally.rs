@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use types::auto::{AutoPolicy, Tier};
 use types::{Call, Money};
@@ -58,7 +59,9 @@ pub struct Saved {
 
 impl Default for Tiers {
     fn default() -> Self {
-        let hard = Cache::builder().max_capacity(TASKS_MAX).time_to_idle(IDLE).build();
+        let hard = Cache::builder().max_capacity(TASKS_MAX).time_to_idle(IDLE);
+        // The default lets what is new go first: the task that runs now.
+        let hard = hard.eviction_policy(EvictionPolicy::lru()).build();
         Self { hard, tallies: Mutex::default() }
     }
 }

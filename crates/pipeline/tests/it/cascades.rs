@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::Answer;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use storage::{Scope, WindowKind};
 use types::call::{CallKind, ModelCall, RoutePolicy};
@@ -20,7 +19,9 @@ use types::{Conversation, ErrorCode, Incoming, Money, OutcomeEvent};
 use super::attempts::{
     BOUND, amounts, asked, ends, failed, read, routed_by, start, streamed, text, whole,
 };
-use super::world::{NoFormat, Node, dollars, finish, model, price, rows, usage};
+use super::world::{
+    NoFormat, Node, dollars, finish, has_ended, in_any_order, model, price, rows, usage,
+};
 
 /// Target, error, cost and what is unreconciled of an attempt.
 type End = (String, Option<ErrorCode>, Money, Money);
@@ -316,17 +317,23 @@ async fn a_judge_that_fails_accepts_or_escalates_as_the_route_says() {
     }
 }
 
-#[tokio::test]
-async fn a_judge_that_takes_too_long_is_given_up_at_its_bound() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = cascading(&folder, &["paid/m", "paid/n"], judged_by_a_model(false)).await;
-    budget(&node, "1.00").await;
+/// A Call whose first answer is with its judge.
+async fn at_the_judge(node: &Node) -> Answer {
     node.targets.script("paid/m", whole("m"));
     let mut answer = node.pipeline.run(readable(streamed())).await.unwrap();
     Node::begin(&mut answer);
     node.quiet().await;
     Node::begin(&mut answer);
     assert_eq!(node.targets.asked(), ["paid/m", "paid/judge"]);
+    answer
+}
+
+#[tokio::test]
+async fn a_judge_that_takes_too_long_is_given_up_at_its_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = cascading(&folder, &["paid/m", "paid/n"], judged_by_a_model(false)).await;
+    budget(&node, "1.00").await;
+    let mut answer = at_the_judge(&node).await;
     node.clock.advance(PATIENCE);
     assert_eq!(read(&mut answer).await, ["start m", "text", "finish"]);
     let noted = notes(&node, &answer.call.id).await.remove(0);
@@ -344,12 +351,7 @@ async fn a_client_that_goes_while_a_judge_reads_leaves_a_settled_answer() {
     let folder = tempfile::tempdir().unwrap();
     let node = cascading(&folder, &["paid/m", "paid/n"], judged_by_a_model(false)).await;
     budget(&node, "1.00").await;
-    node.targets.script("paid/m", whole("m"));
-    let mut answer = node.pipeline.run(readable(streamed())).await.unwrap();
-    Node::begin(&mut answer);
-    node.quiet().await;
-    Node::begin(&mut answer);
-    assert_eq!(node.targets.asked(), ["paid/m", "paid/judge"]);
+    let answer = at_the_judge(&node).await;
     let call = answer.call.id.clone();
     drop(answer);
     node.pipeline.flush().await.unwrap();
@@ -395,15 +397,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn no_budget_is_passed_by_cascades_and_their_judges() {
     let limits = prop_oneof![Just("0.004"), Just("0.0075"), Just("0.012"), Just("0.03")];
     let events = prop::collection::vec((0..4usize, event()), 1..60);
-    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&(limits, events), |(limit, events)| {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(interleaved(limit, &events));
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    in_any_order(&(limits, events), async |(limit, events)| interleaved(limit, &events).await);
 }
 
 async fn interleaved(limit: &str, events: &[(usize, Event)]) {
@@ -460,15 +454,6 @@ async fn interleaved(limit: &str, events: &[(usize, Event)]) {
     assert_eq!(settled + unreconciled, really, "every attempt and every judge is on the bill");
     assert!(really <= dollars(limit));
     node.stop().await;
-}
-
-fn has_ended(answer: &mut Answer) -> bool {
-    while let Some(event) = answer.next().now_or_never() {
-        if event.is_none() {
-            return true;
-        }
-    }
-    false
 }
 
 /// Tells the newest attempt of a Call, if one was made.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::Answer;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use storage::{Scope, WindowKind};
 use types::call::{CallKind, RoutePolicy};
 use types::error::Billed;
@@ -14,7 +13,7 @@ use types::{ErrorCode, Failure, Money, OutcomeEvent};
 use super::attempts::{
     BOUND, amounts, asked, ends, failed, read, routed_by, start, streamed, text, whole,
 };
-use super::world::{Node, dollars, rows};
+use super::world::{Node, dollars, has_ended, in_any_order, rows};
 
 const AFTER: Duration = Duration::from_millis(800);
 
@@ -319,15 +318,7 @@ fn worst(row: &storage::LedgerRow) -> Money {
 fn no_budget_is_passed_by_two_attempts_beside_each_other() {
     let limits = prop_oneof![Just("0.004"), Just("0.007"), Just("0.0095"), Just("0.02")];
     let events = prop::collection::vec((0..4usize, event()), 1..60);
-    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&(limits, events), |(limit, events)| {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(interleaved(limit, &events));
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    in_any_order(&(limits, events), async |(limit, events)| interleaved(limit, &events).await);
 }
 
 async fn interleaved(limit: &str, events: &[(usize, Event)]) {
@@ -383,16 +374,6 @@ async fn interleaved(limit: &str, events: &[(usize, Event)]) {
     assert_eq!(settled + unreconciled, really, "every attempt is on the bill");
     assert!(really <= dollars(limit));
     node.stop().await;
-}
-
-/// Reads what is there of an answer, and says whether that was its end.
-fn has_ended(answer: &mut Answer) -> bool {
-    while let Some(event) = answer.next().now_or_never() {
-        if event.is_none() {
-            return true;
-        }
-    }
-    false
 }
 
 /// Tells the newest attempt of a Call, or the one before it, if there is one that listens.

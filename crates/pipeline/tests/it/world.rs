@@ -14,6 +14,8 @@ use pipeline::{
     Answer, Directory, DirectoryParts, NewBudget, NewKey, Parts, Pipeline, ProviderInfo, RouteInfo,
     Telemetry, Upstreams,
 };
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestRunner};
 use storage::budgets::Origin;
 use storage::models::DatedPrice;
 use storage::{Budget, Model, Scope, SqliteStore, Store, WindowKind};
@@ -36,6 +38,32 @@ use types::{
 pub(crate) const MORNING: Timestamp = Timestamp::from_millis(1_800_000_000_000 - 8 * 3_600_000);
 /// Events that a target may be told ahead.
 const EVENTS_MAX: usize = 16;
+
+/// Reads what is there of an answer, and says whether that was its end.
+pub(crate) fn has_ended(answer: &mut Answer) -> bool {
+    while let Some(event) = answer.next().now_or_never() {
+        if event.is_none() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Cases of a property of what Calls do beside each other.
+const INTERLEAVINGS: u32 = 60;
+
+/// Tries a property of Calls beside each other in many orders; says the smallest that breaks it.
+pub(crate) fn in_any_order<S: Strategy>(orders: &S, holds: impl AsyncFn(S::Value)) {
+    let config = Config { cases: INTERLEAVINGS, failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(orders, |order| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(holds(order));
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
 
 /// A node that runs on a folder.
 pub(crate) struct Node {
