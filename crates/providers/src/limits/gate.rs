@@ -23,7 +23,7 @@ use types::clock::{Monotonic, SharedClock, Sleep};
 use super::headers::{Counted, Told, WAIT_MAX};
 use super::pace::Pace;
 use super::queue::{Place, Queue, Ranked};
-use super::window::Window;
+use super::window::{Unseen, Window};
 use super::{Cost, Outage};
 
 /// However long a provider is said to take nothing, after so long one Call asks whether it does.
@@ -333,23 +333,47 @@ impl State {
         self.told_at = now;
         let is_newest = number > self.heard;
         self.heard = self.heard.max(number);
+        // Of a Call that was sent later, more is known already.
+        let is_late = !is_newest && number != NO_NUMBER;
+        let around = self.open_around(number);
         for reading in &told.readings {
             let known = self.windows.iter().position(|window| window.kind == reading.kind);
             let Some(index) = known else {
                 self.windows.push(Window::new(reading, now));
                 continue;
             };
-            // Of a Call that was sent later, more is known already.
-            if !is_newest && number != NO_NUMBER {
-                continue;
-            }
-            let later = self.unheard.range(number + 1..).map(|(_, cost)| *cost);
-            let later = later.fold(Cost::default(), Cost::plus);
-            let unseen = self.units(index, later);
+            let (earlier, later) = (self.units(index, around.0), self.units(index, around.1));
             let Some(window) = self.windows.get_mut(index) else { continue };
-            if number != NO_NUMBER || reading.remaining < window.left(now) {
-                window.told(reading, unseen, now);
+            if is_late {
+                window.told_late(reading);
+            } else if number != NO_NUMBER || reading.remaining < window.left(now) {
+                window.told(reading, Unseen { earlier, later }, now);
             }
+        }
+        if is_late {
+            self.recount();
+        }
+    }
+
+    /// What was sent before Call `number` and what after it, of all whose answers have not begun.
+    fn open_around(&self, number: u64) -> (Cost, Cost) {
+        let mut around = (Cost::default(), Cost::default());
+        for (sent, cost) in &self.unheard {
+            let side = if *sent < number { &mut around.0 } else { &mut around.1 };
+            *side = side.plus(*cost);
+        }
+        around
+    }
+
+    /// A Call that was sent before the newest one heard of is open no longer: less may be missing
+    /// in what that one's answer told.
+    fn recount(&mut self) {
+        let (before, after) = self.open_around(self.heard);
+        let open = before.plus(after);
+        for index in 0..self.windows.len() {
+            let unseen = self.units(index, open);
+            let Some(window) = self.windows.get_mut(index) else { continue };
+            window.recount(unseen);
         }
     }
 
@@ -520,8 +544,11 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let now = self.gate.clock.monotonic();
         let mut state = self.gate.lock();
-        state.unheard.remove(&self.number);
+        let was_open = state.unheard.remove(&self.number).is_some();
         state.in_flight = state.in_flight.saturating_sub(1);
+        if was_open && self.number < state.heard {
+            state.recount();
+        }
         state.pump(now, None);
     }
 }

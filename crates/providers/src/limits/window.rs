@@ -38,6 +38,18 @@ pub(crate) struct Window {
     /// Parts that come back in a second; 0 = none before the reset.
     per_second: u64,
     is_bucket: bool,
+    /// What the newest answer said is left, or less if others said so since, in units.
+    said: u64,
+}
+
+/// What was sent and may be missing in what an answer tells, in units.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unseen {
+    /// Of Calls that were sent before the answer's own and are not answered yet. The provider may
+    /// have taken them before it or after: on many connections, they pass each other.
+    pub(crate) earlier: u64,
+    /// Of Calls that were sent after it.
+    pub(crate) later: u64,
 }
 
 impl Window {
@@ -46,22 +58,30 @@ impl Window {
         let mut window = Self {
             kind: reading.kind,
             limit: reading.limit,
-            level: 0,
+            // Nothing was counted here yet: all that the answer says is left.
+            level: u64::MAX,
             at: now,
             full_at: None,
             period: PERIOD_MIN,
             anchor: Monotonic::ZERO,
             per_second: 0,
             is_bucket: false,
+            said: 0,
         };
-        window.told(reading, 0, now);
+        window.told(reading, Unseen::default(), now);
         window
     }
 
-    /// Takes over what an answer told, less what was sent since and can't be in it.
-    pub(crate) fn told(&mut self, reading: &Reading, unseen: u64, now: Monotonic) {
+    /// Takes over what an answer told. Between the least and the most that it can mean, what was
+    /// counted here is right: of twenty Calls sent at once, the last may be the first to arrive,
+    /// and its answer then says that nineteen more have room.
+    pub(crate) fn told(&mut self, reading: &Reading, unseen: Unseen, now: Monotonic) {
         self.limit = reading.limit.or(self.limit);
-        self.level = reading.remaining.saturating_sub(unseen).saturating_mul(PARTS);
+        self.advance(now);
+        self.said = reading.remaining;
+        let most = reading.remaining.saturating_sub(unseen.later);
+        let least = most.saturating_sub(unseen.earlier);
+        self.level = self.level.clamp(least.saturating_mul(PARTS), most.saturating_mul(PARTS));
         self.at = now;
         let Some(reset) = reading.reset else {
             self.full_at = None;
@@ -115,6 +135,19 @@ impl Window {
     /// When it is full again, if that is known.
     pub(crate) const fn full_at(&self) -> Option<Monotonic> {
         self.full_at
+    }
+
+    /// The answer to a Call that was sent before the newest one heard of: where it says less, the
+    /// provider took its Call after that one.
+    pub(crate) fn told_late(&mut self, reading: &Reading) {
+        self.said = self.said.min(reading.remaining);
+    }
+
+    /// What the newest answer said is there, but for what is not answered yet: what was answered
+    /// meanwhile is in it.
+    pub(crate) fn recount(&mut self, unseen: u64) {
+        let least = self.said.saturating_sub(unseen).saturating_mul(PARTS);
+        self.level = self.level.max(least.min(self.most()));
     }
 
     /// Counts what is being sent.

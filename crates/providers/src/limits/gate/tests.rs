@@ -107,7 +107,8 @@ async fn urgent_calls_go_first_and_every_loop_gets_its_turn() {
     let asked = [(2, 1), (1, 2), (1, 2), (1, 3), (0, 4)];
     let mut waiting: Vec<_> = asked.iter().map(|(rank, flow)| bench.waits(*rank, *flow)).collect();
     // So many as fit are let in at the end of the window: three.
-    bench.gate.lock().windows[0].told(&told(3, "4s").readings[0], 0, Duration::ZERO);
+    let reading = told(3, "4s").readings[0];
+    bench.gate.lock().windows[0].told(&reading, Unseen { earlier: 0, later: 0 }, Duration::ZERO);
     let passes: Vec<bool> = waiting.iter_mut().map(|call| poll(call).is_ready()).collect();
     assert_eq!(passes, [false, true, false, true, true]);
 }
@@ -137,6 +138,35 @@ async fn a_late_answer_does_not_undo_what_was_learned_since() {
     late.answered(&told(3, "8s"));
     early.answered(&told(8, "9s"));
     assert_eq!(bench.gate.seen().windows[0].2, 3);
+}
+
+#[tokio::test]
+async fn calls_that_pass_each_other_on_their_way_are_counted_once() {
+    let bench = Bench::new();
+    bench.enters().answered(&told(9, "9s"));
+    let mut sent: Vec<Pass> = (0..9).map(|_| bench.enters()).collect();
+    // The last one arrived first: eight have room after it, and those are on their way.
+    sent.pop().unwrap().answered(&told(8, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 0);
+    for (left, pass) in (0..8).rev().zip(sent) {
+        pass.answered(&told(left, "9s"));
+        assert_eq!(bench.gate.seen().windows[0].2, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_counted_too_high_comes_back_with_the_answers() {
+    let bench = Bench::new();
+    bench.enters().answered(&told(9, "9s"));
+    let sent: Vec<Pass> = (0..9).map(|_| bench.enters()).collect();
+    let mut sent = sent.into_iter().rev();
+    // The provider counted none of those before it, now or later, but one.
+    sent.next().unwrap().answered(&told(8, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 0, "it may count them later");
+    sent.next().unwrap().answered(&told(7, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 0, "seven are open");
+    drop(sent);
+    assert_eq!(bench.gate.seen().windows[0].2, 7);
 }
 
 #[tokio::test]

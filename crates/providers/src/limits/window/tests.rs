@@ -25,7 +25,7 @@ fn told(limit: u64, remaining: u64, reset: &str) -> Reading {
 #[test]
 fn a_window_gives_nothing_before_its_end() {
     let mut window = Window::new(&told(10, 2, "6s"), at(0));
-    window.told(&told(10, 1, "5s"), 0, at(1_000));
+    window.told(&told(10, 1, "5s"), Unseen::default(), at(1_000));
     window.spend(1);
     assert_eq!(window.left(at(4_000)), 0);
     assert_eq!(window.ready_at(1, at(4_000)), at(6_000));
@@ -36,9 +36,9 @@ fn a_window_gives_nothing_before_its_end() {
 fn a_bucket_gives_evenly_once_it_shows_itself() {
     // One comes back each second.
     let mut window = Window::new(&told(60, 59, "1.000s"), at(0));
-    window.told(&told(60, 58, "1.900s"), 0, at(100));
-    window.told(&told(60, 20, "39.800s"), 0, at(200));
-    window.told(&told(60, 0, "60.000s"), 0, at(300));
+    window.told(&told(60, 58, "1.900s"), Unseen::default(), at(100));
+    window.told(&told(60, 20, "39.800s"), Unseen::default(), at(200));
+    window.told(&told(60, 0, "60.000s"), Unseen::default(), at(300));
     assert_eq!(window.left(at(300)), 0);
     let ready = window.ready_at(1, at(300));
     assert!(ready > at(1_290) && ready < at(1_340), "{ready:?}");
@@ -49,23 +49,23 @@ fn a_bucket_gives_evenly_once_it_shows_itself() {
 #[test]
 fn too_little_is_believed_at_once_and_too_much_is_not() {
     let mut window = Window::new(&told(60, 50, "10.000s"), at(0));
-    window.told(&told(60, 20, "40.000s"), 0, at(0));
-    window.told(&told(60, 0, "60.000s"), 0, at(0));
+    window.told(&told(60, 20, "40.000s"), Unseen::default(), at(0));
+    window.told(&told(60, 0, "60.000s"), Unseen::default(), at(0));
     assert_eq!(window.per_second, 975);
-    window.told(&told(60, 0, "30.000s"), 0, at(0));
+    window.told(&told(60, 0, "30.000s"), Unseen::default(), at(0));
     assert_eq!(window.per_second, 975 + (1_966 - 975) / 64);
-    window.told(&told(60, 0, "120.000s"), 0, at(0));
+    window.told(&told(60, 0, "120.000s"), Unseen::default(), at(0));
     assert_eq!(window.per_second, 491);
     window.was_refused();
     assert_eq!(window.per_second, 491 - 491 / 16);
-    window.told(&told(60, 58, "30.000s"), 0, at(0));
+    window.told(&told(60, 58, "30.000s"), Unseen::default(), at(0));
     assert_eq!(window.per_second, 491 - 491 / 16, "two of sixty say nothing");
 }
 
 #[test]
 fn an_answer_that_is_late_makes_no_bucket() {
     let mut window = Window::new(&told(60, 50, "2.000s"), at(0));
-    window.told(&told(60, 49, "1.900s"), 0, at(300));
+    window.told(&told(60, 49, "1.900s"), Unseen::default(), at(300));
     assert!(!window.is_bucket);
 }
 
@@ -73,15 +73,15 @@ fn an_answer_that_is_late_makes_no_bucket() {
 fn whole_seconds_are_not_mistaken_for_a_bucket() {
     let mut window = Window::new(&told(60, 10, "30s"), at(0));
     // The same end, rounded up.
-    window.told(&told(60, 9, "30s"), 0, at(900));
-    window.told(&told(60, 0, "29s"), 0, at(1_100));
+    window.told(&told(60, 9, "30s"), Unseen::default(), at(900));
+    window.told(&told(60, 0, "29s"), Unseen::default(), at(1_100));
     assert_eq!(window.left(at(20_000)), 0);
 }
 
 #[test]
 fn what_was_sent_since_is_not_in_what_an_answer_tells() {
     let mut window = Window::new(&told(10, 9, "60s"), at(0));
-    window.told(&told(10, 5, "59s"), 3, at(1_000));
+    window.told(&told(10, 5, "59s"), Unseen { earlier: 0, later: 3 }, at(1_000));
     assert_eq!(window.left(at(1_000)), 2);
     window.spend(2);
     window.give_back(1);
