@@ -12,12 +12,15 @@ import json
 import secrets
 import sys
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import running
-from harness import Provider, Server
+from harness import Provider, Server, eventually
 
 KEY, POOR = "hf_suite_routes_0123456789abcdef", "hf_suite_short_0123456789abcdef"
 MODELS = ("one", "two", "three")
+# Asked by one check alone: how long their answers take is known from it.
+PACED = ("paced", "beside")
 
 CONFIG = """
 [[providers]]
@@ -29,6 +32,8 @@ models = [
   {{ id = "one", input_usd_per_million = "3.00", output_usd_per_million = "9.00" }},
   {{ id = "two", input_usd_per_million = "1.00", output_usd_per_million = "2.00" }},
   {{ id = "three", input_usd_per_million = "2.00", output_usd_per_million = "30.00", context_tokens = 2000 }},
+  {{ id = "paced", free = true }},
+  {{ id = "beside", free = true }},
 ]
 
 [[providers]]
@@ -138,6 +143,15 @@ order = "latency"
 targets = ["a/one", "a/two"]
 
 [[routes]]
+name = "not-hedged"
+targets = ["a/paced", "a/beside"]
+
+[[routes]]
+name = "hedged"
+targets = ["a/paced", "a/beside"]
+hedge = {{ after = "p95", after_min = "50ms" }}
+
+[[routes]]
 name = "first-one"
 targets = ["a/one", "a/two"]
 
@@ -211,7 +225,7 @@ class Routes:
     """The server and its providers."""
 
     def __init__(self, world):
-        self.provider = world.start(Provider, list(MODELS))
+        self.provider = world.start(Provider, [*MODELS, *PACED])
         config = CONFIG.format(base_url=self.provider.base_url, key=KEY, poor=POOR)
         self.server = world.start(Server, config, env={"PROVIDER_KEY": self.provider.key})
         # Who answered the last Call whose notes were looked at.
@@ -415,6 +429,33 @@ def the_fastest_comes_first(routes):
     # Now and then one looks at the others, and says so.
     assert {by for by, _ in asked} <= {"latency", "latency: tries an unknown one"}, asked
     assert len(by_latency) >= 4 and set(by_latency) == {"a/two"}, asked
+
+
+@check
+def a_second_attempt_goes_by_how_long_answers_usually_take(routes):
+    def attempts(delay_ms, model="route/hedged"):
+        """The targets that were asked of one Call whose first one takes so long."""
+        task = "t" + secrets.token_hex(6)
+        body = {"model": model, "max_tokens": 16}
+        body["messages"] = [{"role": "user", "content": f"[[delay_ms={delay_ms}]] Hello!"}]
+        status, _, _, data = routes.post("/v1/chat/completions", body, headers={"holdfast-task": task})
+        assert status == 200, f"{status} {data[:300]}"
+
+        def ended():
+            rows = routes.rows(f"task={task}")
+            twice = any("hedge" in (row["notes"] or {}) for row in rows)
+            return len(rows) == 1 + twice and sorted(row["target"] for row in rows)
+
+        return eventually("each attempt is in the ledger", ended)
+
+    both = ["a/beside", "a/paced"]
+    # Nobody knows how long it usually takes: the least time holds.
+    assert attempts(1000) == both
+    usually = 3000
+    with ThreadPoolExecutor(24) as pool:
+        assert set(map(tuple, pool.map(attempts, [usually] * 24, ["route/not-hedged"] * 24))) == {("a/paced",)}
+    assert attempts(300) == ["a/paced"], "it is as quick as ever"
+    assert attempts(2 * usually) == both, "it is slower than usual"
 
 
 @check

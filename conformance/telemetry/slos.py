@@ -15,6 +15,7 @@ import pathlib
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,6 +50,10 @@ secret = "{gated}"
 [[budgets]]
 scope = {{ key = "gated" }}
 limit_usd = "1.00"
+
+[[routes]]
+name = "home"
+targets = [{{ model = "p/d0-0", when = "!('routed-errors' in burning)" }}, "p/d0-1"]
 """
 
 SLO = """
@@ -81,8 +86,9 @@ OBJECTIVES = [
     ("gated", "policy_time", "1s"),
     ("agent", "task_time", "1s"),
     ("agent", "time_to_first_token", "20s"),
+    ("routed", "errors", None),
 ]
-MODELS = ["d0-0", "d1500-0", "d0-4500", "e500", "d0-1500"]
+MODELS = ["d0-0", "d0-1", "d1500-0", "d0-4500", "e500", "d0-1500"]
 # A task is over when nothing of it was asked for so long.
 TASK_IDLE = 1.0
 # In so long a webhook would have come of which there is to be none.
@@ -230,6 +236,32 @@ class Suite:
             (first, self.counts("chat-time_to_first_token")),
         )
 
+    def condition(self):
+        def answers():
+            headers = {"holdfast-class": "unmeasured"}
+            body = {"model": "route/home", "messages": [{"role": "user", "content": "a prompt"}]}
+            _, told, _ = self.server.http("POST", "/v1/chat/completions", body, KEY, headers)
+            return told.get("holdfast-model")
+
+        check("a route asks its first target while nothing burns", answers() == "p/d0-0")
+        failing = threading.Event()
+
+        def keep_failing():
+            while not failing.is_set():
+                self.many("e500", "routed", 3)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(keep_failing)
+            try:
+                eventually("traffic moves while it burns", lambda: answers() == "p/d0-1")
+                state = self.slos()["routed-errors"]["state"]
+                check("it is the objective that burns", state == "burning", state)
+            finally:
+                failing.set()
+        eventually("traffic comes home", lambda: answers() == "p/d0-0")
+        state = self.slos()["routed-errors"]["state"]
+        check("traffic comes home when it no longer burns", state == "ok", state)
+
     def policy(self):
         before = self.told()
         # Who holds the database's write lock holds up the slice that a budget's first Call needs.
@@ -359,6 +391,7 @@ SCENES = [
     Suite.tasks,
     Suite.turn,
     Suite.errors,
+    Suite.condition,
     Suite.policy,
     Suite.webhooks,
     Suite.retries,
