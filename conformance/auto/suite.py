@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The suite `auto`: which tier of a route's models is asked, and why.
+"""The suite `auto`: which tier of a route's models is asked, and why; what a judge says of it.
 
     suite.py [NAME …]     only the checks whose name contains one of the NAMEs
 
@@ -18,11 +18,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+CONFORMANCE = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(CONFORMANCE), str(CONFORMANCE / "cascade")]
+
+from provider import Provider as Scripted  # noqa: E402
 
 from harness import ROOT, Provider, Server, SetupFailed, World, eventually  # noqa: E402
 
 KEY = "hf_suite_auto_0123456789abcdef"
+POOR = "hf_suite_auto_poor_0123456789abcdef"
 LABELLED = ROOT / "models" / "auto" / "test.jsonl"
 SMALL, LARGE = "a/small", "a/large"
 # Dollars per million tokens, as in the configuration.
@@ -54,9 +58,29 @@ base_url = "http://127.0.0.1:9/v1"
 api_key = "${{PROVIDER_KEY}}"
 models = [{{ id = "gone", free = true }}]
 
+[[providers]]
+name = "j"
+vendor = "openai-compatible"
+base_url = "{judged_url}/v1"
+api_key = "${{PROVIDER_KEY}}"
+models = [
+  {{ id = "cheap", input_usd_per_million = "1", output_usd_per_million = "10", max_output_tokens = 256 }},
+  {{ id = "strong", input_usd_per_million = "5", output_usd_per_million = "50", max_output_tokens = 256 }},
+  {{ id = "judge", input_usd_per_million = "1", output_usd_per_million = "4" }},
+  {{ id = "dear", input_usd_per_million = "1", output_usd_per_million = "4", usd_per_request = "1" }},
+]
+
 [[keys]]
 name = "suite"
 secret = "{key}"
+
+[[keys]]
+name = "poor"
+secret = "{poor}"
+
+[[budgets]]
+scope = {{ key = "poor" }}
+limit_usd = "0.50"
 
 [[routes]]
 name = "auto"
@@ -89,6 +113,47 @@ auto = {{ cheap = ["down/gone"], strong = ["a/large"] }}
 name = "strong-down"
 backoff = "10ms"
 auto = {{ cheap = ["a/small"], strong = ["down/gone"] }}
+
+[[routes]]
+name = "judged"
+[routes.auto]
+cheap = ["j/cheap"]
+strong = ["j/strong"]
+threshold = 100
+judge = {{ model = "j/judge", share = 1, threshold = 60, timeout = "20s" }}
+
+[[routes]]
+name = "judged-shadow"
+[routes.auto]
+cheap = ["j/cheap"]
+strong = ["j/strong"]
+threshold = 100
+shadow = true
+judge = {{ model = "j/judge", share = 1.0, prompt = "Is it short?", timeout = "20s" }}
+
+[[routes]]
+name = "judged-hard"
+[routes.auto]
+cheap = ["j/cheap"]
+strong = ["j/strong"]
+threshold = 1
+judge = {{ model = "j/judge", share = 1, timeout = "20s" }}
+
+[[routes]]
+name = "judged-dear"
+[routes.auto]
+cheap = ["j/cheap"]
+strong = ["j/strong"]
+threshold = 100
+judge = {{ model = "j/dear", share = 1 }}
+
+[[routes]]
+name = "judged-day"
+[routes.auto]
+cheap = ["j/cheap"]
+strong = ["j/strong"]
+threshold = 100
+judge = {{ model = "j/judge", share = 1, max_usd_per_day = "0.000001" }}
 
 [[routes]]
 name = "listed"
@@ -139,11 +204,39 @@ class Auto:
 
     def __init__(self, world):
         self.provider = world.start(Provider, ["small", "large"])
-        config = CONFIG.format(base_url=self.provider.base_url, key=KEY)
+        self.scripted = Scripted()
+        world.double(self.scripted)
+        config = CONFIG.format(
+            base_url=self.provider.base_url, judged_url=self.scripted.url, key=KEY, poor=POOR
+        )
         self.server = world.start(Server, config, env={"PROVIDER_KEY": self.provider.key})
 
-    def post(self, path, body, headers=None):
-        return self.server.http("POST", path, body, KEY, headers)
+    def post(self, path, body, headers=None, key=KEY):
+        return self.server.http("POST", path, body, key, headers)
+
+    def judged(self, route, key=KEY, stream=False, judgements=1, **script):
+        """(what the client got, the report, rows by target, bodies by model) of a Call whose models
+        answer as `script` says."""
+        before, mark = self.report(route), "m" + secrets.token_hex(6)
+        text = f"{mark} {EASY} @@{json.dumps({model: line for model, line in script.items()})}@@"
+        body = {"model": f"route/{route}", "max_tokens": 64, "messages": user(text), "stream": stream}
+        status, _, data = self.post("/v1/chat/completions", body, {"holdfast-task": mark}, key)
+        assert status == 200, f"{status} {data[:300]}"
+
+        def counted(report):
+            missed = sum((report["unjudged"] or {"failed": 0}).values()) if report else 0
+            tiers = [report[f"judged_{tier}"]["judged"] for tier in ("cheap", "strong")] if report else [0]
+            return missed + sum(tiers)
+
+        known = counted(before)
+        eventually("an opinion", lambda: counted(self.report(route)) == known + judgements)
+        rows = eventually(
+            "rows", lambda: self.server.api("GET", f"calls?task={mark}&limit=20")[1]["data"]
+        )
+        bodies = collections.defaultdict(list)
+        for model, asked in self.scripted.of(mark):
+            bodies[model].append(asked)
+        return data.decode(), self.report(route), {row["target"]: row for row in rows}, bodies
 
     def chat(self, route, text=EASY, headers=None, **more):
         """(headers, body) of a chat completion that has to go well."""
@@ -438,6 +531,99 @@ def a_sessions_steps_have_tiers(auto):
         assert [row["target"] for row in rows] == [model], rows
         assert rows[0]["notes"]["auto"]["tier"] == tier, rows
         assert got["holdfast-tier"].startswith(tier), got["holdfast-tier"]
+
+
+def spent(rows):
+    """What the rows of a judgement cost, in dollars."""
+    return sum(Decimal(row["cost"]) for row in rows.values() if row["class"] == "auto-judge")
+
+
+@check
+def a_cheap_answer_is_judged_on_a_bill_of_its_own(auto):
+    for score, disagreed in (("80", 0), ("59", 1)):
+        script = {"cheap": {"text": "Paris."}, "judge": {"text": f'{{"score": {score}}}'}}
+        data, report, rows, bodies = auto.judged("judged", stream=True, **script)
+        assert "[DONE]" in data and set(bodies) == {"cheap", "judge"}, (data, bodies)
+        assert report["judged_cheap"] == {"judged": 1 + disagreed, "disagreed": disagreed}, report
+        told = json.dumps(bodies["judge"])
+        assert "Paris." in told and EASY in told, told
+        asked, judge = rows["j/cheap"], rows["j/judge"]
+        assert judge["parent"] == asked["call"] and judge["class"] == "auto-judge", judge
+        assert judge["notes"]["auto_judge"] == "grade" and asked["class"] == "interactive", rows
+    assert Decimal(report["judging_usd"]) > spent(rows) > 0, report
+
+
+@check
+def in_shadow_mode_the_cheap_tier_is_asked_the_same_and_both_are_judged(auto):
+    script = {"cheap": {"text": "It is Paris."}, "strong": {"text": "Paris, surely."}}
+    judge = {"text": '{"scores": [30, 30]}'}
+    data, report, rows, bodies = auto.judged("judged-shadow", **script, judge=judge)
+    assert "Paris, surely." in data and "It is Paris." not in data, data
+    assert report["judged_cheap"] == {"judged": 1, "disagreed": 0}, report
+    assert [len(bodies[model]) for model in ("strong", "cheap", "judge")] == [1, 1, 1], bodies
+    texts = [[m["content"] for m in bodies[model][0]["messages"]] for model in ("strong", "cheap")]
+    assert texts[0] == texts[1], "not the same request"
+    told = json.dumps(bodies["judge"])
+    assert "It is Paris." in told and "Paris, surely." in told and "Is it short?" in told, told
+    assert rows["j/cheap"]["parent"] == rows["j/strong"]["call"], rows
+    assert rows["j/cheap"]["notes"]["auto_judge"] == "answer", rows["j/cheap"]
+    assert close(report["judging_usd"], spent(rows)), (report, rows)
+    data, report, _, _ = auto.judged("judged-shadow", **script, judge={"text": "I can not say."})
+    assert report["unjudged"] == {"failed": 1, "refused": 0, "passed_over": 0}, report
+
+
+@check
+def of_a_hard_one_it_is_asked_whether_the_cheap_tier_would_have_done(auto):
+    script = {"cheap": {"text": "Paris."}, "strong": {"text": "Paris!"}}
+    for scores, disagreed in (("[95, 95]", 1), ("[70, 70]", 2)):
+        judge = {"text": f'{{"scores": {scores}}}'}
+        _, report, _, _ = auto.judged("judged-hard", **script, judge=judge)
+        assert report["judged_strong"] == {"judged": disagreed, "disagreed": disagreed}, report
+    assert report["judged_cheap"] == {"judged": 0, "disagreed": 0}, report
+
+
+@check
+def what_no_budget_or_day_pays_for_is_not_judged_and_counted(auto):
+    script = {"cheap": {"text": "Paris."}}
+    for route, key in (("judged-dear", POOR), ("judged-day", KEY)):
+        data, report, rows, bodies = auto.judged(route, key=key, **script)
+        assert "Paris." in data and set(bodies) == {"cheap"} == {n[2:] for n in rows}, (rows, bodies)
+        assert report["unjudged"] == {"failed": 0, "refused": 1, "passed_over": 0}, report
+        assert Decimal(report["judging_usd"]) == 0, report
+
+
+@check
+def nothing_of_what_is_judged_is_kept(auto):
+    words = "zanzibar" + secrets.token_hex(6)
+    judge = {"text": '{"scores": [1, 1]}'}
+    auto.judged("judged-shadow", cheap={"text": words}, strong={"text": "Paris."}, judge=judge)
+    kept = [
+        path for path in auto.server.data.rglob("*")
+        if path.is_file() and words.encode() in path.read_bytes()
+    ]
+    assert not kept, kept
+
+
+@check
+def what_is_wrong_with_a_judge_is_named_by_its_place(auto):
+    def refused(**judge):
+        table = {"cheap": [SMALL], "strong": [LARGE], "judge": {"model": "j/judge", **judge}}
+        status, answer = auto.server.api("PUT", "routes/wrong", {"name": "wrong", "auto": table})
+        assert status == 400, (status, answer)
+        return json.dumps(answer)
+
+    assert "auto.judge.model" in refused(model="nobody/judge")
+    assert "auto.judge.share" in refused(share=0)
+    assert "auto.judge.max_usd_per_day" in refused(max_usd_per_day="0")
+    assert "on_failure" in refused(on_failure="accept")
+
+
+@check
+def prometheus_counts_opinions(auto):
+    _, _, data = auto.server.http("GET", "/metrics", key=auto.server.admin_key)
+    text = data.decode()
+    for name in ("judged_total", "disagreed_total", "unjudged_total", "judging_nanousd_total"):
+        assert f"holdfast_auto_{name}{{" in text, name
 
 
 def main(names):

@@ -8,6 +8,7 @@
 
 pub mod features;
 pub mod model;
+pub(crate) mod opinion;
 pub(crate) mod tally;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use types::{Call, Money, Notes, Usage};
 use features::{Features, Group};
 use model::Model;
 pub(crate) use tally::Tiers;
-pub use tally::{RouteTally, Saved};
+pub use tally::{Opinions, RouteTally, Saved};
 
 /// A body of so many bytes is a hard task's: it is not parsed to find that out.
 pub const BODY_BYTES_MAX: u64 = 256 * 1024;
@@ -31,6 +32,8 @@ pub const FAILURES: usize = 2;
 const REASONS: usize = 3;
 /// The notes' names in the ledger.
 const NOTE: &str = "auto";
+/// The reason of what stays where its task was.
+const TASK: &str = "task";
 const NOTE_SAVED: &str = "auto_saved";
 const NOTE_WOULD_SAVE: &str = "auto_would_save";
 

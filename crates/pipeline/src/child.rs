@@ -12,12 +12,12 @@ use types::call::{CallKind, ModelCall, ModelHead};
 use types::clock::within;
 use types::conversation::{Conversation, Message};
 use types::ids::CallId;
-use types::outcome::Delta;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent, Stop};
 
 use crate::admit::admit;
 use crate::execute::attempts::{Attempts, Shared};
-use crate::identify::{Spawn, spawned};
+use crate::execute::cascade::answer::{Said, bytes_of};
+use crate::identify::{Purpose, Spawn, spawned};
 use crate::record::answer::Answer;
 use crate::route::candidates;
 
@@ -31,22 +31,25 @@ const AROUND_BYTES: u64 = 512;
 pub(crate) struct Asked<'a> {
     /// The model, as `provider/model`.
     pub(crate) model: &'a str,
-    /// Texts only.
+    /// Texts only, unless it is the parent's own.
     pub(crate) conversation: Conversation,
+    /// Whether it is what the parent was asked: as long, and with its tools.
+    pub(crate) is_parents: bool,
     /// Output cap, in tokens.
     pub(crate) output_cap: u64,
     /// What it may cost at most, where its parent is limited.
     pub(crate) budget: Option<Money>,
     /// How long its parent waits for it.
     pub(crate) time_max: Duration,
+    /// What it is for, if its parent does not wait for it.
+    pub(crate) purpose: Option<Purpose>,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) call: CallId,
-    pub(crate) text: String,
-    pub(crate) stop: Stop,
+    pub(crate) said: Said,
     /// What it was charged: its bound, where nobody knows what it cost.
     pub(crate) cost: Money,
 }
@@ -67,34 +70,36 @@ pub(crate) async fn ask(
     let begun = begun.unwrap_or_else(|| Err(too_late(time_max)));
     let mut answer = begun.map_err(|why| (why, Money::ZERO))?;
     let left = until.saturating_sub(clock.monotonic());
-    let Some((text, end)) = within(clock, left, collect(&mut answer)).await else {
+    let Some((said, end)) = within(clock, left, collect(&mut answer)).await else {
         // What it is given up in the middle of may be on the bill.
         return Err((too_late(time_max), answer.at_most()));
     };
     let cost = answer.charged();
     let call = answer.call.id.clone();
-    end.map(|stop| Told { call, text, stop, cost }).map_err(|why| (why, cost))
+    match end {
+        Ok(stop) => Ok(Told { call, said: Said { stop, ..said }, cost }),
+        Err(why) => Err((why, cost)),
+    }
 }
 
-/// The text of an answer, and how it ended.
-async fn collect(answer: &mut Answer) -> (String, Result<Stop, Failure>) {
-    let mut text = String::new();
+/// What an answer says, and how it ended.
+async fn collect(answer: &mut Answer) -> (Said, Result<Stop, Failure>) {
+    let (mut said, mut bytes) = (Said::default(), 0);
     loop {
         let end = match answer.next().await {
             Some(OutcomeEvent::Start(_)) => continue,
-            Some(OutcomeEvent::Frame { delta, .. }) => {
-                if let Some(Delta::Text { text: piece }) = delta
-                    && text.len() < ANSWER_BYTES_MAX
-                {
-                    text.push_str(&piece);
+            Some(event @ OutcomeEvent::Frame { .. }) => {
+                if bytes < ANSWER_BYTES_MAX {
+                    said.see(&event);
                 }
+                bytes = bytes_of(&event).saturating_add(bytes);
                 continue;
             }
             Some(OutcomeEvent::Finish(finish)) => Ok(finish.stop),
             Some(OutcomeEvent::Failed(failure)) => Err(*failure),
             None => Err(Failure::new(ErrorCode::Internal, "an answer without an end")),
         };
-        return (text, end);
+        return (said, end);
     }
 }
 
@@ -106,20 +111,23 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let Some(of_parent) = parent.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a model is asked for a model's Call only"));
     };
-    let Asked { model, mut conversation, output_cap, budget, time_max } = asked;
+    let Asked { model, mut conversation, output_cap, budget, time_max, is_parents, purpose } =
+        asked;
     conversation.output_cap = Some(output_cap);
     let bytes: usize = conversation.messages.iter().map(text_bytes).sum();
+    let bytes = (bytes as u64).saturating_add(AROUND_BYTES);
     let head = ModelHead {
         model: model.to_owned(),
         output_cap: Some(output_cap),
         choices: 1,
-        body_bytes: (bytes as u64).saturating_add(AROUND_BYTES),
+        body_bytes: if is_parents { of_parent.head.body_bytes.max(bytes) } else { bytes },
+        tools: is_parents && !conversation.tools.is_empty(),
         ..ModelHead::default()
     };
     let kind = ModelCall::from_neutral(of_parent.format, head, Arc::new(conversation));
     let id = CallId::new(&shared.ids);
     let kind = CallKind::Model(kind);
-    let spawn = Spawn { parent, id, kind, budget, time_max };
+    let spawn = Spawn { parent, id, kind, budget, time_max, purpose };
     let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
     let upstreams = Arc::clone(&identified.upstreams);
     let admitted = admit(&shared.escrow, &*shared.clock, identified);

@@ -114,6 +114,17 @@ pub(crate) struct Spawn<'a> {
     pub(crate) budget: Option<Money>,
     /// How long it may take; its parent's deadline holds too.
     pub(crate) time_max: Duration,
+    /// The request class that it has of its own, and the note that says what it is for.
+    pub(crate) purpose: Option<Purpose>,
+}
+
+/// What a Call is for that its parent does not wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    /// Its request class: it is none of its parent's traffic.
+    pub(crate) class: &'static str,
+    /// Its note in the ledger: name and text.
+    pub(crate) note: (&'static str, &'static str),
 }
 
 /// Makes a Call of what another one asks on its own account: for the same principal, session and
@@ -124,7 +135,7 @@ pub(crate) fn spawned(
     spawn: Spawn<'_>,
 ) -> Result<Identified, Failure> {
     let (started, started_at) = (clock.monotonic(), clock.now());
-    let Spawn { parent, id, kind, budget, time_max } = spawn;
+    let Spawn { parent, id, kind, budget, time_max, purpose } = spawn;
     let snapshot = directory.snapshot();
     let credential = Credential::Known(Arc::clone(&parent.principal));
     let known = authenticate(&snapshot, &credential)?;
@@ -132,6 +143,10 @@ pub(crate) fn spawned(
     let upstreams = Arc::clone(&snapshot.upstreams);
     let budgets = snapshot.budgets_in_scope(&known, parent.session_root.as_ref());
     let latest = started.saturating_add(time_max);
+    let mut notes = Notes::default();
+    if let Some(Purpose { note: (name, text), .. }) = purpose {
+        notes.set(name, text);
+    }
     let call = Call {
         id,
         parent: Some(parent.id.clone()),
@@ -140,11 +155,11 @@ pub(crate) fn spawned(
         session_root: parent.session_root.clone(),
         step: None,
         task: Arc::clone(&parent.task),
-        class: Arc::clone(&parent.class),
+        class: purpose.map_or_else(|| Arc::clone(&parent.class), |it| Arc::from(it.class)),
         door: parent.door,
         metadata: parent.metadata.clone(),
         trace: parent.trace,
-        notes: Notes::default(),
+        notes,
         budget,
         deadline: Some(parent.deadline.map_or(latest, |deadline| deadline.min(latest))),
         started_at,

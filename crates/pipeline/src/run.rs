@@ -210,6 +210,7 @@ impl Pipeline {
         if let Some(writer) = never_started {
             self.parts.tracker.spawn(writer.run());
         }
+        self.shared.recorder.tiers().stop();
         self.shared.recorder.close().await;
         if within(&*self.parts.clock, STOP_GRACE, self.shared.recorder.all_ended()).await.is_none()
         {

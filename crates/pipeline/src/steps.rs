@@ -30,6 +30,7 @@ use types::{
 };
 
 use crate::admit::{Terms, admit_step, exceeded};
+use crate::auto::opinion::Tape;
 use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, cascade, execute};
@@ -153,6 +154,8 @@ pub struct StepRun {
     sent: Sent,
     watch: Option<Box<Watch>>,
     left: Vec<Arc<Target>>,
+    /// Where its answer is read along, for a second opinion on its tier.
+    tape: Option<Box<Tape>>,
 }
 
 impl Stream for StepRun {
@@ -171,6 +174,7 @@ impl Stream for StepRun {
             watch.see(&event, &this.meter.target, || this.meter.first_content());
         }
         this.tell_health(&event);
+        Tape::see(&mut this.tape, &event, &this.meter.target);
         if is_last {
             this.outcome = None;
             this.probe = None;
@@ -399,7 +403,8 @@ impl Pipeline {
         };
         let outcome = Some(outcome);
         let polled = false;
-        StepRun { outcome, meter, shared, probe, reservation, polled, sent, watch, left }
+        let tape = Tape::begin(&shared, &meter.call);
+        StepRun { outcome, meter, shared, probe, reservation, polled, sent, watch, left, tape }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

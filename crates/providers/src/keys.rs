@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use moka::sync::Cache;
+use types::auto::AutoJudge;
 use types::call::{ModelCall, Operation};
 use types::clock::{Monotonic, SharedClock};
 use types::{Call, Notes};
@@ -128,7 +129,7 @@ impl<'a> Ask<'a> {
 fn rank(class: &str) -> u8 {
     match class {
         "interactive" => 0,
-        "background" | "batch" => 2,
+        "background" | "batch" | AutoJudge::CLASS => 2,
         _ => 1,
     }
 }

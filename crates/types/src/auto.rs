@@ -2,6 +2,9 @@
 //!
 //! How a task is judged is the pipeline's business; nothing here decides.
 
+use crate::cascade::JudgePolicy;
+use crate::money::Money;
+
 /// A tier of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
@@ -45,6 +48,26 @@ pub struct AutoPolicy {
     pub by_header: bool,
     /// The tier that the caller of this Call wants.
     pub asked: Option<Tier>,
+    /// Who says of a share of the decisions whether they were right.
+    pub judge: Option<AutoJudge>,
+}
+
+/// A model that is asked, when an answer is over, whether the cheap tier's was good enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoJudge {
+    /// How it is asked. A cheap answer with less than its threshold was not good enough.
+    pub judge: JudgePolicy,
+    /// Of so many in a million decisions.
+    pub share_millionths: u32,
+    /// What that may cost in a day of UTC, per process; `None` = what the caller's budgets have.
+    pub day_max: Option<Money>,
+}
+
+impl AutoJudge {
+    /// The request class of what it asks: nobody waits for it.
+    pub const CLASS: &str = "auto-judge";
+    /// All of a share: millionths in one.
+    pub const WHOLE: u32 = 1_000_000;
 }
 
 impl AutoPolicy {

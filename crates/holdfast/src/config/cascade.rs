@@ -113,14 +113,7 @@ impl CascadeEntry {
             must_match: compiled(&self.must_match),
             must_not_match: compiled(&self.must_not_match),
             min_logprob_micros: self.min_logprob_micros,
-            judge: self.judge.as_ref().map(|judge| JudgePolicy {
-                model: judge.model.clone(),
-                threshold: judge.threshold.unwrap_or(THRESHOLD),
-                prompt: judge.prompt.clone(),
-                output_tokens: judge.max_tokens.unwrap_or(JUDGE_TOKENS),
-                timeout: judge.timeout.unwrap_or(JUDGE_TIMEOUT),
-                escalate_on_failure: judge.on_failure == OnFailure::Escalate,
-            }),
+            judge: self.judge.as_ref().map(JudgeEntry::policy),
         }
     }
 
@@ -161,7 +154,23 @@ impl CascadeEntry {
 }
 
 impl JudgeEntry {
-    fn problems(&self, is_model: &dyn Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+    /// The policy that it is.
+    pub(super) fn policy(&self) -> JudgePolicy {
+        JudgePolicy {
+            model: self.model.clone(),
+            threshold: self.threshold.unwrap_or(THRESHOLD),
+            prompt: self.prompt.clone(),
+            output_tokens: self.max_tokens.unwrap_or(JUDGE_TOKENS),
+            timeout: self.timeout.unwrap_or(JUDGE_TIMEOUT),
+            escalate_on_failure: self.on_failure == OnFailure::Escalate,
+        }
+    }
+
+    /// What is wrong with it, by field.
+    pub(super) fn problems(
+        &self,
+        is_model: &dyn Fn(&str) -> bool,
+    ) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         if !is_model(&self.model) {
             found.push(("model", "must be a model of a configured provider: provider/model"));

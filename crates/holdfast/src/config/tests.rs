@@ -153,13 +153,16 @@ fn routes_have_a_name_that_can_be_managed_and_a_size() {
 fn a_model_that_compacts_or_judges_and_is_not_there_is_a_warning() {
     let text = "[[routes]]\nname = \"a\"\ntargets = [\"local/demo\"]\n[routes.context]\n\
                 compact_at_tokens = 9\ncompact_model = \"local/cheap\"\n\
-                [routes.cascade.judge]\nmodel = \"local/wise\"\n";
+                [routes.cascade.judge]\nmodel = \"local/wise\"\n\
+                [routes.auto]\ncheap = [\"local/demo\"]\nstrong = [\"local/demo\"]\n\
+                judge = { model = \"local/wise\" }\n";
     let (config, _) = of_text(text);
     let warned = |known: &dyn Fn(&str) -> bool| warnings::of_routes(&config, known);
     assert_eq!(warned(&|_| true), []);
     let found = warned(&|name| name == "local/demo");
     let at: Vec<&str> = found.iter().map(|warning| warning.at.as_str()).collect();
-    assert_eq!(at, ["routes[0].context.compact_model", "routes[0].cascade.judge.model"]);
+    let judges = ["routes[0].cascade.judge.model", "routes[0].auto.judge.model"];
+    assert_eq!(at, ["routes[0].context.compact_model", judges[0], judges[1]]);
 }
 
 #[test]

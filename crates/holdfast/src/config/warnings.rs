@@ -77,12 +77,14 @@ pub(crate) fn of_routes(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Pr
             warnings.add(format!("routes[{index}].context.compact_model"), message);
         }
         let judge = route.cascade.as_ref().and_then(|it| it.judge.as_ref());
-        if let Some(judge) = judge.filter(|judge| !known(&judge.model)) {
-            let model = &judge.model;
+        let judge = judge.map(|judge| ("cascade", &judge.model));
+        let of_auto = route.auto.as_ref().and_then(|it| it.judge.as_ref());
+        let of_auto = of_auto.map(|judge| ("auto", &judge.model));
+        for (table, model) in judge.into_iter().chain(of_auto).filter(|(_, name)| !known(name)) {
             let message = format!(
                 "there is no model \"{model}\"; until one is made at run time, it judges no answer"
             );
-            warnings.add(format!("routes[{index}].cascade.judge.model"), message);
+            warnings.add(format!("routes[{index}].{table}.judge.model"), message);
         }
     }
     warnings.0

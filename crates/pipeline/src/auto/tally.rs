@@ -13,7 +13,8 @@ use moka::sync::Cache;
 use types::auto::{AutoPolicy, Tier};
 use types::{Call, Money};
 
-use super::Decision;
+use super::opinion::{Missing, Places};
+use super::{Decision, TASK};
 
 /// Tasks that are remembered as hard, at most; the least used go first.
 const TASKS_MAX: u64 = 10_000;
@@ -29,6 +30,7 @@ const OTHER: &str = "other";
 pub(crate) struct Tiers {
     hard: Cache<String, ()>,
     tallies: Mutex<BTreeMap<Arc<str>, RouteTally>>,
+    pub(super) opinions: Places,
 }
 
 /// What was decided for one route since the start.
@@ -46,6 +48,36 @@ pub struct RouteTally {
     pub saved: Money,
     /// The same that shadow mode would have saved.
     pub would_save: Money,
+    /// What a judge found of decisions for the cheap tier, and for the strong one.
+    pub opinions: [Opinions; 2],
+    /// Decisions that were to be judged and were not, because a model failed.
+    pub unjudged_failed: u64,
+    /// The same, because a budget or the day's limit did not have the money.
+    pub unjudged_refused: u64,
+    /// The same, because it was too much at once, too large, or can't be asked again.
+    pub unjudged_passed_over: u64,
+    /// What judging cost, with the answers of the cheap tier that were asked for it.
+    pub judging: Money,
+}
+
+/// What a judge found of the decisions for one tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opinions {
+    /// Decisions that were judged.
+    pub judged: u64,
+    /// Of these, those that the judge would have decided for the other tier.
+    pub disagreed: u64,
+}
+
+impl RouteTally {
+    /// What a judge found of the decisions for a tier.
+    pub fn opinions_on(&mut self, tier: Tier) -> &mut Opinions {
+        let [cheap, strong] = &mut self.opinions;
+        match tier {
+            Tier::Cheap => cheap,
+            Tier::Strong => strong,
+        }
+    }
 }
 
 /// What an attempt saved, or would have saved in shadow mode.
@@ -62,7 +94,7 @@ impl Default for Tiers {
         let hard = Cache::builder().max_capacity(TASKS_MAX).time_to_idle(IDLE);
         // The default lets what is new go first: the task that runs now.
         let hard = hard.eviction_policy(EvictionPolicy::lru()).build();
-        Self { hard, tallies: Mutex::default() }
+        Self { hard, tallies: Mutex::default(), opinions: Places::default() }
     }
 }
 
@@ -77,7 +109,7 @@ impl Tiers {
                 decision
             }
             Tier::Cheap if self.hard.get(&key).is_some() => {
-                Decision { tier: Tier::Strong, reasons: vec!["task"], ..decision }
+                Decision { tier: Tier::Strong, reasons: vec![TASK], ..decision }
             }
             Tier::Cheap => decision,
         }
@@ -90,7 +122,7 @@ impl Tiers {
                 Tier::Strong => tally.strong += 1,
             }
             tally.shadow += u64::from(shadow);
-            tally.kept += u64::from(decision.reasons == ["task"]);
+            tally.kept += u64::from(decision.reasons == [TASK]);
         });
     }
 
@@ -102,13 +134,27 @@ impl Tiers {
         });
     }
 
+    /// Counts a decision that was to be judged and was not.
+    pub(super) fn miss(&self, route: &Arc<str>, missing: Missing) {
+        self.with(route, |tally| match missing {
+            Missing::Failed => tally.unjudged_failed += 1,
+            Missing::Refused => tally.unjudged_refused += 1,
+            Missing::PassedOver => tally.unjudged_passed_over += 1,
+        });
+    }
+
+    /// Judges nothing more.
+    pub(crate) fn stop(&self) {
+        self.opinions.stop();
+    }
+
     /// The tallies of all routes that have tiers and were asked.
     pub(crate) fn all(&self) -> Vec<(Arc<str>, RouteTally)> {
         let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         tallies.iter().map(|(route, tally)| (Arc::clone(route), *tally)).collect()
     }
 
-    fn with(&self, route: &Arc<str>, change: impl FnOnce(&mut RouteTally)) {
+    pub(super) fn with(&self, route: &Arc<str>, change: impl FnOnce(&mut RouteTally)) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         let known = tallies.contains_key(route) || tallies.len() < ROUTES_MAX;
         let route = if known { Arc::clone(route) } else { Arc::from(OTHER) };

@@ -185,6 +185,8 @@ impl Summaries {
                 output_cap: wish.policy.summary_tokens,
                 budget: wish.left.map(|left| left.minus_or_zero(progress.charged)),
                 time_max,
+                is_parents: false,
+                purpose: None,
             };
             let made = ask(pipeline, call, wish, asked).await;
             let (told, text) = made.inspect_err(|Missing(code, _)| {
@@ -244,8 +246,8 @@ impl Slot {
 
 /// The text of an answer, if it is a summary: one that was cut at its cap still is.
 fn usable(told: &Told, summary_tokens: u64) -> Result<String, Missing> {
-    let text = match told.stop {
-        Stop::End | Stop::Length => kept_summary(&told.text, summary_tokens),
+    let text = match told.said.stop {
+        Stop::End | Stop::Length => kept_summary(&told.said.text, summary_tokens),
         Stop::ToolCalls | Stop::ContentFilter => None,
     };
     text.ok_or(Missing(ErrorCode::UpstreamFailed, told.cost))

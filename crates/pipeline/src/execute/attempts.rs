@@ -33,6 +33,7 @@ use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent, Sent};
 use super::decide::{Next, blames_the_request, decide};
 use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
+use crate::auto::opinion::Tape;
 use crate::context::{ContextNote, Edited, Summaries};
 use crate::identify::directory::Directory;
 use crate::record::answer::Bill;
@@ -180,6 +181,11 @@ impl Attempts {
         let State::Trying(running) = &self.state else { return None };
         let Shared { recorder, clock, .. } = &*self.shared;
         Watch::new(recorder.telemetry(), clock, &self.call, &self.target, running.meter.began)
+    }
+
+    /// What reads the answer along, if there is to be a second opinion on its tier.
+    pub(crate) fn tape(&self) -> Option<Box<Tape>> {
+        Tape::begin(&self.shared, &self.call)
     }
 
     /// When the running attempt first had content.

@@ -15,7 +15,7 @@ use types::call::Target;
 use types::error::Billed;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent};
 
-use crate::auto;
+use crate::auto::{self, opinion::Tape};
 use crate::context::ContextNote;
 use crate::execute::attempts::Attempts;
 use crate::record::telemetry::Watch;
@@ -49,6 +49,8 @@ pub struct Answer {
     /// Large, and handed from stage to stage: a pointer to it is not.
     attempts: Box<Attempts>,
     watch: Option<Box<Watch>>,
+    /// Where it is read along, for a second opinion on its tier.
+    tape: Option<Box<Tape>>,
 }
 
 impl Answer {
@@ -56,7 +58,8 @@ impl Answer {
     /// long the Call had to wait for other Calls before its first attempt.
     pub(crate) fn record(attempts: Box<Attempts>, waited: Duration) -> Self {
         let watch = attempts.watched().map(|watch| watch.apart_from(waited));
-        Self { call: Arc::clone(&attempts.call), attempts, watch }
+        let tape = attempts.tape();
+        Self { call: Arc::clone(&attempts.call), attempts, watch, tape }
     }
 
     /// What it costs; final once `Finish` or `Failed` has been yielded.
@@ -92,9 +95,12 @@ impl Stream for Answer {
 
     fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
         let event = ready!(self.attempts.poll_event(ctx));
-        let Self { attempts, watch, .. } = &mut *self;
+        let Self { attempts, watch, tape, .. } = &mut *self;
         if let (Some(watch), Some(event)) = (watch, &event) {
             watch.see(event, attempts.target(), || attempts.first_content());
+        }
+        if let (Some(_), Some(event)) = (&tape, &event) {
+            Tape::see(tape, event, attempts.target());
         }
         Poll::Ready(event)
     }

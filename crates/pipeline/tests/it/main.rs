@@ -18,6 +18,8 @@ mod journey;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod opinions;
+#[cfg(test)]
 mod reconcile;
 #[cfg(test)]
 mod refusals;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pipeline::auto::RouteTally;
+use pipeline::auto::{Opinions, RouteTally};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -25,13 +25,58 @@ pub(crate) struct AutoView {
     saved_usd: String,
     /// What shadow mode would have saved, in dollars.
     would_save_usd: String,
+    /// What a judge found of decisions for the cheap tier: it disagreed where the cheap answer was
+    /// not good enough.
+    judged_cheap: OpinionsView,
+    /// The same for the strong tier: it disagreed where a cheap answer would have been good enough.
+    judged_strong: OpinionsView,
+    /// Decisions that were to be judged and were not.
+    unjudged: UnjudgedView,
+    /// What judging cost, in dollars, with the cheap answers that were asked for it.
+    judging_usd: String,
+}
+
+/// What a judge found of the decisions for one tier.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OpinionsView {
+    /// Decisions that were judged.
+    judged: u64,
+    /// Of these, those that the judge would have decided for the other tier.
+    disagreed: u64,
+}
+
+/// Why decisions were not judged.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UnjudgedView {
+    /// A model failed, or said nothing that is a score.
+    failed: u64,
+    /// A budget or the day's limit did not have the money.
+    refused: u64,
+    /// Too much at once, too large, or of a kind that can't be asked again.
+    passed_over: u64,
 }
 
 impl AutoView {
     fn of(route: &str, tally: &RouteTally) -> Self {
-        let RouteTally { cheap, strong, shadow, kept, saved, would_save } = *tally;
-        let (saved_usd, would_save_usd) = (saved.to_string(), would_save.to_string());
-        Self { route: route.to_owned(), cheap, strong, shadow, kept, saved_usd, would_save_usd }
+        let of = |Opinions { judged, disagreed }| OpinionsView { judged, disagreed };
+        let [cheap, strong] = tally.opinions;
+        Self {
+            route: route.to_owned(),
+            cheap: tally.cheap,
+            strong: tally.strong,
+            shadow: tally.shadow,
+            kept: tally.kept,
+            saved_usd: tally.saved.to_string(),
+            would_save_usd: tally.would_save.to_string(),
+            judged_cheap: of(cheap),
+            judged_strong: of(strong),
+            unjudged: UnjudgedView {
+                failed: tally.unjudged_failed,
+                refused: tally.unjudged_refused,
+                passed_over: tally.unjudged_passed_over,
+            },
+            judging_usd: tally.judging.to_string(),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn all(
         limits(route, &at, problems);
         context(route, &known, &at, problems);
         cascade(route, &known, &at, problems);
-        auto(route, &at, problems);
+        auto(route, &known, &at, problems);
         for (place, alias) in route.aliases.iter().enumerate() {
             let at = at(&format!("aliases[{place}]"));
             if let Some(message) = wrong_alias(alias, &known) {
@@ -222,7 +222,12 @@ fn is_model(name: &str, known: &HashSet<&str>) -> bool {
     !model.is_empty() && known.contains(provider)
 }
 
-fn auto(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems) {
+fn auto(
+    route: &RouteEntry,
+    known: &HashSet<&str>,
+    at: &dyn Fn(&str) -> String,
+    problems: &mut Problems,
+) {
     let Some(auto) = &route.auto else { return };
     if route.cloudflare.is_some() {
         return problems.add(at("auto"), "orders targets: a graph has an order of its own");
@@ -230,7 +235,7 @@ fn auto(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Problems
     if route.fallback == Some(false) {
         problems.add(at("auto"), "needs the targets of both tiers: leave fallback out");
     }
-    for (field, message) in auto.problems(&route.models()) {
+    for (field, message) in auto.problems(&route.models(), &|name| is_model(name, known)) {
         problems.add(at(&format!("auto.{field}")), message);
     }
 }

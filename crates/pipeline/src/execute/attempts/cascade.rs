@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use types::call::Target;
-use types::outcome::Delta;
 use types::{Call, Money, OutcomeEvent, Usage};
 
 use super::running::Running;
 use super::{Attempts, State};
 use crate::context::Edited;
-use crate::execute::cascade::answer::Said;
+use crate::execute::cascade::answer::{Said, bytes_of};
 use crate::execute::cascade::judge::{self, Verdict};
 use crate::execute::cascade::{Judged, NOTE, Validator, applies, validate};
 use crate::record::Place;
@@ -291,23 +290,4 @@ fn saved(last: &Target, meter: &Meter) -> Option<Money> {
     let dear = last.price.as_deref()?.cost(&usage);
     let paid = meter.verdict().cost?;
     Some(Money::from_nanodollars(dear.nanodollars().saturating_sub(paid.nanodollars())))
-}
-
-fn bytes_of(event: &OutcomeEvent) -> usize {
-    match event {
-        OutcomeEvent::Frame { raw: Some(raw), .. } => raw.len(),
-        OutcomeEvent::Frame { delta: Some(delta), .. } => match delta {
-            Delta::Text { text } | Delta::Reasoning { text } | Delta::Refusal { text } => {
-                text.len()
-            }
-            Delta::ReasoningSignature { signature, .. } => signature.len(),
-            Delta::ToolCallStart { id, name, .. } => id.len() + name.len(),
-            Delta::ToolCallArguments { json, .. } => json.len(),
-            Delta::ToolResult { text, .. } => text.len(),
-        },
-        OutcomeEvent::Frame { raw: None, delta: None }
-        | OutcomeEvent::Start(_)
-        | OutcomeEvent::Finish(_)
-        | OutcomeEvent::Failed(_) => 0,
-    }
 }

@@ -46,6 +46,7 @@ impl Said {
                     let format = format?;
                     let reader = reader.get_or_insert_with(|| format.reader(options));
                     reader.push(raw.clone(), &mut again);
+                    said.take_all(&mut again)?;
                 }
                 OutcomeEvent::Frame { delta, .. } => {
                     delta.iter().for_each(|delta| said.take(delta));
@@ -63,17 +64,30 @@ impl Said {
         if let Some(reader) = &mut reader {
             reader.end(&mut again);
         }
-        for event in &again {
+        said.take_all(&mut again)?;
+        Some(said)
+    }
+
+    /// Takes what was read of bytes; `None` if that failed.
+    fn take_all(&mut self, events: &mut VecDeque<OutcomeEvent>) -> Option<()> {
+        for event in events.drain(..) {
             match event {
                 OutcomeEvent::Frame { delta, .. } => {
-                    delta.iter().for_each(|delta| said.take(delta));
+                    delta.iter().for_each(|delta| self.take(delta));
                 }
-                OutcomeEvent::Finish(finish) => said.finish(finish),
+                OutcomeEvent::Finish(finish) => self.finish(&finish),
                 OutcomeEvent::Start(_) => {}
                 OutcomeEvent::Failed(_) => return None,
             }
         }
-        Some(said)
+        Some(())
+    }
+
+    /// Takes what an event says that came with its delta.
+    pub(crate) fn see(&mut self, event: &OutcomeEvent) {
+        if let OutcomeEvent::Frame { delta: Some(delta), .. } = event {
+            self.take(delta);
+        }
     }
 
     fn finish(&mut self, finish: &Finish) {
@@ -100,5 +114,25 @@ impl Said {
             self.calls.push(ToolCalled::default());
         }
         &mut self.calls[index]
+    }
+}
+
+/// Bytes that an event is held with.
+pub(crate) fn bytes_of(event: &OutcomeEvent) -> usize {
+    match event {
+        OutcomeEvent::Frame { raw: Some(raw), .. } => raw.len(),
+        OutcomeEvent::Frame { delta: Some(delta), .. } => match delta {
+            Delta::Text { text } | Delta::Reasoning { text } | Delta::Refusal { text } => {
+                text.len()
+            }
+            Delta::ReasoningSignature { signature, .. } => signature.len(),
+            Delta::ToolCallStart { id, name, .. } => id.len() + name.len(),
+            Delta::ToolCallArguments { json, .. } => json.len(),
+            Delta::ToolResult { text, .. } => text.len(),
+        },
+        OutcomeEvent::Frame { raw: None, delta: None }
+        | OutcomeEvent::Start(_)
+        | OutcomeEvent::Finish(_)
+        | OutcomeEvent::Failed(_) => 0,
     }
 }

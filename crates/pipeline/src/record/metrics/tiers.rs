@@ -20,6 +20,10 @@ use crate::auto::RouteTally;
 pub(super) struct TierCounts {
     decisions: Family<OfRoute, Counter>,
     saved: Family<OfRoute, Counter>,
+    judged: Family<OfRoute, Counter>,
+    disagreed: Family<OfRoute, Counter>,
+    unjudged: Family<OfRoute, Counter>,
+    judging: Family<OfRoute, Counter>,
 }
 
 /// What of which route.
@@ -44,6 +48,14 @@ impl TierCounts {
         let text = "What the cheap tier saved, or would have in shadow mode, in billionths of a \
                     US dollar";
         registry.register("holdfast_auto_saved_nanousd", text, self.saved.clone());
+        let text = "Decisions that a judge looked at, by the tier that was decided";
+        registry.register("holdfast_auto_judged", text, self.judged.clone());
+        let text = "Of these, those that it would have decided for the other tier";
+        registry.register("holdfast_auto_disagreed", text, self.disagreed.clone());
+        let text = "Decisions that were to be judged and were not, by why";
+        registry.register("holdfast_auto_unjudged", text, self.unjudged.clone());
+        let text = "What judging decisions cost, in billionths of a US dollar";
+        registry.register("holdfast_auto_judging_nanousd", text, self.judging.clone());
     }
 
     pub(super) fn set(&self, tallies: &[(Arc<str>, RouteTally)]) {
@@ -58,6 +70,15 @@ impl TierCounts {
             set(&self.saved, of("mode", "active"), saved);
             let would_save = tally.would_save.nanodollars().unsigned_abs();
             set(&self.saved, of("mode", "shadow"), would_save);
+            for (tier, opinions) in Tier::ALL.into_iter().zip(tally.opinions) {
+                set(&self.judged, of("tier", tier.name()), opinions.judged);
+                set(&self.disagreed, of("tier", tier.name()), opinions.disagreed);
+            }
+            set(&self.unjudged, of("reason", "failed"), tally.unjudged_failed);
+            set(&self.unjudged, of("reason", "refused"), tally.unjudged_refused);
+            set(&self.unjudged, of("reason", "passed_over"), tally.unjudged_passed_over);
+            let judging = tally.judging.nanodollars().unsigned_abs();
+            set(&self.judging, of("by", "judge"), judging);
         }
     }
 }
