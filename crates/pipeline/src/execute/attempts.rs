@@ -13,6 +13,7 @@
 
 mod cascade;
 mod continued;
+mod failed;
 mod hedge;
 mod money;
 mod running;
@@ -28,9 +29,8 @@ use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::Billed;
 use types::execute::Patience;
 use types::ids::AttemptId;
-use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent, Sent};
+use types::{Call, Failure, Ids, Money, OutcomeEvent, Sent};
 
-use super::decide::{Next, blames_the_request, decide};
 use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
 use crate::auto::opinion::Tape;
@@ -40,7 +40,7 @@ use crate::record::answer::Bill;
 use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
-use crate::route::health::{Health, Probe, Verdict};
+use crate::route::health::{Health, Probe};
 use crate::route::{Route, has_choice, unreachable, went_well};
 use cascade::{Cascade, Judging};
 use continued::Shown;
@@ -346,165 +346,6 @@ impl Attempts {
         if has_choice(&self.call) {
             let now = self.shared.clock.monotonic();
             went_well(&self.shared.health, &running.meter, now);
-        }
-    }
-
-    /// The running attempt failed. Answers the failure if it is the Call's.
-    fn failed(&mut self, failure: Failure) -> Option<OutcomeEvent> {
-        let State::Trying(running) = std::mem::replace(&mut self.state, State::Over) else {
-            return None;
-        };
-        let mut running = *running;
-        running.meter.note(&failure);
-        let verdict = running.meter.abandon(failure.code, failure.billed);
-        let (route, has_content) = (running.route.clone(), running.has_content);
-        self.tell_failed(&running, &failure);
-        let now = self.shared.clock.monotonic();
-        self.perhaps_billed |= failure.billed != Billed::No;
-        if let Some(rival) = self.take_rival() {
-            self.end(running, false);
-            self.keep_for_later(&route, &failure);
-            self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
-            self.go_on_with(rival);
-            return None;
-        }
-        let next = match has_content {
-            true => self.plan_continued(&mut running, &failure, now),
-            false => self.plan(&failure, now),
-        };
-        let route = if has_content { running.route.clone() } else { route };
-        // What was charged pays for what was done; money is handed on whole or not at all.
-        let reserved = self.end(running, next.is_some() && verdict.charged() == Money::ZERO);
-        let Some((next, place)) = next else {
-            let rejected = if has_content { None } else { self.give_rejected() };
-            if rejected.is_some() {
-                return rejected;
-            }
-            let failure = self.answered(failure, has_content);
-            return Some(OutcomeEvent::Failed(Box::new(failure)));
-        };
-        // Its code alone: a provider's words may repeat the prompt.
-        let (call, target, code) = (&self.call.id, &*route.target.name, failure.code);
-        tracing::warn!(%call, target, %code, ?next, "an attempt failed; the call goes on");
-        if next == Next::Elsewhere {
-            self.keep_for_later(&route, &failure);
-        }
-        self.first.get_or_insert_with(|| (Arc::clone(&route.target), failure));
-        match next {
-            Next::Again { after } => {
-                self.in_a_row += 1;
-                let timer = self.shared.clock.sleep(after);
-                let next = Planned { route, probe: None, reserved, place };
-                self.state = State::Waiting { timer, next };
-                None
-            }
-            Next::Elsewhere | Next::Stop => self.elsewhere(reserved, place),
-        }
-    }
-
-    /// Keeps a target that turned the Call away for the end: nobody else may have room or be paid
-    /// for, and then it is better to wait.
-    fn keep_for_later(&mut self, route: &Route, failure: &Failure) {
-        if failure.turns_away() && !self.turned_away.contains(&route.target) {
-            self.turned_away.push(Arc::clone(&route.target));
-            self.left.push(route.clone());
-        }
-    }
-
-    /// Tells what watches the targets. One of this machine that has no room is well.
-    fn tell_failed(&self, running: &Running, failure: &Failure) {
-        if has_choice(&self.call) && !failure.turns_away() {
-            let times = (running.meter.began, self.shared.clock.monotonic());
-            let (target, policy) = (&running.route.target.name, &self.call.plan.policy);
-            self.shared.health.failed(target, failure, policy, times);
-        }
-    }
-
-    /// What comes after a failure before any content, with a place for its row; `None` = nothing.
-    fn plan(&mut self, failure: &Failure, now: Monotonic) -> Option<(Next, Place)> {
-        let Self { call, shared, left, target, .. } = self;
-        let policy = &call.plan.policy;
-        let ends = |then: Monotonic| call.deadline.is_some_and(|deadline| then >= deadline);
-        if self.made >= policy.attempts_max || ends(now) {
-            return None;
-        }
-        if failure.code == ErrorCode::ContextLengthExceeded {
-            // A window that nobody knows is no larger one.
-            left.retain(|route| route.target.context_tokens > target.context_tokens);
-        }
-        let others = !left.is_empty();
-        let next = match decide(failure, self.in_a_row, others, policy, shared.ids.fraction()) {
-            Next::Stop => return None,
-            Next::Elsewhere => Next::Elsewhere,
-            Next::Again { after } => {
-                let then = now.saturating_add(after);
-                match others && shared.health.is_open(&target.name, then) {
-                    true => Next::Elsewhere,
-                    false if ends(then) => return None,
-                    false => Next::Again { after },
-                }
-            }
-        };
-        // Before this one's is given back: a clean stop waits for Calls that have one.
-        Some((next, shared.recorder.reserve_place().ok()?))
-    }
-
-    fn waited(&mut self) -> Option<OutcomeEvent> {
-        let State::Waiting { mut next, .. } = std::mem::replace(&mut self.state, State::Over)
-        else {
-            return None;
-        };
-        let now = self.shared.clock.monotonic();
-        let verdict = self.shared.health.admits(&next.route.target.name, now);
-        if let Verdict::Probe(probe) = verdict {
-            next.probe = Some(probe);
-        }
-        self.pay(next)
-    }
-
-    /// Goes on to the next target.
-    fn elsewhere(&mut self, reserved: Reserved, place: Place) -> Option<OutcomeEvent> {
-        let now = self.shared.clock.monotonic();
-        let Some((route, probe)) = self.shared.health.next(&mut self.left, now) else {
-            return self.give_up();
-        };
-        self.in_a_row = 1;
-        self.pay(Planned { route, probe, reserved, place })
-    }
-
-    /// Nothing more can be tried: the first failure is the answer.
-    fn give_up(&mut self) -> Option<OutcomeEvent> {
-        self.state = State::Over;
-        if let Some(event) = self.give_rejected() {
-            return Some(event);
-        }
-        let (_, failure) = self.first.take()?;
-        let failure = self.say_billed(failure);
-        Some(OutcomeEvent::Failed(Box::new(failure)))
-    }
-
-    /// The failure to answer when the newest attempt was the last.
-    ///
-    /// What a fallback says of the request must not mask why it was asked at all.
-    fn answered(&mut self, last: Failure, has_content: bool) -> Failure {
-        let masks = |(target, first): &mut (Arc<Target>, Failure)| {
-            !has_content
-                && !Arc::ptr_eq(target, &self.target)
-                && blames_the_request(last.code)
-                && !blames_the_request(first.code)
-        };
-        let failure = match self.first.take_if(masks) {
-            Some((_, first)) => first,
-            None => last,
-        };
-        self.say_billed(failure)
-    }
-
-    /// A client that asks again pays again for what may have been billed already.
-    fn say_billed(&self, failure: Failure) -> Failure {
-        match failure.billed {
-            Billed::No if self.perhaps_billed => failure.billed(Billed::Unknown),
-            Billed::No | Billed::Unknown | Billed::Usage(_) => failure,
         }
     }
 
