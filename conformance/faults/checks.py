@@ -9,8 +9,19 @@ import json
 import time
 from decimal import Decimal
 
-from judge import LATE, price_of
-from world import BACKOFF, COOLDOWN, COOLDOWN_FACTOR_MAX, FIRST_TOKEN, INPUT, RESPONSE, SDKS, STALL, Plan
+from judge import LATE, price_of, told
+from world import (
+    BACKOFF,
+    COOLDOWN,
+    COOLDOWN_FACTOR_MAX,
+    FAMILY,
+    FIRST_TOKEN,
+    INPUT,
+    RESPONSE,
+    SDKS,
+    STALL,
+    Plan,
+)
 
 APIS = ("chat", "messages", "gemini")
 FIELDS = {"chat": "messages", "messages": "messages", "gemini": "contents"}
@@ -60,9 +71,16 @@ class Check:
         found = [("primary", self.primary, self.model, own)]
         if small:
             found.append(("fallback", self.primary, f"{self.model}-small", small))
+        if self.fallback and self.goes_on:
+            name = FAMILY[self.fallback] + self.model
+            return [*found, ("goes-on", self.fallback, name, None)]
         if self.fallback:
             found.append(("fallback", self.fallback, self.model, large))
         return found
+
+    @property
+    def goes_on(self):
+        return self.fault == "x04"
 
     @property
     def plan(self):
@@ -430,9 +448,39 @@ def falls_back_before_the_first_word(c):
     c.asked(primary=range(1, 3), fallback=1)
 
 
+# Who goes on with a client's answer: a target of its own format where one can, else another.
+OWN_REST = {"chat": "chat", "messages": "messages", "gemini": "chat"}
+OTHER_REST = {"chat": "messages", "messages": "chat", "gemini": "messages"}
+
+
+@for_each("x04", modes=STREAM, to=OWN_REST)
+@for_each("x04", modes=STREAM, to=OTHER_REST)
+@for_each("x04", modes=STREAM, over=OTHER, to=OWN_REST)
+def goes_on_with_an_answer_that_broke_off(c):
+    """One stream: its beginning from the primary, the rest from the next, each word once."""
+    answer = c.call()
+    assert answer.status == 200 and answer.ended and answer.error is None, told(answer)
+    assert answer.words == c.words(60) and answer.unreadable == 0, told(answer)
+    assert answer.finish == c.finish, told(answer)
+    c.ends(answer)
+    # The prompt once, and all that was read.
+    assert answer.usage == (INPUT["fallback"], 60), f"{answer.usage}: {told(answer)}"
+    c.is_one_stream(answer)
+    first, second = c.asked(primary=1, fallback=1)
+    row = c.failed_row(first, "stream_cut")
+    c.charged(row, first)
+    row = c.rows()[second["attempt"]]
+    assert row["error"] is None and row["notes"].get("continued") is True, row
+    # Its own bill: what was said before is its input.
+    assert Decimal(row["cost"]) == price_of("fallback", INPUT["fallback"] + 40, 20), row
+    asked = json.loads(second["body"])["messages"][-1]
+    assert asked["role"] == "assistant", asked
+
+
 # What an SDK makes of a stream that breaks: the words before.
 BREAKS = {"s08": 40, "s08e": 40, "s09": 20, "s10": 20, "s14": 40, "x02": 20}
 SEEN_BY_SDKS = [f"s{number:02}" for number in range(1, 17) if number != 15] + ["s08e", "x01", "x02"]
+SEEN_BY_SDKS += ["x04"]
 
 
 def sdk_sees(c):

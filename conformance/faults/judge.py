@@ -126,6 +126,34 @@ class Case:
         expected = direct.body.replace(stand_in.encode(), name.encode())
         assert without_comments(answer.body) == expected, told(answer)
 
+    def is_one_stream(self, answer):
+        """Holds that an answer of two targets reads as one: one id, one beginning, one end, and
+        what came first is the first one's own bytes, where it speaks the client's format."""
+        objects = answer.objects()
+        if self.api == "messages":
+            kinds = [item["type"] for item in objects if item["type"] != "ping"]
+            assert kinds[:2] == ["message_start", "content_block_start"], kinds
+            deltas = ["content_block_delta"] * (len(kinds) - 5)
+            ends = ["content_block_stop", "message_delta", "message_stop"]
+            assert kinds[2:] == deltas + ends, kinds
+            assert {item["index"] for item in objects if "index" in item} == {0}, told(answer)
+        else:
+            ids = {item["id" if self.api == "chat" else "responseId"] for item in objects}
+            models = {item["model" if self.api == "chat" else "modelVersion"] for item in objects}
+            assert len(ids) == len(models) == 1, f"{ids}, {models}"
+        if self.api == "chat":
+            assert len({item["created"] for item in objects}) == 1, told(answer)
+            roles = [item for item in objects if item["choices"] and "role" in item["choices"][0]["delta"]]
+            finishes = [item for item in objects if item["choices"] and item["choices"][0]["finish_reason"]]
+            assert len(roles) == len(finishes) == 1, told(answer)
+        if self.check.primary == self.api:
+            stand_in = "well-" + "x" * (len(self.model) - 5)
+            direct = self.around.provider.direct("primary", self.api, stand_in, True)
+            direct = direct.body.replace(stand_in.encode(), self.model.encode())
+            until = direct.index(b"w41")
+            until = direct.rindex(b"\n\n", 0, until)
+            assert without_comments(answer.body).startswith(direct[:until]), told(answer)
+
     def ends(self, answer):
         """Holds that a streamed answer says that it is over, as its format does."""
         assert not self.stream or answer.terminal, f"no terminal event: {told(answer)}"

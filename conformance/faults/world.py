@@ -23,9 +23,12 @@ KEY = "hf_suite_faults_0123456789abcdef"
 FIRST_TOKEN, RESPONSE, STALL = 8.0, 28.0, 24.0
 BACKOFF, WAIT_MAX, COOLDOWN = 0.5, 5.0, 5.0
 # Dollars per million tokens, input and output: whose answer it was shows in its cost.
-PRICES = {"primary": ("1.00", "2.00"), "fallback": ("3.00", "5.00")}
+PRICES = {"primary": ("1.00", "2.00"), "fallback": ("3.00", "5.00"), "goes-on": ("3.00", "5.00")}
 INPUT = {"primary": 12, "fallback": 14}
 VENDORS = {"chat": "openai-compatible", "messages": "anthropic", "gemini": "gemini"}
+# What goes on with an answer that was begun: a fallback whose vendor or model does.
+GOES_ON = {"chat": "vllm", "messages": "anthropic"}
+FAMILY = {"chat": "", "messages": "claude-haiku-4-5-"}
 BASE_PATHS = {"chat": "/v1", "messages": "/v1", "gemini": "/v1beta"}
 # The formats whose SDKs are tried, and where they are installed.
 SDKS = ("chat", "messages")
@@ -90,8 +93,8 @@ def configuration(provider_url, plans, scale):
         lines += [
             "[[providers]]",
             f'name = "{role}-{api}"',
-            f'vendor = "{VENDORS[api]}"',
-            f'base_url = "{provider_url}/{role}{BASE_PATHS[api]}"',
+            f'vendor = "{GOES_ON[api] if role == "goes-on" else VENDORS[api]}"',
+            f'base_url = "{provider_url}/{"fallback" if role == "goes-on" else role}{BASE_PATHS[api]}"',
             'api_key = "a-key-of-the-operator"',
             'connect_timeout = "5s"',
             f"response_timeout = {milliseconds(RESPONSE, scale)}",

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use ::types::call::{ModelHead, Operation};
 use ::types::format::{
-    Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
+    Begun, Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
 use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
@@ -77,6 +77,10 @@ impl Format for AnthropicMessages {
         } else {
             Box::new(whole::Reader::new(options, response::read))
         }
+    }
+
+    fn read_begun(&self, events: &[u8], begun: &mut Begun) -> bool {
+        stream::read_begun(events, begun)
     }
 
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse> {

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use ::types::call::{ModelHead, Operation};
 use ::types::format::{
-    Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
+    Begun, Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
 use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
@@ -85,6 +85,10 @@ impl Format for Gemini {
         } else {
             Box::new(whole::Reader::new(options, response::read_body))
         }
+    }
+
+    fn read_begun(&self, events: &[u8], begun: &mut Begun) -> bool {
+        stream::read_begun(events, begun)
     }
 
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse> {

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 
 use ::types::call::{ModelHead, Operation};
 use ::types::format::{
-    Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
+    Begun, Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
 };
 use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
@@ -76,6 +76,10 @@ impl Format for OpenaiChat {
         } else {
             Box::new(whole::Reader::new(options, response::read))
         }
+    }
+
+    fn read_begun(&self, events: &[u8], begun: &mut Begun) -> bool {
+        stream::read_begun(events, begun)
     }
 
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse> {

@@ -121,6 +121,17 @@ pub(crate) fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// The events in bytes that hold whole ones only.
+pub(crate) fn events(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let end = event_end(bytes, from).unwrap_or(bytes.len());
+        let event = bytes.get(from..end).filter(|event| !event.is_empty())?;
+        from = end;
+        Some(event)
+    })
+}
+
 /// The lines of an event.
 fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     event.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))

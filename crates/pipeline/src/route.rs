@@ -43,6 +43,8 @@ pub(crate) struct Continued {
     pub(crate) call: Arc<Call>,
     /// What the whole answer was allowed to cost.
     pub(crate) of_whole: Terms,
+    /// Tokens of what was said before, which this one's target is told: it counts them as input.
+    pub(crate) said_tokens: u64,
 }
 
 /// The note of an attempt that goes on with an answer.
@@ -54,7 +56,7 @@ impl Route {
         if let Some(edited) = &self.edited {
             notes.set(NOTE, edited.note.to_json());
         }
-        if self.continued.is_some() {
+        if self.continued.as_ref().is_some_and(|continued| continued.said_tokens > 0) {
             notes.set(NOTE_CONTINUED, true);
         }
     }

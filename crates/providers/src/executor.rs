@@ -287,6 +287,7 @@ async fn send(
         reused_tokens: None,
         output_cap: *output_cap,
         notes,
+        begun: None,
     };
     Ok(Box::new(live))
 }

@@ -59,6 +59,13 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// Reads a successful answer from an upstream.
     fn reader(&self, options: ReadOptions) -> Box<dyn ReadResponse>;
 
+    /// Reads what of a stream was passed on to a client, whole events only, so that
+    /// [a writer](WriteResponse::go_on) can go on behind it. Answers whether it can: not where
+    /// something was said that no neutral event has words for, or the end was.
+    fn read_begun(&self, _events: &[u8], _begun: &mut Begun) -> bool {
+        false
+    }
+
     /// Writes an answer to a client.
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse>;
 
@@ -197,12 +204,32 @@ pub struct WriteOptions {
     pub created: Timestamp,
 }
 
+/// What a client was passed of an answer that broke off, beside its words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// The answer's id.
+    pub id: Option<String>,
+    /// The model's name.
+    pub model: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub created: Option<u64>,
+    /// The number of the content block that is open, else of the next.
+    pub block: u32,
+    /// Whether a block of text is open.
+    pub is_open: bool,
+    /// Whether its events have ids: then nothing may be put between them.
+    pub carried_ids: bool,
+}
+
 /// Writes an answer for a client from neutral events.
 pub trait WriteResponse: Send {
     /// The target answers.
     fn start(&mut self, start: &Start, out: &mut BytesMut);
     /// A piece of it.
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
+    /// What comes follows bytes of a target of this format that were passed on: nothing that they
+    /// have said may be said again. Only of formats that [read](Format::read_begun) such bytes.
+    fn go_on(&mut self, _begun: &Begun) {}
     /// The stream has been silent for long: what this format's clients take as a sign of life.
     /// Comments do not reset every client's timer, so that a format without such a frame writes
     /// nothing.

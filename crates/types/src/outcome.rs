@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Failure;
+use crate::format::Begun;
 use crate::notes::Notes;
 use crate::usage::Usage;
 
@@ -54,6 +55,9 @@ pub struct Start {
     pub output_cap: Option<u64>,
     /// What who answers adds to the notes of the attempt.
     pub notes: Notes,
+    /// What the client was passed of an answer that broke off, and which goes on from here in
+    /// deltas. An answer that begins has none.
+    pub begun: Option<Box<Begun>>,
 }
 
 /// The end of a whole answer.

@@ -7,6 +7,7 @@
 //!
 //! A stream is whole only with a stop reason and `message_stop`: one that ends before is a cut.
 
+mod begun;
 mod decode;
 mod writer;
 
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+pub(crate) use self::begun::read_begun;
 use self::decode::Decoder;
 pub(crate) use self::writer::Writer;
 use super::errors;

@@ -5,6 +5,7 @@
 //! that closes before is a cut. Nothing but data may be in such a stream: Google's Python SDK takes
 //! a comment for a chunk.
 
+mod begun;
 mod writer;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use ::types::format::{ReadOptions, ReadResponse};
 use ::types::outcome::{Finish, OutcomeEvent};
 use bytes::Bytes;
 
+pub(crate) use self::begun::read_begun;
 pub(crate) use self::writer::Writer;
 use super::errors;
 use super::response::answer::{Answer, Chunk};

@@ -8,13 +8,14 @@
 //! A stream is whole only if some choice got a finish reason; `[DONE]` alone, or a silent end, is a
 //! cut.
 
+mod begun;
 mod decode;
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use ::types::error::Billed;
-use ::types::format::{ReadOptions, ReadResponse, WriteOptions, WriteResponse};
+use ::types::format::{Begun, ReadOptions, ReadResponse, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, OutcomeEvent, Start};
 use ::types::usage::Usage;
@@ -22,6 +23,7 @@ use ::types::{ErrorCode, Failure, Stop};
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
+pub(super) use self::begun::read_begun;
 use self::decode::Decoder;
 use super::errors;
 use super::types::{Chunk, ChunkDelta, is_failure, reason_of, stop_of, usage_object};
@@ -221,15 +223,9 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(options: &WriteOptions) -> Self {
-        let id = serde_json::Value::from(options.id.as_str());
-        let model = serde_json::Value::from(options.model.as_str());
-        let created = options.created.seconds();
-        let prefix = format!(
-            "{{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"choices\":"
-        );
+        let prefix = prefix(&options.id, options.created.seconds(), &options.model);
         let suffix = if options.include_usage { ",\"usage\":null}" } else { "}" };
         let include_usage = options.include_usage;
-        let prefix = prefix.into_bytes();
         Self { prefix, suffix, include_usage, started: false, bare_calls: Vec::new() }
     }
 
@@ -259,6 +255,15 @@ impl Writer {
             self.chunk("{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}", None, out);
         }
     }
+}
+
+/// What every chunk of an answer begins with, up to `"choices":`.
+fn prefix(id: &str, created: impl std::fmt::Display, model: &str) -> Vec<u8> {
+    let (id, model) = (quoted(id), quoted(model));
+    format!(
+        "{{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"choices\":"
+    )
+    .into_bytes()
 }
 
 /// A piece of a call's arguments.
@@ -302,6 +307,12 @@ impl WriteResponse for Writer {
             Delta::ToolResult { .. } => return,
         };
         self.chunk(&delta, None, out);
+    }
+
+    fn go_on(&mut self, begun: &Begun) {
+        self.started = true;
+        let Begun { id: Some(id), model, created, .. } = begun else { return };
+        self.prefix = prefix(id, created.unwrap_or_default(), model.as_deref().unwrap_or_default());
     }
 
     fn keep_alive(&mut self, out: &mut BytesMut) {

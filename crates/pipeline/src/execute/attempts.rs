@@ -17,6 +17,7 @@ mod failed;
 mod hedge;
 mod money;
 mod running;
+mod shown;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -43,9 +44,9 @@ use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe};
 use crate::route::{Route, has_choice, unreachable, went_well};
 use cascade::{Cascade, Judging};
-use continued::Shown;
 use hedge::Hedge;
 use running::{Paid, Running};
+use shown::Shown;
 
 /// Events of an answer that are held back at most: more than any answer has tokens. What comes
 /// after them is shown as it comes.
@@ -147,6 +148,9 @@ impl Attempts {
         let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
         let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
         let cascade = Cascade::new(&call, &candidates, &route);
+        let goes_on = |route: &Route| route.executor.continues(&route.target);
+        let has_fallback = call.plan.policy.attempts_max > 1;
+        let may_go_on = has_fallback && (goes_on(&route) || candidates.iter().any(goes_on));
         let mut attempts = Box::new(Self {
             call,
             budgets,
@@ -163,7 +167,7 @@ impl Attempts {
             ready: VecDeque::new(),
             hedge: Hedge::Off,
             turned_away: Vec::new(),
-            shown: Shown::default(),
+            shown: Shown::new(may_go_on),
             edited: None,
             cascade,
         });
@@ -270,7 +274,7 @@ impl Attempts {
     }
 
     /// Takes an event of the running attempt. Answers what the client may see of it now.
-    fn take(&mut self, event: OutcomeEvent) -> Option<OutcomeEvent> {
+    fn take(&mut self, mut event: OutcomeEvent) -> Option<OutcomeEvent> {
         if let OutcomeEvent::Failed(failure) = event {
             return self.failed(*failure);
         }
@@ -278,10 +282,18 @@ impl Attempts {
         let State::Trying(running) = &mut self.state else { return Some(event) };
         let hold = if running.takes_to_judge(&event) { Held::Whole } else { hold };
         let is_last = running.meter.observe(&event).is_some();
-        if running.route.continued.is_some() && matches!(event, OutcomeEvent::Start(_)) {
-            // The answer that it goes on with has begun.
-            return None;
+        if let (Some(continued), OutcomeEvent::Finish(finish)) =
+            (&running.route.continued, &mut event)
+        {
+            let of_whole = |usage| continued::usage_of_whole(&usage, continued.said_tokens);
+            finish.usage = finish.usage.map(of_whole);
         }
+        let goes_on = running.route.continued.is_some();
+        if goes_on && matches!(event, OutcomeEvent::Start(_)) {
+            // The answer that it goes on with has begun.
+            event = self.begins_behind()?;
+        }
+        let State::Trying(running) = &mut self.state else { return Some(event) };
         let is_content = matches!(event, OutcomeEvent::Frame { .. });
         if is_content && !running.has_content {
             running.has_begun();
@@ -292,7 +304,7 @@ impl Attempts {
         let State::Trying(running) = &mut self.state else { return Some(event) };
         let event = continued::without(&mut running.overlap, event)?;
         if hold == Held::Head {
-            self.shown.see(&event);
+            self.shown.see(self.call.model().map(|model| model.format), &event);
         }
         let held_back = match hold {
             Held::Nothing => false,

@@ -113,7 +113,12 @@ impl Pieces {
     fn take(&mut self, event: OutcomeEvent) -> Option<Bytes> {
         match event {
             OutcomeEvent::Start(start) => {
-                if self.awaited.take().is_some() {
+                if let Some(begun) = &start.begun {
+                    // What passed broke off: what follows is written behind it.
+                    self.start = None;
+                    self.with_comments &= !begun.carried_ids;
+                    self.writer.go_on(begun);
+                } else if self.awaited.take().is_some() {
                     self.learn(start);
                 }
             }

@@ -63,6 +63,8 @@ pub(super) struct Answer<'a> {
     pub(super) input_tokens: u64,
     /// The model refuses in an answer of its own (200).
     pub(super) refuses: bool,
+    /// Words that were said before, and that a stream goes on with: they are input.
+    pub(super) said: usize,
 }
 
 /// A stream in pieces: each text is one server-sent event.
@@ -142,10 +144,14 @@ impl Answer<'_> {
         }
     }
 
+    fn input(&self) -> u64 {
+        self.input_tokens + self.said as u64
+    }
+
     fn chat_usage(&self) -> Value {
         json!({
-            "prompt_tokens": self.input_tokens,
-            "completion_tokens": OUTPUT_TOKENS,
+            "prompt_tokens": self.input(),
+            "completion_tokens": OUTPUT_TOKENS - self.said,
             "total_tokens": self.input_tokens + OUTPUT_TOKENS as u64,
         })
     }
@@ -171,7 +177,7 @@ impl Answer<'_> {
         let role = json!({ "role": "assistant", "content": "", "refusal": null });
         Stream {
             head: vec![data(&self.chat_chunk(&role, None))],
-            words: (0..WORDS).map(content).collect(),
+            words: (self.said..WORDS).map(content).collect(),
             tail,
             terminal: Some("data: [DONE]\n\n".to_owned()),
             malformed: "data: {\"id\":\"chatcmpl-fault\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"bro\n\n"
@@ -183,7 +189,7 @@ impl Answer<'_> {
         let start = json!({ "type": "message_start", "message": {
             "id": "msg_fault", "type": "message", "role": "assistant", "model": self.model,
             "content": [], "stop_reason": null, "stop_sequence": null,
-            "usage": { "input_tokens": self.input_tokens, "output_tokens": 1 },
+            "usage": { "input_tokens": self.input(), "output_tokens": 1 },
         }});
         let block = json!({ "type": "content_block_start", "index": 0,
             "content_block": { "type": "text", "text": "" } });
@@ -195,14 +201,14 @@ impl Answer<'_> {
         let reason = if self.refuses { "refusal" } else { "end_turn" };
         let end = json!({ "type": "message_delta",
             "delta": { "stop_reason": reason, "stop_sequence": null },
-            "usage": { "output_tokens": OUTPUT_TOKENS } });
+            "usage": { "output_tokens": OUTPUT_TOKENS - self.said } });
         Stream {
             head: vec![
                 event("message_start", &start),
                 event("content_block_start", &block),
                 event("ping", &json!({ "type": "ping" })),
             ],
-            words: (0..WORDS).map(content).collect(),
+            words: (self.said..WORDS).map(content).collect(),
             tail: vec![
                 event("content_block_stop", &json!({ "type": "content_block_stop", "index": 0 })),
                 event("message_delta", &end),
@@ -250,7 +256,7 @@ impl Answer<'_> {
         let reason = if self.refuses { "SAFETY" } else { "STOP" };
         Stream {
             head: Vec::new(),
-            words: (0..WORDS).map(content).collect(),
+            words: (self.said..WORDS).map(content).collect(),
             tail: vec![data(&self.gemini("", Some(reason), OUTPUT_TOKENS))],
             terminal: None,
             malformed: "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"bro\n\n"

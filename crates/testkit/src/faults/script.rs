@@ -67,11 +67,17 @@ pub enum Fault {
     ErrorBehind,
     /// `x03`: an error behind the head of a stream and before its content.
     ErrorBefore,
+    /// `x04`: as `s08`, where the fallback goes on with words that are put into its mouth.
+    CutThenContinued,
 }
+
+/// What the names of models may begin with that are taken to go on with such words.
+const FAMILY: &str = "claude-haiku-4-5-";
 
 impl Fault {
     /// The fault of a model's name, if it has one.
     pub fn of(model: &str) -> Option<Self> {
+        let model = model.strip_prefix(FAMILY).unwrap_or(model);
         Some(match model.split_once('-')?.0 {
             "s01" => Self::RateLimitedOnce,
             "s02" => Self::RateLimitedAlways,
@@ -93,6 +99,7 @@ impl Fault {
             "x01" => Self::ErrorInside,
             "x02" => Self::ErrorBehind,
             "x03" => Self::ErrorBefore,
+            "x04" => Self::CutThenContinued,
             _ => return None,
         })
     }
@@ -126,6 +133,8 @@ pub(super) struct Asked {
     pub(super) usage_asked: bool,
     /// The conversation ends with the assistant's words.
     pub(super) prefilled: bool,
+    /// How many.
+    pub(super) said: usize,
 }
 
 /// What came of a model's fault before.
@@ -190,6 +199,10 @@ pub(super) fn script(asked: &Asked, before: Before, scale: f64) -> Script {
 
 /// The fallback is well. Only a prefill is refused, and only where that is the fault.
 fn at_fallback(asked: &Asked, fault: Option<Fault>) -> Script {
+    if fault == Some(Fault::CutThenContinued) {
+        return healthy(asked);
+    }
+    let asked = &Asked { said: 0, ..asked.clone() };
     if fault.is_some() && asked.role == Role::Fallback && asked.prefilled {
         return refused(asked.api, Refusal::Prefill, None);
     }
@@ -201,7 +214,9 @@ fn answer(asked: &Asked, refuses: bool) -> Answer<'_> {
         Role::Primary => INPUT_PRIMARY,
         Role::Fallback => INPUT_FALLBACK,
     };
-    Answer { api: asked.api, model: &asked.model, input_tokens, refuses }
+    // The primary does not know how to go on.
+    let said = if asked.role == Role::Fallback { asked.said } else { 0 };
+    Answer { api: asked.api, model: &asked.model, input_tokens, refuses, said }
 }
 
 /// Sixty words, and the usage.
@@ -237,7 +252,7 @@ fn in_stream(asked: &Asked, fault: Fault) -> Script {
     match fault {
         Fault::ErrorBefore => return streamed([steps, vec![chunk(&error)]].concat(), true),
         Fault::Late => steps.push(Step::Wait(FIRST_TOKEN)),
-        Fault::Cut | Fault::EndsEarly => {
+        Fault::Cut | Fault::CutThenContinued | Fault::EndsEarly => {
             words.truncate(WORDS_BEFORE_CUT);
             (tail, terminal) = (Vec::new(), None);
             ends = fault == Fault::EndsEarly;
@@ -276,7 +291,7 @@ fn in_body(asked: &Asked, fault: Fault) -> Script {
                 status: 200,
             };
         }
-        Fault::Cut => vec![head(text.len()), begin, Step::Close],
+        Fault::Cut | Fault::CutThenContinued => vec![head(text.len()), begin, Step::Close],
         Fault::Stalls => vec![head(text.len()), begin, Step::Wait(STALL), rest],
         Fault::Malformed | Fault::MalformedFirst | Fault::EndsEarly => vec![head(half), begin],
         Fault::ErrorInside | Fault::ErrorBehind | Fault::ErrorBefore => {

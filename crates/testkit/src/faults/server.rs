@@ -23,7 +23,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::answers::Api;
+use super::answers::{Api, WORDS};
 use super::script::{Asked, Before, Role, Script, Step, script};
 use crate::provider::{Request, read_request};
 
@@ -223,6 +223,7 @@ fn asked(request: &Request) -> Option<Asked> {
             model: body["model"].as_str().unwrap_or_default().to_owned(),
             stream: body["stream"] == true,
             usage_asked: body["stream_options"]["include_usage"] == true,
+            said: words_of(last),
             prefilled: last
                 .is_some_and(|last| last["role"] == "assistant" || last["role"] == "model"),
         }
@@ -240,6 +241,15 @@ fn asked(request: &Request) -> Option<Asked> {
         _ => return None,
     };
     Some(Asked { model: model.to_owned(), stream, ..in_body(Api::Gemini, "contents") })
+}
+
+/// Words at the conversation's end that are the assistant's.
+fn words_of(last: Option<&Value>) -> usize {
+    let Some(last) = last.filter(|last| last["role"] == "assistant") else { return 0 };
+    let blocks = last["content"].as_array().into_iter().flatten();
+    let text: String = blocks.filter_map(|block| block["text"].as_str()).collect();
+    let text = last["content"].as_str().map_or(text, str::to_owned);
+    text.split_whitespace().count().min(WORDS)
 }
 
 /// The line of a request that came.

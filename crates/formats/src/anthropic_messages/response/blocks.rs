@@ -175,6 +175,11 @@ impl Blocks {
         }
     }
 
+    /// A block of text is open, whose beginning somebody else wrote.
+    pub(crate) fn go_on_with_text(&mut self) {
+        self.list.push_back(Block::new(Kind::Text));
+    }
+
     /// Whether it holds more than it may.
     pub(crate) const fn too_large(&self) -> bool {
         self.held > HELD_BYTES_MAX

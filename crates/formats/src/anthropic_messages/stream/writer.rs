@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use ::types::Failure;
-use ::types::format::{WriteOptions, WriteResponse};
+use ::types::format::{Begun, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, Start};
 use bytes::{BufMut, BytesMut};
@@ -165,6 +165,15 @@ impl WriteResponse for Writer {
             }
             Change::Grew(_) => {}
             Change::Begun | Change::Ended => self.settle(out),
+        }
+    }
+
+    fn go_on(&mut self, begun: &Begun) {
+        self.started = true;
+        self.index = begun.block;
+        self.opened = begun.is_open;
+        if begun.is_open {
+            self.blocks.go_on_with_text();
         }
     }
 

@@ -1,7 +1,7 @@
 //! A stream for a client from neutral deltas: a chunk per piece, and one with the end.
 
 use ::types::Failure;
-use ::types::format::{WriteOptions, WriteResponse};
+use ::types::format::{Begun, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, Start};
 use bytes::BytesMut;
@@ -33,6 +33,12 @@ impl WriteResponse for Writer {
             sse::write_data(chunk.as_bytes(), out);
         };
         self.parts.take(delta, &mut write);
+    }
+
+    fn go_on(&mut self, begun: &Begun) {
+        let Begun { id, model, .. } = begun;
+        id.iter().for_each(|id| self.options.id.clone_from(id));
+        model.iter().for_each(|model| self.options.model.clone_from(model));
     }
 
     fn finish(

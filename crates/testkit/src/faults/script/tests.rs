@@ -5,7 +5,7 @@ const APIS: [Api; 3] = [Api::Chat, Api::Messages, Api::Gemini];
 
 fn asked(model: &str, api: Api, stream: bool) -> Asked {
     let (model, role) = (model.to_owned(), Role::Primary);
-    Asked { role, api, model, stream, usage_asked: true, prefilled: false }
+    Asked { role, api, model, stream, usage_asked: true, prefilled: false, said: 0 }
 }
 
 fn first(asked: &Asked) -> Script {

@@ -4,12 +4,6 @@ fn text(piece: &str) -> OutcomeEvent {
     OutcomeEvent::Frame { raw: None, delta: Some(Delta::Text { text: piece.to_owned() }) }
 }
 
-fn shown(events: &[OutcomeEvent]) -> Shown {
-    let mut shown = Shown::default();
-    events.iter().for_each(|event| shown.see(event));
-    shown
-}
-
 /// What of these pieces is shown behind text that ended in `blanks`.
 fn behind(blanks: &str, pieces: &[&str]) -> String {
     let mut overlap = blanks.to_owned();
@@ -25,39 +19,12 @@ fn behind(blanks: &str, pieces: &[&str]) -> String {
 }
 
 #[test]
-fn plain_text_can_be_continued_and_its_last_blanks_are_not_told() {
-    assert_eq!(shown(&[text("so "), text("far \n")]).parts(), Some(("so far", " \n")));
-    assert_eq!(shown(&[]).parts(), None);
-    assert_eq!(shown(&[text(" \n")]).parts(), None, "there is nothing to go on with");
-    let thought = || OutcomeEvent::Frame {
-        raw: None,
-        delta: Some(Delta::Reasoning { text: "hm".to_owned() }),
-    };
-    assert_eq!(shown(&[thought(), text("so")]).parts(), Some(("so", "")));
-    assert_eq!(shown(&[text("so"), thought()]).parts(), None, "it thinks anew");
-    let called = Delta::ToolCallStart { index: 0, id: "c".to_owned(), name: "f".to_owned() };
-    let called = OutcomeEvent::Frame { raw: None, delta: Some(called) };
-    assert_eq!(shown(&[text("so"), called, text("far")]).parts(), None);
-    let raw = OutcomeEvent::Frame { raw: Some(bytes::Bytes::from_static(b"x")), delta: None };
-    assert_eq!(shown(&[text("so"), raw]).parts(), None, "nobody knows what it said");
-    let long = "x".repeat(SHOWN_BYTES_MAX);
-    assert!(shown(&[text(&long)]).parts().is_some());
-    assert_eq!(shown(&[text(&long), text("y")]).parts(), None);
-}
-
-#[test]
 fn blanks_that_are_repeated_are_shown_once() {
     assert_eq!(behind("", &[" a", "b"]), " ab");
     assert_eq!(behind(" ", &[" a", " b"]), "a b");
     assert_eq!(behind(" ", &["a"]), "a", "it knew that they were there");
     assert_eq!(behind("\n\n", &["\n", "\n", "\na"]), "\na");
     assert_eq!(behind(" \n", &[" ", "x\n"]), "x\n");
-}
-
-#[test]
-fn tokens_that_were_shown_are_counted_by_their_pieces_or_their_length() {
-    assert_eq!(shown(&[text("a"), text("b")]).tokens(), 2);
-    assert_eq!(shown(&[text(&"x".repeat(60))]).tokens(), 10);
 }
 
 #[test]
@@ -72,4 +39,17 @@ fn what_must_be_one_whole_is_not_continued() {
     }
     let reasoning = ReasoningAsk { effort: Some(Effort::Off), ..ReasoningAsk::default() };
     assert!(may_continue(&Conversation { reasoning, ..Conversation::default() }));
+}
+
+#[test]
+fn a_whole_answer_took_its_prompt_once_and_all_that_was_read() {
+    let counted = Usage { input_tokens: 120, output_tokens: 30, ..Usage::default() };
+    let told = usage_of_whole(&counted, 20);
+    assert_eq!((told.input_tokens, told.output_tokens, told.total_tokens()), (100, 50, 150));
+    let cached = Usage { cached_tokens: 112, cache_write_tokens: 8, ..counted };
+    let told = usage_of_whole(&cached, 20);
+    assert_eq!((told.cached_tokens, told.cache_write_tokens), (100, 0));
+    assert_eq!(usage_of_whole(&counted, 0), counted);
+    let told = usage_of_whole(&counted, 999);
+    assert_eq!((told.input_tokens, told.total_tokens()), (0, 150), "no more than was counted");
 }
