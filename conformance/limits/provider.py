@@ -8,6 +8,7 @@ it counted can be looked at.
 import asyncio
 import hashlib
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Limit:
     at_once: int = 0  # requests at once; 0 = any
     retry_after: float = 0.0  # answers every request with a 429 that says this
     seconds: float = 0.0  # how long an answer takes
+    cache: str = "messages"  # what prompts are kept by: "messages", "blocks" of tokens, or "marks"
 
 
 @dataclass
@@ -126,8 +128,14 @@ class LimitedProvider:
         finally:
             bucket.running -= 1
         seen.status = 200
-        messages, seen.cached = self._cached(place, body, asked)
-        return 200, headers, answer(anthropic, model, messages, seen.cached)
+        if limit.cache == "messages":
+            messages, seen.cached = self._cached(place, body, asked)
+            counts = (messages * 10, seen.cached * 10, 0)
+        else:
+            known = self.state.prefixes.setdefault(place, set())
+            counts = cached_tokens(limit.cache, known, body)
+            seen.cached = counts[1]
+        return 200, headers, answer(anthropic, model, *counts)
 
     def _cached(self, place, body, asked):
         """How many messages there are, and how many at the start are in the cache."""
@@ -136,6 +144,31 @@ class LimitedProvider:
         hit = max((n for n, prefix in enumerate(prefixes, 1) if prefix in known), default=0)
         known.update(prefixes)
         return len(prefixes), hit
+
+
+# Tokens are bytes by four. OpenAI's caches keep blocks of tokens, Anthropic's what ends at a mark.
+TOKEN_BYTES, BLOCK_TOKENS = 4, 1024
+MARK = re.compile(rb',?\s*"cache_control":\s*\{"type":\s*"ephemeral"\}')
+
+
+def cached_tokens(kind, known, body):
+    """(tokens, of them read from the cache, of them written to it) of a prompt's exact bytes."""
+    text = body[min(at for at in (body.find(b'"system"'), body.find(b'"messages"')) if at >= 0) :]
+    if kind == "marks":
+        ends, at, removed = [], 0, 0
+        while mark := MARK.search(text, at):
+            ends.append(mark.start() - removed)
+            removed += mark.end() - mark.start()
+            at = mark.end()
+        text = MARK.sub(b"", text)
+    else:
+        block = TOKEN_BYTES * BLOCK_TOKENS
+        ends = range(block, len(text) + 1, block)
+    begins = lambda end: (end, hashlib.sha256(text[:end]).hexdigest())  # noqa: E731
+    read = max((end for end, _ in known if begins(end) in known), default=0)
+    known.update(begins(end) for end in ends)
+    written = max([0, *(end - read for end in ends)]) if kind == "marks" else 0
+    return tuple(number // TOKEN_BYTES for number in (len(text), read, written))
 
 
 def message_prefixes(body, asked):
@@ -206,21 +239,22 @@ def error(code, message):
     }
 
 
-def answer(anthropic, model, messages, cached):
+def answer(anthropic, model, tokens, cached, written):
     if anthropic:
         usage = {
-            "input_tokens": (messages - cached) * 10,
-            "cache_read_input_tokens": cached * 10,
+            "input_tokens": tokens - cached - written,
+            "cache_read_input_tokens": cached,
+            "cache_creation_input_tokens": written,
             "output_tokens": 3,
         }
         content = [{"type": "text", "text": "well said"}]
         whole = {"id": "msg_1", "type": "message", "role": "assistant", "model": model}
         return {**whole, "content": content, "stop_reason": "end_turn", "usage": usage}
     usage = {
-        "prompt_tokens": messages * 10,
+        "prompt_tokens": tokens,
         "completion_tokens": 3,
-        "total_tokens": messages * 10 + 3,
-        "prompt_tokens_details": {"cached_tokens": cached * 10},
+        "total_tokens": tokens + 3,
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
     message = {"role": "assistant", "content": "well said"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -45,6 +45,8 @@ LIMITS = {
     "cached": Limit(),
     "claude-cached": Limit(),
     "revoked": Limit(),
+    **{f"blocks-{number}": Limit(seconds=0.005, cache="blocks") for number in range(2)},
+    **{f"marks-{number}": Limit(style="anthropic", seconds=0.005, cache="marks") for number in range(2)},
 }
 
 CONFIG = """
@@ -69,6 +71,22 @@ name = "two"
 vendor = "openai-compatible"
 base_url = "{url}/v1"
 api_keys = ["{first}", "{second}"]
+
+[[providers]]
+name = "claudes"
+vendor = "anthropic"
+base_url = "{url}/v1"
+api_keys = ["{first}", "{second}"]
+
+[[routes]]
+name = "blocks"
+sticky = "session"
+targets = [{{ model = "two/blocks-0", weight = 1 }}, {{ model = "two/blocks-1", weight = 1 }}]
+
+[[routes]]
+name = "marks"
+sticky = "session"
+targets = [{{ model = "claudes/marks-0", weight = 1 }}, {{ model = "claudes/marks-1", weight = 1 }}]
 
 [[routes]]
 name = "either"
@@ -417,6 +435,103 @@ def a_session_stays_with_its_key(s):
             keys.setdefault(number, set()).add(s.provider.requests("free")[before].key)
     assert all(len(used) == 1 for used in keys.values()), "a session changed its key"
     assert len(set.union(*keys.values())) == 2, "all sessions have the same key"
+
+
+SESSIONS, TURNS = 16, 6
+READ = "fn größe(x: &str) -> usize {\n\tx.len() // \"日本語\" \U0001f980\n}\n" * 60
+
+
+def history(session, anthropic):
+    """The bodies of an agent's session that grows: each has all of the one before it."""
+    rules = f"Session {session}. " + "Work with care, and run the tests. " * 200
+    messages = [{"role": "user", "content": "rename größe everywhere"}]
+    for turn in range(TURNS):
+        # What only this session says comes first, so that no other reads what it wrote.
+        body = {"max_tokens": 16, "system": rules, "messages": messages}
+        if anthropic:
+            mark = {"cache_control": {"type": "ephemeral"}}
+            body["system"] = [{"type": "text", "text": rules, **mark}]
+            last = messages[-1]["content"]
+            blocks = [{"type": "text", "text": last}] if isinstance(last, str) else last
+            marked = {**messages[-1], "content": [*blocks[:-1], {**blocks[-1], **mark}]}
+            # As agents do: the mark is on what is new, and no longer on what was.
+            messages[-1] = {**messages[-1], "content": blocks}
+            body["messages"] = [*messages[:-1], marked]
+        else:
+            body["messages"] = [{"role": "system", "content": body.pop("system")}, *messages]
+        yield body
+        messages = [*messages, *step(turn, anthropic)]
+
+
+def step(turn, anthropic):
+    """A call of a tool and its result."""
+    name, call = "read_file", f"call_{turn}"
+    asked, result = {"path": f"größe-{turn}.rs"}, f"{turn}\n{READ}"
+    if anthropic:
+        use = {"type": "tool_use", "id": call, "name": name, "input": asked}
+        answer = {"type": "tool_result", "tool_use_id": call, "content": result}
+        return [{"role": "assistant", "content": [use]}, {"role": "user", "content": [answer]}]
+    function = {"name": name, "arguments": json.dumps(asked)}
+    calls = [{"id": call, "type": "function", "function": function}]
+    return [
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": call, "content": result},
+    ]
+
+
+def cache_counts(usage):
+    """What an answer says was read from the prompt cache, and written to it."""
+    if "prompt_tokens_details" in usage:
+        return usage["prompt_tokens_details"]["cached_tokens"], 0
+    return usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
+
+
+def sessions_at_once(ask, anthropic):
+    """The counts of each turn of each session; the sessions run beside each other."""
+
+    def run(session):
+        return [cache_counts(ask(session, body)) for body in history(session, anthropic)]
+
+    with ThreadPoolExecutor(SESSIONS) as pool:
+        return list(pool.map(run, range(SESSIONS)))
+
+
+def agents_read_as_often(s, kind, path):
+    anthropic = kind == "marks"
+
+    def through_us(session, body):
+        headers = {"holdfast-session": f"{kind}-{session}"}
+        body = {"model": f"route/{kind}", **body}
+        status, _, data = s.server.http("POST", path, body, MEMBER, headers)
+        assert status == 200, data[:300]
+        return json.loads(data)["usage"]
+
+    def directly(session, body):
+        # Each session keeps to a key and a model, as a careful client would.
+        headers = {"x-api-key": f"direct-{session % 2}"}
+        body = {"model": f"{kind}-{session // 2 % 2}", **body}
+        status, _, data = Asked(s.provider.url, "").http("POST", path, body, headers=headers)
+        assert status == 200, data[:300]
+        return json.loads(data)["usage"]
+
+    before = time.monotonic()
+    through = sessions_at_once(through_us, anthropic)
+    asked = [one for number in range(2) for one in s.provider.requests(f"{kind}-{number}", before)]
+    assert {one.key for one in asked} == set(KEYS) and len({one.model for one in asked}) == 2
+    direct = sessions_at_once(directly, anthropic)
+    assert through == direct, (through, direct)
+    # From the second turn on, all but what is new is read.
+    assert all(read > 0 for turns in through for read, _ in turns[1:]), through
+
+
+@check
+def agents_at_once_read_the_prompt_cache_as_directly(s):
+    agents_read_as_often(s, "blocks", "/v1/chat/completions")
+
+
+@check
+def so_do_agents_that_mark_what_is_to_be_kept(s):
+    agents_read_as_often(s, "marks", "/v1/messages")
 
 
 @check
