@@ -2,7 +2,8 @@
 //!
 //! It takes all writes that wait (idle: the one that came; busy: what has queued meanwhile) into
 //! one transaction, each under a savepoint of its own so that one that is refused fails alone,
-//! commits with one fsync, and only then answers. It never waits on a timer.
+//! commits with one fsync, and only then answers. It never waits on a timer. A write that has a
+//! transaction to itself needs no savepoint, for which every page that it changes would be copied.
 //!
 //! Invariant: no write is answered with `Ok` before the transaction that holds it is on disk. If
 //! the disk fails anywhere between BEGIN and COMMIT, everything in the transaction is undone and
@@ -229,10 +230,28 @@ impl Writer {
     fn transact(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
         self.undo();
         self.execute("BEGIN IMMEDIATE")?;
-        for job in jobs {
-            self.under_savepoint(job.as_mut())?;
+        match jobs {
+            [job] => self.alone(job.as_mut()),
+            jobs => {
+                for job in jobs {
+                    self.under_savepoint(job.as_mut())?;
+                }
+                self.execute("COMMIT")
+            }
         }
-        self.execute("COMMIT")
+    }
+
+    /// Runs the only write of a transaction, and ends that. `Err` as [`Self::under_savepoint`] has
+    /// it.
+    fn alone(&self, job: &mut dyn Job) -> Result<(), Error> {
+        match job.run(&self.conn, self.sequence) {
+            Ok(()) => self.execute("COMMIT"),
+            Err(failure @ Error::Unavailable(_)) => Err(failure),
+            Err(_) => {
+                self.undo();
+                Ok(())
+            }
+        }
     }
 
     /// Runs one write. `Err` only if the whole transaction has to end.

@@ -74,6 +74,30 @@ async fn what_queued_shares_a_transaction_and_a_refused_one_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_write_that_fails_in_a_transaction_of_its_own_leaves_nothing() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let insert = "INSERT INTO taken VALUES ('a', 'b', 'c')";
+    let refused: Result<(), Error> = store
+        .write(move |conn| {
+            conn.execute_batch(insert)?;
+            Err(Error::NotFound { what: "reason" })
+        })
+        .await;
+    assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+    let broken: Result<(), Error> = store
+        .write(move |conn| {
+            conn.execute_batch(insert)?;
+            panic!("a bug");
+        })
+        .await;
+    assert!(matches!(broken, Err(Error::Internal(_))), "{broken:?}");
+    assert_eq!(store.taken().await.unwrap(), []);
+    store.write(move |conn| Ok(conn.execute_batch(insert)?)).await.unwrap();
+    assert_eq!(store.taken().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_write_that_panics_fails_alone() {
     let folder = Folder::new();
     let store = folder.store();
