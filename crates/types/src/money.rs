@@ -116,18 +116,41 @@ impl Sum for Money {
     }
 }
 
+/// Decimals of a dollar that are kept.
+const DECIMALS: u32 = 9;
+/// Decimals that are shown at least.
+const DECIMALS_MIN: u32 = 2;
+/// Characters of the longest amount, `-9223372036.854775808`.
+const CHARS_MAX: usize = 21;
+
 impl fmt::Display for Money {
     /// Dollars with as many decimals as the amount has, at least two.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let magnitude = self.0.unsigned_abs();
-        let per_dollar = NANODOLLARS_PER_DOLLAR.unsigned_abs();
-        let (mut decimals, mut shown) = (magnitude % per_dollar, 9);
-        while shown > 2 && decimals.is_multiple_of(10) {
-            decimals /= 10;
-            shown -= 1;
+        // Digit by digit from the last one on: a ledger row has half a dozen amounts, and `write!`
+        // takes several times as long for each.
+        let mut text = [0; CHARS_MAX];
+        let mut at = CHARS_MAX;
+        let mut put = |byte: u8| {
+            at -= 1;
+            text[at] = byte;
+        };
+        let (mut rest, mut place, mut is_zero) = (self.0.unsigned_abs(), 0, true);
+        while place <= DECIMALS || rest > 0 {
+            if place == DECIMALS {
+                put(b'.');
+            }
+            let digit = u8::try_from(rest % 10).unwrap_or_default();
+            is_zero &= digit == 0;
+            if !is_zero || place >= DECIMALS - DECIMALS_MIN {
+                put(b'0' + digit);
+            }
+            rest /= 10;
+            place += 1;
         }
-        write!(f, "{sign}{}.{decimals:0shown$}", magnitude / per_dollar)
+        if self.0 < 0 {
+            put(b'-');
+        }
+        f.write_str(std::str::from_utf8(&text[at..]).unwrap_or_default())
     }
 }
 

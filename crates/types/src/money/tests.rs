@@ -21,6 +21,10 @@ fn decimal_strings_travel_both_ways() {
         assert_eq!((money.nanodollars(), money.to_string().as_str()), (nanodollars, shown));
     }
     assert_eq!(Money::from_nanodollars(-1_500_000_000).to_string(), "-1.50");
+    let shown = |nanodollars| Money::from_nanodollars(nanodollars).to_string();
+    assert_eq!([shown(0), shown(-1), shown(10_020_000_000)], ["0.00", "-0.000000001", "10.02"]);
+    assert_eq!(shown(i64::MAX), "9223372036.854775807");
+    assert_eq!(shown(i64::MIN), "-9223372036.854775808");
 }
 
 #[test]
