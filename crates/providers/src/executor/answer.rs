@@ -61,7 +61,8 @@ pub(super) struct Live {
     /// When the Call must have ended.
     deadline: Deadline,
     last: Monotonic,
-    timer: Sleep,
+    /// Runs once something was waited for: an answer that is not streamed often comes whole.
+    timer: Option<Sleep>,
     /// The end, while the body's own end is awaited.
     finish: Option<OutcomeEvent>,
     whole: bool,
@@ -82,7 +83,7 @@ impl Live {
     ) -> Self {
         let (provider, clock) = (&shared.provider, Arc::clone(&shared.clock));
         let (stall, deadline) = (provider.timeouts.stall, call.deadline);
-        let (last, left) = (clock.monotonic(), time_left(deadline, clock.as_ref()));
+        let last = clock.monotonic();
         Self {
             exchange,
             format,
@@ -91,7 +92,7 @@ impl Live {
             call: call.id.clone(),
             redactor: shared.redactor.clone(),
             last,
-            timer: clock.sleep(stall.min(left)),
+            timer: None,
             clock,
             stall,
             deadline,
@@ -155,7 +156,7 @@ impl Live {
                     self.permit.used(usage.output_tokens);
                 }
                 self.finish = events.pop_back();
-                self.timer = self.clock.sleep(DRAIN_MAX);
+                self.timer = Some(self.clock.sleep(DRAIN_MAX));
                 Step::More
             }
             _ => Step::More,
@@ -184,7 +185,11 @@ impl Live {
         cx: &mut Context<'_>,
     ) -> Poll<Step> {
         loop {
-            if self.timer.as_mut().poll(cx).is_pending() {
+            let timer = self.timer.get_or_insert_with(|| {
+                let left = time_left(self.deadline, self.clock.as_ref());
+                self.clock.sleep(self.stall.min(left))
+            });
+            if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if let Some(finish) = self.finish.take() {
@@ -208,7 +213,7 @@ impl Live {
                 events.push_back(OutcomeEvent::Failed(failure));
                 return Poll::Ready(Step::Over);
             }
-            self.timer = self.clock.sleep(self.stall.saturating_sub(silent).min(left));
+            self.timer = Some(self.clock.sleep(self.stall.saturating_sub(silent).min(left)));
         }
     }
 
