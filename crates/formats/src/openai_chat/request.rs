@@ -39,7 +39,7 @@ const READ: [&str; 8] =
 /// Reads what every stage needs.
 pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     let top = TopLevel::read(body)?;
-    top.refuse_imitations("", &READ.into_iter().chain(FIELDS))?;
+    top.refuse_imitations("", &READ.iter().chain(&FIELDS).copied())?;
     let (output_cap, cap_span) = read_cap(&top)?;
     let choices = top.get("n", CAP_TYPE)?.unwrap_or(1);
     if choices == 0 || choices > CHOICES_MAX {

@@ -116,8 +116,8 @@ pub(crate) struct FunctionDelta {
 /// An answer that is not streamed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Answer<'a> {
-    #[serde(default)]
-    pub(crate) id: Option<String>,
+    #[serde(borrow, default)]
+    pub(crate) id: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(crate) model: Option<String>,
     #[serde(borrow)]
