@@ -7,6 +7,7 @@ checks run one after another on one server, since each changes what all Calls se
 """
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "telemetry")]
 
 import running  # noqa: E402
+from doubles import Receiver  # noqa: E402
 from harness import Provider, Server, eventually, holdfast_binary  # noqa: E402
 from running import equal  # noqa: E402
 
@@ -37,10 +40,32 @@ models = [{{ id = "script", input_usd_per_million = "{price}", output_usd_per_mi
 ROUTE = '[[routes]]\nname = "{name}"\naliases = [{aliases}]\ntargets = [{targets}]\n'
 KEY = '[[keys]]\nname = "{name}"\nsecret = "{secret}"\n'
 BUDGET = '[[budgets]]\nscope = {{ key = "ci" }}\nlimit_usd = "{limit}"\n'
+SLO = """
+[[slos]]
+name = "{name}"
+metric = "errors"
+objective = "{objective}"
+window = "1h"
+short_window = "1s"
+long_window = "2s"
+burn_rate = 5
+min_count = 1
+webhook = "{webhook}"
+"""
+TELEMETRY = '[telemetry]\notlp_endpoint = "{to}"\nmetrics_interval = "1s"\n'
 BAD = """
 [server]
 listen = "127.0.0.1:0"
 surprise = 1
+[telemetry]
+otlp_endpoint = "collector:4317"
+sampling = 2
+[[slos]]
+name = "s"
+metric = "errors"
+objective = "99%"
+threshold = "1s"
+webhook = "nowhere"
 [[providers]]
 name = "one"
 vendor = "acme"
@@ -126,6 +151,19 @@ class Platform:
     def rows(self, task):
         return self.server.api("GET", f"calls?task={task}")[1]["data"]
 
+    def double(self, double):
+        """A stand-in of the network, closed at the end of the block."""
+        return contextlib.closing(double)
+
+    def quiet(self, receiver):
+        """Whether a receiver is posted nothing for two beats of the metrics."""
+        posts = len(receiver.posts)
+        time.sleep(2.2)
+        return len(receiver.posts) == posts
+
+    def metrics(self):
+        return self.server.http("GET", "/metrics", key=self.server.admin_key)[2].decode()
+
     def versions(self):
         return self.server.api("GET", "routes/versions?limit=100")[1]["data"]
 
@@ -193,6 +231,10 @@ def a_bad_file_changes_nothing_and_names_all(p):
         "routes[0].targets[0]",
         "routes[0].attempts",
         "keys[0].secret",
+        "telemetry.otlp_endpoint",
+        "telemetry.sampling",
+        "slos[0].threshold",
+        "slos[0].webhook",
     }
     assert wanted <= found, (wanted - found, found)
     for at in wanted:
@@ -351,6 +393,110 @@ def calls_never_fail_while_the_file_is_reloaded(p):
         reloading.result()
     bad = [status for status in statuses if status != 200]
     assert not bad and len(statuses) >= CALLS, (len(statuses), bad)
+
+
+# Objectives and exports.
+
+
+def slo(p, name):
+    status, found = p.server.api("GET", f"slos/{name}")
+    return found if status == 200 else None
+
+
+def counts(p, name):
+    """Good and bad events of the error budget's window, which is longer than the suite."""
+    budget = slo(p, name)["windows"]["budget"]
+    return budget["good"], budget["bad"]
+
+
+def kinds(receiver, path):
+    return [json.loads(post["body"])["type"] for post in receiver.to(path)]
+
+
+@check
+def objectives_come_and_change_and_go(p):
+    with p.double(Receiver()) as receiver:
+        one = SLO.format(name="stays", objective="90%", webhook=f"{receiver.url}/stays")
+        two = "".join([one, SLO.format(name="other", objective="90%", webhook=f"{receiver.url}/a")])
+        told = p.take(p.text(more=one))
+        equal(told["changes"], [{"kind": "slo", "name": "stays", "change": "added"}])
+        equal(told["needs_restart"], [])
+        p.ask("one/script")
+        eventually("it is counted", lambda: counts(p, "stays") == (1, 0))
+        p.take(p.text(more=two))
+        equal((counts(p, "stays"), counts(p, "other")), ((1, 0), (0, 0)))
+        p.ask("one/script")
+        eventually("both count", lambda: (counts(p, "stays"), counts(p, "other")) == ((2, 0), (1, 0)))
+        changed = SLO.format(name="other", objective="80%", webhook=f"{receiver.url}/a")
+        told = p.take(p.text(more=one + changed))
+        equal(told["changes"], [{"kind": "slo", "name": "other", "change": "changed"}])
+        equal((counts(p, "stays"), counts(p, "other")), ((2, 0), (0, 0)))
+        objects = p.server.api("GET", "config")[1]["objects"]
+        shown = [(o["name"], o["differs_from_file"]) for o in objects if o["kind"] == "slo"]
+        equal(shown, [("stays", False), ("other", False)])
+        p.take(p.text())
+        equal((slo(p, "stays"), slo(p, "other")), (None, None))
+        assert 'slo="stays"' not in p.metrics(), p.metrics()
+
+
+@check
+def an_objective_that_goes_while_it_burns_is_resolved(p):
+    with p.double(Receiver()) as receiver:
+        p.take(p.text(more=SLO.format(name="b", objective="90%", webhook=f"{receiver.url}/b")))
+        for _ in range(3):
+            equal(p.ask("one/script", "[[fault:status=500]]")[0], 502)
+        eventually("it burns", lambda: kinds(receiver, "/b") == ["slo.burning"])
+        p.take(p.text())
+        eventually("it is told", lambda: kinds(receiver, "/b") == ["slo.burning", "slo.resolved"])
+
+
+@check
+def a_webhook_that_changes_takes_no_counts_and_gets_the_next_alert(p):
+    with p.double(Receiver()) as receiver:
+        text = SLO.format(name="w", objective="90%", webhook=f"{receiver.url}/before")
+        p.take(p.text(more=text))
+        for _ in range(3):
+            p.ask("one/script", "[[fault:status=500]]")
+        eventually("it burns", lambda: kinds(receiver, "/before") == ["slo.burning"])
+        p.take(p.text(more=text.replace("/before", "/after")))
+        equal(counts(p, "w")[1], 3)
+        eventually("it resolves", lambda: kinds(receiver, "/after") == ["slo.resolved"])
+        equal(kinds(receiver, "/before"), ["slo.burning"])
+
+
+@check
+def exports_move_to_another_collector_and_lose_no_call(p):
+    def exported(receiver):
+        return b"".join(post["body"] for post in receiver.to("/v1/traces"))
+
+    def call():
+        status, head, _ = p.ask("one/script")
+        equal(status, 200)
+        return head["holdfast-call-id"].encode()
+
+    with p.double(Receiver()) as first, p.double(Receiver()) as second:
+        unseen = call()
+        told = p.take(p.text(more=TELEMETRY.format(to="http://127.0.0.1:9")))
+        equal(told["changes"], [{"kind": "telemetry", "name": "otlp", "change": "added"}])
+        lost = [call() for _ in range(5)]
+        equal(p.take(p.text(more=TELEMETRY.format(to=first.url)))["needs_restart"], [])
+        before = [call() for _ in range(5)]
+        connection, answer = p.stream("one/script", "[[delay_ms=60]] [[words:20]]")
+        across = answer.headers["holdfast-call-id"].encode()
+        p.take(p.text(more=TELEMETRY.format(to=second.url)))
+        after = [call() for _ in range(5)]
+        answer.read()
+        connection.close()
+        eventually("the first has its own", lambda: all(c in exported(first) for c in before))
+        eventually("the second too", lambda: all(c in exported(second) for c in [*after, across]))
+        mixed = [c for c in [*after, across] if c in exported(first)]
+        mixed += [c for c in [unseen, *lost, *before] if c in exported(second)]
+        equal(mixed, [])
+        p.take(p.text())
+        posts = len(second.posts)
+        call()
+        eventually("the last of it", lambda: p.quiet(second))
+        assert len(second.posts) <= posts + 2, "one last batch of spans and of metrics"
 
 
 # Routes by the API.

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::launcher::Launcher;
 
 mod admin_key;
+mod changes;
 mod control;
 mod host;
 mod limits;
@@ -67,7 +68,7 @@ pub(crate) struct Platform {
     admin_key: admin_key::Origin,
     store: SqliteStore,
     pipeline: Arc<Pipeline>,
-    telemetry: telemetry::Running,
+    telemetry: Arc<telemetry::Running>,
     directory: Arc<Directory>,
     local: Local,
     listener: ListenerHandle,
@@ -101,13 +102,14 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
     let local = Local::new(&settings.engine, &data, &common)?;
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
     let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
-    let own = (&local, &tool_servers);
+    let telemetry =
+        Arc::new(telemetry::Running::new(Arc::clone(&common.clock), common.tracker.clone()));
+    let own = (&local, &tool_servers, &telemetry);
     let (directory, control) = configure((source, &settings), own, &shared, &common).await?;
     let admin_key = admin_key::ensure(&data, &directory, &common.ids).await?;
     control.take_first().await?;
 
-    let telemetry = telemetry::start(&settings, &common.clock, &common.tracker);
-    let pipeline = pipeline(&shared, &common, &directory, telemetry.told.clone());
+    let pipeline = pipeline(&shared, &common, &directory, telemetry.told());
     pipeline.start().await.context("starting the pipeline")?;
     let forget = Arc::new(local.clone());
     let taken = (tool_servers, forget as Arc<dyn Forget>);
@@ -198,7 +200,7 @@ fn pipeline(
 /// What is found by name, empty yet of what the file says, and who changes it.
 async fn configure(
     (source, settings): (Source, &Config),
-    (local, tools): (&Local, &Arc<ToolServers>),
+    (local, tools, telemetry): (&Local, &Arc<ToolServers>, &Arc<telemetry::Running>),
     store: &Arc<dyn Store>,
     common: &Common,
 ) -> anyhow::Result<(Arc<Directory>, Arc<Control>)> {
@@ -220,6 +222,7 @@ async fn configure(
         clock: Arc::clone(&common.clock),
         tracker: common.tracker.clone(),
         maker,
+        telemetry: Arc::clone(telemetry),
         providers,
     };
     Ok((directory, Arc::new(Control::new(parts, settings.clone()))))

@@ -30,7 +30,7 @@ pub use identify::directory::{
 };
 pub use identify::named_session;
 pub use record::answer::{Answer, Bill};
-pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry};
+pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry, Told};
 pub use run::{Parts, Pipeline, Refused};
 pub use slo::{Alert, AlertSink, SloSettings, SloStatus, Slos};
 pub use status::{BudgetStatus, Charged, Reconciliation};

@@ -144,7 +144,7 @@ impl Recorder {
     /// Counts a Call that was refused before its first attempt.
     pub(crate) fn refused(&self, class: &str, code: ErrorCode) {
         self.state.metrics.refused(class, code);
-        if let Some(slos) = &self.state.telemetry.slos {
+        if let Some(slos) = self.state.telemetry.slos() {
             slos.refused(class, code);
         }
     }
@@ -171,7 +171,7 @@ impl Recorder {
 
     /// What was counted, in the OpenMetrics text format.
     pub(crate) fn metrics(&self) -> String {
-        let slos = self.state.telemetry.slos.as_ref();
+        let slos = self.state.telemetry.slos();
         let slos = slos.map(|slos| slos.status()).unwrap_or_default();
         self.state.metrics.text(&slos, &self.state.tiers.all())
     }

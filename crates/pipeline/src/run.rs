@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use storage::Store;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::call::{Credential, Plan};
 use types::clock::{SharedClock, within};
@@ -26,7 +27,7 @@ use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
 use crate::route::candidates;
 use crate::route::choose::{choose, has_to_choose};
-use crate::slo::Slos;
+use crate::slo::{self, Slos};
 
 /// How long a clean stop waits for Calls that still run. Their money is presumed spent if they
 /// don't end by then.
@@ -70,6 +71,8 @@ pub struct Pipeline {
     pub(crate) parts: Parts,
     pub(crate) shared: Arc<Shared>,
     writer: Mutex<Option<Writer>>,
+    /// Ends what runs in the background beside the writer.
+    stop: CancellationToken,
 }
 
 impl Pipeline {
@@ -91,7 +94,8 @@ impl Pipeline {
         let directory = Arc::clone(&parts.directory);
         let shared =
             Arc::new(Shared { escrow, recorder, health, clock, ids, summaries, directory });
-        Self { parts, shared, writer: Mutex::new(Some(writer)) }
+        let stop = CancellationToken::new();
+        Self { parts, shared, writer: Mutex::new(Some(writer)), stop }
     }
 
     /// Does a plain Call. Dropping the future before it is ready leaves nothing of it behind; a
@@ -192,9 +196,8 @@ impl Pipeline {
             tracing::warn!(presumed, "slices of budgets were open at a crash: presumed spent");
         }
         self.parts.tracker.spawn(writer.run());
-        if let Some(slos) = &self.parts.telemetry.slos {
-            self.parts.tracker.spawn(Arc::clone(slos).run());
-        }
+        let (telemetry, clock) = (self.parts.telemetry.clone(), Arc::clone(&self.parts.clock));
+        self.parts.tracker.spawn(slo::evaluate::run(telemetry, clock, self.stop.clone()));
         Ok(())
     }
 
@@ -218,9 +221,7 @@ impl Pipeline {
         }
         let flushed = self.shared.recorder.flush().await;
         let drained = self.shared.escrow.drain_all().await;
-        if let Some(slos) = &self.parts.telemetry.slos {
-            slos.stop();
-        }
+        self.stop.cancel();
         self.shared.recorder.stop().await;
         flushed.and(drained)
     }
@@ -236,8 +237,8 @@ impl Pipeline {
     }
 
     /// The objectives, if there are any.
-    pub fn slos(&self) -> Option<&Slos> {
-        self.parts.telemetry.slos.as_deref()
+    pub fn slos(&self) -> Option<Arc<Slos>> {
+        self.parts.telemetry.slos()
     }
 
     /// Makes every row of a Call that has ended so far durable.

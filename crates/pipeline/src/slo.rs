@@ -8,6 +8,7 @@
 //! done.
 //! <https://sre.google/workbook/alerting-on-slos/#6-multiwindow-multi-burn-rate-alerts>
 
+pub(crate) mod evaluate;
 mod objective;
 mod ring;
 mod tasks;
@@ -16,7 +17,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use types::clock::SharedClock;
 use types::{Call, ErrorCode, Timestamp};
 
@@ -36,8 +36,6 @@ pub const LONG_IN_SHORT_MAX: u32 = 300;
 pub const SHORT_WINDOW_MIN: Duration = Duration::from_secs(1);
 /// The longest window of an error budget.
 pub const WINDOW_MAX: Duration = Duration::from_hours(366 * 24);
-/// How often objectives are evaluated, at most and at least.
-const BEAT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Everything, in the parts that objectives are written in.
 pub const MILLION: u32 = 1_000_000;
 
@@ -153,13 +151,13 @@ pub trait AlertSink: Send + Sync + fmt::Debug {
     fn fire(&self, alert: Alert);
 }
 
-/// All objectives.
+/// All objectives of one configuration.
 #[derive(Debug)]
 pub struct Slos {
-    objectives: Vec<Objective>,
+    /// Shared with the next configuration's, where it says the same of one.
+    objectives: Vec<Arc<Objective>>,
     clock: SharedClock,
     sink: Option<Arc<dyn AlertSink>>,
-    stop: CancellationToken,
 }
 
 impl Slos {
@@ -169,10 +167,40 @@ impl Slos {
         clock: SharedClock,
         sink: Option<Arc<dyn AlertSink>>,
     ) -> Self {
+        Self::after(None, settings, clock, sink)
+    }
+
+    /// The objectives of the next configuration: one that is set as `before` goes on with what it
+    /// has counted, any other begins anew.
+    pub fn after(
+        before: Option<&Self>,
+        settings: Vec<SloSettings>,
+        clock: SharedClock,
+        sink: Option<Arc<dyn AlertSink>>,
+    ) -> Self {
         let now = (clock.monotonic(), clock.now());
-        let made = settings.into_iter().take(OBJECTIVES_MAX);
-        let objectives = made.map(|settings| Objective::new(settings, now)).collect();
-        Self { objectives, clock, sink, stop: CancellationToken::new() }
+        let kept = |settings: &SloSettings| {
+            let mut all = before.into_iter().flat_map(|before| &before.objectives);
+            all.find(|objective| objective.settings == *settings).cloned()
+        };
+        let made = settings.into_iter().take(OBJECTIVES_MAX).map(|settings| {
+            kept(&settings).unwrap_or_else(|| Arc::new(Objective::new(settings, now)))
+        });
+        Self { objectives: made.collect(), clock, sink }
+    }
+
+    /// Others are told from now on. Whoever was told that an objective burns which is no more, or
+    /// which begins anew, is told that it does so no longer.
+    pub(crate) fn give_way(&self, next: Option<&Self>) {
+        let (now, at) = (self.clock.monotonic(), self.clock.now());
+        let goes_on = |one: &Arc<Objective>| {
+            next.is_some_and(|next| next.objectives.iter().any(|other| Arc::ptr_eq(one, other)))
+        };
+        for objective in self.objectives.iter().filter(|one| !goes_on(one)) {
+            if let (Some(slo), Some(sink)) = (objective.end(now, at), &self.sink) {
+                sink.fire(Alert { slo, at });
+            }
+        }
     }
 
     /// Whether there are none.
@@ -184,7 +212,7 @@ impl Slos {
     /// none of that name.
     pub fn is_burning(&self, name: &str) -> Option<bool> {
         let found = self.objectives.iter().find(|one| one.settings.name == name);
-        found.map(Objective::is_burning)
+        found.map(|one| one.is_burning())
     }
 
     /// The names of those that burn: as of the last evaluation, without a lock.
@@ -224,19 +252,6 @@ impl Slos {
         }
     }
 
-    /// Evaluates all objectives in a beat of its own until [`Slos::stop`].
-    pub(crate) async fn run(self: Arc<Self>) {
-        let slots = self.objectives.iter().map(|one| one.settings.short_window / SHORT_SLOTS);
-        let beat = slots.min().unwrap_or(BEAT.1).clamp(BEAT.0, BEAT.1);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                () = self.clock.sleep(beat) => self.evaluate(),
-            }
-        }
-    }
-
     /// Looks at each objective now, and tells of those that have changed.
     pub fn evaluate(&self) {
         let (now, at) = (self.clock.monotonic(), self.clock.now());
@@ -255,9 +270,9 @@ impl Slos {
         }
     }
 
-    /// Ends the evaluation.
-    pub(crate) fn stop(&self) {
-        self.stop.cancel();
+    /// The shortest slot of an objective: evaluating more often than that shows nothing new.
+    fn slot_min(&self) -> Option<Duration> {
+        self.objectives.iter().map(|one| one.settings.short_window / SHORT_SLOTS).min()
     }
 }
 
@@ -265,3 +280,6 @@ impl Slos {
 pub(crate) fn is_fault(code: ErrorCode) -> bool {
     code.status() >= 500 || code == ErrorCode::RateLimited
 }
+
+#[cfg(test)]
+mod tests;

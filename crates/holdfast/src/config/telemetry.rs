@@ -62,7 +62,7 @@ pub(crate) struct Exports {
 }
 
 /// An export that can be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Otlp {
     pub(crate) traces: Uri,
     pub(crate) metrics: Uri,
@@ -156,7 +156,7 @@ fn headers(given: impl Iterator<Item = (String, Secret)>) -> Result<HeaderMap, S
 }
 
 /// An objective.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SloEntry {
     /// Its name.

@@ -1,8 +1,7 @@
 //! The file as it is written: what of it changed, and whether it may have.
 //!
-//! A section that is no list of named objects is a setting of the process: it holds from a start
-//! on. Which lists are named objects is said here once, so that a new section is a setting until
-//! its objects can be changed at run time. It must not know what a setting means.
+//! Which sections can be changed at run time is said here once, so that a new one is a setting of
+//! the process, which holds from a start on, until somebody takes it. It must not know what a setting means.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -11,8 +10,8 @@ use std::path::Path;
 use serde_json::Value;
 use toml::Table;
 
-/// Sections whose objects are taken at run time.
-const OBJECTS: &[&str] = &["providers", "routes", "models", "keys", "budgets"];
+/// Sections that are taken at run time.
+const OBJECTS: &[&str] = &["providers", "routes", "models", "keys", "budgets", "slos", "telemetry"];
 
 /// A file's tables, with what the environment has put in. Not shown: they may hold secrets.
 #[derive(Clone, Default)]

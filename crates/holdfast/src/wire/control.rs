@@ -19,6 +19,7 @@ use types::{ErrorCode, Failure};
 
 use super::local::{self, Local};
 use super::objects::{self, Fingerprints};
+use super::telemetry;
 use super::upstreams::{self, Maker, Providers};
 use super::{is_of, routes};
 use crate::config::{self, Config, Problem, Stamp, warnings};
@@ -51,6 +52,7 @@ pub(super) struct Parts {
     /// Owns changes that are under way.
     pub(super) tracker: TaskTracker,
     pub(super) maker: Maker,
+    pub(super) telemetry: Arc<telemetry::Running>,
     /// Who does Calls before the first taking.
     pub(super) providers: Providers,
 }
@@ -266,6 +268,7 @@ impl Control {
         };
         self.parts.directory.change(plan).await.map_err(not_taken)?;
         changes.extend(of_objects);
+        changes.extend(self.parts.telemetry.take(settings));
         self.parts.local.serve_rows(&self.local_models()).await;
         self.change_state(|state| {
             state.running = Arc::clone(settings);

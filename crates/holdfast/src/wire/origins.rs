@@ -13,6 +13,7 @@ use types::principal::DEFAULT_ACCOUNT;
 
 use super::{admin_key, local, objects, routes};
 use crate::config::file::McpServerEntry;
+use crate::config::telemetry::SloEntry;
 use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry};
 
 /// The named objects that the store holds, and what was last taken from the file.
@@ -69,6 +70,8 @@ pub(crate) fn of(
     routes(file, stored, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
     of_process("mcp_server", &started.mcp_servers, &file.mcp_servers, same, &mut all);
+    let same = |left: &SloEntry, right: &SloEntry| left == right;
+    of_process("slo", &running.slos, &file.slos, same, &mut all);
     keys(file, stored, &mut all);
     budgets(file, stored, &mut all);
     models(file, stored, &mut all);
@@ -87,6 +90,12 @@ impl Named for ProviderEntry {
 }
 
 impl Named for McpServerEntry {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for SloEntry {
     fn name(&self) -> &str {
         &self.name
     }

@@ -9,44 +9,102 @@ mod otlp;
 mod post;
 mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
-use pipeline::{Observer, Slos, Telemetry};
+use pipeline::{Observer, Slos, Telemetry, Told};
+use server::ObjectChange;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::clock::SharedClock;
 
+use super::changes;
 use crate::config::Config;
+use crate::config::telemetry::{Otlp, SloEntry};
 use webhook::Webhooks;
 pub(crate) use webhook::signing_key;
 
-/// Telemetry that runs.
+/// Telemetry that runs, as the configuration was last taken.
 #[derive(Debug)]
 pub(super) struct Running {
     /// What the pipeline is handed.
-    pub(super) told: Telemetry,
+    told: Telemetry,
+    clock: SharedClock,
+    tracker: TaskTracker,
     stop: CancellationToken,
+    taken: Mutex<Taken>,
 }
 
-/// Starts what the configuration asks for.
-pub(super) fn start(settings: &Config, clock: &SharedClock, tracker: &TaskTracker) -> Running {
-    let stop = CancellationToken::new();
-    let slos = (!settings.slos.is_empty()).then(|| {
-        let webhooks = Webhooks::start(&settings.slos, clock, tracker, &stop);
-        let objectives = settings.slos.iter().map(|entry| entry.settings()).collect();
-        Arc::new(Slos::new(objectives, Arc::clone(clock), Some(Arc::new(webhooks))))
-    });
-    let export = settings.telemetry.otlp(&|name| std::env::var(name).ok());
-    let observer = export.ok().flatten().map(|export| {
-        let (exporter, worker) = otlp::exporter(export, clock);
-        tracker.spawn(worker.run(stop.clone()));
-        Arc::new(exporter) as Arc<dyn Observer>
-    });
-    Running { told: Telemetry { slos, observer }, stop }
+/// What runs, and what it was made of.
+#[derive(Debug, Default)]
+struct Taken {
+    slos: Vec<SloEntry>,
+    webhooks: Arc<Webhooks>,
+    export: Option<Otlp>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Running {
+    /// Nobody is told anything yet.
+    pub(super) fn new(clock: SharedClock, tracker: TaskTracker) -> Self {
+        let (told, stop) = (Telemetry::default(), CancellationToken::new());
+        Self { told, clock, tracker, stop, taken: Mutex::default() }
+    }
+
+    /// Who is told of what has ended: the same for as long as the process runs.
+    pub(super) fn told(&self) -> Telemetry {
+        self.told.clone()
+    }
+
+    /// Does as a checked configuration says from now on. What it says the same of is not begun
+    /// anew: an objective keeps its counts, an address the alerts that wait for it, a collector
+    /// what it was counted for. An exporter that is replaced sends what it has, for a while.
+    pub(super) fn take(&self, settings: &Config) -> Vec<ObjectChange> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let export = settings.telemetry.otlp(&|name| std::env::var(name).ok());
+        let export = export.ok().flatten();
+        let (slos, exports) = (taken.slos != settings.slos, taken.export != export);
+        if !slos && !exports {
+            return Vec::new();
+        }
+        let name = |entry: &SloEntry| entry.name.clone();
+        let mut changed = changes::of("slo", &taken.slos, &settings.slos, name);
+        let (before, after) = (taken.export.as_slice(), export.as_slice());
+        changed.extend(changes::of("telemetry", before, after, |_| "otlp".to_owned()));
+        if exports {
+            taken.observer = export.clone().map(|export| self.exporter(export));
+            taken.export = export;
+        }
+        if slos {
+            let background = (&self.clock, &self.tracker, &self.stop);
+            let webhooks = Webhooks::start(&settings.slos, &taken.webhooks, background);
+            taken.webhooks = Arc::new(webhooks);
+            taken.slos.clone_from(&settings.slos);
+        }
+        let next = match slos {
+            true => self.objectives(&taken),
+            false => self.told.slos(),
+        };
+        self.told.set(Told { slos: next, observer: taken.observer.clone() });
+        changed
+    }
+
+    fn objectives(&self, taken: &Taken) -> Option<Arc<Slos>> {
+        if taken.slos.is_empty() {
+            return None;
+        }
+        let objectives = taken.slos.iter().map(SloEntry::settings).collect();
+        let sink = Arc::clone(&taken.webhooks) as _;
+        let (before, clock) = (self.told.slos(), Arc::clone(&self.clock));
+        Some(Arc::new(Slos::after(before.as_deref(), objectives, clock, Some(sink))))
+    }
+
+    fn exporter(&self, export: Otlp) -> Arc<dyn Observer> {
+        let (exporter, worker) = otlp::exporter(export, &self.clock);
+        self.tracker.spawn(worker.run(self.stop.clone()));
+        Arc::new(exporter)
+    }
+
     /// Ends what runs in the background: what has ended is exported, for a while; alerts that a
     /// receiver has not taken by then are dropped.
     pub(super) fn stop(&self) {

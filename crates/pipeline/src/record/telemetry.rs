@@ -6,8 +6,11 @@
 //! fails. It must not know what is done with it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use types::call::Target;
 use types::clock::{Monotonic, SharedClock};
@@ -70,17 +73,74 @@ pub trait Observer: Send + Sync + fmt::Debug {
 
 /// Everybody who is told.
 #[derive(Clone, Debug, Default)]
-pub struct Telemetry {
+pub struct Told {
     /// Objectives; `None` if there are none.
     pub slos: Option<Arc<Slos>>,
     /// An exporter; `None` if nothing is exported.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
+/// Who is told now: it may be changed while Calls run. Cheap to clone; every clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether anybody is: what the plain Call's path reads, without a lock.
+    asked: AtomicBool,
+    told: RwLock<Told>,
+    changed: Notify,
+}
+
 impl Telemetry {
+    /// These are told.
+    pub fn new(told: Told) -> Self {
+        let telemetry = Self::default();
+        telemetry.set(told);
+        telemetry
+    }
+
+    /// Who is told from now on. A Call that runs is counted in the objectives that it began with,
+    /// of which those that stay are the same, and exported by whoever exports at its end.
+    pub fn set(&self, told: Told) {
+        let next = told.slos.clone();
+        let asked = told.slos.is_some() || told.observer.is_some();
+        let before = {
+            let mut now = self.0.told.write().unwrap_or_else(PoisonError::into_inner);
+            self.0.asked.store(asked, Ordering::Relaxed);
+            std::mem::replace(&mut *now, told)
+        };
+        if let Some(slos) = before.slos {
+            slos.give_way(next.as_deref());
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// The objectives, if there are any.
+    pub fn slos(&self) -> Option<Arc<Slos>> {
+        self.told(|told| told.slos.clone())
+    }
+
+    /// The exporter, if there is one. Not to be kept: one that was replaced ends once it is let go.
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.told(|told| told.observer.clone())
+    }
+
+    fn told<T>(&self, get: impl FnOnce(&Told) -> Option<T>) -> Option<T> {
+        if !self.0.asked.load(Ordering::Relaxed) {
+            return None;
+        }
+        get(&self.0.told.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ready once somebody else is told than when this was last ready.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
     /// Tells of an attempt.
     pub(super) fn attempt_ended(&self, meter: &Meter) {
-        let Some(observer) = &self.observer else { return };
+        let Some(observer) = self.observer() else { return };
         if let Some(attempt) = meter.ended() {
             observer.attempt_ended(attempt);
         }
@@ -90,6 +150,8 @@ impl Telemetry {
 /// Goes with a Call from its first attempt to its end.
 pub(crate) struct Watch {
     telemetry: Telemetry,
+    /// The objectives of its beginning: what they were told of began, they are told of as ended.
+    slos: Option<Arc<Slos>>,
     clock: SharedClock,
     ended: CallEnded,
     /// What is still to be seen of it.
@@ -106,12 +168,11 @@ impl Watch {
         target: &Arc<Target>,
         began: Monotonic,
     ) -> Option<Box<Self>> {
-        let slos = telemetry.slos.as_ref().filter(|_| !is_spawned(call));
-        let telemetry = Telemetry { slos: slos.cloned(), observer: telemetry.observer.clone() };
-        if telemetry.slos.is_none() && telemetry.observer.is_none() {
+        let slos = telemetry.slos().filter(|_| !is_spawned(call));
+        if slos.is_none() && telemetry.observer().is_none() {
             return None;
         }
-        if let Some(slos) = &telemetry.slos {
+        if let Some(slos) = &slos {
             slos.begun(call);
         }
         let ended = CallEnded {
@@ -122,8 +183,8 @@ impl Watch {
             took: Duration::ZERO,
             error: Some(ErrorCode::Cancelled),
         };
-        let clock = Arc::clone(clock);
-        Some(Box::new(Self { telemetry, clock, ended, is_over: false }))
+        let (telemetry, clock) = (telemetry.clone(), Arc::clone(clock));
+        Some(Box::new(Self { telemetry, slos, clock, ended, is_over: false }))
     }
 
     /// So long the Call waited for other Calls before its first attempt: they are not policy.
@@ -177,10 +238,10 @@ impl Drop for Watch {
         if !self.is_over {
             self.ended.took = self.since_arrival();
         }
-        if let Some(slos) = &self.telemetry.slos {
+        if let Some(slos) = &self.slos {
             slos.ended(&self.ended);
         }
-        if let Some(observer) = &self.telemetry.observer {
+        if let Some(observer) = self.telemetry.observer() {
             observer.call_ended(&self.ended);
         }
     }

@@ -49,10 +49,11 @@ pub(crate) async fn choose(
         true => budget_left(shared, &identified.budgets).await?,
         false => None,
     };
+    let slos = shared.recorder.telemetry().slos();
     let world = World {
         health: &shared.health,
         ids: &shared.ids,
-        slos: shared.recorder.telemetry().slos.as_deref(),
+        slos: slos.as_deref(),
         now: shared.clock.monotonic(),
     };
     let mut chosen = chosen(&world, &identified.call, choice.as_deref(), budget_left);

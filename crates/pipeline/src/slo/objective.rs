@@ -175,6 +175,16 @@ impl Objective {
         Some(status)
     }
 
+    /// It is no more, or begins anew: its status, if it burned.
+    pub(super) fn end(&self, now: Monotonic, at: Timestamp) -> Option<SloStatus> {
+        let mut counted = self.counted();
+        if !self.is_burning.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        counted.since = at;
+        Some(self.status_of(&mut counted, now))
+    }
+
     pub(super) fn status(&self, now: Monotonic) -> SloStatus {
         self.status_of(&mut self.counted(), now)
     }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::route::choice::Choice;
 use pipeline::slo::{MILLION, Metric};
-use pipeline::{Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, StepTries, Telemetry};
+use pipeline::{
+    Alert, AlertSink, RouteInfo, SloSettings, SloStatus, Slos, StepTries, Telemetry,
+    Told as Listeners,
+};
 use types::call::{CallKind, RoutePolicy, StepRef};
 use types::clock::FakeClock;
 use types::error::Billed;
@@ -63,7 +66,8 @@ impl World {
         let told = Arc::new(Told::default());
         let sink = Arc::clone(&told) as Arc<dyn AlertSink>;
         let slos = Arc::new(Slos::new(settings, Arc::clone(&clock) as _, Some(sink)));
-        let telemetry = Telemetry { slos: Some(Arc::clone(&slos)), observer: None };
+        let listeners = Listeners { slos: Some(Arc::clone(&slos)), observer: None };
+        let telemetry = Telemetry::new(listeners);
         let policy = RoutePolicy { same_target_max: 1, ..RoutePolicy::OF_ROUTE };
         let route = RouteInfo {
             name: "r".to_owned(),

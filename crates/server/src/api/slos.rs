@@ -109,7 +109,7 @@ pub(crate) struct SloList {
 /// All objectives, with what was counted in their windows.
 #[utoipa::path(get, path = "/api/slos", responses((status = 200, body = SloList)))]
 pub(crate) async fn list(State(app): Shared, _operator: Operator) -> Json<SloList> {
-    let all = app.pipeline.slos().map(pipeline::Slos::status).unwrap_or_default();
+    let all = app.pipeline.slos().map(|slos| slos.status()).unwrap_or_default();
     Json(SloList { data: all.iter().map(SloView::of).collect() })
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn get(
     _operator: Operator,
     Path(name): Path<String>,
 ) -> Result<Json<SloView>, ApiFailure> {
-    let all = app.pipeline.slos().map(pipeline::Slos::status).unwrap_or_default();
+    let all = app.pipeline.slos().map(|slos| slos.status()).unwrap_or_default();
     let found = all.iter().find(|slo| slo.settings.name == name);
     found.map(|slo| Json(SloView::of(slo))).ok_or_else(|| not_found("objective", &name))
 }

@@ -28,7 +28,8 @@ impl World {
         let local = Local::new(&settings.engine, &data, &common).unwrap();
         let tools = tool_servers(&settings, &data, &common, CancellationToken::new());
         let source = Source { stamp: Stamp::of(&file), file: Some(file), by_flag: Vec::new() };
-        let own = (&local, &Arc::new(tools));
+        let telemetry = telemetry::Running::new(Arc::clone(&common.clock), common.tracker.clone());
+        let own = (&local, &Arc::new(tools), &Arc::new(telemetry));
         let made = configure((source, &settings), own, &shared, &common).await;
         let (directory, control) = made.unwrap();
         control.take_first().await.unwrap();

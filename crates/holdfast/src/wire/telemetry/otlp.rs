@@ -93,6 +93,8 @@ pub(super) struct Worker {
     dropped: Arc<AtomicU64>,
     figures: Figures,
     spans: Vec<Span>,
+    /// Nobody can tell it anything more: another exporter has its place.
+    is_replaced: bool,
     next_metrics: Monotonic,
     said: (Monotonic, u64),
 }
@@ -109,6 +111,7 @@ pub(super) fn exporter(settings: Otlp, clock: &SharedClock) -> (Exporter, Worker
         dropped: Arc::clone(&dropped),
         figures: Figures::new(clock.now()),
         spans: Vec::new(),
+        is_replaced: false,
         next_metrics: now.saturating_add(settings.metrics_interval),
         said: (now, 0),
         settings,
@@ -118,9 +121,9 @@ pub(super) fn exporter(settings: Otlp, clock: &SharedClock) -> (Exporter, Worker
 }
 
 impl Worker {
-    /// Runs until it is stopped, and then exports what is left, for a while.
+    /// Runs until it is stopped or replaced, and then exports what is left, for a while.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        loop {
+        while !self.is_replaced {
             let stopped = tokio::select! {
                 biased;
                 () = stop.cancelled() => true,
@@ -153,7 +156,10 @@ impl Worker {
                             timer = self.clock.sleep(GATHER.min(until_metrics));
                         }
                     }
-                    None => std::future::pending().await,
+                    None => {
+                        self.is_replaced = true;
+                        return;
+                    }
                 },
             }
         }

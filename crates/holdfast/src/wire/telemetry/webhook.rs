@@ -45,21 +45,35 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Where each objective's alerts go.
-#[derive(Debug)]
-pub(super) struct Webhooks(HashMap<String, mpsc::Sender<Alert>>);
+#[derive(Debug, Default)]
+pub(super) struct Webhooks(HashMap<String, Address>);
+
+/// An address, and the queue before it. The address's task ends after what waits in the queue, once
+/// nobody can put anything there.
+#[derive(Clone, Debug)]
+struct Address {
+    to: String,
+    secret: Option<Secret>,
+    queue: mpsc::Sender<Alert>,
+}
 
 impl Webhooks {
-    /// Starts a task for each objective that names an address.
+    /// Starts a task for each objective that names an address, unless it has one from `before`.
     pub(super) fn start(
         slos: &[SloEntry],
-        clock: &SharedClock,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
+        before: &Self,
+        (clock, tracker, stop): (&SharedClock, &TaskTracker, &CancellationToken),
     ) -> Self {
-        let mut queues = HashMap::new();
+        let mut all = HashMap::new();
         for slo in slos {
+            let Some(text) = slo.webhook.as_deref() else { continue };
+            let is_same = |known: &&Address| known.to == text && known.secret == slo.webhook_secret;
+            if let Some(known) = before.0.get(&slo.name).filter(is_same) {
+                all.insert(slo.name.clone(), known.clone());
+                continue;
+            }
             // Both were checked with the file.
-            let Some(Ok(to)) = slo.webhook.as_deref().map(address) else { continue };
+            let Ok(to) = address(text) else { continue };
             let key = slo.webhook_secret.as_ref().map(signing_key);
             let Ok(key) = key.transpose() else { continue };
             let (queue, alerts) = mpsc::channel(QUEUE_MAX);
@@ -73,16 +87,17 @@ impl Webhooks {
                     () = hook.run(alerts) => {}
                 }
             });
-            queues.insert(slo.name.clone(), queue);
+            let secret = slo.webhook_secret.clone();
+            all.insert(slo.name.clone(), Address { to: text.to_owned(), secret, queue });
         }
-        Self(queues)
+        Self(all)
     }
 }
 
 impl AlertSink for Webhooks {
     fn fire(&self, alert: Alert) {
-        let Some(queue) = self.0.get(&alert.slo.settings.name) else { return };
-        if let Err(full) = queue.try_send(alert) {
+        let Some(address) = self.0.get(&alert.slo.settings.name) else { return };
+        if let Err(full) = address.queue.try_send(alert) {
             let slo = &*full.into_inner().slo.settings.name;
             tracing::error!(slo, "too many alerts wait for the webhook: one is dropped");
         }

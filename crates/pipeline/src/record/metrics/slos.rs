@@ -54,11 +54,16 @@ impl SloGauges {
 
     pub(super) fn set(&self, all: &[SloStatus]) {
         let _one = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        // An objective may be gone, or begun anew, since they were last set.
+        self.events.clear();
+        self.burn_rate.clear();
+        self.budget_left.clear();
+        self.burning.clear();
         for status in all {
             let of = |which| Of { slo: status.settings.name.clone(), which };
             for (result, count) in [("good", status.seen.good), ("bad", status.seen.bad)] {
                 let counter = self.events.get_or_create(&of(Some(("result", result)))).clone();
-                counter.inc_by(count.saturating_sub(counter.get()));
+                counter.inc_by(count);
             }
             let windows =
                 [("short", &status.short), ("long", &status.long), ("budget", &status.budget)];
