@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "telemetry")]
 
 import running  # noqa: E402
+from kills import processes  # noqa: E402
 from doubles import Receiver  # noqa: E402
-from harness import Provider, Server, eventually, holdfast_binary  # noqa: E402
+from harness import (  # noqa: E402
+    DEMO,
+    Provider,
+    Server,
+    effects,
+    eventually,
+    holdfast_binary,
+    processes_in,
+)
 from running import equal  # noqa: E402
 
 CI = "hf_suite_ci_0123456789abcdef"
@@ -51,6 +61,14 @@ long_window = "2s"
 burn_rate = 5
 min_count = 1
 webhook = "{webhook}"
+"""
+SERVER = """
+[[mcp_servers]]
+name = "{name}"
+command = ["{python}", "{demo}/notes_server.py"]
+keys = ["ci"]
+tools = {{ find_note = {{ effect = "read" }} }}
+env = {{ HOLDFAST_DEMO_EFFECTS = "{effects}", HOLDFAST_DEMO_TOOL_DELAY_AFTER_MS = "{delay}" }}
 """
 TELEMETRY = '[telemetry]\notlp_endpoint = "{to}"\nmetrics_interval = "1s"\n'
 BAD = """
@@ -321,9 +339,9 @@ def keys_and_budgets_come_and_go(p):
 
 @check
 def what_needs_a_restart_is_named(p):
-    more = '[server]\nmax_connections = 77\n[engine]\nthreads = 3\n[[mcp_servers]]\nname = "n"\ncommand = ["sh"]\n'
+    more = '[server]\nmax_connections = 77\n[engine]\nthreads = 3\n'
     answer = p.take(p.text(more=more))
-    equal(answer["needs_restart"], ["engine.threads", "mcp_servers", "server.max_connections"])
+    equal(answer["needs_restart"], ["engine.threads", "server.max_connections"])
     equal(p.take(p.text())["needs_restart"], [])
 
 
@@ -497,6 +515,123 @@ def exports_move_to_another_collector_and_lose_no_call(p):
         call()
         eventually("the last of it", lambda: p.quiet(second))
         assert len(second.posts) <= posts + 2, "one last batch of spans and of metrics"
+
+
+# Tool servers.
+
+ADD = '[[tool:add_note {{"text":"{text}"}}]]'
+
+
+def server(p, name, delay=0):
+    log = p.world.folder / f"{name}.log"
+    return SERVER.format(
+        name="notes", python=sys.executable, demo=DEMO, effects=log, delay=delay
+    ), log
+
+
+def turn(p, text):
+    """One response that may use the notes: (status, JSON)."""
+    tools = [{"type": "mcp", "server_label": "notes", "require_approval": "never"}]
+    body = {"model": "one/script", "input": text, "tools": tools}
+    status, _, data = p.server.http("POST", "/v1/responses", body, CI)
+    return status, json.loads(data)
+
+
+def called(answer):
+    """The tool calls of a response: name, status and error."""
+    calls = [item for item in answer["output"] if item["type"] == "mcp_call"]
+    return [(call["name"], call["status"], call["error"]) for call in calls]
+
+
+def servers(p):
+    """The processes of tool servers, without the guards that look after them."""
+    return [
+        found for found in processes_in(p.server.data / "tools") if found[1].startswith(sys.executable)
+    ]
+
+
+@check
+def tool_servers_come_and_change_and_go(p):
+    equal(turn(p, "hello")[0], 403)
+    text, log = server(p, "first")
+    told = p.take(p.text(more=text))
+    equal(told["changes"], [{"kind": "mcp_server", "name": "notes", "change": "added"}])
+    equal(told["needs_restart"], [])
+    status, answer = turn(p, ADD.format(text="one"))
+    equal((status, called(answer)), (200, [("add_note", "completed", None)]))
+    equal([entry["arguments"] for entry in effects(log)], [{"text": "one"}])
+    [(first, _)] = servers(p)
+    # Who may use it, and how long, is no other program: the process stays.
+    p.take(p.text(more=text.replace('keys = ["ci"]', 'keys = ["late"]')))
+    equal(turn(p, "hello")[0], 403)
+    told = p.take(p.text(more=text))
+    equal(told["changes"], [{"kind": "mcp_server", "name": "notes", "change": "changed"}])
+    equal((turn(p, ADD.format(text="two"))[0], [pid for pid, _ in servers(p)]), (200, [first]))
+    text, other = server(p, "second")
+    p.take(p.text(more=text))
+    eventually("the first has ended", lambda: not servers(p))
+    equal(called(turn(p, ADD.format(text="three"))[1]), [("add_note", "completed", None)])
+    equal([entry["arguments"] for entry in effects(other)], [{"text": "three"}])
+    equal(len(effects(log)), 2)
+    p.take(p.text())
+    eventually("none is left", lambda: not servers(p))
+    equal(turn(p, "hello")[0], 403)
+
+
+@check
+def a_tool_call_that_runs_ends_well_and_its_turn_keeps_its_server(p):
+    text, old = server(p, "running", delay=1500)
+    p.take(p.text(more=text))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(turn, p, f"{ADD.format(text='a')} [[next]] {ADD.format(text='b')}")
+        eventually("the first call has had its effect", lambda: len(effects(old)) == 1)
+        text, new = server(p, "beside")
+        p.take(p.text(more=text))
+        equal(called(turn(p, ADD.format(text="c"))[1]), [("add_note", "completed", None)])
+        equal([entry["arguments"] for entry in effects(new)], [{"text": "c"}])
+        p.take(p.text())
+        status, answer = slow.result()
+    equal((status, called(answer)), (200, [("add_note", "completed", None)] * 2))
+    equal([entry["arguments"] for entry in effects(old)], [{"text": "a"}, {"text": "b"}])
+    eventually("none is left", lambda: not servers(p))
+
+
+# Local models.
+
+
+MODEL = '[[models]]\nname = "own"\npath = "{path}"\n'
+
+
+def engines(p):
+    """The engines under the server that live."""
+    below = processes.alive(processes.descendants(p.server.child.pid))
+    is_engine = [one for one in below if "--model-sha256" in processes.command_line(one.pid)]
+    return {one.pid for one in is_engine if one.name != "holdfast"}
+
+
+@check
+def a_local_model_that_goes_ends_its_engine_and_no_call(p):
+    before, path = engines(p), p.world.folder / "own.gguf"
+    shutil.copy(DEMO.parent.parent / "models" / "demo" / "holdfast-demo-Q8_0.gguf", path)
+
+    def until_it_is_gone():
+        statuses = []
+        while not statuses or statuses[-1] == 200:
+            statuses.append(p.ask("local/own", "Say something long.")[0])
+        return statuses
+
+    for _ in range(2):
+        p.take(p.text(more=MODEL.format(path=path)))
+        equal(p.ask("local/own")[0], 200)
+        assert engines(p) - before, "an engine of its own"
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            asking = [pool.submit(until_it_is_gone) for _ in range(6)]
+            time.sleep(0.5)
+            p.take(p.text())
+            ends = [one.result() for one in asking]
+        # Those that ran have ended well; the next ones found no such model.
+        equal([(set(all_[:-1]), all_[-1]) for all_ in ends], [({200}, 404)] * 6)
+        eventually("its engine has ended", lambda: engines(p) <= before)
 
 
 # Routes by the API.

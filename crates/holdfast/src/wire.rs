@@ -101,7 +101,7 @@ pub(crate) async fn start(setup: Setup) -> anyhow::Result<Platform> {
 
     let local = Local::new(&settings.engine, &data, &common)?;
     let (turns, tools) = (CancellationToken::new(), CancellationToken::new());
-    let tool_servers = Arc::new(tool_servers(&settings, &data, &common, tools.clone()));
+    let tool_servers = Arc::new(no_tool_servers(&data, &common, tools.clone()));
     let telemetry =
         Arc::new(telemetry::Running::new(Arc::clone(&common.clock), common.tracker.clone()));
     let own = (&local, &tool_servers, &telemetry);
@@ -223,6 +223,7 @@ async fn configure(
         tracker: common.tracker.clone(),
         maker,
         telemetry: Arc::clone(telemetry),
+        tools: Arc::clone(tools),
         providers,
     };
     Ok((directory, Arc::new(Control::new(parts, settings.clone()))))
@@ -280,12 +281,8 @@ fn is_of(model: &str, provider: &str) -> bool {
     model.strip_prefix(provider).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn tool_servers(
-    settings: &Config,
-    data: &Path,
-    common: &Common,
-    shutdown: CancellationToken,
-) -> ToolServers {
+/// The tool servers of a configuration.
+fn tool_servers(settings: &Config) -> Vec<ToolServer> {
     let servers = settings.mcp_servers.iter().map(|entry| ToolServer {
         name: entry.name.clone(),
         command: entry.command.clone(),
@@ -294,8 +291,13 @@ fn tool_servers(
         env: entry.env.clone(),
         timeout: Some(entry.timeout),
     });
+    servers.collect()
+}
+
+/// Who runs tool servers, of which there are none until a configuration is taken.
+fn no_tool_servers(data: &Path, common: &Common, shutdown: CancellationToken) -> ToolServers {
     ToolServers::new(ToolServersParts {
-        servers: servers.collect(),
+        servers: Vec::new(),
         launch: Arc::clone(&common.launch) as _,
         data: data.to_path_buf(),
         clock: Arc::clone(&common.clock),

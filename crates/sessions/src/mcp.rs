@@ -5,11 +5,14 @@
 //! (server, account, user), started at first use and ended after [`IDLE_MAX`], and turns a
 //! [`types::call::ToolInvocation`] into `tools/call`. What it answers says what is known: a
 //! `ToolResult` is the server's own answer; a failure that is `billed: No` never reached the
-//! server; one that is `billed: Unknown` may have had its effect.
+//! server; one that is `billed: Unknown` may have had its effect. Servers may change while it runs
+//! ([`ToolServers::replace`]): a process whose program nobody can ask for any more ends once it has
+//! answered.
 //!
 //! It must not know sessions, the journal or responses: whoever asks decides what a lost answer
 //! means.
 
+mod configured;
 mod process;
 mod run;
 mod wire;
@@ -21,13 +24,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::clock::SharedClock;
+use types::clock::{SharedClock, within};
+use types::ids::SessionId;
 use types::launch::Launch;
 use types::outcome::{OutcomeEvent, OutcomeStream};
 use types::{Attempt, CallKind, ErrorCode, Execute, Failure, Principal};
 
+pub use configured::RETIRED_MAX;
+use configured::{Configured, Turn};
 use process::{InUse, Process};
 pub(crate) use run::refusal_code;
 
@@ -48,6 +55,9 @@ pub const TOOLS_MAX: usize = 512;
 pub const LIST_BYTES_MAX: usize = 1024 * 1024;
 /// Pages in which a server may list its tools.
 pub const LIST_PAGES_MAX: usize = 64;
+
+/// Bytes of the hash by which a program is known.
+const PROGRAM_BYTES: usize = 8;
 
 /// The name under which tool servers are registered in the pipeline.
 pub const PROVIDER: &str = "mcp";
@@ -70,6 +80,20 @@ pub struct ToolServer {
 }
 
 impl ToolServer {
+    /// By which what is run for it is known. What else is configured may change without it.
+    fn program(&self) -> String {
+        let mut hash = Sha256::new();
+        let env = self.env.iter().flat_map(|(name, value)| [name, value]);
+        for text in self.command.iter().chain(env) {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.update((self.command.len() as u64).to_le_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        let bytes = digest.iter().take(PROGRAM_BYTES);
+        bytes.map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// What a tool does, as the operator declared it: the server's own annotations are never
     /// trusted.
     pub fn effect(&self, tool: &str) -> Effect {
@@ -132,6 +156,7 @@ pub struct ToolServersParts {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Owner {
     server: String,
+    program: String,
     account: String,
     user: String,
 }
@@ -142,13 +167,28 @@ type Slot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
 /// The configured tool servers and their processes.
 #[derive(Debug)]
 pub struct ToolServers {
-    servers: BTreeMap<String, Arc<ToolServer>>,
     shared: Arc<Shared>,
+}
+
+/// A turn that keeps to the servers of its beginning, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    session: SessionId,
+    turn: Arc<Turn>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.shared.configured.release(&self.session, &self.turn);
+        self.shared.sweep();
+    }
 }
 
 /// What running calls need when the caller is gone.
 #[derive(Debug)]
 struct Shared {
+    configured: Configured,
     launch: Arc<dyn Launch>,
     data: PathBuf,
     clock: SharedClock,
@@ -162,8 +202,8 @@ struct Shared {
 impl ToolServers {
     /// Starts nothing yet.
     pub fn new(parts: ToolServersParts) -> Self {
-        let named = |server: ToolServer| (server.name.clone(), Arc::new(server));
         let shared = Shared {
+            configured: Configured::new(parts.servers),
             launch: parts.launch,
             data: parts.data,
             clock: parts.clock,
@@ -172,12 +212,42 @@ impl ToolServers {
             slots: Mutex::default(),
             running: Mutex::default(),
         };
-        Self { servers: parts.servers.into_iter().map(named).collect(), shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// These servers are there from now on. Calls that run end on what they began with, turns that
+    /// are open keep to the servers of their beginning for [`RETIRED_MAX`], and processes that
+    /// nobody can ask for any more end.
+    pub fn replace(&self, servers: Vec<ToolServer>) {
+        let shared = &self.shared;
+        let replaced = shared.configured.replace(servers);
+        shared.sweep();
+        if shared.configured.is_kept(&replaced) {
+            let shared = Arc::clone(shared);
+            self.shared.tracker.spawn(async move {
+                let shutdown = shared.shutdown.cancelled();
+                if within(&*shared.clock, RETIRED_MAX, shutdown).await.is_none() {
+                    shared.configured.forget(&replaced);
+                    shared.sweep();
+                }
+            });
+        }
     }
 
     /// The configured server of that name.
-    pub fn server(&self, name: &str) -> Option<&Arc<ToolServer>> {
-        self.servers.get(name)
+    pub fn server(&self, name: &str) -> Option<Arc<ToolServer>> {
+        self.shared.configured.server(name, None)
+    }
+
+    /// The server of that name, as the open turn of a session has it.
+    pub(crate) fn server_of(&self, name: &str, session: &SessionId) -> Option<Arc<ToolServer>> {
+        self.shared.configured.server(name, Some(session))
+    }
+
+    /// A session's turn keeps to the servers of now.
+    pub(crate) fn keep(&self, session: &SessionId) -> Kept {
+        let turn = self.shared.configured.keep(session);
+        Kept { session: session.clone(), turn, shared: Arc::clone(&self.shared) }
     }
 
     /// The server of that name, if `principal` may use it.
@@ -185,20 +255,8 @@ impl ToolServers {
     /// # Errors
     /// `permission_denied`; its message tells a server that is not there from one that the key may
     /// not use, since whoever configures either is the same person.
-    pub fn allowed(&self, name: &str, principal: &Principal) -> Result<&Arc<ToolServer>, Failure> {
-        let key = &principal.key_name;
-        let message = match self.servers.get(name) {
-            Some(server) if server.allows(principal) => return Ok(server),
-            Some(_) => format!(
-                "the tool server {name:?} is not configured for the key {key:?}: name the key in \
-                 its `keys`"
-            ),
-            None => format!(
-                "no tool server {name:?} is configured: `server_label` is the `name` of one under \
-                 [[mcp_servers]]"
-            ),
-        };
-        Err(Failure::new(ErrorCode::PermissionDenied, message))
+    pub fn allowed(&self, name: &str, principal: &Principal) -> Result<Arc<ToolServer>, Failure> {
+        self.shared.configured.allowed(name, None, principal)
     }
 
     /// The tools of a server, as it lists them to `principal`'s own process, which is started if it
@@ -208,7 +266,7 @@ impl ToolServers {
     /// `permission_denied`; `tool_failed` if the server can't be started, does not answer in
     /// [`START_MAX`], or lists more than [`TOOLS_MAX`], [`LIST_BYTES_MAX`] or [`LIST_PAGES_MAX`].
     pub async fn list(&self, server: &str, principal: &Principal) -> Result<Vec<Tool>, Failure> {
-        let server = Arc::clone(self.allowed(server, principal)?);
+        let server = self.allowed(server, principal)?;
         let in_use = self.shared.process(&server, &principal.account, &principal.user).await?;
         in_use.process.tools(&*self.shared.clock).await
     }
@@ -232,6 +290,7 @@ impl Shared {
     ) -> Result<InUse, Failure> {
         let owner = Owner {
             server: server.name.clone(),
+            program: server.program(),
             account: account.to_owned(),
             user: user.to_owned(),
         };
@@ -245,16 +304,43 @@ impl Shared {
         }
         let process = Process::start(self, server, &owner).await?;
         *running = Some(Arc::clone(&process));
+        // It may have been replaced meanwhile.
+        let is_wanted = self.configured.programs().contains(&owner.asked_for());
+        process.end_once_unused(!is_wanted);
         Ok(InUse::first(process, Arc::clone(&self.clock)))
+    }
+
+    /// Ends processes that nobody can ask for any more, once they are not in use.
+    fn sweep(&self) {
+        let programs = self.configured.programs();
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|owner, slot| {
+            let is_wanted = programs.contains(&owner.asked_for());
+            // One that is just started is looked at again when it has been.
+            let Ok(running) = slot.try_lock() else { return true };
+            let Some(process) = &*running else { return is_wanted };
+            process.end_once_unused(!is_wanted);
+            is_wanted || !process.ended.is_cancelled()
+        });
+    }
+}
+
+impl Owner {
+    /// What somebody must ask for to get this process.
+    fn asked_for(&self) -> (String, String) {
+        (self.server.clone(), self.program.clone())
     }
 }
 
 impl Execute for ToolServers {
     fn execute(&self, attempt: Attempt) -> OutcomeStream {
         let prepared = match &attempt.call.kind {
-            CallKind::Tool(invocation) => self
-                .allowed(&invocation.server, &attempt.call.principal)
-                .map(|server| (Arc::clone(server), invocation.clone())),
+            CallKind::Tool(invocation) => {
+                let session = attempt.call.session.as_ref();
+                let (name, principal) = (&invocation.server, &attempt.call.principal);
+                let server = self.shared.configured.allowed(name, session, principal);
+                server.map(|server| (server, invocation.clone()))
+            }
             CallKind::Model(_) => {
                 Err(Failure::new(ErrorCode::Internal, "a tool server was asked for a model"))
             }

@@ -33,6 +33,7 @@ use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal, Tr
 use crate::Parts;
 use crate::journal::Cursor;
 use crate::live::{About, Command, Ended, Live};
+use crate::mcp::Kept;
 use crate::state::{Action, Ending, ErrorRecord, Event, Misfit, Step, Turn};
 use crate::stop::{self, Point};
 
@@ -92,6 +93,8 @@ pub(crate) struct Runner {
     failure: Option<Failure>,
     /// Who waits for a decision to be durable.
     replies: Vec<(oneshot::Sender<Result<Step, Failure>>, StepId)>,
+    /// Keeps the tool servers of its beginning, where it offers some.
+    _servers: Option<Kept>,
 }
 
 /// What a runner is made of.
@@ -120,6 +123,8 @@ impl Runner {
         if let Some(fields) = frame.as_object_mut() {
             fields.insert("output".to_owned(), Value::Array(Vec::new()));
         }
+        let has_tools = !parts.ask.offer.owners.is_empty();
+        let servers = has_tools.then(|| parts.parts.tools.keep(&parts.live.about.session));
         Self {
             parts: parts.parts,
             live: parts.live,
@@ -140,6 +145,7 @@ impl Runner {
             session_state: parts.session_state,
             failure: None,
             replies: Vec::new(),
+            _servers: servers,
         }
     }
 

@@ -72,7 +72,7 @@ fn objects(data: &Path, config: &config::Config) -> anyhow::Result<Vec<ObjectVie
     let store = SqliteStore::open_read_only(&path).with_context(cannot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let stored = runtime.block_on(wire::origins::Stored::read(&store)).with_context(cannot)?;
-    Ok(wire::origins::of(config, (config, config), &stored))
+    Ok(wire::origins::of(config, config, &stored))
 }
 
 fn unpriced(config: &config::Config) -> Vec<String> {

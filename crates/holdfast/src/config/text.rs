@@ -11,7 +11,8 @@ use serde_json::Value;
 use toml::Table;
 
 /// Sections that are taken at run time.
-const OBJECTS: &[&str] = &["providers", "routes", "models", "keys", "budgets", "slos", "telemetry"];
+const OBJECTS: &[&str] =
+    &["providers", "routes", "models", "keys", "budgets", "mcp_servers", "slos", "telemetry"];
 
 /// A file's tables, with what the environment has put in. Not shown: they may hold secrets.
 #[derive(Clone, Default)]
@@ -111,7 +112,7 @@ mod tests {
             "[server]\nlisten = \"127.0.0.1:2\"\nmax_connections = 5\n[[mcp_servers]]\nname = \"n\"\n\
              [[keys]]\nname = \"k\"\n[engine]\nthreads = 2\n",
         );
-        let named = ["data.dir", "engine.threads", "mcp_servers", "server.listen"];
+        let named = ["data.dir", "engine.threads", "server.listen"];
         assert_eq!(before.needs_restart(&after), named);
         assert!(after.needs_restart(&after).is_empty());
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use pipeline::{Change, Directory, RouteInfo};
 use server::{ConfigProblem, HostFuture, ObjectChange, Refusal, ReloadView, RoutePut};
+use sessions::ToolServers;
 use storage::{Model, Route, RouteVersion, Store};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
@@ -19,9 +20,10 @@ use types::{ErrorCode, Failure};
 
 use super::local::{self, Local};
 use super::objects::{self, Fingerprints};
-use super::telemetry;
 use super::upstreams::{self, Maker, Providers};
+use super::{changes, telemetry, tool_servers};
 use super::{is_of, routes};
+use crate::config::file::McpServerEntry;
 use crate::config::{self, Config, Problem, Stamp, warnings};
 
 mod api_routes;
@@ -53,6 +55,7 @@ pub(super) struct Parts {
     pub(super) tracker: TaskTracker,
     pub(super) maker: Maker,
     pub(super) telemetry: Arc<telemetry::Running>,
+    pub(super) tools: Arc<ToolServers>,
     /// Who does Calls before the first taking.
     pub(super) providers: Providers,
 }
@@ -73,6 +76,7 @@ struct State {
     /// As it was at the start: what holds from a start on is compared with it.
     started: Arc<Config>,
     providers: Providers,
+    mcp_servers: Vec<McpServerEntry>,
     stamp: Option<Stamp>,
     last: Option<ReloadView>,
 }
@@ -98,6 +102,7 @@ impl Control {
             started: Arc::clone(&settings),
             running: settings,
             providers: parts.providers.clone(),
+            mcp_servers: Vec::new(),
             stamp: parts.source.stamp,
             last: None,
         };
@@ -129,7 +134,7 @@ impl Control {
     }
 
     /// The configuration of the start.
-    pub(super) fn started(&self) -> Arc<Config> {
+    fn started(&self) -> Arc<Config> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).started)
     }
 
@@ -269,6 +274,7 @@ impl Control {
         self.parts.directory.change(plan).await.map_err(not_taken)?;
         changes.extend(of_objects);
         changes.extend(self.parts.telemetry.take(settings));
+        changes.extend(self.take_tool_servers(settings));
         self.parts.local.serve_rows(&self.local_models()).await;
         self.change_state(|state| {
             state.running = Arc::clone(settings);
@@ -276,6 +282,18 @@ impl Control {
         });
         warnings.extend(self.unknown_names(settings));
         Ok(Told { changes, warnings })
+    }
+
+    /// Has the tool servers of a checked configuration from now on.
+    fn take_tool_servers(&self, settings: &Config) -> Vec<ObjectChange> {
+        let after = settings.mcp_servers.clone();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut state.mcp_servers, after);
+        drop(state);
+        if before != settings.mcp_servers {
+            self.parts.tools.replace(tool_servers(settings));
+        }
+        changes::of("mcp_server", &before, &settings.mcp_servers, |entry| entry.name.clone())
     }
 
     /// The rows of local models.

@@ -47,11 +47,11 @@ impl Host {
         })?;
         let file = self.control.file().cloned();
         let shown = file.as_ref().map(|file| file.display().to_string());
-        let (running, started) = (self.control.running(), self.control.started());
+        let running = self.control.running();
         let last_reload = self.control.last_reload();
         let compare = tokio::task::spawn_blocking(move || {
             let (in_file, _) = config::load(file.as_deref())?;
-            anyhow::Ok(origins::of(&in_file, (&running, &started), &stored))
+            anyhow::Ok(origins::of(&in_file, &running, &stored))
         });
         let unreadable = |error: String| {
             Failure::new(

@@ -1,7 +1,7 @@
 //! Where each named object's present text comes from, and whether the file says otherwise.
 //!
 //! Values in, values out: the file as it is now is compared, object by object, with what the store
-//! holds and with what this process was started with. What only one of them has differs too: it was
+//! holds and with what runs. What only one of them has differs too: it was
 //! made or removed at run time, or the file was changed since it was last taken. Nothing is changed
 //! here, and secrets are compared by fingerprint only.
 
@@ -55,21 +55,16 @@ impl Stored {
     }
 }
 
-/// All objects: `file` is the file as it is now, `running` what was last taken of it, `started`
-/// what the server was started with.
+/// All objects: `file` is the file as it is now, `running` what was last taken of it.
 ///
 /// Looks for the files of local models, so it may block.
-pub(crate) fn of(
-    file: &Config,
-    (running, started): (&Config, &Config),
-    stored: &Stored,
-) -> Vec<ObjectView> {
+pub(crate) fn of(file: &Config, running: &Config, stored: &Stored) -> Vec<ObjectView> {
     let mut all = Vec::new();
     let same = ProviderEntry::is_same_upstream;
     of_process("provider", &running.providers, &file.providers, same, &mut all);
     routes(file, stored, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
-    of_process("mcp_server", &started.mcp_servers, &file.mcp_servers, same, &mut all);
+    of_process("mcp_server", &running.mcp_servers, &file.mcp_servers, same, &mut all);
     let same = |left: &SloEntry, right: &SloEntry| left == right;
     of_process("slo", &running.slos, &file.slos, same, &mut all);
     keys(file, stored, &mut all);

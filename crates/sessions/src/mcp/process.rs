@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rmcp::RoleClient;
@@ -10,7 +10,7 @@ use rmcp::model::{
     ClientCapabilities, ClientConfig, Implementation, ListToolsResult, PaginatedRequestParams,
 };
 use rmcp::service::{ClientInitializeError, Peer, RunningService};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use types::clock::{Clock, SharedClock, within};
 use types::launch::{Child, ChildSpec};
@@ -43,6 +43,9 @@ pub(super) struct Process {
     pub(super) tally: Arc<Tally>,
     users: AtomicUsize,
     last_used_ms: AtomicU64,
+    /// Whether nobody new will ask for it, and that this or its use has changed.
+    is_replaced: AtomicBool,
+    changed: Notify,
 }
 
 impl std::fmt::Debug for Process {
@@ -78,6 +81,8 @@ impl Process {
             tally,
             users: AtomicUsize::new(1),
             last_used_ms: AtomicU64::new(millis(&*shared.clock)),
+            is_replaced: AtomicBool::new(false),
+            changed: Notify::new(),
         });
         let clock = Arc::clone(&shared.clock);
         shared.tracker.spawn(watch_over(Arc::clone(&process), child, clock));
@@ -146,12 +151,21 @@ impl Process {
         failed(&self.name, &format!("lists more than the limit of {limit}"))
     }
 
-    /// Takes it from whoever would use it next, if nobody has for so long.
+    /// Whether it is to end as soon as it is not in use.
+    pub(super) fn end_once_unused(&self, is_replaced: bool) {
+        self.is_replaced.store(is_replaced, Ordering::SeqCst);
+        if is_replaced {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes it from whoever would use it next, if nobody has for so long, or nobody will.
     pub(super) fn retire(&self, clock: &dyn Clock) -> bool {
         let unused = millis(clock).saturating_sub(self.last_used_ms.load(Ordering::SeqCst));
         let is_idle = u128::from(unused) >= IDLE_MAX.as_millis();
         let order = Ordering::SeqCst;
-        is_idle && self.users.compare_exchange(0, RETIRED, order, order).is_ok()
+        let is_over = is_idle || self.is_replaced.load(order);
+        is_over && self.users.compare_exchange(0, RETIRED, order, order).is_ok()
     }
 }
 
@@ -172,6 +186,9 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.process.last_used_ms.store(millis(&*self.clock), Ordering::SeqCst);
         self.process.users.fetch_sub(1, Ordering::SeqCst);
+        if self.process.is_replaced.load(Ordering::SeqCst) {
+            self.process.changed.notify_one();
+        }
     }
 }
 
@@ -264,7 +281,8 @@ async fn launch(shared: &Shared, server: &ToolServer, owner: &Owner) -> Result<C
         program: program.into(),
         args: args.iter().map(Into::into).collect(),
         env,
-        lock: Some(folder.join(".lock")),
+        // Of its own: what replaces a program runs beside it until that is not in use.
+        lock: Some(folder.join(format!(".lock-{}", owner.program))),
         cwd: Some(folder),
         piped: true,
     };
@@ -277,15 +295,21 @@ async fn launch(shared: &Shared, server: &ToolServer, owner: &Owner) -> Result<C
 /// Keeps the child until it ends, is idle for too long, or is to end.
 async fn watch_over(process: Arc<Process>, mut child: Child, clock: Arc<dyn Clock>) {
     loop {
+        let look = async {
+            tokio::select! {
+                () = clock.sleep(IDLE_MAX / 10) => {}
+                () = process.changed.notified() => {}
+            }
+        };
         tokio::select! {
             how = &mut child.exited => {
                 tracing::warn!(server = process.name, how, "a tool server ended");
                 break;
             }
             () = process.ended.cancelled() => break,
-            () = clock.sleep(IDLE_MAX / 10) => {
+            () = look => {
                 if process.retire(&*clock) {
-                    tracing::debug!(server = process.name, "ending an idle tool server");
+                    tracing::debug!(server = process.name, "ending a tool server that nobody uses");
                     break;
                 }
             }
@@ -349,6 +373,7 @@ mod tests {
     fn accounts_are_apart() {
         let owner = |account: &str, user: &str| Owner {
             server: "notes".to_owned(),
+            program: "00".to_owned(),
             account: account.to_owned(),
             user: user.to_owned(),
         };

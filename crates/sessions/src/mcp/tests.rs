@@ -17,6 +17,8 @@ use types::principal::{DEFAULT_ACCOUNT, Role};
 
 use super::*;
 
+mod replaced;
+
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes in a pipe of the fake servers.
@@ -202,7 +204,7 @@ impl Bench {
     async fn call(&self, key: &str) -> Result<(Delta, Finish), Failure> {
         let server = self.servers.server("notes").unwrap();
         let whose = (&self.key, None);
-        patient(run::run(&self.servers.shared, server, whose, invocation(key))).await
+        patient(run::run(&self.servers.shared, &server, whose, invocation(key))).await
     }
 
     async fn result(&self, key: &str) -> (String, bool, Value) {
@@ -464,7 +466,7 @@ impl Bench {
     async fn call_until(&self, key: &str, deadline: Duration) -> Result<(Delta, Finish), Failure> {
         let server = self.servers.server("notes").unwrap();
         let whose = (&self.key, Some(deadline));
-        patient(run::run(&self.servers.shared, server, whose, invocation(key))).await
+        patient(run::run(&self.servers.shared, &server, whose, invocation(key))).await
     }
 }
 

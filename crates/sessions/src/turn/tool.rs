@@ -132,7 +132,8 @@ impl Runner {
         let incoming = self.incoming(&step, call, CallKind::Tool(invocation));
         let admitted = self.parts.pipeline.admit_step(incoming).await;
         let admission = admitted.map_err(|refused| Refusal::Refused(refused.failure))?;
-        let server = self.parts.tools.server(&request.server);
+        let session = &self.live.about.session;
+        let server = self.parts.tools.server_of(&request.server, session);
         let intent = Event::ToolIntent {
             step,
             call: admission.call.id.clone(),

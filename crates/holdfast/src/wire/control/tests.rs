@@ -4,7 +4,7 @@ use storage::{Keys, Objects};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::wire::{Common, configure, tool_servers};
+use crate::wire::{Common, configure, no_tool_servers};
 
 /// A server's configuration, without the server.
 struct World {
@@ -26,7 +26,7 @@ impl World {
         let store = SqliteStore::open(&folder.path().join("holdfast.db")).unwrap();
         let shared: Arc<dyn Store> = Arc::new(store.clone());
         let local = Local::new(&settings.engine, &data, &common).unwrap();
-        let tools = tool_servers(&settings, &data, &common, CancellationToken::new());
+        let tools = no_tool_servers(&data, &common, CancellationToken::new());
         let source = Source { stamp: Stamp::of(&file), file: Some(file), by_flag: Vec::new() };
         let telemetry = telemetry::Running::new(Arc::clone(&common.clock), common.tracker.clone());
         let own = (&local, &Arc::new(tools), &Arc::new(telemetry));

@@ -103,7 +103,7 @@ fn model(name: &str) -> Model {
 
 /// The names of what differs, with their origins.
 fn differ(file: &Config, stored: &Stored) -> Vec<String> {
-    let all = of(file, (&self::file(), &self::file()), stored).into_iter();
+    let all = of(file, &self::file(), stored).into_iter();
     let different = all.filter(|object| object.differs_from_file);
     different.map(|object| format!("{} {} ({})", object.kind, object.name, object.origin)).collect()
 }
@@ -114,8 +114,7 @@ const BUDGET: &str = r#"budget {"scope":"account","window":"total"}"#;
 fn nothing_differs_after_a_start() {
     let (file, stored) = (file(), stored(&file()));
     assert_eq!(differ(&file, &stored), Vec::<String>::new());
-    let kinds: Vec<String> =
-        of(&file, (&file, &file), &stored).into_iter().map(|view| view.kind).collect();
+    let kinds: Vec<String> = of(&file, &file, &stored).into_iter().map(|view| view.kind).collect();
     assert_eq!(kinds, ["provider", "key", "budget", "model", "model"]);
 }
 
@@ -153,7 +152,7 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
         changed_at: Timestamp(0),
     });
     let objects = |file: &Config| {
-        let all = of(file, (&running, &running), &in_store).into_iter();
+        let all = of(file, &running, &in_store).into_iter();
         let different = all.filter(|object| object.differs_from_file);
         different.map(|object| format!("{} {}", object.kind, object.name)).collect::<Vec<_>>()
     };
@@ -173,19 +172,19 @@ fn a_route_or_a_limit_of_time_that_was_changed_in_the_file_differs() {
 }
 
 #[test]
-fn a_tool_server_that_changed_since_the_start_differs_until_a_restart() {
+fn a_tool_server_that_changed_since_it_was_taken_differs() {
     let with_server = |program: &str| {
         let text = format!("[[mcp_servers]]\nname = \"notes\"\ncommand = [\"{program}\"]\n");
         Config { mcp_servers: config::of_text(&text).0.mcp_servers, ..file() }
     };
-    let (started, taken) = (with_server("old"), with_server("new"));
-    let differs = |started: &Config| {
-        let all = of(&taken, (&taken, started), &stored(&file())).into_iter();
+    let (taken, edited) = (with_server("old"), with_server("new"));
+    let differs = |taken: &Config| {
+        let all = of(&edited, taken, &stored(&file())).into_iter();
         let different = all.filter(|object| object.differs_from_file);
         different.map(|object| object.name).collect::<Vec<_>>()
     };
-    assert_eq!(differs(&started), ["notes"], "the old one runs");
-    assert_eq!(differs(&taken), Vec::<String>::new());
+    assert_eq!(differs(&taken), ["notes"], "the old one runs");
+    assert_eq!(differs(&edited), Vec::<String>::new());
 }
 
 #[test]
