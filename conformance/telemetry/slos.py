@@ -93,6 +93,8 @@ MODELS = ["d0-0", "d0-1", "d1500-0", "d0-4500", "e500", "d0-1500"]
 TASK_IDLE = 1.0
 # In so long a webhook would have come of which there is to be none.
 QUIET = 1.0
+# What has changed is written so often.
+KEPT_EVERY = 10.0
 check = running.Statements()
 
 
@@ -118,7 +120,7 @@ def config(provider, receiver):
 
 class Suite:
     def __init__(self, world):
-        self.folder = world.folder
+        self.world, self.folder = world, world.folder
         self.provider, self.receiver = world.double(Provider()), world.double(Receiver())
         self.server = world.start(Server, config(self.provider, self.receiver))
 
@@ -343,6 +345,42 @@ class Suite:
         burning = [line for line in lines if line.startswith("holdfast_slo_burning{")]
         check("/metrics has a state of each", len(burning) == len(OBJECTIVES), burning)
 
+    def all_counts(self):
+        return {name: self.counts(name) for name in self.slos()}
+
+    def again(self, text):
+        """Starts the server again, which must have ended, with this configuration."""
+        self.server = self.world.start(Server, text)
+
+    def restarts(self):
+        text = self.server.config.read_text()
+        self.many("d0-0", "chat")
+        eventually("tasks are over", lambda: self.counts("chat-task_time") == self.settled())
+        time.sleep(KEPT_EVERY + 1)
+        before = self.all_counts()
+        self.server.kill()
+        self.again(text)
+        after = self.all_counts()
+        check("what was counted survives a kill", after == before, (before, after))
+        self.many("e500", "chat", 1)
+        good, bad = before["chat-errors"]
+        self.server.stop()
+        self.again(text)
+        counts = self.counts("chat-errors")
+        check("a clean stop keeps the last of it", counts == (good, bad + 1), counts)
+        self.server.stop()
+        other = text.replace('threshold = "1s"', 'threshold = "2s"', 1)
+        self.again(other)
+        counts = self.all_counts()
+        first = counts.pop("chat-time_to_first_token")
+        check("an objective that was changed begins anew", first == (0, 0), first)
+        check("and no other", counts["chat-errors"] == (good, bad + 1), counts)
+
+    def settled(self):
+        """The tasks' counts, once nothing is added any more."""
+        time.sleep(TASK_IDLE + 0.5)
+        return self.counts("chat-task_time")
+
 
 WRONG = """
 [[slos]]
@@ -396,6 +434,7 @@ SCENES = [
     Suite.webhooks,
     Suite.retries,
     Suite.api,
+    Suite.restarts,
     wrong_settings,
     ends_cleanly,
 ]

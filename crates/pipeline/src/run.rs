@@ -196,8 +196,19 @@ impl Pipeline {
             tracing::warn!(presumed, "slices of budgets were open at a crash: presumed spent");
         }
         self.parts.tracker.spawn(writer.run());
-        let (telemetry, clock) = (self.parts.telemetry.clone(), Arc::clone(&self.parts.clock));
-        self.parts.tracker.spawn(slo::evaluate::run(telemetry, clock, self.stop.clone()));
+        if let Some(slos) = self.slos() {
+            slo::keep::load(&*self.parts.store, &slos).await;
+        }
+        let (telemetry, clock) = (&self.parts.telemetry, &self.parts.clock);
+        let keep = slo::keep::run(
+            telemetry.clone(),
+            Arc::clone(&self.parts.store),
+            Arc::clone(clock),
+            self.stop.clone(),
+        );
+        self.parts.tracker.spawn(keep);
+        let evaluate = slo::evaluate::run(telemetry.clone(), Arc::clone(clock), self.stop.clone());
+        self.parts.tracker.spawn(evaluate);
         Ok(())
     }
 

@@ -9,6 +9,8 @@
 //! <https://sre.google/workbook/alerting-on-slos/#6-multiwindow-multi-burn-rate-alerts>
 
 pub(crate) mod evaluate;
+pub(crate) mod keep;
+mod kept;
 mod objective;
 mod ring;
 mod tasks;
@@ -17,11 +19,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::SloCounts;
 use types::clock::SharedClock;
 use types::{Call, ErrorCode, Timestamp};
 
 use crate::record::telemetry::CallEnded;
-use objective::Objective;
+pub use keep::KEEP_EVERY;
+use objective::{Mark, Objective};
 pub use ring::Counts;
 
 /// Objectives at most: each is looked at for every Call that ends.
@@ -265,6 +269,30 @@ impl Slos {
                 tracing::info!(slo = name, short, long, "an objective burns no more");
             }
             if let Some(sink) = &self.sink {
+                sink.fire(Alert { slo, at });
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.objectives.iter().map(|one| one.settings.name.clone()).collect()
+    }
+
+    /// What has changed since it was last kept, and the marks that are to be set once it is.
+    fn unkept(&self) -> (Vec<SloCounts>, Vec<Mark<'_>>) {
+        let now = (self.clock.monotonic(), self.clock.now());
+        self.objectives.iter().filter_map(|one| one.unkept(now)).unzip()
+    }
+
+    /// Goes on with what was kept of these objectives. Who was told that one burns may not have
+    /// heard it before a crash, and is told again with the same id.
+    fn load(&self, kept: &[SloCounts]) {
+        let now = (self.clock.monotonic(), self.clock.now());
+        for objective in &self.objectives {
+            let mut found = kept.iter().filter(|row| row.name == objective.settings.name);
+            let Some(slo) = found.next().and_then(|row| objective.load(row, now)) else { continue };
+            if let Some(sink) = &self.sink {
+                let at = slo.since;
                 sink.fire(Alert { slo, at });
             }
         }

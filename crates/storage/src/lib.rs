@@ -2,7 +2,7 @@
 //!
 //! [`Store::commit`] is the only way in which things that belong together become durable: one
 //! [`Commit`] is one transaction, checked against session epochs and budget limits inside it. The
-//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Objects`], [`Sessions`], [`Responses`])
+//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Objects`], [`Sessions`], [`Responses`], [`Slos`])
 //! are for reading and for what stands alone. `sqlite` is the embedded implementation; a second one
 //! is done when it passes `suite` (behind the feature of that name).
 //!
@@ -20,6 +20,7 @@ pub mod models;
 pub mod objects;
 pub mod responses;
 pub mod sessions;
+pub mod slos;
 pub mod sqlite;
 pub mod store;
 #[cfg(any(test, feature = "suite"))]
@@ -38,5 +39,6 @@ pub use responses::{Chain, Deletion, Link, Response, ResponseEvent, ResponseWrit
 pub use sessions::{
     Fence, Forgotten, Session, SessionFilter, SessionState, SessionWrite, Sessions,
 };
+pub use slos::{SloCounts, Slos};
 pub use sqlite::SqliteStore;
 pub use store::{Pending, Store};

@@ -33,6 +33,7 @@ mod objects;
 mod readers;
 mod responses;
 mod sessions;
+mod slos;
 mod writer;
 
 /// Everything durable of one node, in one SQLite database.

@@ -14,6 +14,7 @@ use crate::models::Models;
 use crate::objects::Objects;
 use crate::responses::Responses;
 use crate::sessions::Sessions;
+use crate::slos::Slos;
 
 /// What the store answers, later. Dropping it does not undo a write that was handed over.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -28,6 +29,7 @@ pub trait Store:
     + Sessions
     + Journal
     + Responses
+    + Slos
     + Send
     + Sync
     + fmt::Debug

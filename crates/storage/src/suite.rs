@@ -20,6 +20,7 @@ pub mod money;
 pub mod objects;
 pub mod responses;
 pub mod sessions;
+pub mod slos;
 
 /// Where a store lives.
 pub trait Place: Send + Sync {
@@ -110,6 +111,9 @@ macro_rules! suite {
                 sessions_are_kept_changed_and_found,
                 unused_names_are_forgotten_once_per_use,
                 unused_families_expire_as_a_whole,
+            }
+            slos {
+                counts_are_kept_replaced_and_forgotten,
             }
         }
     };

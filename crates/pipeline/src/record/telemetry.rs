@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use types::call::Target;
 use types::clock::{Monotonic, SharedClock};
@@ -89,7 +89,7 @@ struct Inner {
     /// Whether anybody is: what the plain Call's path reads, without a lock.
     asked: AtomicBool,
     told: RwLock<Told>,
-    changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 impl Telemetry {
@@ -113,7 +113,7 @@ impl Telemetry {
         if let Some(slos) = before.slos {
             slos.give_way(next.as_deref());
         }
-        self.0.changed.notify_one();
+        self.0.changed.send_replace(());
     }
 
     /// The objectives, if there are any.
@@ -133,9 +133,9 @@ impl Telemetry {
         get(&self.0.told.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ready once somebody else is told than when this was last ready.
-    pub(crate) async fn changed(&self) {
-        self.0.changed.notified().await;
+    /// Hears of it when others are told.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// Tells of an attempt.

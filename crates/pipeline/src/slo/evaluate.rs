@@ -15,6 +15,7 @@ const BEAT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 
 /// Evaluates all objectives until `stop`.
 pub(crate) async fn run(telemetry: Telemetry, clock: SharedClock, stop: CancellationToken) {
+    let mut changed = telemetry.changed();
     loop {
         let slos = telemetry.slos();
         let beat = async {
@@ -29,7 +30,7 @@ pub(crate) async fn run(telemetry: Telemetry, clock: SharedClock, stop: Cancella
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = telemetry.changed() => {}
+            _ = changed.changed() => {}
             () = beat => {
                 if let Some(slos) = &slos {
                     slos.evaluate();

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use storage::SloCounts;
 use types::call::{CallKind, Operation};
 use types::clock::Monotonic;
 use types::{Call, Timestamp};
 
+use super::kept::{self, Kept};
 use super::ring::{Counts, Ring};
 use super::tasks::{Name, Tasks};
 use super::{
     BUDGET_SLOTS, LONG_IN_SHORT_MAX, MILLION, Metric, SHORT_SLOTS, SloSettings, SloStatus,
-    WindowStatus, is_fault,
+    WINDOW_MAX, WindowStatus, is_fault,
 };
 use crate::record::telemetry::CallEnded;
 
@@ -35,6 +37,23 @@ struct Counted {
     seen: Counts,
     tasks: Tasks,
     since: Timestamp,
+    /// Changes of what is kept, and how many of them are.
+    changes: u64,
+    kept: u64,
+}
+
+/// Says that what was to be kept of an objective is.
+#[derive(Debug)]
+pub(super) struct Mark<'a> {
+    objective: &'a Objective,
+    changes: u64,
+}
+
+impl Mark<'_> {
+    pub(super) fn set(self) {
+        let mut counted = self.objective.counted();
+        counted.kept = counted.kept.max(self.changes);
+    }
 }
 
 /// A ring and the length of its slots.
@@ -64,8 +83,10 @@ impl Slots {
     }
 }
 
-/// The slot of a moment.
+/// The slot of a moment. Counted from before the process's beginning, so that there are slots for
+/// what an earlier one has counted.
 fn number(at: Monotonic, length: Duration) -> u64 {
+    let at = at.saturating_add(WINDOW_MAX * 2);
     u64::try_from(at.as_micros() / length.as_micros().max(1)).unwrap_or(u64::MAX)
 }
 
@@ -79,7 +100,7 @@ impl Objective {
         let fine = Slots::new(settings.short_window / SHORT_SLOTS, settings.long_window, now);
         let coarse = Slots::new(settings.window / BUDGET_SLOTS, settings.window, now);
         let (seen, tasks) = (Counts::default(), Tasks::default());
-        let counted = Counted { fine, coarse, seen, tasks, since: at };
+        let counted = Counted { fine, coarse, seen, tasks, since: at, changes: 0, kept: 0 };
         Self { settings, is_burning: AtomicBool::new(false), counted: Mutex::new(counted) }
     }
 
@@ -156,11 +177,12 @@ impl Objective {
     /// Counts tasks that are over. Answers the status if it has begun or stopped to burn.
     pub(super) fn evaluate(&self, now: Monotonic, at: Timestamp) -> Option<SloStatus> {
         let mut counted = self.counted();
-        let Counted { tasks, fine, coarse, seen, .. } = &mut *counted;
+        let Counted { tasks, fine, coarse, seen, changes, .. } = &mut *counted;
         tasks.sweep(now, self.settings.threshold, self.settings.task_idle, |is_bad| {
             fine.add(now, is_bad);
             coarse.add(now, is_bad);
             seen.add(is_bad);
+            *changes += 1;
         });
         let mut status = self.status_of(&mut counted, now);
         let is_hot = |window: &WindowStatus| window.burn_rate >= self.settings.burn_rate;
@@ -170,9 +192,69 @@ impl Objective {
             return None;
         }
         counted.since = at;
+        counted.changes += 1;
         self.is_burning.store(burns, Ordering::Relaxed);
         (status.is_burning, status.since) = (burns, at);
         Some(status)
+    }
+
+    /// What it has counted, if that is not kept yet.
+    pub(super) fn unkept(
+        &self,
+        (now, at): (Monotonic, Timestamp),
+    ) -> Option<(SloCounts, Mark<'_>)> {
+        let mut counted = self.counted();
+        if counted.changes == counted.kept {
+            return None;
+        }
+        let changes = counted.changes;
+        let slots = |slots: &mut Slots| {
+            let now = number(now, slots.length);
+            kept::slots(slots.ring.by_age(now))
+        };
+        let kept = Kept {
+            fine: slots(&mut counted.fine),
+            coarse: slots(&mut counted.coarse),
+            is_burning: self.is_burning(),
+            since: counted.since.0,
+        };
+        drop(counted);
+        let counts = SloCounts {
+            name: self.settings.name.clone(),
+            definition: kept::definition(&self.settings),
+            at,
+            counts: serde_json::to_string(&kept).ok()?,
+        };
+        Some((counts, Mark { objective: self, changes }))
+    }
+
+    /// Goes on with what was kept of it; nothing of another definition. Its status, if it burns.
+    pub(super) fn load(
+        &self,
+        row: &SloCounts,
+        (now, at): (Monotonic, Timestamp),
+    ) -> Option<SloStatus> {
+        if row.definition != kept::definition(&self.settings) {
+            return None;
+        }
+        let kept: Kept = serde_json::from_str(&row.counts)
+            .inspect_err(|error| tracing::warn!(slo = row.name, %error, "unreadable counts"))
+            .ok()?;
+        // A clock that was set back makes nothing younger than it was.
+        let micros = u64::try_from(at.0.saturating_sub(row.at.0)).unwrap_or(0);
+        let since = Duration::from_micros(micros);
+        let mut counted = self.counted();
+        let Counted { fine, coarse, .. } = &mut *counted;
+        for (slots, all) in [(fine, &kept.fine), (coarse, &kept.coarse)] {
+            let (now, passed) = (number(now, slots.length), in_slots(since, slots.length));
+            for (age, good, bad) in all {
+                let counts = Counts { good: *good, bad: *bad };
+                slots.ring.load(now, age.saturating_add(passed), counts);
+            }
+        }
+        counted.since = kept.since();
+        self.is_burning.store(kept.is_burning, Ordering::Relaxed);
+        kept.is_burning.then(|| self.status_of(&mut counted, now))
     }
 
     /// It is no more, or begins anew: its status, if it burned.
@@ -215,6 +297,7 @@ impl Counted {
         self.fine.add(at, is_bad);
         self.coarse.add(at, is_bad);
         self.seen.add(is_bad);
+        self.changes += 1;
     }
 }
 

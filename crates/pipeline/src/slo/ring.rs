@@ -59,6 +59,24 @@ impl Ring {
         sum
     }
 
+    /// Every slot at slot `now`, by its age in slots, the newest first.
+    pub(super) fn by_age(&mut self, now: u64) -> impl Iterator<Item = (u64, Counts)> + '_ {
+        self.advance(now);
+        let known = self.len().min(self.newest.saturating_add(1));
+        (0..known).map(|age| (age, *self.slot(self.newest - age)))
+    }
+
+    /// Adds to the slot of that age at slot `now`.
+    pub(super) fn load(&mut self, now: u64, age: u64, counts: Counts) {
+        self.advance(now);
+        if age < self.len() && age <= self.newest {
+            let at = self.newest - age;
+            let slot = self.slot(at);
+            slot.good = slot.good.saturating_add(counts.good);
+            slot.bad = slot.bad.saturating_add(counts.bad);
+        }
+    }
+
     fn len(&self) -> u64 {
         self.slots.len() as u64
     }

@@ -94,3 +94,70 @@ fn who_was_told_that_an_objective_burns_is_told_that_it_is_no_more() {
     assert_eq!(second.all(), [("stays".to_owned(), false)]);
     assert_eq!(first.all().len(), 5);
 }
+
+/// What another process, whose clock has just begun, makes of what was kept at 0.
+fn loaded(rows: &[SloCounts], at: i64, all: Vec<SloSettings>) -> (Arc<Slos>, Arc<Heard>) {
+    let clock = Arc::new(FakeClock::new(Timestamp::from_millis(at)));
+    let telemetry = Telemetry::default();
+    let heard = set(&telemetry, &clock, all);
+    let slos = telemetry.slos().unwrap();
+    slos.load(rows);
+    (slos, heard)
+}
+
+#[test]
+fn what_was_kept_goes_on_at_its_age() {
+    let (telemetry, clock) = (Telemetry::default(), Arc::new(FakeClock::new(Timestamp(0))));
+    set(&telemetry, &clock, vec![errors("a"), errors("b")]);
+    let slos = telemetry.slos().unwrap();
+    assert!(slos.unkept().0.is_empty(), "nothing was counted");
+    for _ in 0..3 {
+        slos.refused("chat", ErrorCode::Internal);
+    }
+    slos.evaluate();
+    let (rows, marks) = slos.unkept();
+    assert_eq!(slos.unkept().0.len(), 2, "nobody has said that it is kept");
+    marks.into_iter().for_each(Mark::set);
+    assert!(slos.unkept().0.is_empty());
+    slos.refused("chat", ErrorCode::Internal);
+    assert_eq!(slos.unkept().0.len(), 2);
+
+    let (later, heard) = loaded(&rows, 30_000, vec![errors("a"), changed("b"), errors("c")]);
+    let bad = |slos: &Slos| -> Vec<_> {
+        let of = |one: SloStatus| [one.short, one.long, one.budget].map(|one| one.counts.bad);
+        slos.status().into_iter().map(of).collect()
+    };
+    assert_eq!(bad(&later), [[0, 3, 3], [0; 3], [0; 3]]);
+    assert_eq!(later.is_burning("a"), Some(true));
+    // It may not have been heard before the crash: once more, and its end once.
+    assert_eq!(heard.all(), [("a".to_owned(), true)]);
+    later.evaluate();
+    assert_eq!(heard.all()[1..], [("a".to_owned(), false)]);
+    assert_eq!(bad(&loaded(&rows, 70_000, vec![errors("a")]).0), [[0, 0, 3]]);
+    assert_eq!(bad(&loaded(&rows, 8_000_000, vec![errors("a")]).0), [[0, 0, 0]]);
+    // A clock that was set back loses nothing.
+    assert_eq!(bad(&loaded(&rows, -5_000, vec![errors("a")]).0), [[3, 3, 3]]);
+}
+
+#[test]
+fn what_cannot_be_read_loads_nothing() {
+    let (telemetry, clock) = (Telemetry::default(), Arc::new(FakeClock::new(Timestamp(0))));
+    set(&telemetry, &clock, vec![errors("a")]);
+    telemetry.slos().unwrap().refused("chat", ErrorCode::Internal);
+    let [row] = &telemetry.slos().unwrap().unkept().0[..] else { panic!() };
+    for counts in ["", "{}", "[]", &row.counts.replace("fine", "wrong")] {
+        let row = SloCounts { counts: counts.to_owned(), ..row.clone() };
+        let (slos, _) = loaded(&[row], 0, vec![errors("a")]);
+        assert_eq!(slos.status()[0].budget.counts, Counts::default());
+    }
+    // Ages and counts that no process wrote neither fail nor overflow.
+    let most = u64::MAX;
+    let wild = format!(
+        r#"{{"fine":[[{most},1,1],[0,{most},{most}]],"coarse":[[0,{most},{most}]],"is_burning":false,"since":{}}}"#,
+        i64::MIN
+    );
+    let row = SloCounts { counts: wild, at: Timestamp(i64::MIN), ..row.clone() };
+    let (slos, _) = loaded(&[row], 0, vec![errors("a")]);
+    slos.evaluate();
+    slos.refused("chat", ErrorCode::Internal);
+}

@@ -10,8 +10,8 @@ use storage::sessions::{Session, SessionFilter};
 use storage::{
     Budget, Budgets, CallFilter, Chain, Commit, Committed, Deletion, Error, Forgotten, Journal,
     JournalQuery, JournalRow, Key, Keys, Ledger, LedgerRow, Model, Models, Objects, ObjectsChange,
-    Pending, Response, ResponseEvent, Responses, RouteVersion, Sessions, Slice, Store, WindowKey,
-    WindowTotals,
+    Pending, Response, ResponseEvent, Responses, RouteVersion, Sessions, Slice, SloCounts, Slos,
+    Store, WindowKey, WindowTotals,
 };
 use tokio_util::sync::CancellationToken;
 use types::ids::{BudgetId, CallId, KeyId, NodeId, ResponseId, SessionId, SliceId};
@@ -154,6 +154,16 @@ impl Models for Faulty {
     }
     fn put_taken(&self, taken: Vec<Taken>) -> Pending<()> {
         self.inner.put_taken(taken)
+    }
+}
+
+impl Slos for Faulty {
+    fn slo_counts(&self) -> Pending<Vec<SloCounts>> {
+        self.inner.slo_counts()
+    }
+
+    fn put_slo_counts(&self, counts: Vec<SloCounts>, names: Vec<String>) -> Pending<()> {
+        self.inner.put_slo_counts(counts, names)
     }
 }
 

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_fewer_pages.sql"),
     include_str!("migrations/0005_routes.sql"),
     include_str!("migrations/0006_notes.sql"),
+    include_str!("migrations/0007_slos.sql"),
 ];
 
 /// Runs the migrations that `conn`'s database does not have.
