@@ -2,9 +2,9 @@
 //!
 //! [`Store::commit`] is the only way in which things that belong together become durable: one
 //! [`Commit`] is one transaction, checked against session epochs and budget limits inside it. The
-//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Objects`], [`Sessions`], [`Responses`], [`Slos`])
-//! are for reading and for what stands alone. `sqlite` is the embedded implementation; a second one
-//! is done when it passes `suite` (behind the feature of that name).
+//! traits ([`Ledger`], [`Budgets`], [`Keys`], [`Models`], [`Objects`], [`Sessions`], [`Responses`],
+//! [`Slos`]) are for reading and for what stands alone. `sqlite` is the embedded implementation; a
+//! second one is done when it passes `suite` (behind the feature of that name).
 //!
 //! Invariant: when a future returned by a write is ready with `Ok`, the write is on disk. This
 //! crate must not know a wire format, an HTTP status or who may do what.

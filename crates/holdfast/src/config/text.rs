@@ -1,7 +1,8 @@
 //! The file as it is written: what of it changed, and whether it may have.
 //!
 //! Which sections can be changed at run time is said here once, so that a new one is a setting of
-//! the process, which holds from a start on, until somebody takes it. It must not know what a setting means.
+//! the process, which holds from a start on, until somebody takes it. It must not know what a
+//! setting means.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
