@@ -222,7 +222,7 @@ impl Node {
     /// Waits until no budget's worker is at work: then only the recorder's writer is left on the
     /// tracker.
     pub(crate) async fn quiet(&self) {
-        while self.tracker.len() > 1 {
+        while self.tracker.len() > BACKGROUND {
             tokio::task::yield_now().await;
         }
     }
@@ -235,6 +235,10 @@ impl Node {
         self.store.close().await.unwrap();
     }
 }
+
+/// What runs as long as a pipeline does: the writer, the evaluation of objectives, and what keeps
+/// their counts.
+const BACKGROUND: usize = 3;
 
 pub(crate) fn database(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("holdfast.db")
