@@ -42,7 +42,11 @@ impl Format for OpenaiChat {
 
     fn path(&self, edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         match edits.operation {
-            Operation::Chat => Some(Cow::Borrowed("/chat/completions")),
+            Operation::Chat => {
+                let own =
+                    request::quirks::prefix_path(edits).map(|path| Cow::Owned(path.to_owned()));
+                Some(own.unwrap_or(Cow::Borrowed("/chat/completions")))
+            }
             Operation::Embed => Some(Cow::Borrowed("/embeddings")),
             Operation::CountTokens => None,
         }

@@ -114,6 +114,8 @@ pub struct Edits<'a> {
     pub request_usage: bool,
     /// Ask for log probabilities, where the format has them and the client did not ask itself.
     pub logprobs: bool,
+    /// Whether it is the rest of an answer that is asked for, whose beginning is the last message.
+    pub continues: bool,
     /// What is asked of the model.
     pub operation: Operation,
     /// The most tokens that the target can answer with, if known: for formats in which a request
@@ -143,6 +145,9 @@ pub struct Quirks {
     /// It goes on with a last message of an assistant where it is told to by two fields
     /// (`continue_final_message`, `add_generation_prompt`), and else begins another.
     pub continue_fields: bool,
+    /// The path at which it goes on with a last message of an assistant that has `prefix: true` in
+    /// it. Only where Holdfast asks for an answer's rest: all else goes the usual way.
+    pub prefix_path: Option<String>,
     /// Its streams end without `[DONE]`.
     pub no_done: bool,
     /// Fields that it refuses or ignores: left out of what is rendered, and reported.

@@ -5,7 +5,7 @@
 //! [`parse`] and [`render`] are for crossings, where formats differ.
 
 mod parse;
-mod quirks;
+pub(super) mod quirks;
 mod render;
 
 use std::ops::Range;

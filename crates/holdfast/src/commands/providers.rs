@@ -86,6 +86,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         short_call_ids,
         no_user_after_tool,
         continue_fields,
+        prefix_path,
         no_done,
         drops,
         refuses,
@@ -97,6 +98,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         (*short_call_ids, "short call ids"),
         (*no_user_after_tool, "no media of results"),
         (*continue_fields, "goes on with an answer"),
+        (prefix_path.is_some(), "has a path for an answer's rest"),
         (*no_done, "no [DONE]"),
     ];
     let mut all: Vec<String> =
@@ -148,13 +150,14 @@ mod tests {
             short_call_ids: true,
             no_user_after_tool: true,
             continue_fields: true,
+            prefix_path: Some("/beta/chat/completions".to_owned()),
             no_done: true,
             drops: vec!["seed".to_owned()],
             refuses: vec!["n".to_owned()],
         };
         assert_eq!(
             differences(&all).join(", "),
-            "max_tokens, no stream_options, no developer role, short call ids, no media of results, goes on with an answer, no [DONE], takes reasoning back, drops seed, refuses n"
+            "max_tokens, no stream_options, no developer role, short call ids, no media of results, goes on with an answer, has a path for an answer's rest, no [DONE], takes reasoning back, drops seed, refuses n"
         );
         assert!(differences(&Quirks::default()).is_empty());
     }

@@ -17,6 +17,7 @@ const CAPPED: Edits<'static> = Edits {
     stream: false,
     request_usage: false,
     logprobs: false,
+    continues: false,
     operation: Operation::Chat,
     output_max: None,
     quirks: None,

@@ -31,6 +31,7 @@ static NONE: Quirks = Quirks {
     short_call_ids: false,
     no_user_after_tool: false,
     continue_fields: false,
+    prefix_path: None,
     no_done: false,
     drops: Vec::new(),
     refuses: Vec::new(),
@@ -45,6 +46,11 @@ pub(super) fn of<'a>(edits: &Edits<'a>) -> &'a Quirks {
 pub(super) fn has_logprobs(edits: &Edits<'_>) -> bool {
     let quirks = of(edits);
     !quirks.drops.iter().chain(&quirks.refuses).any(|name| name == LOGPROBS)
+}
+
+/// The path of a request for an answer's rest, where it has one of its own.
+pub(crate) fn prefix_path<'a>(edits: &Edits<'a>) -> Option<&'a str> {
+    edits.quirks.filter(|_| edits.continues)?.prefix_path.as_deref()
 }
 
 /// The name of the output cap's field.

@@ -78,7 +78,12 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     let quirks = quirks::of(edits);
     let mut paper = Paper::new(quirks);
     paper.set("model", edits.model);
-    let messages = messages(&conversation.messages, &mut paper)?;
+    let mut messages = messages(&conversation.messages, &mut paper)?;
+    let is_begun = is_begun(conversation);
+    if let (true, Some(_), Some(last)) = (is_begun, quirks::prefix_path(edits), messages.last_mut())
+    {
+        last["prefix"] = true.into();
+    }
     paper.set("messages", messages);
     if !conversation.tools.is_empty() {
         paper.set("tools", conversation.tools.iter().map(tool).collect::<Vec<_>>());
@@ -119,11 +124,6 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     if edits.stream && edits.request_usage && !quirks.no_stream_options {
         paper.set("stream_options", json!({ "include_usage": true }));
     }
-    let is_begun = conversation.messages.last().is_some_and(|last| {
-        // A call of a tool is whole.
-        last.role == Role::Assistant
-            && last.parts.iter().all(|part| !matches!(part, Part::ToolCall(_)))
-    });
     if quirks.continue_fields && is_begun {
         paper.set("continue_final_message", true);
         paper.set("add_generation_prompt", false);
@@ -134,6 +134,15 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     }
     let body = Bytes::from(Value::Object(paper.fields).to_string());
     Ok(Rendered { body, dropped: field_names(paper.dropped), ..Rendered::default() })
+}
+
+/// Whether it ends in an answer that was begun.
+fn is_begun(conversation: &Conversation) -> bool {
+    conversation.messages.last().is_some_and(|last| {
+        // A call of a tool is whole.
+        last.role == Role::Assistant
+            && last.parts.iter().all(|part| !matches!(part, Part::ToolCall(_)))
+    })
 }
 
 fn messages(list: &[Message], paper: &mut Paper<'_>) -> Result<Vec<Value>, Failure> {

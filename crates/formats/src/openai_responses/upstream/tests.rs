@@ -20,6 +20,7 @@ const EDITS: Edits<'static> = Edits {
     stream: false,
     request_usage: false,
     logprobs: false,
+    continues: false,
     operation: ::types::call::Operation::Chat,
     output_max: None,
     quirks: None,

@@ -285,6 +285,8 @@ async fn who_is_known_to_go_on_with_an_answer_says_so() {
         let provider = Provider::new("p", vendor, Some("http://127.0.0.1:1/v1"), None).unwrap();
         executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default())
     };
-    assert!(made("vllm").continues(&target(&OPENAI_CHAT, "any")));
+    for vendor in ["vllm", "sglang", "llama-cpp", "deepseek"] {
+        assert!(made(vendor).continues(&target(&OPENAI_CHAT, "any")), "{vendor}");
+    }
     assert!(!made("openai-compatible").continues(&target(&OPENAI_CHAT, "any")));
 }

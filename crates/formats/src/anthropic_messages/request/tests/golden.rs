@@ -14,6 +14,7 @@ const EDITS: Edits<'static> = Edits {
     stream: false,
     request_usage: false,
     logprobs: false,
+    continues: false,
     operation: Operation::Chat,
     output_max: None,
     quirks: None,

@@ -1,7 +1,10 @@
 use insta::assert_snapshot;
 use types::conversation::{Conversation, Message, Part, Role, ToolCall};
 
+use ::types::Format as _;
+
 use super::*;
+use crate::OPENAI_CHAT;
 use crate::openai_chat::request::{parse, patch, read_head, render};
 
 fn quirks(set: impl FnOnce(&mut Quirks)) -> Quirks {
@@ -234,4 +237,29 @@ fn who_goes_on_when_told_is_told_to_go_on_with_text_only() {
         assert_eq!(request.get("continue_final_message"), None);
         assert_eq!(request.get("add_generation_prompt"), None);
     }
+}
+
+#[test]
+fn a_rest_goes_its_own_way_where_there_is_one() {
+    let own = quirks(|quirks| quirks.prefix_path = Some("/beta/chat/completions".to_owned()));
+    let begun = Conversation {
+        messages: vec![Message::text(Role::User, "q"), Message::text(Role::Assistant, "so")],
+        ..Conversation::default()
+    };
+    let asked = Conversation { messages: vec![Message::text(Role::User, "q")], ..begun.clone() };
+    let path = |edits: &Edits<'_>| OPENAI_CHAT.path(edits).unwrap().into_owned();
+    let usual = Edits { quirks: Some(&own), ..Edits::default() };
+    let rest = Edits { continues: true, ..usual };
+    let last = |asked: &Conversation, edits: &Edits<'_>| {
+        let body: serde_json::Value =
+            serde_json::from_slice(&render(asked, edits).unwrap().body).unwrap();
+        body["messages"].as_array().unwrap().last().unwrap().clone()
+    };
+    assert_eq!(path(&rest), "/beta/chat/completions");
+    assert_eq!(last(&begun, &rest)["prefix"], true);
+    assert_eq!(last(&asked, &rest).get("prefix"), None);
+    assert_eq!(path(&usual), "/chat/completions", "a client's own prefill");
+    assert_eq!(last(&begun, &usual).get("prefix"), None);
+    let nobody = Edits { continues: true, ..Edits::default() };
+    assert_eq!(path(&nobody), "/chat/completions");
 }
