@@ -3,6 +3,10 @@
 
 use proptest::prelude::*;
 
+use mutations::{changes, mutated};
+
+#[path = "../../../../fuzz/src/mutations.rs"]
+mod mutations;
 #[expect(unreachable_pub, reason = "the fuzz crate exports it")]
 #[path = "../../../../fuzz/src/targets.rs"]
 mod targets;
@@ -99,65 +103,6 @@ const WORDS: [&str; 24] = [
     "{}",
 ];
 
-/// One change of a seed, at a place from 0 to 1 of it.
-#[derive(Clone, Debug)]
-enum Change {
-    Insert(f64, usize),
-    Remove(f64, usize),
-    Set(f64, u8),
-    Repeat(f64, usize),
-    Cut(f64),
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let place = 0.0..1.0f64;
-    prop_oneof![
-        (place.clone(), 0..WORDS.len()).prop_map(|(at, word)| Change::Insert(at, word)),
-        (place.clone(), 1..40usize).prop_map(|(at, length)| Change::Remove(at, length)),
-        (place.clone(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
-        (place.clone(), 1..200usize).prop_map(|(at, length)| Change::Repeat(at, length)),
-        place.prop_map(Change::Cut),
-    ]
-}
-
-fn changes() -> impl Strategy<Value = Vec<Change>> {
-    prop::collection::vec(change(), 0..5)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a place in a short text"
-)]
-fn mutated(seed: &[u8], changes: &[Change]) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for change in changes {
-        let place = |share: &f64| (bytes.len() as f64 * share) as usize;
-        match change {
-            Change::Insert(at, word) => {
-                let at = place(at);
-                drop(bytes.splice(at..at, WORDS[*word].bytes()));
-            }
-            Change::Remove(at, length) => {
-                let at = place(at);
-                drop(bytes.drain(at..(at + length).min(bytes.len())));
-            }
-            Change::Set(at, byte) => {
-                let at = place(at);
-                bytes.get_mut(at).into_iter().for_each(|one| *one = *byte);
-            }
-            Change::Repeat(at, length) => {
-                let at = place(at);
-                let again = bytes[at..(at + length).min(bytes.len())].to_vec();
-                drop(bytes.splice(at..at, again));
-            }
-            Change::Cut(at) => bytes.truncate(place(at)),
-        }
-    }
-    bytes
-}
-
 fn holds(result: Result<(), String>) -> Result<(), TestCaseError> {
     result.map_err(TestCaseError::fail)
 }
@@ -188,7 +133,7 @@ proptest! {
     #[test]
     fn requests(number in 0..REQUESTS.len(), format in 0u8..6, own in prop::bool::weighted(0.9), changes in changes()) {
         let format = if own { u8::try_from(number).unwrap_or(0) } else { format };
-        let body = mutated(REQUESTS[number].as_bytes(), &changes);
+        let body = mutated(REQUESTS[number].as_bytes(), &changes, &WORDS);
         holds(targets::request(&[&[format], &body[..]].concat()))?;
     }
 
@@ -203,13 +148,13 @@ proptest! {
     ) {
         let (of, stream, seed) = ANSWERS[number];
         let (format, how) = if own { (of, how & !1 | u8::from(stream)) } else { (format, how) };
-        let body = mutated(seed.as_bytes(), &changes);
+        let body = mutated(seed.as_bytes(), &changes, &WORDS);
         holds(targets::answer(&[&[format, how, cut], &body[..]].concat()))?;
     }
 
     #[test]
     fn events(number in 0..ANSWERS.len(), cut in 1u8.., changes in changes()) {
-        let body = mutated(ANSWERS[number].2.as_bytes(), &changes);
+        let body = mutated(ANSWERS[number].2.as_bytes(), &changes, &WORDS);
         holds(targets::events(&[&[cut], &body[..]].concat()))?;
     }
 

@@ -2,6 +2,8 @@ use types::clock::{Clock, FakeClock, Timestamp};
 
 use super::*;
 
+mod fuzz;
+
 #[test]
 fn an_outage_doubles_and_lets_one_ask() {
     let at = Duration::from_secs;

@@ -6,6 +6,8 @@ use super::*;
 use crate::route::facts::BudgetLeft;
 use crate::route::testing::call;
 
+mod fuzz;
+
 fn wrong(text: &str) -> String {
     Condition::compile(text).unwrap_err().to_string()
 }
