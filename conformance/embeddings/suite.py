@@ -1,4 +1,5 @@
-"""The suite `embeddings`: a static model with real weights, held against the plain computation.
+"""The suite `embeddings`: a static model with real weights, and GGUF models of random ones in the
+engine, held against plain computations.
 
 suite.py WHEELS [NAME …]     only the checks whose name contains one of the NAMEs
 """
@@ -16,6 +17,7 @@ from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import gguf_checks  # noqa: E402
 from reference import Reference, make_model  # noqa: E402
 
 from harness import Server, World, holdfast_binary  # noqa: E402
@@ -38,7 +40,8 @@ secret = "hf_suite_poor_0123456789abcdef"
 scope = {{ key = "poor" }}
 limit_usd = "0.000001"
 window = "day"
-"""
+
+{ggufs}"""
 POOR = "hf_suite_poor_0123456789abcdef"
 
 TEXTS = [
@@ -237,6 +240,9 @@ def check_names_what_is_wrong_with_a_folder(s):
     assert code != 0 and "models[0].path" in text and "tokenizer.json" in text, text
 
 
+gguf_checks.checks(check, equal)
+
+
 @check
 def it_takes_microseconds(s):
     """Printed, not judged."""
@@ -264,7 +270,8 @@ def main(wheels, names):
     chosen = [one for one in CHECKS if not names or any(name in one.__name__ for name in names)]
     with World() as world:
         folder = make_model(wheels, world.folder / "words", matryoshka_dimensions=CUTS)
-        suite = Suite(world, world.start(Server, CONFIG.format(folder=folder)), folder)
+        config = CONFIG.format(folder=folder, ggufs=gguf_checks.entries(world.folder))
+        suite = Suite(world, world.start(Server, config), folder)
         passed = sum(run(one, suite) for one in chosen)
     print(f"{passed} passed, {len(chosen) - passed} failed")
     return 0 if chosen and passed == len(chosen) else 1

@@ -14,12 +14,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use engine::protocol::codec::{self, FrameError};
-use engine::protocol::{EngineFailure, FailureCode, FromEngine, Generate, ToEngine};
+use engine::protocol::{EngineFailure, FailureCode, FromEngine, ToEngine};
 use types::clock::SharedClock;
 
-use crate::job::{Place, Preparer, Wanted};
+use crate::job::Place;
 use crate::kv_store::Owner;
-use crate::prepare::{Asked, Preparing};
+use crate::prepare::{Asked, Preparing, Request, Work};
 use crate::scheduler::Event;
 
 /// Messages that may wait for the writer.
@@ -101,13 +101,9 @@ impl Inbox {
     ///
     /// # Errors
     /// The system has no threads to give.
-    pub(crate) fn start(self, stream: UnixStream, preparer: Preparer) -> std::io::Result<()> {
-        let work = move |asked: Asked, wanted: &Wanted| {
-            let job = preparer.prepare(*asked.request, asked.taken, asked.place, wanted)?;
-            Ok(Event::Job(Box::new(job)))
-        };
+    pub(crate) fn start(self, stream: UnixStream, work: Box<Work>) -> std::io::Result<()> {
         let (events, out) = (self.events.clone(), self.out.clone());
-        let preparing = Preparing::start(Box::new(work), events, out, Arc::clone(&self.clock))?;
+        let preparing = Preparing::start(work, events, out, Arc::clone(&self.clock))?;
         preparing.watch()?;
         let read = move || {
             if let Err(error) = self.read_all(stream, &preparing) {
@@ -126,7 +122,11 @@ impl Inbox {
         while let Some(message) = codec::read::<ToEngine>(&mut reader)? {
             let sent = match message {
                 ToEngine::Generate(request) => {
-                    self.take(request, &waiting, preparing);
+                    self.take(request.id, Request::Generate(request), &waiting, preparing);
+                    Ok(())
+                }
+                ToEngine::Embed(request) => {
+                    self.take(request.id, Request::Embed(request), &waiting, preparing);
                     Ok(())
                 }
                 ToEngine::Cancel { id } if preparing.cancel(id) => Ok(()),
@@ -147,8 +147,7 @@ impl Inbox {
         Ok(())
     }
 
-    fn take(&self, request: Box<Generate>, waiting: &Arc<AtomicUsize>, preparing: &Preparing) {
-        let id = request.id;
+    fn take(&self, id: u64, request: Request, waiting: &Arc<AtomicUsize>, preparing: &Preparing) {
         let taken = self.clock.monotonic();
         if let Some(place) = Place::take(waiting, self.waiting_max) {
             return preparing.push(Asked { request, taken, place });

@@ -16,12 +16,14 @@ use crate::constraint::Constraint;
 use crate::grammar::{Bound, SharedGrammars};
 use crate::llama::Token;
 use crate::output::Output;
+use crate::prepare::{Asked, Request};
 use crate::sampler::{Defaults, Sampler};
+use crate::scheduler::Event;
 use crate::template::Template;
 use crate::vocab::Vocab;
 
 /// Bytes of an account's or a session's name.
-const NAME_BYTES_MAX: usize = 256;
+pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Stop sequences of one request.
 const STOPS_MAX: usize = 16;
 /// Bytes of one stop sequence.
@@ -131,6 +133,23 @@ pub(crate) struct Preparer {
 }
 
 impl Preparer {
+    /// Makes what came from the socket ready.
+    ///
+    /// # Errors
+    /// As [`Preparer::prepare`], and vectors, which this model does not make.
+    pub(crate) fn event(&self, asked: Asked, wanted: &Wanted) -> Result<Event, EngineFailure> {
+        match asked.request {
+            Request::Generate(request) => {
+                let job = self.prepare(*request, asked.taken, asked.place, wanted)?;
+                Ok(Event::Job(Box::new(job)))
+            }
+            Request::Embed(_) => {
+                let message = "this model answers in text and makes no embeddings";
+                Err(EngineFailure::new(FailureCode::InvalidRequest, message).param("model"))
+            }
+        }
+    }
+
     /// Makes a request ready.
     ///
     /// # Errors

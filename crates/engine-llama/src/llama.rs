@@ -12,12 +12,16 @@
     reason = "this is the layer over the C API; each block says why it is sound"
 )]
 
+mod pooled;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
+
+pub(crate) use pooled::{Pooling, VectorOptions};
 
 /// A token's id in the model's vocabulary.
 pub(crate) type Token = i32;
@@ -244,6 +248,19 @@ impl Model {
     /// # Errors
     /// The text is longer than the C API can say.
     pub(crate) fn tokenize(&self, text: &str, special: bool) -> Result<Vec<Token>, Error> {
+        self.tokens_of(text, false, special)
+    }
+
+    /// The text's tokens with those that the model wants around each text. What looks like a
+    /// control token is text.
+    ///
+    /// # Errors
+    /// The text is longer than the C API can say.
+    pub(crate) fn tokenize_whole(&self, text: &str) -> Result<Vec<Token>, Error> {
+        self.tokens_of(text, true, false)
+    }
+
+    fn tokens_of(&self, text: &str, framed: bool, special: bool) -> Result<Vec<Token>, Error> {
         let length = i32::try_from(text.len()).map_err(|_too_long| Error::Tokenize)?;
         let mut tokens = vec![0; text.len() / 2 + 16];
         loop {
@@ -251,7 +268,7 @@ impl Model {
             // SAFETY: text and buffer are as long as is said and live through the call.
             let count = unsafe {
                 let (from, to) = (text.as_ptr().cast::<c_char>(), tokens.as_mut_ptr());
-                sys::llama_tokenize(self.vocab(), from, length, to, room, false, special)
+                sys::llama_tokenize(self.vocab(), from, length, to, room, framed, special)
             };
             if let Ok(count) = usize::try_from(count) {
                 tokens.truncate(count);
@@ -287,7 +304,7 @@ pub(crate) struct Context {
     batch_room: usize,
     vocab_size: usize,
     /// Kept so that the model outlives the context.
-    _model: Arc<Model>,
+    model: Arc<Model>,
 }
 
 // SAFETY: a context has no ties to the thread that made it; it is used by one thread at a time, as
@@ -327,15 +344,24 @@ impl Context {
         // A region per sequence: a sequence's result does not depend on what the others hold, and
         // its attention does not scan their cells.
         params.kv_unified = false;
+        Self::with(model, params, options.batch)
+    }
+
+    /// A context, and a batch of so many tokens.
+    fn with(
+        model: Arc<Model>,
+        params: sys::llama_context_params,
+        batch: u32,
+    ) -> Result<Self, Error> {
         // SAFETY: the model is valid and is kept alive by the Arc; the parameters hold no pointers
         // of ours.
         let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
         let context = NonNull::new(context).ok_or(Error::Context)?;
-        let room = i32::try_from(options.batch).map_err(|_too_large| Error::Context)?;
+        let room = i32::try_from(batch).map_err(|_too_large| Error::Context)?;
         // SAFETY: allocates `room` entries of one sequence id each; freed in drop.
-        let batch = unsafe { sys::llama_batch_init(room, 0, 1) };
-        let batch_room = options.batch as usize;
-        Ok(Self { context, batch, batch_room, vocab_size: model.vocab_size(), _model: model })
+        let tokens = unsafe { sys::llama_batch_init(room, 0, 1) };
+        let (batch_room, vocab_size) = (batch as usize, model.vocab_size());
+        Ok(Self { context, batch: tokens, batch_room, vocab_size, model })
     }
 
     /// Tokens that each sequence can hold, as llama.cpp rounded it.

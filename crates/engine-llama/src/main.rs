@@ -1,7 +1,8 @@
 //! `holdfast-engine`: one loaded model as a process of its own.
 //!
 //! `serve` loads a GGUF file, connects to its parent's unix socket and speaks `engine::protocol`
-//! until the parent hangs up or SIGTERM comes; then it saves every session and ends.
+//! until the parent hangs up or SIGTERM comes; then it saves every session and ends. What the model
+//! makes of a text, an answer (`scheduler.rs`) or a vector (`vectors.rs`), its file says.
 //! `make-random-model` writes a model of random weights for benches and tests. It is started by
 //! `holdfast`, never by hand.
 
@@ -19,6 +20,8 @@ mod sampler;
 mod scheduler;
 mod serve;
 mod template;
+mod texts;
+mod vectors;
 mod vocab;
 
 use std::process::ExitCode;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-use engine::protocol::{EngineFailure, FailureCode, FromEngine, Generate};
+use engine::protocol::{Embed, EngineFailure, FailureCode, FromEngine, Generate};
 use types::clock::{Monotonic, SharedClock};
 
 use crate::connection::Outbox;
@@ -40,10 +40,51 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Stack of a thread that compiles clients' schemas: they nest.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
 
+/// What has to be made ready.
+pub(crate) enum Request {
+    /// An answer is wanted.
+    Generate(Box<Generate>),
+    /// Vectors are wanted.
+    Embed(Box<Embed>),
+}
+
+impl Request {
+    fn id(&self) -> u64 {
+        match self {
+            Self::Generate(request) => request.id,
+            Self::Embed(request) => request.id,
+        }
+    }
+
+    fn account(&self) -> &str {
+        match self {
+            Self::Generate(request) => &request.account,
+            Self::Embed(request) => &request.account,
+        }
+    }
+
+    fn session(&self) -> Option<&str> {
+        match self {
+            Self::Generate(request) => request.session.as_deref(),
+            Self::Embed(_) => None,
+        }
+    }
+
+    /// What takes longest in it.
+    fn slow_part(&self) -> &'static str {
+        match self {
+            Self::Embed(_) => "input",
+            Self::Generate(request) if request.schema.is_some() => "schema",
+            Self::Generate(request) if request.tools.is_empty() => "messages",
+            Self::Generate(_) => "tools",
+        }
+    }
+}
+
 /// A request as it came from the socket.
 pub(crate) struct Asked {
     /// The request.
-    pub(crate) request: Box<Generate>,
+    pub(crate) request: Request,
     /// When it came.
     pub(crate) taken: Monotonic,
     /// Its place among those that wait.
@@ -161,7 +202,7 @@ impl Preparing {
     pub(crate) fn cancel(&self, id: u64) -> bool {
         let mut table = self.table();
         let waited = table.waiting.len();
-        table.waiting.retain(|asked| asked.request.id != id);
+        table.waiting.retain(|asked| asked.request.id() != id);
         let mut found = table.waiting.len() < waited;
         for working in table.working.iter_mut().filter(|working| working.id == id) {
             found |= working.end();
@@ -179,10 +220,10 @@ impl Preparing {
         };
         let table = self.table();
         let waiting = table.waiting.iter().map(|asked| &asked.request);
-        let waiting = waiting.filter(|it| is_its(&it.account, it.session.as_deref()));
+        let waiting = waiting.filter(|it| is_its(it.account(), it.session()));
         let working = table.working.iter();
         let working = working.filter(|it| is_its(&it.account, it.session.as_deref()));
-        let ids: Vec<_> = waiting.map(|it| it.id).chain(working.map(|it| it.id)).collect();
+        let ids: Vec<_> = waiting.map(Request::id).chain(working.map(|it| it.id)).collect();
         drop(table);
         for id in ids {
             self.cancel(id);
@@ -192,7 +233,7 @@ impl Preparing {
     /// Makes one request ready, waiting for one. `false`: the thread was written off.
     fn one(&self) -> bool {
         let (ticket, wanted, asked) = self.next();
-        let id = asked.request.id;
+        let id = asked.request.id();
         // A bug that a template or a schema finds must fail its own request only.
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(asked, &wanted)));
         let outcome = outcome.unwrap_or_else(|_panic| {
@@ -266,7 +307,7 @@ impl Preparing {
 impl Table {
     fn take(&mut self, now: Monotonic) -> Option<(u64, Wanted, Asked)> {
         let has_thread = |asked: &Asked| {
-            let same = self.working.iter().filter(|it| it.account == asked.request.account);
+            let same = self.working.iter().filter(|it| it.account == asked.request.account());
             same.count() < ACCOUNT_THREADS_MAX
         };
         let at = self.waiting.iter().position(has_thread)?;
@@ -276,10 +317,10 @@ impl Table {
         let request = &asked.request;
         self.working.push(Working {
             ticket: self.next_ticket,
-            id: request.id,
-            account: request.account.clone(),
-            session: request.session.clone(),
-            param: slow_part(request),
+            id: request.id(),
+            account: request.account().to_owned(),
+            session: request.session().map(str::to_owned),
+            param: request.slow_part(),
             since: now,
             wanted: wanted.clone(),
             is_answered: false,
@@ -297,20 +338,9 @@ impl Working {
     }
 }
 
-/// What takes longest in a request.
-fn slow_part(request: &Generate) -> &'static str {
-    if request.schema.is_some() {
-        "schema"
-    } else if request.tools.is_empty() {
-        "messages"
-    } else {
-        "tools"
-    }
-}
-
 fn too_long(param: &str) -> EngineFailure {
     let code = match param {
-        "messages" => FailureCode::InvalidRequest,
+        "messages" | "input" => FailureCode::InvalidRequest,
         _ => FailureCode::UnsupportedSchema,
     };
     let seconds = READY_WITHIN.as_secs();

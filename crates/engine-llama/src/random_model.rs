@@ -1,5 +1,5 @@
-//! Writes a model of random weights: a Llama-shaped GGUF file for benches and tests that need no
-//! sense, only work.
+//! Writes a model of random weights: a Llama-shaped GGUF file, or a BERT, for benches and tests
+//! that need no sense, only work.
 //!
 //! The same options give the same bytes on every machine. What is not random is on purpose:
 //! - The tokenizer is made so that everything the model says greedily tokenizes back to the same
@@ -8,8 +8,9 @@
 //!   compared.
 //! - Numbers of up to four digits are one token each if the vocabulary is large enough.
 //!
-//! Weights are random quantised bytes; nothing is computed in floating point.
+//! A Llama's weights are random quantised bytes; nothing is computed in floating point.
 
+mod bert;
 mod writer;
 
 use std::path::PathBuf;
@@ -24,6 +25,13 @@ pub(crate) struct Options {
     /// The file to write; one that is there is replaced once the new one is whole.
     #[arg(long)]
     out: PathBuf,
+    /// What kind of model.
+    #[arg(long, value_enum, default_value_t = Architecture::Llama)]
+    architecture: Architecture,
+    /// How the file says that vectors of tokens become one; without it a Llama answers in text, and
+    /// a BERT's are means.
+    #[arg(long, value_enum)]
+    pooling: Option<Pooling>,
     /// Makes other weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,15 +47,39 @@ pub(crate) struct Options {
     /// Attention heads.
     #[arg(long, default_value_t = 14)]
     heads: u32,
-    /// Heads of keys and values.
+    /// Heads of keys and values; a BERT has as many as others.
     #[arg(long, default_value_t = 2)]
     kv_heads: u32,
-    /// Tokens of the vocabulary.
+    /// Tokens of the vocabulary; a BERT has its own of about a hundred.
     #[arg(long, default_value_t = 32_000)]
     vocab: u32,
     /// Tokens that the model says it was trained to hold.
     #[arg(long, default_value_t = 4_096)]
     context: u32,
+}
+
+/// Kinds of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Architecture {
+    /// A decoder.
+    Llama,
+    /// An encoder.
+    Bert,
+}
+
+/// How the vectors of a text's tokens become one, with llama.cpp's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Pooling {
+    /// They do not.
+    None = 0,
+    /// Their mean.
+    Mean = 1,
+    /// The first one.
+    Cls = 2,
+    /// The last one.
+    Last = 3,
+    /// A number that says how well two texts fit.
+    Rank = 4,
 }
 
 const BYTES: u32 = 256;
@@ -81,6 +113,9 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
         "the width is heads times an even number"
     );
     ensure!(width % 32 == 0 && feed_forward % 32 == 0, "widths are multiples of 32");
+    if options.architecture == Architecture::Bert {
+        return write_bert(options);
+    }
     let vocabulary = Vocabulary::new(options.vocab)?;
     let mut gguf = Gguf::default();
     metadata(&mut gguf, options, &vocabulary);
@@ -113,6 +148,15 @@ pub(crate) fn write(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn write_bert(options: &Options) -> anyhow::Result<()> {
+    ensure!(u16::try_from(options.width.max(options.feed_forward)).is_ok(), "that is too wide");
+    let (mut gguf, mut random) = (Gguf::default(), Random(options.seed));
+    bert::metadata(&mut gguf, options, options.pooling.unwrap_or(Pooling::Mean) as u32);
+    bert::tensors(&mut gguf, options);
+    gguf.write(&options.out, |name, _, _, bytes| bert::fill(name, bytes, &mut random))?;
+    Ok(())
+}
+
 fn metadata(gguf: &mut Gguf, options: &Options, vocabulary: &Vocabulary) {
     let head = options.width / options.heads;
     gguf.text("general.architecture", "llama");
@@ -131,6 +175,9 @@ fn metadata(gguf: &mut Gguf, options: &Options, vocabulary: &Vocabulary) {
         ("vocab_size", options.vocab),
     ] {
         gguf.number(&format!("llama.{key}"), value);
+    }
+    if let Some(pooling) = options.pooling {
+        gguf.number("llama.pooling_type", pooling as u32);
     }
     gguf.float("llama.rope.freq_base", 10_000.0);
     gguf.float("llama.attention.layer_norm_rms_epsilon", 1e-5);

@@ -26,6 +26,7 @@ use crate::connection::Outbox;
 use crate::job::{Job, JobOwner};
 use crate::kv_store::{Found, Owner, Reply, Request, Saved, StoreThread};
 use crate::llama::Context;
+use crate::texts::Texts;
 use crate::vocab::Vocab;
 use run::{Draining, Phase, Run};
 use slots::Slots;
@@ -35,7 +36,7 @@ pub(crate) const PREFILL_TOKENS_MAX: usize = 256;
 /// How often deadlines are looked at while nothing can be computed.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 /// Events that are handled before the next batch.
-const EVENTS_PER_TURN: usize = 512;
+pub(crate) const EVENTS_PER_TURN: usize = 512;
 /// Replies of the store that may wait: more than a turn of the loop can cause, so that the store
 /// never waits for the scheduler while the scheduler waits for the store.
 pub(crate) const REPLIES_MAX: usize = 4 * EVENTS_PER_TURN;
@@ -45,7 +46,9 @@ pub(crate) const REPLIES_MAX: usize = 4 * EVENTS_PER_TURN;
 pub(crate) enum Event {
     /// A generation that is ready to run.
     Job(Box<Job>),
-    /// End a generation.
+    /// Texts that are ready to become vectors: for `vectors.rs`.
+    Texts(Box<Texts>),
+    /// End a request.
     Cancel(u64),
     /// Deltas were taken by their reader.
     Ack(u64, u32),
@@ -173,6 +176,10 @@ impl Scheduler {
     fn handle(&mut self, event: Event) -> bool {
         match event {
             Event::Job(job) => self.waiting.push_back(job),
+            // What makes requests ready refuses these, as this model generates.
+            Event::Texts(texts) => {
+                self.out.send(FromEngine::Failed { id: texts.id, failure: cancelled() });
+            }
             Event::Cancel(id) => self.end(id, &cancelled()),
             Event::Ack(id, deltas) => self.acknowledge(id, deltas),
             Event::Flush(id) => self.flush(id),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
 use anyhow::Context as _;
@@ -18,10 +18,12 @@ use crate::connection::{self, Inbox};
 use crate::grammar::Grammars;
 use crate::job::Preparer;
 use crate::kv_store::{KvStore, Reply, StoreThread};
-use crate::llama::{self, Context, ContextOptions, Model};
+use crate::llama::{self, Context, ContextOptions, Model, Pooling};
 use crate::sampler::Defaults;
 use crate::scheduler::{Event, PREFILL_TOKENS_MAX, Parts, REPLIES_MAX, Scheduler};
 use crate::template::Template;
+use crate::texts::Tokenizer;
+use crate::vectors::{Computer, SEQUENCES, Sizes, Vectors};
 use crate::vocab::Vocab;
 
 /// Events that may wait for the scheduler.
@@ -71,6 +73,65 @@ pub(crate) struct Options {
     waiting: u32,
 }
 
+impl Options {
+    fn sha256(&self) -> anyhow::Result<String> {
+        match &self.model_sha256 {
+            Some(known) => Ok(known.clone()),
+            None => sha256_of(&self.model).context("reading the model"),
+        }
+    }
+}
+
+/// A model that makes vectors, as it was loaded.
+struct Made {
+    model: Arc<Model>,
+    arch: String,
+    pooling: Pooling,
+}
+
+impl Made {
+    fn serve(
+        self,
+        options: &Options,
+        stream: UnixStream,
+        (events, mailbox): (SyncSender<Event>, Receiver<Event>),
+        clock: SharedClock,
+    ) -> anyhow::Result<()> {
+        let Self { model, arch, pooling } = self;
+        let sizes = Sizes {
+            context: options.context,
+            token_bytes: token_bytes(&model, &arch),
+            memory_bytes: options.kv_memory_bytes,
+            threads: threads(options.threads, &options.model),
+        };
+        let computer = Computer::new(&model, pooling, sizes)?;
+        let context = computer.text_tokens();
+        let (out, writer) = connection::start_writer(stream.try_clone()?)?;
+        out.send(FromEngine::Hello(hello(LoadedModel {
+            sha256: options.sha256()?,
+            arch,
+            context,
+            sequences: SEQUENCES,
+            token_bytes_max: 0,
+            dimensions: model.dimensions(),
+            template_sha256: hex(&Sha256::digest("")),
+        })));
+        let tokenizer = Tokenizer { model, context };
+        // Vectors take their place in the queue until they are whole.
+        let waiting_max = usize::try_from(options.waiting.saturating_add(SEQUENCES))?;
+        let inbox = Inbox { events, out: out.clone(), clock: Arc::clone(&clock), waiting_max };
+        inbox.start(stream, Box::new(move |asked, wanted| tokenizer.event(asked, wanted)))?;
+        Vectors::new(computer, out.clone(), clock).run(&mailbox);
+        out.end();
+        writer.join().map_err(|_panic| anyhow::anyhow!("the writer panicked"))
+    }
+}
+
+fn hello(model: LoadedModel) -> Hello {
+    let build = format!("{} (llama.cpp {})", env!("CARGO_PKG_VERSION"), llama::version());
+    Hello { protocol: protocol::PROTOCOL, build, model }
+}
+
 /// Serves until the parent hangs up or SIGTERM comes.
 ///
 /// # Errors
@@ -80,7 +141,14 @@ pub(crate) fn serve(options: &Options) -> anyhow::Result<()> {
     let stream = UnixStream::connect(&options.socket).context("connecting to the parent")?;
     let (events, mailbox) = sync_channel(EVENTS_MAX);
     stop_on_signals(events.clone())?;
-    let loaded = Loaded::load(options, &clock)?;
+    llama::init();
+    let model = Arc::new(Model::load(&options.model).context("loading the model")?);
+    let arch = model.meta("general.architecture").unwrap_or_default();
+    if let Some(pooling) = model.pooling(&arch) {
+        let made = Made { model, arch, pooling };
+        return made.serve(options, stream, (events, mailbox), clock);
+    }
+    let loaded = Loaded::load(&model, arch, options, &clock)?;
     let (out, writer) = connection::start_writer(stream.try_clone()?)?;
     out.send(FromEngine::Hello(loaded.hello()));
     let (reply, replies) = sync_channel(REPLIES_MAX);
@@ -96,7 +164,7 @@ pub(crate) fn serve(options: &Options) -> anyhow::Result<()> {
     };
     let waiting_max = usize::try_from(options.waiting.max(1))?;
     let inbox = Inbox { events, out: out.clone(), clock: Arc::clone(&clock), waiting_max };
-    inbox.start(stream, preparer)?;
+    inbox.start(stream, Box::new(move |asked, wanted| preparer.event(asked, wanted)))?;
     let parts = Parts { context, sequences, vocab, store, replies };
     Scheduler::new(parts, out.clone(), clock).run(&mailbox);
     out.end();
@@ -128,17 +196,15 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(options: &Options, clock: &SharedClock) -> anyhow::Result<Self> {
-        llama::init();
-        let model = Model::load(&options.model).context("loading the model")?;
+    fn load(
+        model: &Arc<Model>,
+        arch: String,
+        options: &Options,
+        clock: &SharedClock,
+    ) -> anyhow::Result<Self> {
         anyhow::ensure!(model.is_generator(), "this model does not generate text");
-        let model = Arc::new(model);
-        let sha256 = match &options.model_sha256 {
-            Some(known) => known.clone(),
-            None => sha256_of(&options.model).context("reading the model")?,
-        };
-        let arch = model.meta("general.architecture").unwrap_or_default();
-        let (context_tokens, sequences) = sizes(&model, &arch, options);
+        let sha256 = options.sha256()?;
+        let (context_tokens, sequences) = sizes(model, &arch, options);
         let prefill = u32::try_from(PREFILL_TOKENS_MAX)?;
         let context_options = ContextOptions {
             context: context_tokens,
@@ -146,8 +212,8 @@ impl Loaded {
             batch: prefill + sequences,
             threads: threads(options.threads, &options.model),
         };
-        let context = Context::new(Arc::clone(&model), context_options)?;
-        let vocab = Arc::new(Vocab::new(Arc::clone(&model)));
+        let context = Context::new(Arc::clone(model), context_options)?;
+        let vocab = Arc::new(Vocab::new(Arc::clone(model)));
         let text = |token: Option<llama::Token>| {
             let bytes = token.map(|token| vocab.prompt_text(token)).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()
@@ -157,21 +223,21 @@ impl Loaded {
         let template = Template::new(source, bos, eos, Arc::clone(clock))
             .context("the model's chat template is not valid")?;
         let grammars = Arc::new(Grammars::new(&vocab.environment())?);
-        let defaults = sampling_defaults(&model);
+        let defaults = sampling_defaults(model);
         Ok(Self { context, sequences, vocab, template, grammars, defaults, sha256, arch })
     }
 
     fn hello(&self) -> Hello {
-        let build = format!("{} (llama.cpp {})", env!("CARGO_PKG_VERSION"), llama::version());
         let model = LoadedModel {
             sha256: self.sha256.clone(),
             arch: self.arch.clone(),
             context: self.context.context_per_sequence(),
             sequences: self.sequences,
             token_bytes_max: self.vocab.token_bytes_max(),
+            dimensions: 0,
             template_sha256: hex(&Sha256::digest(self.template.source())),
         };
-        Hello { protocol: protocol::PROTOCOL, build, model }
+        hello(model)
     }
 
     fn open_store(
@@ -214,14 +280,7 @@ fn sampling_defaults(model: &Model) -> Defaults {
 
 /// Tokens per sequence, and sequences, that fit the memory for state.
 fn sizes(model: &Model, arch: &str, options: &Options) -> (u32, u32) {
-    let number = |key: &str| model.meta_number(&format!("{arch}.{key}"));
-    let heads = number("attention.head_count").unwrap_or(1).max(1);
-    let heads_kv = number("attention.head_count_kv").unwrap_or(heads).max(1);
-    let width = number("embedding_length").unwrap_or(0) / heads;
-    let key = number("attention.key_length").unwrap_or(width);
-    let value = number("attention.value_length").unwrap_or(width);
-    let layers = number("block_count").unwrap_or(0);
-    let token_bytes = (layers * heads_kv * (key + value) * STATE_BYTES_PER_NUMBER).max(1);
+    let token_bytes = token_bytes(model, arch);
     let trained = u64::from(model.context_trained()).max(CONTEXT_STEP);
     let wanted = if options.context == 0 { trained } else { trained.min(options.context.into()) };
     let affordable = options.kv_memory_bytes / token_bytes;
@@ -230,6 +289,18 @@ fn sizes(model: &Model, arch: &str, options: &Options) -> (u32, u32) {
     let context = wanted.min(affordable / sequences).max(CONTEXT_STEP);
     let context = context.next_multiple_of(CONTEXT_STEP);
     (u32::try_from(context).unwrap_or(u32::MAX), u32::try_from(sequences).unwrap_or(1))
+}
+
+/// Bytes of state of one token.
+fn token_bytes(model: &Model, arch: &str) -> u64 {
+    let number = |key: &str| model.meta_number(&format!("{arch}.{key}"));
+    let heads = number("attention.head_count").unwrap_or(1).max(1);
+    let heads_kv = number("attention.head_count_kv").unwrap_or(heads).max(1);
+    let width = number("embedding_length").unwrap_or(0) / heads;
+    let key = number("attention.key_length").unwrap_or(width);
+    let value = number("attention.value_length").unwrap_or(width);
+    let layers = number("block_count").unwrap_or(0);
+    (layers * heads_kv * (key + value) * STATE_BYTES_PER_NUMBER).max(1)
 }
 
 /// Threads that compute. Those of a small model would wait for each other longer than they work.

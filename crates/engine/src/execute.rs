@@ -229,7 +229,7 @@ fn frame(delta: Delta) -> OutcomeEvent {
 }
 
 /// An engine's error as a client sees it. `begun`: a part of the answer is out.
-fn failure(error: &Error, begun: bool) -> Failure {
+pub fn failure(error: &Error, begun: bool) -> Failure {
     match error {
         Error::Unavailable { retry_after, reason } => {
             tracing::warn!(%reason, "a local model is not up");

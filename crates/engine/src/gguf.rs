@@ -41,6 +41,9 @@ pub enum Error {
     /// An entry that every model has.
     #[error("the header has no {0}")]
     Missing(&'static str),
+    /// A model of a kind that nothing here can ask.
+    #[error("{0}")]
+    Unserved(&'static str),
 }
 
 /// A header.

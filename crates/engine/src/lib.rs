@@ -12,5 +12,5 @@ pub mod session_file;
 pub mod supervisor;
 
 pub use execute::LocalModels;
-pub use model_file::{ModelFile, inspect};
+pub use model_file::{ModelFile, Task, inspect};
 pub use supervisor::{Engine, Engines, Options};

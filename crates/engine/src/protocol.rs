@@ -4,12 +4,13 @@
 //! A frame is a `u32` length (big-endian, at most [`codec::FRAME_BYTES_MAX`]) and that many bytes
 //! of JSON: one [`FromEngine`] or [`ToEngine`]. The child speaks first, with [`Hello`]; a parent
 //! that does not know its protocol number refuses it by name. Every request has an id that the
-//! parent chose and ends in exactly one of `done`, `failed`, `flushed`, `dropped`, `stats`; a
-//! `cancel` ends its request in `failed` with code `cancelled`.
+//! parent chose and ends in exactly one of `done`, `embedded`, `failed`, `flushed`, `dropped`,
+//! `stats`; a `cancel` ends its request in `failed` with code `cancelled`.
 //!
 //! Flow control: a request names its [`Generate::window`]; the child sends at most that many deltas
 //! that were not acknowledged, then stops that sequence alone. So one slow reader neither stops the
-//! batch nor fills memory.
+//! batch nor fills memory. Vectors need no window: there are as many as there are texts, of which
+//! [`TEXTS_MAX`] bounds the number.
 //!
 //! Both sides take the other's bytes as hostile: frames are bounded, unknown messages are errors,
 //! unknown fields are ignored (so that either side may be a little newer). This module knows no
@@ -29,17 +30,23 @@ pub const PROTOCOL: u32 = 1;
 /// The most deltas of one request that may be on their way, whatever it asks for.
 pub const WINDOW_MAX: u32 = 256;
 
+/// The most texts of one request for vectors.
+pub const TEXTS_MAX: usize = 2_048;
+
+/// The most bytes of all texts of one request for vectors: some seconds' work for a tokenizer.
+pub const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What the child says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromEngine {
     /// Once, first: who it is.
     Hello(Hello),
-    /// A generation left the queue and its prompt is being computed.
+    /// A request left the queue and its prompt, or its first text, is being computed.
     Started {
         /// The request.
         id: u64,
-        /// Tokens of the whole prompt.
+        /// Tokens of the whole prompt, or of all texts.
         prompt_tokens: u64,
         /// Of these: state that was held and is not computed again.
         reused_tokens: u64,
@@ -64,6 +71,22 @@ pub enum FromEngine {
         stop: StopReason,
         /// What was counted.
         usage: TokenUsage,
+    },
+    /// A text's vector. Those of a request come in any order.
+    Vector {
+        /// The request.
+        id: u64,
+        /// The text's place among the request's.
+        index: u32,
+        /// As long as 1; see [`pack`].
+        numbers: String,
+    },
+    /// Every vector of a request was sent.
+    Embedded {
+        /// The request.
+        id: u64,
+        /// Tokens of all texts, those included that the tokenizer puts around each.
+        prompt_tokens: u64,
     },
     /// A request has no (whole) answer.
     Failed {
@@ -119,6 +142,9 @@ pub struct LoadedModel {
     /// not fit. 0 = not said.
     #[serde(default)]
     pub token_bytes_max: u32,
+    /// Numbers of a text's vector; 0 = it generates text and makes no vectors.
+    #[serde(default)]
+    pub dimensions: u32,
     /// SHA-256 of the chat template in use, lower-case hexadecimal.
     pub template_sha256: String,
 }
@@ -278,7 +304,9 @@ pub struct Stats {
 pub enum ToEngine {
     /// Generate an answer.
     Generate(Box<Generate>),
-    /// End a generation within one step.
+    /// Make vectors of texts.
+    Embed(Box<Embed>),
+    /// End a generation, or a request for vectors, within one step.
     Cancel {
         /// The request to end.
         id: u64,
@@ -350,6 +378,38 @@ pub struct Generate {
     pub deadline_ms: Option<u64>,
     /// Deltas that may be unacknowledged, 1 to [`WINDOW_MAX`].
     pub window: u32,
+}
+
+/// A request for vectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embed {
+    /// Id of this request; not in use by another.
+    pub id: u64,
+    /// Whose it is: one account's requests leave others room while they are made ready.
+    pub account: String,
+    /// The texts, 1 to [`TEXTS_MAX`], none of them empty, of [`TEXTS_BYTES_MAX`] at most together.
+    pub texts: Vec<String>,
+    /// Refuse texts that have more tokens than this together, before anything is computed; none =
+    /// any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_max: Option<u64>,
+    /// Milliseconds from now after which the vectors are of no use, waiting included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+/// A vector as text: Base64 of its numbers' bytes, each four, the lowest first.
+pub fn pack(numbers: &[f32]) -> String {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    data_encoding::BASE64.encode(&bytes)
+}
+
+/// The vector that [`pack`] wrote; `None` if it is none, or has a number that is not finite.
+pub fn unpack(text: &str) -> Option<Vec<f32>> {
+    let bytes = data_encoding::BASE64.decode(text.as_bytes()).ok()?;
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    let numbers: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    (rest.is_empty() && numbers.iter().all(|number| number.is_finite())).then_some(numbers)
 }
 
 fn yes() -> bool {

@@ -27,10 +27,10 @@ use types::clock::{Monotonic, SharedClock, within};
 use types::launch::Launch;
 
 use crate::model_file::ModelFile;
-use crate::protocol::{EngineFailure, FailureCode, Generate, LoadedModel, Stats};
+use crate::protocol::{Embed, EngineFailure, FailureCode, Generate, LoadedModel, Stats};
 use crate::session_file;
 use connection::Connection;
-pub use connection::{Event, Generation};
+pub use connection::{Embedded, Embedding, Event, Generation};
 
 /// How engines are run.
 #[derive(Clone, Debug)]
@@ -306,6 +306,19 @@ impl Engine {
         queue_max: Option<u32>,
     ) -> Result<Generation, Error> {
         self.connection().await?.generate(request, queue_max)
+    }
+
+    /// Asks for vectors, unless more than `queue_max` others wait for a place. The request's id is
+    /// set here. Dropping the [`Embedding`] cancels it.
+    ///
+    /// # Errors
+    /// The engine is not up and can't be started now, or has no room.
+    pub async fn embed(
+        self: &Arc<Self>,
+        request: Embed,
+        queue_max: Option<u32>,
+    ) -> Result<Embedding, Error> {
+        self.connection().await?.embed(request, queue_max)
     }
 
     /// Writes every held session to disk, and ends when that is done.

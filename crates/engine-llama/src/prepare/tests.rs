@@ -30,7 +30,7 @@ fn world() -> World {
     let (begun_in, released) = (Mutex::new(begun_in), Mutex::new(released));
     let clock = Arc::new(FakeClock::new(Timestamp(0)));
     let work = move |asked: Asked, wanted: &Wanted| {
-        let request = asked.request;
+        let Request::Generate(request) = asked.request else { panic!("asked for vectors") };
         begun_in.lock().unwrap().send(request.id).unwrap();
         match request.messages[0].content.as_str() {
             "hangs" => drop(released.lock().unwrap().recv()),
@@ -55,7 +55,7 @@ impl World {
     fn ask_for(&self, request: Generate) {
         let place = Place::take(&self.places, 16).unwrap();
         let taken = self.clock.monotonic();
-        self.preparing.push(Asked { request: Box::new(request), taken, place });
+        self.preparing.push(Asked { request: Request::Generate(Box::new(request)), taken, place });
     }
 
     fn is_ready(&self, id: u64) {

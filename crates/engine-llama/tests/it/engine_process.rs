@@ -21,13 +21,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::of(
+            "--context 2048 --width 64 --feed-forward 128 --layers 2 --heads 4 --kv-heads 2 \
+             --vocab 1024",
+        )
+    }
+
+    /// With another model.
+    pub(crate) fn of(shape: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("tiny.gguf");
-        let shape = "--width 64 --feed-forward 128 --layers 2 --heads 4 --kv-heads 2 --vocab 1024";
         let status = engine()
-            .args(["make-random-model", "--context", "2048", "--out"])
+            .args(["make-random-model", "--out"])
             .arg(&model)
-            .args(shape.split(' '))
+            .args(shape.split_whitespace())
             .status();
         assert!(status.unwrap().success());
         Self { folder, model }
@@ -182,7 +189,9 @@ impl Engine {
             FromEngine::Hello(_)
             | FromEngine::Flushed { .. }
             | FromEngine::Dropped { .. }
-            | FromEngine::Stats { .. } => {}
+            | FromEngine::Stats { .. }
+            | FromEngine::Vector { .. }
+            | FromEngine::Embedded { .. } => {}
         }
         message
     }

@@ -8,6 +8,7 @@ mod hostile;
 mod schemas;
 mod sessions;
 mod validate;
+mod vectors;
 
 /// Every file beside this one is a module of it: a forgotten one would be tested by nobody.
 #[test]

@@ -162,6 +162,7 @@ fn a_prompt_of_more_bytes_than_the_context_can_spell_is_refused_before_it_is_sen
         context: 10,
         sequences: 1,
         token_bytes_max: 4,
+        dimensions: 0,
         template_sha256: String::new(),
     };
     let says = |role: &str, bytes: usize| ChatMessage {

@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::{Error, is_stopping};
 use crate::protocol::codec::{FRAME_BYTES_MAX, FrameError, read_async, write_async};
 use crate::protocol::{
-    EngineFailure, FailureCode, FromEngine, Generate, Hello, Piece, ReusedFrom, Stats, StopReason,
-    ToEngine, TokenUsage,
+    Embed, EngineFailure, FailureCode, FromEngine, Generate, Hello, Piece, ReusedFrom, Stats,
+    StopReason, ToEngine, TokenUsage, unpack,
 };
 
 /// Deltas of one request that may be on their way.
@@ -121,17 +121,37 @@ impl Connection {
         mut request: Generate,
         queue_max: Option<u32>,
     ) -> Result<Generation, Error> {
-        let places = u64::from(self.hello.model.sequences);
-        let most = queue_max.map(|queue_max| places.saturating_add(u64::from(queue_max)));
-        let enlisted = self.enlist(WINDOW as usize + OTHER_MESSAGES, most);
+        let enlisted = self.enlist(WINDOW as usize + OTHER_MESSAGES, self.most(queue_max));
         let (id, events) = enlisted.ok_or_else(|| self.no_place())?;
         request.id = id;
         request.window = WINDOW;
-        let generation =
-            Generation { connection: Arc::clone(self), id, events, taken: 0, over: false };
+        let asked = Asked { connection: Arc::clone(self), id, over: false };
         let sent = self.outgoing.try_send(ToEngine::Generate(Box::new(request)));
         sent.map_err(|_full_or_closed| self.no_room())?;
-        Ok(generation)
+        Ok(Generation { asked, events, taken: 0 })
+    }
+
+    /// Asks for vectors, unless more than `queue_max` others wait for a place.
+    pub(super) fn embed(
+        self: &Arc<Self>,
+        mut request: Embed,
+        queue_max: Option<u32>,
+    ) -> Result<Embedding, Error> {
+        let texts = request.texts.len();
+        let enlisted = self.enlist(texts + OTHER_MESSAGES, self.most(queue_max));
+        let (id, events) = enlisted.ok_or_else(|| self.no_place())?;
+        request.id = id;
+        let asked = Asked { connection: Arc::clone(self), id, over: false };
+        let sent = self.outgoing.try_send(ToEngine::Embed(Box::new(request)));
+        sent.map_err(|_full_or_closed| self.no_room())?;
+        let dimensions = self.hello.model.dimensions as usize;
+        Ok(Embedding { asked, events, vectors: vec![None; texts], dimensions })
+    }
+
+    /// Requests that there may be with one more, if `queue_max` of them may wait.
+    fn most(&self, queue_max: Option<u32>) -> Option<u64> {
+        let places = u64::from(self.hello.model.sequences);
+        queue_max.map(|queue_max| places.saturating_add(u64::from(queue_max)))
     }
 
     fn no_place(&self) -> Error {
@@ -234,8 +254,11 @@ impl Connection {
     fn sort(&self, message: FromEngine) -> bool {
         let (id, last) = match &message {
             FromEngine::Hello(_) => return false,
-            FromEngine::Started { id, .. } | FromEngine::Delta { id, .. } => (*id, false),
+            FromEngine::Started { id, .. }
+            | FromEngine::Delta { id, .. }
+            | FromEngine::Vector { id, .. } => (*id, false),
             FromEngine::Done { id, .. }
+            | FromEngine::Embedded { id, .. }
             | FromEngine::Failed { id, .. }
             | FromEngine::Flushed { id }
             | FromEngine::Dropped { id }
@@ -255,9 +278,9 @@ impl Connection {
     }
 
     /// Answers a request that can't be sent.
-    fn refuse(&self, id: u64) {
+    fn refuse(&self, id: u64, param: &str) {
         let message = format!("the request has more than {FRAME_BYTES_MAX} bytes");
-        let failure = EngineFailure::new(FailureCode::InvalidRequest, message).param("messages");
+        let failure = EngineFailure::new(FailureCode::InvalidRequest, message).param(param);
         // There is room for a first message.
         self.sort(FromEngine::Failed { id, failure });
     }
@@ -265,7 +288,7 @@ impl Connection {
     async fn write(self: Arc<Self>, half: OwnedWriteHalf, mut to_write: mpsc::Receiver<ToEngine>) {
         let mut writer = BufWriter::new(half);
         let written = tokio::select! {
-            written = write_all(&mut writer, &mut to_write, |id| self.refuse(id)) => written,
+            written = write_all(&mut writer, &mut to_write, |id, param| self.refuse(id, param)) => written,
             () = self.closed.cancelled() => return,
             // Dropping the write half is what the child sees as the end.
             () = self.hung_up.cancelled() => Ok(()),
@@ -280,15 +303,21 @@ impl Connection {
 async fn write_all(
     writer: &mut BufWriter<OwnedWriteHalf>,
     to_write: &mut mpsc::Receiver<ToEngine>,
-    refuse: impl Fn(u64),
+    refuse: impl Fn(u64, &str),
 ) -> Result<(), FrameError> {
     while let Some(message) = to_write.recv().await {
         match write_async(writer, &message).await {
             // It was refused before a byte of it was written.
             Err(error @ FrameError::Size { .. }) => {
                 tracing::warn!(%error, "a request is too large");
-                if let ToEngine::Generate(request) = &message {
-                    refuse(request.id);
+                match &message {
+                    ToEngine::Generate(request) => refuse(request.id, "messages"),
+                    ToEngine::Embed(request) => refuse(request.id, "input"),
+                    ToEngine::Cancel { .. }
+                    | ToEngine::Ack { .. }
+                    | ToEngine::Flush { .. }
+                    | ToEngine::Drop { .. }
+                    | ToEngine::Stats { .. } => {}
                 }
             }
             written => written?,
@@ -300,16 +329,22 @@ async fn write_all(
     Ok(())
 }
 
+/// A request in flight. Dropping it cancels it.
+#[derive(Debug)]
+struct Asked {
+    connection: Arc<Connection>,
+    id: u64,
+    over: bool,
+}
+
 /// A generation in progress: a stream of events that ends with `Done` or an error. Dropping it
 /// cancels it.
 #[derive(Debug)]
 pub struct Generation {
-    connection: Arc<Connection>,
-    id: u64,
+    asked: Asked,
     events: mpsc::Receiver<FromEngine>,
     /// Deltas taken and not acknowledged.
     taken: u32,
-    over: bool,
 }
 
 /// What happens in a generation.
@@ -339,7 +374,7 @@ impl Stream for Generation {
     type Item = Result<Event, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.over {
+        if self.asked.over {
             return Poll::Ready(None);
         }
         let message = std::task::ready!(self.events.poll_recv(context));
@@ -352,15 +387,15 @@ impl Stream for Generation {
                 Ok(Event::Piece(piece))
             }
             Some(FromEngine::Done { stop, usage, .. }) => {
-                self.over = true;
+                self.asked.over = true;
                 Ok(Event::Done { stop, usage })
             }
             Some(FromEngine::Failed { failure, .. }) if !is_stopping(&failure) => {
-                self.over = true;
+                self.asked.over = true;
                 Err(Error::Refused(failure))
             }
             Some(_) | None => {
-                self.over = true;
+                self.asked.over = true;
                 Err(Error::Lost)
             }
         };
@@ -372,16 +407,84 @@ impl Generation {
     fn acknowledge(&mut self) {
         self.taken += 1;
         if self.taken >= ACK_EVERY {
-            let ack = ToEngine::Ack { id: self.id, deltas: self.taken };
+            let ack = ToEngine::Ack { id: self.asked.id, deltas: self.taken };
             // Without room it is told with the next one.
-            if self.connection.outgoing.try_send(ack).is_ok() {
+            if self.asked.connection.outgoing.try_send(ack).is_ok() {
                 self.taken = 0;
             }
         }
     }
 }
 
-impl Drop for Generation {
+/// Vectors in the making. Dropping it cancels that.
+#[derive(Debug)]
+pub struct Embedding {
+    asked: Asked,
+    events: mpsc::Receiver<FromEngine>,
+    vectors: Vec<Option<Vec<f32>>>,
+    /// Numbers of each vector.
+    dimensions: usize,
+}
+
+/// The vectors of a request's texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// A vector for each text, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub prompt_tokens: u64,
+}
+
+impl Embedding {
+    /// Waits until the first text is being computed. Dropping this future loses nothing.
+    ///
+    /// # Errors
+    /// The engine refused the request, or ended.
+    pub async fn started(&mut self) -> Result<(), Error> {
+        match self.events.recv().await {
+            Some(FromEngine::Started { .. }) => Ok(()),
+            other => Err(self.fail(other)),
+        }
+    }
+
+    /// Waits for all vectors.
+    ///
+    /// # Errors
+    /// The engine refused the request, ended, or sent what are no vectors of its model.
+    pub async fn whole(mut self) -> Result<Embedded, Error> {
+        loop {
+            match self.events.recv().await {
+                Some(FromEngine::Started { .. }) => {}
+                Some(FromEngine::Vector { index, numbers, .. }) => {
+                    let place = self.vectors.get_mut(index as usize).ok_or(Error::Lost)?;
+                    let vector = unpack(&numbers);
+                    let vector = vector.filter(|vector| vector.len() == self.dimensions);
+                    *place = Some(vector.ok_or(Error::Lost)?);
+                }
+                Some(FromEngine::Embedded { prompt_tokens, .. }) => {
+                    self.asked.over = true;
+                    let vectors: Option<Vec<_>> =
+                        std::mem::take(&mut self.vectors).into_iter().collect();
+                    let vectors = vectors.ok_or(Error::Lost)?;
+                    return Ok(Embedded { vectors, prompt_tokens });
+                }
+                other => return Err(self.fail(other)),
+            }
+        }
+    }
+
+    fn fail(&mut self, message: Option<FromEngine>) -> Error {
+        match message {
+            Some(FromEngine::Failed { failure, .. }) => {
+                self.asked.over = true;
+                if is_stopping(&failure) { Error::Lost } else { Error::Refused(failure) }
+            }
+            Some(_) | None => Error::Lost,
+        }
+    }
+}
+
+impl Drop for Asked {
     fn drop(&mut self) {
         let in_flight = self.connection.strike(self.id);
         if in_flight && !self.over {
@@ -389,8 +492,9 @@ impl Drop for Generation {
             if let Err(mpsc::error::TrySendError::Full(_)) =
                 self.connection.outgoing.try_send(cancel)
             {
-                // A generation that nobody reads stops by itself once its window is full.
-                tracing::warn!("no room to cancel a generation");
+                // A generation that nobody reads stops by itself once its window is full, and
+                // vectors are as many as there are texts.
+                tracing::warn!("no room to cancel a request");
             }
         }
     }

@@ -1,3 +1,5 @@
+mod vectors;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -100,6 +102,7 @@ fn model() -> ModelFile {
         path: PathBuf::from("/models/x.gguf"),
         size_bytes: 1,
         sha256: "ab".repeat(32),
+        task: crate::Task::Generate,
         architecture: "llama".to_owned(),
         name: None,
         context_length: None,
@@ -114,6 +117,7 @@ async fn hello(stream: &mut UnixStream, protocol: u32) {
         context: 100,
         sequences: 8,
         token_bytes_max: 4,
+        dimensions: 2,
         template_sha256: String::new(),
     };
     let hello = Hello { protocol, build: "fake".to_owned(), model };

@@ -224,14 +224,14 @@ fn models(config: &Config, problems: &mut Problems) {
     }
 }
 
-/// Whether the file begins as a model does. The rest is read and hashed by a start.
+/// Whether the file begins as a model does that can be asked. The rest is read and hashed by a
+/// start.
 #[expect(clippy::disallowed_methods, reason = "read before a runtime exists, or on its own thread")]
 fn is_model(path: &Path) -> Result<(), engine::gguf::Error> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let header = engine::gguf::Header::read(file, length)?;
-    let architecture = header.text("general.architecture").map(drop);
-    architecture.ok_or(engine::gguf::Error::Missing("general.architecture"))
+    engine::model_file::kind(&header).map(drop)
 }
 
 fn keys(config: &Config, problems: &mut Problems) {

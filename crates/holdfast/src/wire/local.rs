@@ -1,5 +1,6 @@
 //! Local models: where their files are, and the engines that run them. A model that is a folder is
-//! a static one, which needs no engine.
+//! a static one, which needs no engine; whether one that is a file answers or makes vectors, the
+//! file says.
 //!
 //! The demo model is part of the binary and is unpacked into the data folder. A model's file is
 //! hashed once; what was read of it is kept beside the models as long as its length and its time of
@@ -29,11 +30,14 @@ use crate::config::{ModelEntry, Problem, warnings};
 mod absent;
 mod sockets;
 mod statics;
+mod vectors;
 
 use absent::EngineAbsent;
 use embeddings::{StaticModel, StaticModels};
 use sockets::Sockets;
 use statics::ReadStatics;
+use types::clock::SharedClock;
+use vectors::InEngines;
 
 /// The provider's name.
 pub(super) const PROVIDER: &str = engine::execute::PROVIDER;
@@ -49,6 +53,7 @@ pub(super) struct Local {
     /// Models that run in this process.
     statics: Arc<StaticModels>,
     read_statics: Arc<ReadStatics>,
+    clock: SharedClock,
     /// The engines' program.
     program: PathBuf,
     sockets: Arc<Sockets>,
@@ -93,6 +98,9 @@ impl Loaded {
 /// What was read of a file, as long as it has not changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
+    /// As what it was read: [`READ_AS`], or 0 by versions that did not say so.
+    #[serde(default)]
+    read_as: u32,
     size_bytes: u64,
     modified_ns: i128,
     file: ModelFile,
@@ -129,7 +137,8 @@ impl Local {
         let known = Arc::new(Mutex::new(read_known(&folder)));
         let (models, statics) = (Arc::new(models), Arc::new(statics::new()));
         let read_statics = Arc::default();
-        Ok(Self { engines, models, statics, read_statics, program, sockets, folder, known })
+        let clock = Arc::clone(&common.clock);
+        Ok(Self { engines, models, statics, read_statics, clock, program, sockets, folder, known })
     }
 
     /// Reads the models of the file, and the demo model. Nothing is served by that; which can't be
@@ -264,8 +273,11 @@ impl Local {
             tokio::fs::metadata(&path).await.map_err(|error| unreadable(error.to_string()))?;
         let modified_ns =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        let same =
-            |known: &Known| known.size_bytes == metadata.len() && known.modified_ns == modified_ns;
+        let same = |known: &Known| {
+            known.read_as == READ_AS
+                && known.size_bytes == metadata.len()
+                && known.modified_ns == modified_ns
+        };
         let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
         if let Some(known) = before.filter(same) {
             return Ok(known.file);
@@ -274,7 +286,8 @@ impl Local {
         let read = tokio::task::spawn_blocking(move || engine::inspect(&reading)).await;
         let read = read.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
         let file = read.map_err(|error| unreadable(error.to_string()))?;
-        let known = Known { size_bytes: metadata.len(), modified_ns, file: file.clone() };
+        let known =
+            Known { read_as: READ_AS, size_bytes: metadata.len(), modified_ns, file: file.clone() };
         let text = {
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             // Its row has the path without links.
@@ -300,7 +313,11 @@ impl Local {
 
     /// Who does Calls on local models.
     pub(super) fn executor(&self) -> Arc<dyn Execute> {
-        let models = Arc::clone(&self.models) as _;
+        let models: Arc<dyn Execute> = Arc::new(InEngines {
+            engines: Arc::clone(&self.engines),
+            models: Arc::clone(&self.models),
+            clock: Arc::clone(&self.clock),
+        });
         let engines: Arc<dyn Execute> = match self.program.is_file() {
             true => models,
             false => Arc::new(EngineAbsent { program: self.program.clone(), models }),
@@ -357,6 +374,8 @@ pub(super) fn demo() -> ModelEntry {
 
 /// The file that keeps what was read of model files.
 const KNOWN: &str = "files.json";
+/// Raised when more is read of a file than before: what an older version kept is read again.
+const READ_AS: u32 = 1;
 
 #[expect(clippy::disallowed_methods, reason = "read once, at start")]
 fn read_known(folder: &Path) -> HashMap<PathBuf, Known> {

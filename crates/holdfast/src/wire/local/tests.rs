@@ -119,3 +119,23 @@ async fn a_static_model_is_read_again_only_when_its_files_change() {
     world.local.serve_rows(&[]).await;
     assert!(world.local.statics.get("words").is_none());
 }
+
+#[tokio::test]
+async fn what_an_older_version_read_of_a_file_is_read_again() {
+    let world = World::new();
+    let path = world.file("a.gguf").await;
+    let row = world.row("tiny", &path).await;
+    let told = tokio::fs::read_to_string(world.local.folder.join(KNOWN)).await.unwrap();
+    let mut known: serde_json::Value = serde_json::from_str(&told).unwrap();
+    for entry in known.as_object_mut().unwrap().values_mut() {
+        let entry = entry.as_object_mut().unwrap();
+        // It did not say what a model is for, and could not know.
+        assert_eq!(entry.remove("read_as"), Some(serde_json::json!(READ_AS)));
+        let file = entry["file"].as_object_mut().unwrap();
+        assert_eq!(file.remove("task"), Some(serde_json::json!("generate")));
+        file.insert("sha256".to_owned(), serde_json::json!("of before"));
+    }
+    let known: HashMap<PathBuf, Known> = serde_json::from_value(known).unwrap();
+    *world.local.known.lock().unwrap() = known;
+    assert_eq!(world.row("tiny", &path).await.sha256, row.sha256);
+}
