@@ -156,6 +156,11 @@ threshold = 100
 judge = {{ model = "j/judge", share = 1, max_usd_per_day = "0.000001" }}
 
 [[routes]]
+name = "by-tier"
+targets = [{{ model = "a/large", when = "tier == 'strong' && score >= 50" }}, {{ model = "a/small", when = "tier == 'cheap'" }}]
+auto = {{ cheap = ["a/small"], strong = ["a/large"] }}
+
+[[routes]]
 name = "listed"
 targets = [{{ model = "a/large", when = "class == 'batch'" }}, "a/small"]
 auto = {{ cheap = ["a/small"], strong = ["a/large"] }}
@@ -474,6 +479,23 @@ def conditions_come_first(auto):
     assert auto.asked("listed", HARD) == SMALL, "its condition leaves the large one out"
     assert auto.asked("listed", HARD, {"holdfast-class": "batch"}) == LARGE
     assert auto.asked("listed", EASY, {"holdfast-class": "batch"}) == SMALL
+
+
+@check
+def conditions_read_tier_and_score(auto):
+    for text, model, left_out in ((EASY, SMALL, LARGE), (HARD, LARGE, SMALL)):
+        row = auto.row("by-tier", text)
+        assert row["target"] == model and row["notes"]["route"]["left_out"] == {left_out: "when"}, row
+    route = {"name": "wrong", "targets": [{"model": SMALL, "when": "tier == 'cheap'"}]}
+    status, answer = auto.server.api("PUT", "routes/wrong", route)
+    assert status == 400 and "targets[0].when" in json.dumps(answer), (status, answer)
+
+
+@check
+def how_long_decisions_take_is_told(auto):
+    auto.chat("auto", EASY)
+    report = auto.report("auto")
+    assert 0 < report["decision_us_p50"] <= report["decision_us_p99"], report
 
 
 @check

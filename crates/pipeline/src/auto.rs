@@ -17,12 +17,13 @@ use serde_json::{Map, Value, json};
 use types::auto::{AutoPolicy, Tier};
 use types::call::{ModelCall, Operation, Target};
 use types::conversation::{Conversation, Effort};
-use types::{Call, Money, Notes, Usage};
+use types::{Call, Clock, Money, Notes, Usage};
 
 use features::{Features, Group};
 use model::Model;
 pub(crate) use tally::Tiers;
-pub use tally::{Opinions, RouteTally, Saved};
+use tally::{Key, KeyOf};
+pub use tally::{Opinions, RouteTally, Saved, Took};
 
 /// A body of so many bytes is a hard task's: it is not parsed to find that out.
 pub const BODY_BYTES_MAX: u64 = 256 * 1024;
@@ -32,6 +33,8 @@ pub const FAILURES: usize = 2;
 const REASONS: usize = 3;
 /// The notes' names in the ledger.
 const NOTE: &str = "auto";
+/// The reason of what its caller wished.
+const HEADER: &str = "header";
 /// The reason of what stays where its task was.
 const TASK: &str = "task";
 const NOTE_SAVED: &str = "auto_saved";
@@ -48,24 +51,47 @@ pub struct Decision {
     pub reasons: Vec<&'static str>,
 }
 
-/// Puts the targets of a Call into the order of the tier that it is for, if its route has tiers.
-/// Answers what is to be noted.
+/// Which tier a Call is for, if its route has tiers; `clock` says how long that took.
+pub(crate) fn decided(tiers: &Tiers, call: &Call, clock: &dyn Clock) -> Option<Decision> {
+    let policy = call.plan.policy.auto.as_deref()?;
+    let model = call.model().filter(|model| model.operation == Operation::Chat)?;
+    let begun = clock.monotonic();
+    let decision = tiers.stick(call, decide(model, policy), policy);
+    let took = clock.monotonic().saturating_sub(begun);
+    tiers.with(&call.plan.name, |tally| tally.took.count(took));
+    Some(decision)
+}
+
+impl Decision {
+    /// The tier that is asked: in shadow mode the strong one, whatever was decided.
+    pub(crate) fn asked(&self, policy: &AutoPolicy) -> Tier {
+        if policy.shadow { Tier::Strong } else { self.tier }
+    }
+
+    /// How hard the task seems, also where a rule said so.
+    pub(crate) fn score_or_rule(&self) -> u8 {
+        let by_rule = if self.tier == Tier::Strong { 100 } else { 0 };
+        self.score.unwrap_or(by_rule)
+    }
+}
+
+/// Puts the targets of a Call into the order of the tier that was decided. Answers what is to be
+/// noted.
 pub(crate) fn order(
     tiers: &Tiers,
     call: &Call,
+    decision: &Decision,
     targets: &mut [Arc<Target>],
 ) -> Option<(&'static str, Value)> {
     let policy = call.plan.policy.auto.as_deref()?;
-    let model = call.model().filter(|model| model.operation == Operation::Chat)?;
-    let decision = tiers.stick(call, decide(model, policy), policy);
-    let asked = if policy.shadow { Tier::Strong } else { decision.tier };
+    let asked = decision.asked(policy);
     let place = |target: &Arc<Target>| match policy.tier_of(&target.name) {
         Some(tier) => u8::from(tier != asked),
         None => 2,
     };
     targets.sort_by_key(place);
-    tiers.count(&call.plan.name, &decision, policy.shadow);
-    Some((NOTE, note(&decision, policy)))
+    tiers.count(&call.plan.name, decision, policy.shadow);
+    Some((NOTE, note(decision, policy)))
 }
 
 fn note(decision: &Decision, policy: &AutoPolicy) -> Value {
@@ -130,9 +156,33 @@ pub(crate) fn note_saved(
     Some(saved)
 }
 
+/// A step of before a restart.
+pub(crate) struct Kept<'a> {
+    pub(crate) account: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) task: &'a str,
+    /// Its Call, and that one's parent.
+    pub(crate) calls: (&'a str, Option<&'a str>),
+    pub(crate) session: &'a str,
+}
+
+/// Remembers that a step's task is hard, if its notes say so. What its caller wished was for that
+/// Call alone.
+pub(crate) fn keep(tiers: &Tiers, notes: &Notes, step: &Kept<'_>) {
+    let Some(note) = notes.get(NOTE) else { return };
+    let is_wish = note.get("reasons").is_some_and(|reasons| *reasons == json!([HEADER]));
+    if is_wish || note.get("tier").and_then(Value::as_str) != Some(Tier::Strong.name()) {
+        return;
+    }
+    let Kept { account, route, task, calls, session } = *step;
+    if let Some(of) = KeyOf::find(task, calls, Some(session)) {
+        tiers.remember(&Key { account, route, of });
+    }
+}
+
 fn decide(model: &ModelCall, policy: &AutoPolicy) -> Decision {
     if let Some(tier) = policy.asked {
-        return by_rule(tier, "header");
+        return by_rule(tier, HEADER);
     }
     if model.head.body_bytes > BODY_BYTES_MAX {
         return by_rule(Tier::Strong, "long");

@@ -30,7 +30,7 @@ use types::{
 };
 
 use crate::admit::{Terms, admit_step, exceeded};
-use crate::auto::opinion::Tape;
+use crate::auto::{self, opinion::Tape};
 use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, cascade, execute};
@@ -368,6 +368,16 @@ impl Pipeline {
         let failure = exceeded(budget, window, *free, *needed, now);
         tries.fall_short(failure.clone(), *free);
         failure
+    }
+
+    /// After a restart: the task of this step stays with the tier that it was given.
+    pub fn keep_tier(&self, intent: &StepIntent, root: &SessionId) {
+        let StepIntent { account, name, notes, task, call, parent, .. } = intent;
+        let snapshot = self.parts.directory.snapshot();
+        let Some(plan) = snapshot.plan(name, self.parts.clock.now()) else { return };
+        let calls = (call.as_str(), parent.as_ref().map(CallId::as_str));
+        let kept = auto::Kept { account, route: &plan.name, task, calls, session: root.as_str() };
+        auto::keep(self.shared.recorder.tiers(), notes, &kept);
     }
 
     /// Starts an admitted step whose intent is durable.

@@ -223,6 +223,7 @@ impl Inner {
             class: headers.class,
             budget: headers.budget,
             metadata: headers.metadata,
+            tier: headers.tier,
             max_tool_calls: asked.request.max_tool_calls,
             items,
         });
@@ -283,7 +284,6 @@ impl Inner {
                 streamed: asked.request.stream || asked.request.background,
                 request: asked.request.clone(),
                 trace: asked.post.headers.trace,
-                tier: asked.post.headers.tier,
             },
             growth: Growth::new(hold),
             session_state: SessionState::Running,

@@ -161,6 +161,9 @@ impl Inner {
         let growth = Growth::resumed(hold, turn.output(), sent.answer_bytes, sent.events_bytes);
         let asked = (request, told, offer, growth);
         let mut runner = self.recovered(row, session, turn, asked, writer, sent.next)?;
+        if let Some(intent) = runner.turn.newest_intent() {
+            self.parts.pipeline.keep_tier(intent, &runner.ask.root);
+        }
         self.bill_so_far(&mut runner).await?;
         runner.live.set_doubt(runner.turn.doubt().cloned());
         if let Some(by) = cancel {
@@ -218,7 +221,6 @@ impl Inner {
                 streamed: row.stream || row.background,
                 request,
                 trace: None,
-                tier: None,
             },
             growth,
             session_state: session.state,

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 
 use pipeline::StepIntent;
 use serde_json::Value;
+use types::auto::Tier;
 use types::ids::{AttemptId, CallId, StepId};
 use types::{Metadata, Money, Usage};
 
@@ -88,6 +89,9 @@ pub struct Turn {
     class: Option<String>,
     budget: Option<Money>,
     metadata: Metadata,
+    tier: Option<Tier>,
+    /// What the newest try of a model was billed by, and why it was asked.
+    newest_intent: Option<Box<StepIntent>>,
     max_tool_calls: Option<u64>,
     steps: Vec<Step>,
     output: Vec<(u64, Value)>,
@@ -123,13 +127,22 @@ impl Turn {
 
     fn try_apply(&mut self, event: &Event) -> Option<Vec<Action>> {
         match event {
-            Event::TurnOpened { call, task, class, budget, metadata, max_tool_calls, items } => {
+            Event::TurnOpened {
+                call,
+                task,
+                class,
+                budget,
+                metadata,
+                tier,
+                max_tool_calls,
+                items,
+            } => {
                 if self.phase != Phase::New {
                     return None;
                 }
                 self.root_call = Some(call.clone());
                 task.clone_into(&mut self.task);
-                (self.class, self.budget) = (class.clone(), *budget);
+                (self.class, self.budget, self.tier) = (class.clone(), *budget, *tier);
                 self.metadata = metadata.clone();
                 self.max_tool_calls = *max_tool_calls;
                 self.output.extend_from_slice(items);
@@ -138,6 +151,7 @@ impl Turn {
             }
             Event::ModelIntent { step, call, attempt, intent, begins_at } => {
                 let actions = self.model_intent(step, call, attempt, intent)?;
+                self.newest_intent = Some(intent.clone());
                 self.begins_at = *begins_at;
                 Some(actions)
             }

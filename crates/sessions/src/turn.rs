@@ -59,8 +59,6 @@ pub(crate) struct Ask {
     pub(crate) streamed: bool,
     /// The trace of who asked; not kept across a restart.
     pub(crate) trace: Option<TraceParent>,
-    /// The tier that who asked wants; not kept across a restart.
-    pub(crate) tier: Option<types::auto::Tier>,
 }
 
 /// Who works on an open turn.
@@ -221,7 +219,7 @@ impl Runner {
                 metadata: self.turn.metadata().clone(),
                 trace: self.ask.trace,
                 attempts: None,
-                tier: self.ask.tier,
+                tier: self.turn.tier(),
             },
             step: Some(StepRef {
                 session: self.cursor.session.clone(),

@@ -2,11 +2,14 @@
 //!
 //! How a task is judged is the pipeline's business; nothing here decides.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cascade::JudgePolicy;
 use crate::money::Money;
 
 /// A tier of targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// For easy tasks.
     Cheap,

@@ -166,6 +166,21 @@ fn a_model_that_compacts_or_judges_and_is_not_there_is_a_warning() {
 }
 
 #[test]
+fn only_a_route_with_tiers_has_conditions_on_them() {
+    let of = |auto: &str| {
+        problems(&format!(
+            "[[routes]]\nname = \"a\"\ntargets = [{{ model = \"local/a\", when = \"tier == 'cheap'\" }}, \
+             {{ targets = [{{ model = \"local/b\", when = \"score > 80\" }}] }}, \"local/b\"]\n{auto}"
+        ))
+    };
+    let message = "reads tier or score, which a route with [routes.auto] has";
+    let at = ["routes[0].targets[0].when", "routes[0].targets[1].targets[0].when"];
+    assert_eq!(of(""), at.map(|at| format!("{at}: {message}")));
+    let auto = "auto = { cheap = [\"local/a\"], strong = [\"local/b\"] }";
+    assert_eq!(of(auto), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_start_would_refuse_is_a_problem() {
     let of = |base_url: &str, api_key: &str| {
         problems(&format!(

@@ -11,6 +11,7 @@ use std::time::Duration;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use types::auto::{AutoPolicy, Tier};
+use types::ids::{CallId, SessionId};
 use types::{Call, Money};
 
 use super::opinion::{Missing, Places};
@@ -22,6 +23,9 @@ const TASKS_MAX: u64 = 10_000;
 const IDLE: Duration = Duration::from_secs(60 * 60);
 /// Routes that have a tally of their own, at most.
 const ROUTES_MAX: usize = 256;
+/// Steps of the time that a decision takes, in microseconds.
+const STEPS_US: [u64; 16] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 /// Under which name the others are counted.
 const OTHER: &str = "other";
 
@@ -58,6 +62,34 @@ pub struct RouteTally {
     pub unjudged_passed_over: u64,
     /// What judging cost, with the answers of the cheap tier that were asked for it.
     pub judging: Money,
+    /// How long decisions took.
+    pub took: Took,
+}
+
+/// How long decisions took, by steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Took([u64; STEPS_US.len() + 1]);
+
+impl Took {
+    /// Counts a decision.
+    pub(super) fn count(&mut self, took: Duration) {
+        let place = STEPS_US.partition_point(|most| Duration::from_micros(*most) < took);
+        self.0[place] += 1;
+    }
+
+    /// The step in microseconds that so many of a hundred decisions were within; `None` = there are
+    /// none, or the longest step was not enough.
+    pub fn micros_within(&self, percent: u64) -> Option<u64> {
+        let all: u64 = self.0.iter().sum();
+        let mut wanted = all.saturating_mul(percent).div_ceil(100).max(1);
+        for (most, count) in STEPS_US.into_iter().zip(self.0) {
+            if count >= wanted {
+                return Some(most);
+            }
+            wanted -= count;
+        }
+        None
+    }
 }
 
 /// What a judge found of the decisions for one tier.
@@ -102,7 +134,8 @@ impl Tiers {
     /// The decision for a Call, given what was decided for its task before. What a caller asks for
     /// by itself is for that Call alone.
     pub(super) fn stick(&self, call: &Call, decision: Decision, policy: &AutoPolicy) -> Decision {
-        let Some(key) = key(call).filter(|_| policy.asked.is_none()) else { return decision };
+        let Some(key) = Key::of(call).filter(|_| policy.asked.is_none()) else { return decision };
+        let key = key.text();
         match decision.tier {
             Tier::Strong => {
                 self.hard.insert(key, ());
@@ -113,6 +146,11 @@ impl Tiers {
             }
             Tier::Cheap => decision,
         }
+    }
+
+    /// Remembers of a task that was found hard before a restart.
+    pub(super) fn remember(&self, key: &Key<'_>) {
+        self.hard.insert(key.text(), ());
     }
 
     pub(super) fn count(&self, route: &Arc<str>, decision: &Decision, shadow: bool) {
@@ -162,12 +200,48 @@ impl Tiers {
     }
 }
 
-/// What Calls of one task have in common; `None` = nothing says that there are others.
-fn key(call: &Call) -> Option<String> {
-    let (account, task, route) = (&call.principal.account, &*call.task, &call.plan.name);
-    if task != call.id.as_str() {
-        return Some(format!("{account}\n{route}\ntask\n{task}"));
+/// What Calls of one task have in common.
+#[derive(Debug)]
+pub(super) struct Key<'a> {
+    pub(super) account: &'a str,
+    pub(super) route: &'a str,
+    pub(super) of: KeyOf<'a>,
+}
+
+/// What says that Calls belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyOf<'a> {
+    Task(&'a str),
+    Session(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// `None` = nothing says that there are others.
+    fn of(call: &'a Call) -> Option<Self> {
+        let parent = call.parent.as_ref().map(CallId::as_str);
+        let session = call.session_root.as_ref().map(SessionId::as_str);
+        let of = KeyOf::find(&call.task, (call.id.as_str(), parent), session)?;
+        Some(Self { account: &call.principal.account, route: &call.plan.name, of })
     }
-    let session = call.session_root.as_ref()?;
-    Some(format!("{account}\n{route}\nsession\n{session}"))
+
+    fn text(&self) -> String {
+        let Self { account, route, of } = self;
+        match of {
+            KeyOf::Task(task) => format!("{account}\n{route}\ntask\n{task}"),
+            KeyOf::Session(session) => format!("{account}\n{route}\nsession\n{session}"),
+        }
+    }
+}
+
+impl<'a> KeyOf<'a> {
+    /// A task that its client named, else the session. One that nobody named is called after the
+    /// first Call of a turn, of which the others are children.
+    pub(super) fn find(
+        task: &'a str,
+        (call, parent): (&str, Option<&str>),
+        session: Option<&'a str>,
+    ) -> Option<Self> {
+        let is_named = task != call && parent != Some(task);
+        if is_named { Some(Self::Task(task)) } else { session.map(Self::Session) }
+    }
 }

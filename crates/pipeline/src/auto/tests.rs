@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::{ProptestConfig, any, proptest};
 use types::auto::Tier;
 use types::conversation::{Conversation, Effort, Message, Part, Role};
@@ -107,6 +109,30 @@ fn of_a_long_text_the_head_and_the_tail_are_read() {
     assert!(all.iter().all(|bucket| found.buckets.contains(bucket)));
     // A word that is cut where reading ends has some of its own.
     assert!(found.buckets.len() < all.len() + 10);
+}
+
+#[test]
+fn times_are_told_by_the_step_that_they_are_within() {
+    let mut took = Took::default();
+    assert_eq!(took.micros_within(50), None);
+    for micros in [1, 40, 40, 41] {
+        took.count(Duration::from_micros(micros));
+    }
+    assert_eq!([25, 50, 99].map(|percent| took.micros_within(percent)), [1, 50, 50].map(Some));
+    took.count(Duration::from_secs(1));
+    assert_eq!((took.micros_within(80), took.micros_within(99)), (Some(50), None));
+}
+
+#[test]
+fn a_turn_that_nobody_named_goes_by_its_session_and_a_task_by_its_name() {
+    use tally::KeyOf::{Session, Task};
+    let of = |task, parent, session| KeyOf::find(task, ("c2", parent), session);
+    assert_eq!(of("t", None, Some("s")), Some(Task("t")));
+    assert_eq!(of("t", Some("c1"), Some("s")), Some(Task("t")));
+    // The first step of a turn, and a later one.
+    assert_eq!(of("c2", None, Some("s")), Some(Session("s")));
+    assert_eq!(of("c1", Some("c1"), Some("s")), Some(Session("s")));
+    assert_eq!(of("c2", None, None), None);
 }
 
 proptest! {

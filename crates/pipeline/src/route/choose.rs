@@ -56,14 +56,19 @@ pub(crate) async fn choose(
         slos: slos.as_deref(),
         now: shared.clock.monotonic(),
     };
-    let mut chosen = chosen(&world, &identified.call, choice.as_deref(), budget_left);
+    let tiers = shared.recorder.tiers();
+    let decision = auto::decided(tiers, &identified.call, &*shared.clock);
+    let facts = Facts::new(&identified.call, budget_left).decided(decision.as_ref());
+    let mut chosen = chosen(&world, &identified.call, choice.as_deref(), facts);
     if chosen.failed > 0 {
         shared.recorder.count_failed_conditions(chosen.failed);
     }
     if chosen.targets.is_empty() {
         return Err(nothing_left(&identified.call));
     }
-    let tiered = auto::order(shared.recorder.tiers(), &identified.call, &mut chosen.targets);
+    let tiered = decision
+        .as_ref()
+        .and_then(|decision| auto::order(tiers, &identified.call, decision, &mut chosen.targets));
     if choice.is_none() && tiered.is_none() && chosen.targets == identified.call.plan.targets {
         return Ok(identified);
     }
@@ -95,16 +100,11 @@ struct Chosen {
     failed: u64,
 }
 
-fn chosen(
-    world: &World<'_>,
-    call: &Call,
-    choice: Option<&Choice>,
-    budget_left: Option<BudgetLeft>,
-) -> Chosen {
+fn chosen(world: &World<'_>, call: &Call, choice: Option<&Choice>, facts: Facts<'_>) -> Chosen {
     let mut chooser = Chooser {
         world,
         call,
-        facts: Facts::new(call, budget_left),
+        facts,
         draw: None,
         cooling: Vec::new(),
         burning: Vec::new(),

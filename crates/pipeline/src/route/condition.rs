@@ -53,8 +53,10 @@ pub(crate) enum Variable {
     Media,
     Metadata,
     OutputCap,
+    Score,
     Session,
     Stream,
+    Tier,
     ToolNames,
     User,
     WantsSchema,
@@ -62,7 +64,7 @@ pub(crate) enum Variable {
 }
 
 impl Variable {
-    const ALL: [(&'static str, Self); 22] = [
+    const ALL: [(&'static str, Self); 24] = [
         ("admin", Self::Admin),
         ("body_bytes", Self::BodyBytes),
         ("budget_left_microusd", Self::BudgetLeftMicrousd),
@@ -79,8 +81,10 @@ impl Variable {
         ("media", Self::Media),
         ("metadata", Self::Metadata),
         ("output_cap", Self::OutputCap),
+        ("score", Self::Score),
         ("session", Self::Session),
         ("stream", Self::Stream),
+        ("tier", Self::Tier),
         ("tool_names", Self::ToolNames),
         ("user", Self::User),
         ("wants_schema", Self::WantsSchema),
@@ -201,6 +205,11 @@ impl Condition {
         self.names(Variable::BudgetLeftMicrousd) || self.names(Variable::BudgetLeftPercent)
     }
 
+    /// Whether it looks up what is decided about tiers.
+    pub fn needs_tier(&self) -> bool {
+        self.names(Variable::Tier) || self.names(Variable::Score)
+    }
+
     /// Whether it holds for a Call.
     pub(crate) fn holds(&self, facts: &Facts<'_>, now: Now<'_>) -> Result<bool, Unknown> {
         let look = |variable: &Variable| (variable.name(), value(*variable, facts, now));
@@ -254,8 +263,10 @@ fn value(variable: Variable, facts: &Facts<'_>, now: Now<'_>) -> Value {
         Variable::Media => whole(facts.media()),
         Variable::Metadata => metadata(facts),
         Variable::OutputCap => whole(facts.output_cap()),
+        Variable::Score => whole(facts.score()),
         Variable::Session => Value::Bool(facts.in_session()),
         Variable::Stream => Value::Bool(facts.stream()),
+        Variable::Tier => Value::from(facts.tier()),
         Variable::ToolNames => list(facts.tool_names()),
         Variable::User => Value::from(&*facts.principal().user),
         Variable::WantsSchema => Value::Bool(facts.wants_schema()),
@@ -293,10 +304,14 @@ fn sample(variable: Variable) -> Value {
         | Variable::InputTokens
         | Variable::Media
         | Variable::OutputCap
+        | Variable::Score
         | Variable::Weekday => Value::Int(1),
-        Variable::Class | Variable::Door | Variable::Effort | Variable::Key | Variable::User => {
-            Value::from("a")
-        }
+        Variable::Class
+        | Variable::Door
+        | Variable::Effort
+        | Variable::Key
+        | Variable::Tier
+        | Variable::User => Value::from("a"),
         Variable::Burning | Variable::Cooling | Variable::ToolNames => list(["a"]),
         Variable::Admin
         | Variable::HasTools

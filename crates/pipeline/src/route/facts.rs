@@ -4,8 +4,11 @@
 //! parsed once, with the Call. What has to be waited for (what budgets have left) is put in before.
 //! It must not know what a condition or a tier is.
 
+use types::auto::{AutoPolicy, Tier};
 use types::conversation::{Conversation, OutputShape};
 use types::{Call, Metadata, Money, Principal};
+
+use crate::auto::Decision;
 
 /// Bytes of a request that are taken for one token: English text and code have three to five.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -23,6 +26,8 @@ const FIRST_WEEKDAY: i64 = 4;
 pub(crate) struct Facts<'a> {
     call: &'a Call,
     budget_left: Option<BudgetLeft>,
+    /// Which tier it is for, and how hard it seems.
+    tier: Option<(Tier, u8)>,
 }
 
 /// What the budget in scope with the least left has left.
@@ -37,7 +42,27 @@ pub(crate) struct BudgetLeft {
 impl<'a> Facts<'a> {
     /// What is known of `call`; `budget_left` is `None` where nothing limits it, or nobody asks.
     pub(crate) const fn new(call: &'a Call, budget_left: Option<BudgetLeft>) -> Self {
-        Self { call, budget_left }
+        Self { call, budget_left, tier: None }
+    }
+
+    /// The same, with what was decided about its tier.
+    #[must_use]
+    pub(crate) fn decided(self, decision: Option<&Decision>) -> Self {
+        let policy = self.call.plan.policy.auto.as_deref();
+        let asked = |(policy, decision): (&AutoPolicy, &Decision)| {
+            (decision.asked(policy), decision.score_or_rule())
+        };
+        Self { tier: policy.zip(decision).map(asked), ..self }
+    }
+
+    /// The tier that is asked, by name; empty where none is.
+    pub(crate) fn tier(&self) -> &'static str {
+        self.tier.map_or("", |(tier, _)| tier.name())
+    }
+
+    /// How hard it seems, 0 to 100.
+    pub(crate) fn score(&self) -> u64 {
+        self.tier.map_or(0, |(_, score)| u64::from(score))
     }
 
     /// The request class.

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::Answer;
 use pipeline::auto::{Opinions, RouteTally};
+use pipeline::{Answer, StepIntent};
 use storage::{Scope, WindowKind};
 use types::auto::{AutoJudge, AutoPolicy, Tier};
-use types::call::{CallKind, ModelCall, RoutePolicy};
+use types::call::{CallKind, ModelCall, RoutePolicy, StepRef};
 use types::cascade::JudgePolicy;
 use types::conversation::{Message, Role};
 use types::error::Billed;
+use types::ids::{SessionId, StepId};
 use types::outcome::Delta;
 use types::{Conversation, ErrorCode, Incoming, Money, OutcomeEvent};
 
 use super::attempts::{amounts, asked, failed, read, routed_by, start, streamed, whole};
-use super::world::{NoFormat, Node, dollars, finish, model, price, rows, usage};
+use super::world::{NoFormat, Node, as_step, dollars, finish, model, price, rows, usage};
 
 const EASY: &str = "What is the capital of France?";
 const HARD: &str = "Design a lock-free multi-producer queue in Rust, prove that it is linearizable, \
@@ -264,6 +265,42 @@ async fn what_can_not_be_asked_again_is_passed_over() {
     assert_eq!(node.targets.asked(), ["paid/m", "paid/m"]);
     assert_eq!(tally(&node).unjudged_passed_over, 2);
     node.stop().await;
+}
+
+/// A node on a folder with tiers and no judge.
+async fn tiered(folder: &tempfile::TempDir) -> Node {
+    judged(folder, AutoPolicy { judge: None, ..policy(false, None) }).await
+}
+
+/// A step of a turn that nobody named: its intent, after it was admitted.
+async fn step(node: &Node, session: &StepRef, text: &str) -> StepIntent {
+    let incoming = as_step(saying(asked(), text), session.clone());
+    node.pipeline.admit_step(incoming).await.unwrap().intent()
+}
+
+#[tokio::test]
+async fn a_turn_stays_with_the_strong_tier_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = tiered(&folder).await;
+    let session = SessionId::new(&node.ids);
+    let step_id = StepId::new(&node.ids);
+    let at = StepRef { session: session.clone(), root: session.clone(), step: step_id };
+    let target = |intent: &StepIntent| serde_json::to_value(intent).unwrap()["target"].clone();
+    let easy = step(&node, &at, EASY).await;
+    assert_eq!(target(&easy), "paid/m");
+    let hard = step(&node, &at, HARD).await;
+    assert_eq!(target(&hard), "paid/dear");
+    assert_eq!(target(&step(&node, &at, EASY).await), "paid/dear", "its session was hard");
+    // What a new process remembers is what it is told.
+    let other = tempfile::tempdir().unwrap();
+    let next = tiered(&other).await;
+    next.pipeline.keep_tier(&easy, &session);
+    assert_eq!(target(&step(&next, &at, EASY).await), "paid/m");
+    next.pipeline.keep_tier(&hard, &session);
+    assert_eq!(target(&step(&next, &at, EASY).await), "paid/dear");
+    let elsewhere = SessionId::new(&node.ids);
+    let at = StepRef { session: elsewhere.clone(), root: elsewhere, step: at.step };
+    assert_eq!(target(&step(&next, &at, EASY).await), "paid/m", "another session");
 }
 
 #[tokio::test]

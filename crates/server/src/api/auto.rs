@@ -34,6 +34,10 @@ pub(crate) struct AutoView {
     unjudged: UnjudgedView,
     /// What judging cost, in dollars, with the cheap answers that were asked for it.
     judging_usd: String,
+    /// Half of the decisions took at most so many microseconds, to the next step.
+    decision_us_p50: Option<u64>,
+    /// 99 of 100 decisions did.
+    decision_us_p99: Option<u64>,
 }
 
 /// What a judge found of the decisions for one tier.
@@ -76,6 +80,8 @@ impl AutoView {
                 passed_over: tally.unjudged_passed_over,
             },
             judging_usd: tally.judging.to_string(),
+            decision_us_p50: tally.took.micros_within(50),
+            decision_us_p99: tally.took.micros_within(99),
         }
     }
 }

@@ -4,6 +4,7 @@ use pipeline::StepIntent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::responses::Status;
+use types::auto::Tier;
 use types::ids::{AttemptId, CallId, StepId};
 use types::{ErrorCode, Metadata, Money, Stop, Timestamp, Usage};
 
@@ -26,6 +27,9 @@ pub enum Event {
         /// What the client said of it.
         #[serde(default, skip_serializing_if = "Metadata::is_empty")]
         metadata: Metadata,
+        /// The tier of targets that the client asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tier: Option<Tier>,
         /// The most calls of tools that the client allows.
         max_tool_calls: Option<u64>,
         /// Items that were finished before the first step, with their output indexes.

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
+use pipeline::StepIntent;
 use serde_json::Value;
+use types::auto::Tier;
 use types::ids::{CallId, StepId};
 use types::{Metadata, Money, Usage};
 
@@ -34,6 +36,16 @@ impl Turn {
     /// What its client said of it.
     pub const fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The tier of targets that its client asked for.
+    pub const fn tier(&self) -> Option<Tier> {
+        self.tier
+    }
+
+    /// What the newest try of a model was billed by, and why it was asked.
+    pub fn newest_intent(&self) -> Option<&StepIntent> {
+        self.newest_intent.as_deref()
     }
 
     /// Its steps in order.

@@ -58,9 +58,30 @@ fn opened() -> Event {
         class: None,
         budget: None,
         metadata: types::Metadata::default(),
+        tier: None,
         max_tool_calls: None,
         items: Vec::new(),
     }
+}
+
+#[test]
+fn the_tier_that_was_asked_for_is_the_turns() {
+    let mut first = opened();
+    if let Event::TurnOpened { tier, .. } = &mut first {
+        *tier = Some(types::auto::Tier::Cheap);
+    }
+    let journaled = serde_json::to_string(&first).unwrap();
+    assert!(journaled.contains(r#""tier":"cheap""#), "{journaled}");
+    let mut turn = Turn::default();
+    turn.apply(&serde_json::from_str(&journaled).unwrap()).unwrap();
+    assert_eq!(turn.tier(), Some(types::auto::Tier::Cheap));
+    // What was journaled before there were tiers.
+    let before = journaled.replace(r#""tier":"cheap","#, "");
+    let mut turn = Turn::default();
+    turn.apply(&serde_json::from_str(&before).unwrap()).unwrap();
+    assert_eq!((turn.tier(), turn.newest_intent()), (None, None));
+    turn.apply(&model_intent(1)).unwrap();
+    assert!(turn.newest_intent().is_some());
 }
 
 fn model_intent(n: usize) -> Event {

@@ -9,12 +9,16 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 use storage::{JournalQuery, SessionState};
+use types::auto::Tier;
 
 use super::node::{
     Asked, Late, Node, Say, Setup, assert_numbered, events, names, open, patient, with_notes,
 };
 use super::store::{Fault, Faulty};
 use crate::{Decision, PostIdentity, StepState};
+
+const HARD: &str = "Design a lock-free multi-producer queue in Rust, prove that it is linearizable, \
+                    and analyse the memory ordering of each atomic operation.";
 
 /// Runs `work` in a process of its own, so to say.
 pub(super) fn process<F: Future>(work: F) -> F::Output {
@@ -230,6 +234,46 @@ fn a_cut_answer_is_asked_again_and_its_item_is_closed() {
         let lost: Vec<_> = ledger.iter().filter_map(|row| row.error).collect();
         assert_eq!(lost, [types::ErrorCode::StreamCut], "it says what became of the first");
     });
+}
+
+/// Runs a turn on `route/tiered` that a crash cuts, and has it finished. Answers which models were
+/// asked. Where `hard`, its session was hard before.
+fn tiers_around_a_crash(wish: Option<Tier>, hard: bool) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let id = process(async {
+        let node = Node::start(folder.path()).await;
+        let mut body =
+            json!({ "input": "What is the capital of France?", "model": "route/tiered" });
+        if hard {
+            node.script.say([Say::Text("Done.")]);
+            let first = node.post(json!({ "input": HARD, "model": "route/tiered" })).await;
+            patient(first.wait()).await.unwrap();
+            body["previous_response_id"] = first.response_id().as_str().into();
+        }
+        node.script.say([Say::Slow("Once ", "never")]);
+        (body["background"], body["stream"]) = (true.into(), true.into());
+        let headers = types::CommonHeaders { tier: wish, ..Default::default() };
+        let post = PostIdentity { headers, ..PostIdentity::default() };
+        let turn = node.try_post(body, post).await.unwrap();
+        node.has_event(turn.response_id().as_str(), "response.output_text.delta").await;
+        turn.response_id().as_str().to_owned()
+    });
+    process(async {
+        let node = Node::start(folder.path()).await;
+        node.script.say([Say::Text("Paris.")]);
+        node.sessions.recover().await.unwrap();
+        let key = node.key("ci").await;
+        let sent = events(node.sessions.events(&key, &id, None).await.unwrap()).await;
+        assert_eq!(names(&sent).last(), Some(&"response.completed"));
+        node.ledger().await.into_iter().map(|row| row.target).collect()
+    })
+}
+
+#[test]
+fn a_turn_that_goes_on_after_a_restart_keeps_its_tier() {
+    assert_eq!(tiers_around_a_crash(None, false), ["local/demo"; 2]);
+    assert_eq!(tiers_around_a_crash(None, true), ["local/other"; 3], "its session was hard");
+    assert_eq!(tiers_around_a_crash(Some(Tier::Strong), false), ["local/other"; 2], "its wish");
 }
 
 #[test]

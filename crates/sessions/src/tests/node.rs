@@ -17,6 +17,7 @@ use tokio::process::Command;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use types::auto::AutoPolicy;
 use types::clock::{FakeClock, SharedClock, SystemClock};
 use types::context::{CompactPolicy, ContextPolicy, Threshold};
 use types::error::Billed;
@@ -325,7 +326,7 @@ fn upstreams(provider: &str, executors: HashMap<String, Arc<dyn Execute>>) -> Up
         free_until_priced: provider == "local",
         ..ProviderInfo::default()
     };
-    let routes = vec![route(provider), kept_small(provider)];
+    let routes = vec![route(provider), kept_small(provider), tiered(provider)];
     Upstreams { providers: vec![info], routes, executors }
 }
 
@@ -682,6 +683,27 @@ fn kept_small(provider: &str) -> RouteInfo {
         targets: vec![format!("{provider}/demo")],
         policy: types::call::RoutePolicy {
             context: Some(Arc::new(context)),
+            ..types::call::RoutePolicy::OF_ROUTE
+        },
+        ..route(provider)
+    }
+}
+
+/// `other` for hard tasks, `demo` for easy ones: `route/tiered`.
+fn tiered(provider: &str) -> RouteInfo {
+    let auto = AutoPolicy {
+        cheap: vec![format!("{provider}/demo")],
+        strong: vec![format!("{provider}/other")],
+        threshold: AutoPolicy::THRESHOLD,
+        shadow: false,
+        by_header: true,
+        asked: None,
+        judge: None,
+    };
+    RouteInfo {
+        name: "tiered".to_owned(),
+        policy: types::call::RoutePolicy {
+            auto: Some(Arc::new(auto)),
             ..types::call::RoutePolicy::OF_ROUTE
         },
         ..route(provider)

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use pipeline::route::choice::{Choice, Order, WEIGHT_MAX, What};
+use pipeline::route::condition::Condition;
 use serde_json::Value;
 
 use super::super::routes::ATTEMPTS_MAX;
@@ -49,7 +50,8 @@ pub(super) fn all(
             let message = format!("\"{}\" is a path of /api/routes: choose another", route.name);
             problems.add(at("name"), message);
         }
-        let mut targets = Targets { known: &known, left: TARGETS_MAX, problems };
+        let has_tiers = route.auto.is_some();
+        let mut targets = Targets { known: &known, has_tiers, left: TARGETS_MAX, problems };
         targets.check(&route.choice(), &at(route.written()), 1);
         if route.cloudflare.is_some() && route.says_more_than_a_graph() {
             problems.add(
@@ -104,6 +106,8 @@ pub(crate) fn too_large<'a>(settings: impl Iterator<Item = &'a Value>) -> Option
 /// The targets of a route, down to the last.
 struct Targets<'a> {
     known: &'a HashSet<&'a str>,
+    /// Whether conditions may ask for the tier.
+    has_tiers: bool,
     left: usize,
     problems: &'a mut Problems,
 }
@@ -124,6 +128,10 @@ impl Targets<'_> {
                 return self.problems.add(at, format!("is one of more than {TARGETS_MAX}"));
             }
             self.left -= 1;
+            if !self.has_tiers && candidate.when.as_ref().is_some_and(Condition::needs_tier) {
+                let message = "reads tier or score, which a route with [routes.auto] has";
+                self.problems.add(format!("{at}.when"), message);
+            }
             if candidate.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
                 self.problems.add(format!("{at}.weight"), format!("must be 0 to {WEIGHT_MAX}"));
             }

@@ -23,7 +23,7 @@ fn names(chosen: &Chosen) -> Vec<&str> {
 fn chosen_of(call: &Call, choice: &Choice) -> Chosen {
     let (health, ids) = (Health::default(), ids(7));
     let world = World { health: &health, ids: &ids, slos: None, now: Duration::ZERO };
-    chosen(&world, call, Some(choice), None)
+    chosen(&world, call, Some(choice), Facts::new(call, None))
 }
 
 fn first(call: &Call, choice: &Choice) -> String {
@@ -76,7 +76,7 @@ fn a_split_follows_its_weights_and_the_others_come_after() {
     let world = World { health: &health, ids: &ids, slos: None, now: Duration::ZERO };
     let mut counts: HashMap<String, u32> = HashMap::new();
     for _ in 0..DRAWS {
-        let chosen = chosen(&world, &call, Some(&choice), None);
+        let chosen = chosen(&world, &call, Some(&choice), Facts::new(&call, None));
         let names = names(&chosen);
         assert_eq!(names[2..], ["d/m", "c/m"], "without a share they stand as listed");
         *counts.entry(names[0].to_owned()).or_default() += 1;
@@ -137,7 +137,7 @@ fn the_fastest_comes_first_and_unknown_ones_are_tried_now_and_then() {
     let choice = Choice { order: Order::Latency, ..choice(json!(ALL)) };
     let (health, ids) = (Health::default(), ids(3));
     let world = World { health: &health, ids: &ids, slos: None, now: Duration::from_secs(1) };
-    let order = || names(&chosen(&world, &call, Some(&choice), None)).join(" ");
+    let order = || names(&chosen(&world, &call, Some(&choice), Facts::new(&call, None))).join(" ");
     assert_eq!(order(), "a/m b/m c/m d/m", "nobody is known: as listed");
     for (target, millis) in [("a/m", 300), ("b/m", 100)] {
         let took = Duration::from_millis(millis);
@@ -163,7 +163,7 @@ fn those_that_failed_lately_come_last() {
         health.pace.failed(&Arc::from(target), now);
     }
     let world = World { health: &health, ids: &ids, slos: None, now };
-    let chosen = chosen(&world, &call, Some(&choice), None);
+    let chosen = chosen(&world, &call, Some(&choice), Facts::new(&call, None));
     assert_eq!(names(&chosen), ["b/m", "d/m", "c/m", "a/m"]);
 }
 
@@ -206,7 +206,7 @@ proptest! {
         let (health, now) = (Health::default(), Duration::ZERO);
         let choose = || {
             let ids = ids(seed);
-            let chosen = chosen(&World { health: &health, ids: &ids, slos: None, now }, &call, Some(&choice), None);
+            let chosen = chosen(&World { health: &health, ids: &ids, slos: None, now }, &call, Some(&choice), Facts::new(&call, None));
             names(&chosen).into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         let once = choose();
