@@ -167,11 +167,8 @@ fn silence(answer: &Answer) -> Option<Duration> {
 fn early(app: &App, face: &Face, answer: Answer, silence: Duration) -> Response<Body> {
     let mut headers = HeaderMap::new();
     errors::name_call(&mut headers, &answer.call.id);
-    headers::insert(
-        &mut headers,
-        "holdfast-session",
-        answer.call.session.as_ref().map(AsRef::as_ref),
-    );
+    let session = answer.call.session.as_ref().map(AsRef::as_ref);
+    headers::insert(&mut headers, headers::SESSION, session);
     let writer = face.format.writer(write_options(app, face, &answer));
     let with_comments = face.format.takes_comments();
     let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
@@ -188,7 +185,7 @@ fn streamed(
     answer: Answer,
     (start, writer): (&Start, Box<dyn WriteResponse>),
 ) -> Response<Body> {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(headers::USUAL);
     describe(&mut headers, &answer, start);
     let with_comments = face.format.takes_comments();
     let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
@@ -230,7 +227,7 @@ async fn whole(
             None => return Err(no_start(&answer)),
         }
     }
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(headers::USUAL);
     describe(&mut headers, &answer, start);
     headers::bill(&mut headers, &answer.bill());
     let content_type = start.content_type.as_deref().filter(|_| passed.is_some());
@@ -253,13 +250,14 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
         }
     }
     errors::name_call(headers, &answer.call.id);
-    headers::insert(headers, "holdfast-model", Some(&answer.target().name));
-    headers::insert(headers, "holdfast-session", answer.call.session.as_ref().map(AsRef::as_ref));
+    headers::insert(headers, headers::MODEL, Some(&answer.target().name));
+    let session = answer.call.session.as_ref().map(AsRef::as_ref);
+    headers::insert(headers, headers::SESSION, session);
     let bill = answer.bill();
     headers::terms(headers, &start.dropped, bill.output_cap);
-    headers::insert(headers, "holdfast-context", bill.context.as_deref());
-    headers::insert(headers, "holdfast-cascade", bill.cascade.as_deref());
-    headers::insert(headers, "holdfast-tier", bill.tier.as_deref());
+    headers::insert(headers, headers::CONTEXT, bill.context.as_deref());
+    headers::insert(headers, headers::CASCADE, bill.cascade.as_deref());
+    headers::insert(headers, headers::TIER, bill.tier.as_deref());
 }
 
 fn refused(answer: &Answer, failure: Failure) -> Box<Refused> {

@@ -1,7 +1,7 @@
 //! Reading requests: credential, Holdfast's own headers, the body within its limits.
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use types::auto::Tier;
 use types::call::{CommonHeaders, Credential};
 use types::{Failure, Metadata, Money, Secret, TraceParent};
@@ -10,6 +10,13 @@ mod receive;
 
 pub(crate) use receive::{RequestBody, body};
 
+/// Other headers that SDKs send their key in.
+const KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 /// What a client says of its Call, as a JSON object.
 pub(crate) const METADATA: &str = "holdfast-metadata";
 
@@ -20,9 +27,7 @@ pub(crate) fn credential(headers: &HeaderMap) -> Credential {
     let bearer = bearer.and_then(|text| text.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let bearer = bearer.map(|(_, token)| token.trim());
-    let named = ["x-api-key", "api-key", "x-goog-api-key"]
-        .iter()
-        .map(|name| headers.get(*name)?.to_str().ok());
+    let named = KEY_HEADERS.into_iter().map(|name| headers.get(name)?.to_str().ok());
     let mut sent = std::iter::once(bearer).chain(named).flatten();
     match sent.next() {
         Some(token) if !token.is_empty() && sent.all(|other| other == token) => {
@@ -70,7 +75,7 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
 }
 
 fn trace(headers: &HeaderMap) -> Option<TraceParent> {
-    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
+    TraceParent::parse(headers.get(TRACE)?.to_str().ok()?)
 }
 
 fn metadata(headers: &HeaderMap) -> Result<Metadata, Failure> {
@@ -87,7 +92,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
             .collect()
     }
 

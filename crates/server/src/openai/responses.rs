@@ -147,12 +147,12 @@ fn broken(turn: &Turn, failure: Failure, model: &str) -> Response<Body> {
 fn describe(turn: &Turn, model: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     errors::name_call(&mut headers, turn.call_id());
-    headers::insert(&mut headers, "holdfast-session", turn.session_id().map(AsRef::as_ref));
-    headers::insert(&mut headers, "holdfast-model", Some(model));
+    headers::insert(&mut headers, headers::SESSION, turn.session_id().map(AsRef::as_ref));
+    headers::insert(&mut headers, headers::MODEL, Some(model));
     let bill = turn.bill();
     headers::terms(&mut headers, &bill.dropped, bill.output_cap);
-    headers::insert(&mut headers, "holdfast-context", bill.context.as_deref());
-    headers::insert(&mut headers, "holdfast-tier", bill.tier.as_deref());
+    headers::insert(&mut headers, headers::CONTEXT, bill.context.as_deref());
+    headers::insert(&mut headers, headers::TIER, bill.tier.as_deref());
     headers
 }
 
