@@ -1,5 +1,7 @@
 use super::*;
 
+mod fuzz;
+
 fn problems(text: &str) -> Vec<String> {
     let environment = |name: &str| (name == "GARAGE_KEY").then(|| "garage-secret".to_owned());
     let (_, problems) = parse(text, Path::new("/etc/holdfast"), &environment).unwrap();
