@@ -3,7 +3,8 @@
 //!
 //! Holdfast runs with key, two budgets, price and ledger on; the peers with as little as they can.
 //! Figures: processor time per request, latency at 1 to 256 connections, streams of 53 and 1,000
-//! events, bodies of 1 kB to 1 MB, resident memory idle, at its peak and over many requests.
+//! events, bodies of 1 kB to 1 MB, an agent's history, memory idle, at its peak and over many
+//! requests; and in which versions and builds.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,12 +16,13 @@ use serde_json::{Value, json};
 use crate::holdfast::Holdfast;
 use crate::load::{Ask, Load};
 use crate::peers::{self, Peer};
-use crate::process::{Process, rss_of_tree};
+use crate::process::{Process, peak_rss_of_tree, pss_of_tree, rss_of_tree};
 use crate::report::{self, rounded};
 use crate::systems::{Rounds, Situation, System, compare};
 use crate::{Common, nginx};
 
 mod aims;
+mod versions;
 
 /// Requests after which memory must be where it was.
 const FLAT_REQUESTS: usize = 1_000_000;
@@ -54,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Peers were asked until they answered: what a first request loads is loaded everywhere.
     runtime.block_on(once(&running.holdfast.system()?))?;
-    let idle = running.memory();
+    let idle = (running.memory(rss_of_tree), running.memory(pss_of_tree));
     let rounds = match quick {
         true => Rounds { count: 1, length: Duration::from_millis(400) },
         false => Rounds { count: 5, length: Duration::from_secs(1) },
@@ -64,7 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let compared = runtime.block_on(compare(&running.systems, &situation, rounds))?;
         figures["results"][&situation.label] = compared;
     }
-    figures["rss_bytes"] = json!({ "idle": idle, "after": running.memory() });
+    figures["rss_bytes"] = json!({ "idle": idle.0, "after": running.memory(rss_of_tree), "peak": running.memory(peak_rss_of_tree) });
+    figures["pss_bytes"] = json!({ "idle": idle.1, "after": running.memory(pss_of_tree) });
+    figures["versions"] = versions::of_systems(&installed);
+    figures["binary"] = versions::of_binary()?;
     let requests = if quick { FLAT_REQUESTS_QUICK } else { FLAT_REQUESTS };
     figures["memory_over_requests"] = runtime.block_on(memory_over(&running.holdfast, requests))?;
     drop((running, upstream));
@@ -81,7 +86,7 @@ fn situations() -> Vec<Situation> {
         ask: Ask::Plain { body_bytes },
         connections,
     };
-    let stream = |label: &str, ask: Ask, connections: usize| Situation {
+    let other = |label: &str, ask: Ask, connections: usize| Situation {
         label: format!("{label}_c{connections}"),
         ask,
         connections,
@@ -93,11 +98,12 @@ fn situations() -> Vec<Situation> {
         plain(1_000, 256),
         plain(100_000, 16),
         plain(1_000_000, 16),
-        stream("stream53", Ask::Stream, 1),
-        stream("stream53", Ask::Stream, 16),
-        stream("stream53", Ask::Stream, 64),
-        stream("stream1000", Ask::LongStream, 1),
-        stream("stream1000", Ask::LongStream, 16),
+        other("history_100kb", Ask::History, 16),
+        other("stream53", Ask::Stream, 1),
+        other("stream53", Ask::Stream, 16),
+        other("stream53", Ask::Stream, 64),
+        other("stream1000", Ask::LongStream, 1),
+        other("stream1000", Ask::LongStream, 16),
     ]
 }
 
@@ -136,9 +142,9 @@ impl Running {
         Ok(Self { holdfast, systems, _processes: processes })
     }
 
-    /// Resident memory of each system with its descendants, in bytes.
-    fn memory(&self) -> Value {
-        let of = |system: &System| Some((system.name.to_owned(), json!(rss_of_tree(system.pid?))));
+    /// Memory of each system with its descendants, in bytes.
+    fn memory(&self, of_tree: fn(u32) -> u64) -> Value {
+        let of = |system: &System| Some((system.name.to_owned(), json!(of_tree(system.pid?))));
         self.systems.iter().filter_map(of).collect::<serde_json::Map<_, _>>().into()
     }
 }

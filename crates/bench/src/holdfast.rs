@@ -1,7 +1,7 @@
 //! Holdfast under measurement: a fresh data folder, key, budget, price and ledger on.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
@@ -53,9 +53,15 @@ impl Holdfast {
     }
 }
 
-fn start_in(folder: &Path, config: &Path) -> anyhow::Result<(Process, String)> {
+/// The binary under measurement: the one beside this program.
+pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("holdfast");
     anyhow::ensure!(binary.is_file(), "{} is missing: run `make build`", binary.display());
+    Ok(binary)
+}
+
+fn start_in(folder: &Path, config: &Path) -> anyhow::Result<(Process, String)> {
+    let binary = binary()?;
     let ready = folder.join("ready.json");
     if ready.exists() {
         std::fs::remove_file(&ready)?;

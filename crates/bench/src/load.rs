@@ -15,13 +15,17 @@ use tokio::net::TcpStream;
 
 use crate::holdfast::KEY;
 use crate::systems::System;
-use crate::upstream::LONG_STREAM_TOKENS;
+use crate::upstream::{LONG_STREAM_TOKENS, LONG_TEXT_EVENTS, TEXT_EVENTS};
+
+mod history;
 
 /// An answer of fewer bytes is no completion.
 const ANSWER_BYTES_MIN: usize = 500;
 /// What a whole stream ends with, and in how many of its last bytes that is looked for.
 const STREAM_END: &[u8] = b"[DONE]";
 const TAIL_BYTES: usize = 32;
+/// What an event begins with.
+const EVENT_START: &[u8] = b"data:";
 /// How long one request may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
@@ -30,6 +34,9 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) enum Ask {
     /// A whole answer to a body of about so many bytes.
     Plain { body_bytes: usize },
+    /// A whole answer to an agent's history of about 100 kB: tools, their calls and results, with
+    /// escapes and letters of many bytes.
+    History,
     /// A stream of 53 events.
     Stream,
     /// A stream of 1,000 events.
@@ -42,6 +49,15 @@ impl Ask {
         matches!(self, Self::Stream | Self::LongStream)
     }
 
+    /// Text events that a stream must have: none may be lost or put together with another.
+    const fn text_events(self) -> usize {
+        match self {
+            Self::Plain { .. } | Self::History => 0,
+            Self::Stream => TEXT_EVENTS,
+            Self::LongStream => LONG_TEXT_EVENTS,
+        }
+    }
+
     /// The request's body: what a gateway looks for comes first, as in most clients.
     fn body(self, model: &str) -> String {
         const SENTENCE: &str = "You are a careful assistant that answers in one sentence. ";
@@ -49,6 +65,7 @@ impl Ask {
             Self::Plain { body_bytes } => (body_bytes, 128),
             Self::Stream => (1_000, 128),
             Self::LongStream => (1_000, LONG_STREAM_TOKENS),
+            Self::History => return history::body(model),
         };
         let stream = if self.streams() {
             "\"stream\":true,\"stream_options\":{\"include_usage\":true},"
@@ -80,6 +97,15 @@ pub(crate) struct Measured {
     pub(crate) latencies_ms: Vec<f64>,
     pub(crate) elapsed: Duration,
     pub(crate) cpu: Duration,
+    /// Events of the stream that had the fewest; zero where nothing streams.
+    pub(crate) events_min: usize,
+}
+
+/// What one connection saw.
+#[derive(Debug, Default)]
+struct Seen {
+    latencies_ms: Vec<f64>,
+    events_min: Option<usize>,
 }
 
 impl Load<'_> {
@@ -90,43 +116,55 @@ impl Load<'_> {
     pub(crate) async fn run(self) -> anyhow::Result<Measured> {
         let began = Instant::now();
         let connections = (0..self.connections).map(|_| self.connection(began));
-        let latencies = try_join_all(connections).await?;
+        let seen = try_join_all(connections).await?;
+        let events_min = seen.iter().filter_map(|one| one.events_min).min();
         Ok(Measured {
-            latencies_ms: latencies.concat(),
             elapsed: began.elapsed(),
             cpu: Duration::ZERO,
+            events_min: events_min.unwrap_or(0),
+            latencies_ms: seen.into_iter().flat_map(|one| one.latencies_ms).collect(),
         })
     }
 
-    async fn connection(self, began: Instant) -> anyhow::Result<Vec<f64>> {
+    async fn connection(self, began: Instant) -> anyhow::Result<Seen> {
         let stream = TcpStream::connect(self.system.address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let body = Bytes::from(self.ask.body(self.system.model));
-        let mut latencies = Vec::new();
+        let mut seen = Seen::default();
         // Once at least: some systems answer slower than a round is long.
-        while latencies.is_empty() || began.elapsed() < self.length {
+        while seen.latencies_ms.is_empty() || began.elapsed() < self.length {
             let sent = Instant::now();
             let request = sender.send_request(self.request(body.clone())?);
-            tokio::time::timeout(REQUEST_WITHIN, async { self.whole(request.await?).await })
+            let whole = async { self.whole(request.await?).await };
+            let events = tokio::time::timeout(REQUEST_WITHIN, whole)
                 .await
                 .with_context(|| format!("no whole answer in {REQUEST_WITHIN:?}"))??;
-            latencies.push(sent.elapsed().as_secs_f64() * 1e3);
+            seen.latencies_ms.push(sent.elapsed().as_secs_f64() * 1e3);
+            seen.events_min = Some(seen.events_min.unwrap_or(events).min(events));
         }
         drop(sender);
         driver.abort();
-        Ok(latencies)
+        Ok(seen)
     }
 
-    /// Reads an answer to its end, and holds that it is one.
-    async fn whole(&self, response: Response<Incoming>) -> anyhow::Result<()> {
+    /// Reads an answer to its end, and holds that it is one. Answers how many events it had.
+    async fn whole(&self, response: Response<Incoming>) -> anyhow::Result<usize> {
         let status = response.status();
         let mut answer = response.into_body();
-        let (mut bytes, mut tail) = (0, Vec::with_capacity(2 * TAIL_BYTES));
+        let (mut bytes, mut events) = (0, 0);
+        let mut tail = Vec::with_capacity(2 * TAIL_BYTES);
+        let starts = memchr::memmem::Finder::new(EVENT_START);
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             bytes += data.len();
+            if self.ask.streams() {
+                // One that begins in the frame before ends within the first bytes of this one.
+                let mut seam = tail[tail.len().saturating_sub(EVENT_START.len() - 1)..].to_vec();
+                seam.extend_from_slice(&data[..data.len().min(EVENT_START.len() - 1)]);
+                events += starts.find_iter(&seam).count() + starts.find_iter(&data).count();
+            }
             tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
             tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
         }
@@ -135,7 +173,9 @@ impl Load<'_> {
             status.is_success() && bytes > ANSWER_BYTES_MIN && (ends || !self.ask.streams()),
             "answered {status} with {bytes} bytes, the end was seen: {ends}"
         );
-        Ok(())
+        let wanted = self.ask.text_events();
+        anyhow::ensure!(events >= wanted, "delivered {events} of {wanted} events");
+        Ok(events)
     }
 
     fn request(&self, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {

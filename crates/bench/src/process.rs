@@ -73,10 +73,27 @@ pub(crate) fn rss_of_tree(pid: u32) -> u64 {
     descendants(pid).into_iter().chain([pid]).map(|pid| status_bytes(pid, "VmRSS:")).sum()
 }
 
+/// The largest resident memory of a process and of each of its descendants so far, summed, in
+/// bytes.
+pub(crate) fn peak_rss_of_tree(pid: u32) -> u64 {
+    descendants(pid).into_iter().chain([pid]).map(|pid| status_bytes(pid, "VmHWM:")).sum()
+}
+
+/// Proportional memory of a process and its descendants now, in bytes: what several processes share
+/// counts once.
+pub(crate) fn pss_of_tree(pid: u32) -> u64 {
+    descendants(pid).into_iter().chain([pid]).map(|pid| bytes_in(pid, "smaps_rollup", "Pss:")).sum()
+}
+
 /// A field of `/proc/<pid>/status` that is given in kB, in bytes; zero if it is not there.
 fn status_bytes(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    bytes_in(pid, "status", field)
+}
+
+/// A field of one of a process's files that is given in kB, in bytes; zero if it is not there.
+fn bytes_in(pid: u32, file: &str, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1_024
 }

@@ -83,6 +83,7 @@ struct Figures {
     p50_ms: Vec<f64>,
     p99_ms: Vec<f64>,
     per_second: Vec<f64>,
+    events_min: Option<usize>,
 }
 
 impl Figures {
@@ -93,6 +94,8 @@ impl Figures {
         self.p50_ms.push(report::quantile(&mut measured.latencies_ms, 0.5));
         self.p99_ms.push(report::quantile(&mut measured.latencies_ms, 0.99));
         self.per_second.push(requests / measured.elapsed.as_secs_f64());
+        let before = self.events_min.unwrap_or(measured.events_min);
+        self.events_min = Some(before.min(measured.events_min));
     }
 }
 
@@ -158,6 +161,9 @@ fn table(label: &str, systems: &[&System], measured: &[Figures]) -> Value {
         println!("  {:<14} {cpu:>12.1} {p50:>10.3} {p99:>10.3} {per_second:>10.0}", system.name);
         results[system.name] =
             json!({ "cpu_us": cpu, "p50_ms": p50, "p99_ms": p99, "per_second": per_second });
+        if let Some(events) = figures.events_min.filter(|events| *events > 0) {
+            results[system.name]["events_min"] = json!(events);
+        }
     }
     results
 }

@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 /// Text events of a stream; with the role, the finish and the usage chunk, 53 events.
-const TEXT_EVENTS: usize = 50;
+pub(crate) const TEXT_EVENTS: usize = 50;
 /// Text events of a long stream: 1,000 events with those.
-const LONG_TEXT_EVENTS: usize = 997;
+pub(crate) const LONG_TEXT_EVENTS: usize = 997;
 /// The output cap that asks for a long stream.
 pub(crate) const LONG_STREAM_TOKENS: u32 = 1_000;
 /// How far from a body's start and end its switches are looked for: messages lie between.
