@@ -5,10 +5,12 @@ use std::sync::Arc;
 use types::call::Door;
 use types::clock::FakeClock;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, NodeId, ReservationId, SliceId};
+use types::principal::Role;
 use types::{Ids, Money, Timestamp};
 
 use crate::budgets::{Budget, Claim, Origin, Scope, WindowKey, WindowKind, WindowTotals};
 use crate::commit::{Commit, StepReservation};
+use crate::keys::Key;
 use crate::ledger::{Charge, Held, LedgerRow, SlicePart};
 use crate::store::Store;
 
@@ -36,6 +38,23 @@ impl Make {
         let clock = Arc::new(FakeClock::new(NOON));
         let ids = Ids::seeded(Arc::<FakeClock>::clone(&clock), 3);
         Self { clock, ids }
+    }
+
+    /// A key of a member, not stored yet.
+    pub fn key(&self, name: &str, secret: u8) -> Key {
+        let id = KeyId::new(&self.ids);
+        Key {
+            account: ACCOUNT.to_owned(),
+            name: name.to_owned(),
+            user: id.as_str().to_owned(),
+            role: Role::Member,
+            secret_sha256: [secret; 32],
+            hint: "hf_abc".to_owned(),
+            output_cap_default: Some(4_096),
+            origin: Origin::File,
+            created_at: NOON,
+            id,
+        }
     }
 
     /// A budget over the account, not stored yet.

@@ -1,36 +1,19 @@
 //! API keys.
 
-use types::ids::KeyId;
 use types::principal::Role;
 
 use super::Place;
-use super::fixtures::{ACCOUNT, Make, NOON, money};
-use crate::budgets::{Budget, Origin, WindowKind};
+use super::fixtures::{ACCOUNT, Make, money};
+use crate::budgets::{Budget, WindowKind};
 use crate::error::Error;
 use crate::keys::Key;
-
-fn key(make: &Make, name: &str, secret: u8) -> Key {
-    let id = KeyId::new(&make.ids);
-    Key {
-        account: ACCOUNT.to_owned(),
-        name: name.to_owned(),
-        user: id.as_str().to_owned(),
-        role: Role::Member,
-        secret_sha256: [secret; 32],
-        hint: "hf_abc".to_owned(),
-        output_cap_default: Some(4_096),
-        origin: Origin::File,
-        created_at: NOON,
-        id,
-    }
-}
 
 /// Keys of all accounts are listed by account and name, changed by id, and gone once deleted.
 pub async fn keys_are_kept_changed_and_deleted(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
-    let mut ci = key(&make, "ci", 1);
-    let other = Key { account: "f".repeat(32), ..key(&make, "ci", 2) };
+    let mut ci = make.key("ci", 1);
+    let other = Key { account: "f".repeat(32), ..make.key("ci", 2) };
     store.put_key(other.clone()).await.unwrap();
     store.put_key(ci.clone()).await.unwrap();
     assert_eq!(store.keys().await.unwrap(), [ci.clone(), other.clone()]);
@@ -51,9 +34,9 @@ pub async fn keys_are_kept_changed_and_deleted(place: &dyn Place) {
 pub async fn neither_name_nor_secret_is_given_twice(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
-    let first = key(&make, "ci", 1);
+    let first = make.key("ci", 1);
     store.put_key(first.clone()).await.unwrap();
-    for second in [key(&make, "ci", 2), key(&make, "other", 1)] {
+    for second in [make.key("ci", 2), make.key("other", 1)] {
         let refused = store.put_key(second).await.unwrap_err();
         assert!(matches!(refused, Error::Exists { what: "key" }), "{refused:?}");
     }
@@ -65,13 +48,13 @@ pub async fn neither_name_nor_secret_is_given_twice(place: &dyn Place) {
 pub async fn a_key_and_its_budget_are_written_together_or_not_at_all(place: &dyn Place) {
     let store = place.open().await.unwrap();
     let make = Make::new();
-    let (first, limit) = (key(&make, "ci", 1), make.budget(1_000, WindowKind::Total));
+    let (first, limit) = (make.key("ci", 1), make.budget(1_000, WindowKind::Total));
     store.put_key_with_budget(first.clone(), limit.clone()).await.unwrap();
     assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&first));
     assert_eq!(store.budgets(ACCOUNT).await.unwrap(), std::slice::from_ref(&limit));
 
     let raised = Budget { limit: money(9_000), version: 2, ..limit.clone() };
-    let refused = store.put_key_with_budget(key(&make, "ci", 2), raised).await.unwrap_err();
+    let refused = store.put_key_with_budget(make.key("ci", 2), raised).await.unwrap_err();
     assert!(matches!(refused, Error::Exists { what: "key" }), "{refused:?}");
     assert_eq!(store.keys().await.unwrap(), [first]);
     assert_eq!(store.budgets(ACCOUNT).await.unwrap(), [limit]);

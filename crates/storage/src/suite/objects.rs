@@ -1,34 +1,16 @@
 //! Routes, and changes of several objects at once.
 
 use serde_json::json;
-use types::ids::{BudgetId, KeyId};
-use types::principal::Role;
+use types::ids::BudgetId;
 
 use super::Place;
 use super::fixtures::{ACCOUNT, Make, NOON, money};
 use crate::budgets::{Budget, Origin, Scope, WindowKind};
 use crate::error::Error;
-use crate::keys::Key;
 use crate::models::{Model, Taken};
 use crate::objects::{
     ObjectsChange, ROUTE_VERSIONS_BYTES_MAX, ROUTE_VERSIONS_MAX, Route, RouteVersion,
 };
-
-fn key(make: &Make, name: &str, secret: u8) -> Key {
-    let id = KeyId::new(&make.ids);
-    Key {
-        account: ACCOUNT.to_owned(),
-        name: name.to_owned(),
-        user: id.as_str().to_owned(),
-        role: Role::Member,
-        secret_sha256: [secret; 32],
-        hint: "hf_abc".to_owned(),
-        output_cap_default: None,
-        origin: Origin::File,
-        created_at: NOON,
-        id,
-    }
-}
 
 fn budget(make: &Make) -> Budget {
     Budget {
@@ -79,7 +61,7 @@ fn taken(name: &str) -> Taken {
 /// that is refused at its last part nothing is there.
 pub async fn a_change_is_made_whole_or_not_at_all(place: &dyn Place) {
     let make = Make::new();
-    let (ci, account) = (key(&make, "ci", 1), budget(&make));
+    let (ci, account) = (make.key("ci", 1), budget(&make));
     let change = ObjectsChange {
         keys: vec![ci.clone()],
         budgets: vec![account.clone()],
@@ -94,7 +76,7 @@ pub async fn a_change_is_made_whole_or_not_at_all(place: &dyn Place) {
     // A version of that number is there: all that came before it in the change is undone.
     let refused = ObjectsChange {
         deleted_keys: vec![ci.id.clone()],
-        keys: vec![key(&make, "other", 2)],
+        keys: vec![make.key("other", 2)],
         deleted_budgets: vec![account.id.clone()],
         deleted_models: vec![model("a").name],
         models: vec![model("b")],
@@ -117,7 +99,7 @@ pub async fn a_change_is_made_whole_or_not_at_all(place: &dyn Place) {
 /// A key that goes leaves its name and secret to one that comes in the same change.
 pub async fn what_goes_frees_its_names(place: &dyn Place) {
     let (store, make) = (place.open().await.unwrap(), Make::new());
-    let (old, new) = (key(&make, "ci", 1), key(&make, "ci", 1));
+    let (old, new) = (make.key("ci", 1), make.key("ci", 1));
     store.put_key(old.clone()).await.unwrap();
     let change = ObjectsChange { keys: vec![new.clone()], ..ObjectsChange::default() };
     assert!(store.change_objects(change.clone()).await.is_err(), "both have the name");
