@@ -14,6 +14,7 @@ fn no_forgotten_test() {
         ("objects", include_str!("objects.rs")),
         ("responses", include_str!("responses.rs")),
         ("sessions", include_str!("sessions.rs")),
+        ("slos", include_str!("slos.rs")),
     ];
     let mut modules: Vec<&str> = families.iter().map(|(family, _)| *family).collect();
     modules.push("fixtures");
