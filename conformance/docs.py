@@ -359,7 +359,7 @@ def settings():
     sources = sorted((ROOT / "crates/holdfast/src/config").glob("*.rs"))
     source = "".join(path.read_text() for path in sources)
     # A field that is called otherwise in the file.
-    renamed = r'#\[serde\(rename = "(\w+)"[^\n]*\)\]\n( +pub\(crate\) )\w+:'
+    renamed = r'#\[serde\((?:default, )?rename = "(\w+)"[^\n]*\)\]\n( +pub\(crate\) )\w+:'
     source = re.sub(renamed, r"\2\1:", source)
     structs = {
         name: dict(re.findall(r"pub\(crate\) (\w+): ([^\n]+),\n", body))

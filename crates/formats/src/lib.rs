@@ -15,6 +15,7 @@ pub mod cloudflare_gateway;
 pub mod cloudflare_run;
 mod edit;
 pub mod embeddings;
+mod escapes;
 mod eventstream;
 mod fold;
 pub mod gemini;

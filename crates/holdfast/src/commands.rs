@@ -15,6 +15,7 @@ mod demo;
 mod keys;
 mod models;
 mod output;
+mod prices;
 mod providers;
 mod routes;
 mod serve;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod catalog;
 mod commands;
 mod config;
 mod guard;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use storage::{Budget, Charge};
 use types::call::Target;
-use types::{Call, Clock, ErrorCode, Failure, Money, Price};
+use types::{CacheWrites, Call, Clock, ErrorCode, Failure, Money, Price};
 
 pub(crate) use bound::Terms;
 pub(crate) use claims::Desk;
@@ -219,15 +219,29 @@ fn known_price<'a>(
         refusal::price_unknown(&target.name, budget)
     };
     let price = target.price.as_deref().ok_or_else(unknown)?;
-    if bound::writes_cache(call, target) && price.cache_write.is_none() && !bound::is_free(price) {
+    let missing = unpriced_writes(bound::cache_writes(call, target), price);
+    if let Some(setting) = missing.filter(|_| !price.is_free()) {
         let budget = budgets.first().map(|budget| &**budget);
-        return Err(refusal::cache_price_unknown(&target.name, budget));
+        return Err(refusal::cache_price_unknown(&target.name, setting, budget));
     }
     let surcharge = call.model().and_then(bound::unbounded);
-    match surcharge.filter(|_| !bound::is_free(price)) {
+    match surcharge.filter(|_| !price.is_free()) {
         Some(field) => Err(refusal::surcharge(field, &target.name)),
         None => Ok(Some(price)),
     }
+}
+
+/// The setting that would price what is written to a prompt cache, if it has no price.
+fn unpriced_writes(writes: CacheWrites, price: &Price) -> Option<&'static str> {
+    let hour = match writes {
+        CacheWrites::Unread | CacheWrites::Unmarked => return None,
+        CacheWrites::Minutes => false,
+        CacheWrites::Hour => true,
+    };
+    if price.rates.cache_write.is_none() {
+        return Some("cache_write_usd_per_million");
+    }
+    (hour && price.rates.cache_write_1h.is_none()).then_some("cache_write_1h_usd_per_million")
 }
 
 fn refused(short: &Short, needed: Money, escrow: &Escrow, clock: &dyn Clock) -> Failure {

@@ -6,6 +6,7 @@
 //! money amounts, targets' health or the store.
 
 pub mod directory;
+pub(crate) mod prices;
 mod snapshot;
 
 use std::sync::{Arc, OnceLock};

@@ -29,6 +29,7 @@ pub use identify::directory::{
     NewBudget, NewKey, ProviderInfo, RouteInfo, Upstreams,
 };
 pub use identify::named_session;
+pub use identify::prices::PriceList;
 pub use record::answer::{Answer, Bill};
 pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry, Told};
 pub use run::{Parts, Pipeline, Refused};

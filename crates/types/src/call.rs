@@ -20,8 +20,9 @@ use crate::error::Failure;
 use crate::format::Format;
 use crate::ids::{CallId, SessionId, StepId};
 use crate::metadata::Metadata;
-use crate::money::{Money, Price};
+use crate::money::Money;
 use crate::notes::Notes;
+use crate::price::{CacheWrites, Price};
 use crate::principal::Principal;
 use crate::secret::Secret;
 use crate::trace::TraceParent;
@@ -333,9 +334,8 @@ pub struct ModelHead {
     /// A field whose cost nobody can say beforehand (a service tier, a search, another model), if
     /// the request has one: no bound can be given for it.
     pub surcharge: Option<&'static str>,
-    /// It marks parts to be kept in the provider's prompt cache: writes to it may have a price of
-    /// their own.
-    pub writes_cache: bool,
+    /// What it asks to be kept in the provider's prompt cache.
+    pub cache_writes: CacheWrites,
     /// Where the fields that the pipeline may edit stand in the raw body, for byte-exact edits.
     pub spans: HeadSpans,
 }

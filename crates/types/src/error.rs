@@ -125,15 +125,28 @@ impl fmt::Display for ErrorCode {
 }
 
 /// Whether an attempt that failed may have cost money.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Billed {
     /// It never reached a provider, or the provider refused it.
     #[default]
     No,
     /// Nobody knows: it is charged at what was reserved for it and shown as unreconciled.
     Unknown,
-    /// The provider said so.
-    Usage(Usage),
+    /// The provider said so; apart, so that failures stay small.
+    Usage(Box<Usage>),
+}
+
+impl From<Usage> for Billed {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(Box::new(usage))
+    }
+}
+
+impl From<Option<Usage>> for Billed {
+    /// A provider that ran and did not say is paid all the same.
+    fn from(usage: Option<Usage>) -> Self {
+        usage.map_or(Self::Unknown, Self::from)
+    }
 }
 
 /// What an upstream answered, kept to be passed through byte for byte where formats agree.

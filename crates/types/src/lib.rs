@@ -1,10 +1,10 @@
 //! What every crate shares: the words of the design as types, and no I/O.
 //!
 //! Read [`call`] first (what is asked), then [`outcome`] (what comes back), [`execute`] (who does
-//! it) and [`format`] (how a wire format is read and written). [`money`] and [`usage`] are the
-//! bill, [`error`] the closed list of what can go wrong, [`ids`], [`clock`] the seams through which
-//! time, randomness and ids come so that tests can fix them, and [`launch`] how a child process is
-//! started.
+//! it) and [`format`] (how a wire format is read and written). [`money`], [`price`] and [`usage`]
+//! are the bill, [`error`] the closed list of what can go wrong, [`ids`], [`clock`] the seams
+//! through which time, randomness and ids come so that tests can fix them, and [`launch`] how a
+//! child process is started.
 //!
 //! Invariant: this crate depends on no other crate of the workspace and touches no file, socket or
 //! process. It must not know a vendor, a wire format, a table or an HTTP route.
@@ -26,6 +26,7 @@ pub mod metadata;
 pub mod money;
 pub mod notes;
 pub mod outcome;
+pub mod price;
 pub mod principal;
 pub mod secret;
 pub mod surcharge;
@@ -42,9 +43,10 @@ pub use execute::{Attempt, Execute, Sent};
 pub use format::Format;
 pub use ids::Ids;
 pub use metadata::Metadata;
-pub use money::{Money, Price, Rate};
+pub use money::{Money, Rate};
 pub use notes::Notes;
 pub use outcome::{Delta, OutcomeEvent, OutcomeStream, Stop};
+pub use price::{CacheWrites, Price, Rates};
 pub use principal::Principal;
 pub use secret::Secret;
 pub use trace::TraceParent;

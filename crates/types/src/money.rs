@@ -11,12 +11,10 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::usage::Usage;
-
 /// Nanodollars in a dollar.
 pub const NANODOLLARS_PER_DOLLAR: i64 = 1_000_000_000;
 /// Picodollars in a nanodollar.
-const PICODOLLARS_PER_NANODOLLAR: u128 = 1_000;
+pub(crate) const PICODOLLARS_PER_NANODOLLAR: u128 = 1_000;
 /// Decimal places of a dollar that [`Money`] holds.
 const MONEY_PLACES: u32 = 9;
 /// Decimal places of "dollars per million units" that a [`Rate`] holds: 10⁻⁶ dollars per million is
@@ -76,7 +74,7 @@ impl Money {
         Self(self.0 / divisor.max(1))
     }
 
-    fn from_picodollars_rounded_up(picodollars: u128) -> Self {
+    pub(crate) fn from_picodollars_rounded_up(picodollars: u128) -> Self {
         let nanodollars = picodollars.div_ceil(PICODOLLARS_PER_NANODOLLAR);
         Self(i64::try_from(nanodollars).unwrap_or(i64::MAX))
     }
@@ -232,7 +230,7 @@ impl Rate {
         format!("{}.{}", self.0 / scale, &decimals[..shown])
     }
 
-    fn of(self, units: u64) -> u128 {
+    pub(crate) fn of(self, units: u64) -> u128 {
         u128::from(self.0) * u128::from(units)
     }
 }
@@ -247,77 +245,6 @@ impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse_per_million(&text).map_err(serde::de::Error::custom)
-    }
-}
-
-/// What one model costs from a day on. In files and in the API each rate is dollars per million
-/// tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Names this price in the ledger: where it came from and the day from which it holds, e.g.
-    /// `config@2026-11-21`.
-    pub version: String,
-    /// An input token that came from no cache.
-    pub input: Rate,
-    /// An output token, reasoning included.
-    pub output: Rate,
-    /// An input token read from the provider's prompt cache; `None` = as any input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input: Option<Rate>,
-    /// An input token written to the provider's prompt cache; `None` = as any input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache_write: Option<Rate>,
-    /// A fee per request.
-    #[serde(default)]
-    pub per_request: Money,
-}
-
-impl Price {
-    /// The price of a model that costs nothing.
-    pub fn free(version: impl Into<String>) -> Self {
-        Self {
-            version: version.into(),
-            input: Rate::FREE,
-            output: Rate::FREE,
-            cached_input: None,
-            cache_write: None,
-            per_request: Money::ZERO,
-        }
-    }
-
-    /// What `usage` costs, rounded up once. Parts beyond their total are ignored (a provider's
-    /// mistake in the details never bills a token twice).
-    pub fn cost(&self, usage: &Usage) -> Money {
-        let cached = usage.cached_tokens.min(usage.input_tokens);
-        let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
-        let plain = usage.input_tokens - cached - written;
-        let picodollars = self.input.of(plain)
-            + self.cached_input.unwrap_or(self.input).of(cached)
-            + self.cache_write.unwrap_or(self.input).of(written)
-            + self.output.of(usage.output_tokens);
-        self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
-    }
-
-    /// An upper bound on the cost of a Call: every input token at the dearest input rate, every
-    /// output token that it may produce.
-    pub fn bound(&self, input_tokens_max: u64, output_tokens_max: u64) -> Money {
-        let dearest = [Some(self.input), self.cached_input, self.cache_write];
-        let dearest = dearest.into_iter().flatten().max().unwrap_or(self.input);
-        let picodollars = dearest.of(input_tokens_max) + self.output.of(output_tokens_max);
-        self.per_request.saturating_add(Money::from_picodollars_rounded_up(picodollars))
-    }
-
-    /// How many output tokens `amount` affords after `input_tokens_max` input tokens; `None` = any
-    /// number.
-    pub fn output_tokens_for(&self, amount: Money, input_tokens_max: u64) -> Option<u64> {
-        if self.output == Rate::FREE {
-            return None;
-        }
-        let left = amount.minus_or_zero(self.bound(input_tokens_max, 0));
-        let picodollars =
-            u128::try_from(left.nanodollars()).unwrap_or(0) * PICODOLLARS_PER_NANODOLLAR;
-        Some(u64::try_from(picodollars / u128::from(self.output.0)).unwrap_or(u64::MAX))
     }
 }
 

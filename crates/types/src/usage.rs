@@ -12,6 +12,8 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Of the input: written to the provider's prompt cache.
     pub cache_write_tokens: u64,
+    /// Of those written: to be kept for an hour, which has a price of its own.
+    pub cache_write_1h_tokens: u64,
     /// Tokens of the answer, reasoning included.
     pub output_tokens: u64,
     /// Of the output: reasoning.

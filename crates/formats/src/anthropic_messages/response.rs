@@ -12,7 +12,6 @@ use std::borrow::Cow;
 
 use ::types::Failure;
 use ::types::call::Operation;
-use ::types::error::Billed;
 use ::types::format::{ReadOptions, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, OutcomeEvent, Start, Stop};
@@ -42,7 +41,7 @@ pub(crate) const fn decoded(delta: Delta) -> OutcomeEvent {
 pub(crate) fn paused(counted: &Counted) -> Failure {
     let text = "the provider paused its answer to be asked for more, which only a client of the \
                 Messages API can do";
-    failed(text).billed(counted.usage().map_or(Billed::Unknown, Billed::Usage))
+    failed(text).billed(counted.usage().into())
 }
 
 /// The failure of a body that is not what was asked for.

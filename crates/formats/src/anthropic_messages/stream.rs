@@ -296,7 +296,7 @@ impl Events {
     /// What a stream that breaks now has cost: the counts are final once the model has stopped.
     fn billed(&self) -> Billed {
         let usage = self.stop.and_then(|_| self.counted.usage());
-        usage.map_or(Billed::Unknown, Billed::Usage)
+        Billed::from(usage)
     }
 }
 

@@ -9,7 +9,6 @@ pub(crate) mod usage;
 use std::borrow::Cow;
 
 use ::types::Failure;
-use ::types::error::Billed;
 use ::types::format::{ReadOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, Start, Stop};
@@ -121,7 +120,7 @@ pub(crate) fn read(body: &[u8], _options: &ReadOptions) -> Result<(Vec<Delta>, F
     };
     let usage = usage_of(answer.usage);
     let billed = |failure: Failure| match usage {
-        Some(usage) => failure.billed(Billed::Usage(usage)),
+        Some(usage) => failure.billed(usage.into()),
         None => failure,
     };
     let stop = stop_of(&answer.stop_reason).map_err(billed)?;

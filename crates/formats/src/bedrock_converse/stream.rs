@@ -140,7 +140,7 @@ impl Reader {
 
     fn fail(&mut self, failure: Failure, events: &mut VecDeque<OutcomeEvent>) {
         self.ended = true;
-        let billed = self.usage.map_or(failure.billed, Billed::Usage);
+        let billed = self.usage.map_or_else(|| failure.billed.clone(), Billed::from);
         events.push_back(OutcomeEvent::Failed(Box::new(failure.billed(billed))));
     }
 

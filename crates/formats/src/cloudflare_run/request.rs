@@ -9,9 +9,9 @@ mod chat;
 
 use std::borrow::Cow;
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::surcharge::{FIELDS, surcharge};
+use ::types::{CacheWrites, Failure};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -99,7 +99,7 @@ pub fn read_head(model: Option<&str>, body: &[u8]) -> Result<ModelHead, Failure>
         media: media.count,
         tools: top.raw("tools").is_some(),
         surcharge: surcharge(|name| Some(top.raw(name)?.get().into())).or(media.unbounded),
-        writes_cache: false,
+        cache_writes: CacheWrites::Unread,
         spans: HeadSpans::default(),
     })
 }

@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::surcharge::{FIELDS, surcharge};
+use ::types::{CacheWrites, Failure};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -76,7 +76,7 @@ pub fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         surcharge: billed_apart
             .or_else(|| shape.has_others.then_some("input"))
             .or_else(|| has_unknown_fields(&top).then_some("unknown fields")),
-        writes_cache: false,
+        cache_writes: CacheWrites::Unread,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

@@ -10,10 +10,10 @@ mod render;
 
 use std::ops::Range;
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::format::Edits;
 use ::types::surcharge::{FIELDS, surcharge};
+use ::types::{CacheWrites, Failure};
 use bytes::Bytes;
 
 pub(crate) use parse::parse;
@@ -63,7 +63,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media: media.count,
         tools: tools.any || top.raw("functions").is_some(),
         surcharge: billed_apart.or(tools.unbounded).or(media.unbounded),
-        writes_cache: false,
+        cache_writes: CacheWrites::Unread,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),

@@ -294,6 +294,7 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
         input_tokens: body.prompt_tokens,
         cached_tokens: cached,
         cache_write_tokens: written,
+        cache_write_1h_tokens: 0,
         output_tokens: output,
         reasoning_tokens: reasoning.min(output),
     })

@@ -8,11 +8,11 @@
 mod items;
 mod tools;
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::conversation::{
     Conversation, Effort, Message, OutputShape, ReasoningAsk, Role, Sampling,
 };
+use ::types::{CacheWrites, Failure};
 use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
@@ -60,7 +60,7 @@ pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media,
         tools: top.raw("tools").is_some_and(|raw| raw.get().starts_with('[')),
         surcharge: None,
-        writes_cache: false,
+        cache_writes: CacheWrites::Unread,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

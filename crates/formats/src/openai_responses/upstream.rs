@@ -66,7 +66,7 @@ fn failure_of(error: Option<&Value>, usage: Option<Usage>) -> Failure {
         let text = "the provider's response failed, and does not say why";
         Failure::new(ErrorCode::UpstreamFailed, text)
     };
-    let billed = usage.map_or(Billed::Unknown, Billed::Usage);
+    let billed = Billed::from(usage);
     said.unwrap_or_else(nothing).billed(billed)
 }
 
@@ -76,6 +76,7 @@ fn usage_of(usage: &Value) -> Option<Usage> {
         input_tokens: count("/input_tokens")?,
         cached_tokens: count("/input_tokens_details/cached_tokens").unwrap_or(0),
         cache_write_tokens: count("/input_tokens_details/cache_write_tokens").unwrap_or(0),
+        cache_write_1h_tokens: 0,
         output_tokens: count("/output_tokens")?,
         reasoning_tokens: count("/output_tokens_details/reasoning_tokens").unwrap_or(0),
     })

@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use types::{Money, Price};
+use types::Price;
 
 use super::api::{ApiArgs, encoded};
-use super::table;
+use super::{prices, table};
 
 /// The file by which the folder of a static model is known.
 const STATIC_WEIGHTS: &str = "model.safetensors";
@@ -45,6 +45,15 @@ enum ModelsCommand {
         #[arg(long)]
         free: bool,
     },
+    /// What the catalogue says that models cost, which holds where nothing else is said; asks no
+    /// server.
+    Prices {
+        /// Only models with this in their name.
+        name: Option<String>,
+        /// Only those of which the sources say different things.
+        #[arg(long)]
+        check: bool,
+    },
     /// Remove a model: it can't be asked for any more, answers in progress end.
     #[command(alias = "remove")]
     Delete {
@@ -77,6 +86,9 @@ pub(crate) async fn run(arguments: ModelsArgs) -> anyhow::Result<()> {
             }
             let answer = api.post("models", &body).await?;
             api.print(&answer, |answer| show(&json!({ "data": [answer] })))
+        }
+        ModelsCommand::Prices { name, check } => {
+            api.print(&prices::list(name.as_deref(), check), prices::show)
         }
         ModelsCommand::Delete { name } => {
             let answer = api.delete(&format!("models/{}", encoded(&name))).await?;
@@ -116,7 +128,7 @@ fn price(price: &Value) -> [String; 3] {
         return ["unpriced", "unpriced", "unpriced"].map(str::to_owned);
     }
     let read = serde_json::from_value::<Price>(price.clone());
-    if read.is_ok_and(|price| price.bound(u64::MAX, u64::MAX) == Money::ZERO) {
+    if read.is_ok_and(|price| price.is_free()) {
         return ["free", "free", "free"].map(str::to_owned);
     }
     ["input", "output", "per_request"].map(|field| table::cell(&price[field]))
@@ -124,7 +136,7 @@ fn price(price: &Value) -> [String; 3] {
 
 #[cfg(test)]
 mod tests {
-    use types::Rate;
+    use types::{Money, Rate};
 
     use super::*;
 
@@ -137,7 +149,8 @@ mod tests {
         assert_eq!(shown(None), ["unpriced"; 3]);
         let free = Price::free("file@1");
         assert_eq!(shown(Some(&free)), ["free"; 3]);
-        let per_token = Price { output: Rate::parse_per_million("0.40").unwrap(), ..free.clone() };
+        let mut per_token = free.clone();
+        per_token.rates.output = Rate::parse_per_million("0.40").unwrap();
         assert_eq!(shown(Some(&per_token)), ["0.00", "0.40", "0.00"]);
         let per_request = Price { per_request: Money::parse("0.01").unwrap(), ..free };
         assert_eq!(shown(Some(&per_request)), ["0.00", "0.00", "0.01"]);

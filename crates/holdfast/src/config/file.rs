@@ -329,6 +329,8 @@ pub(crate) struct PriceEntry {
     pub(crate) cached_input_usd_per_million: Option<Rate>,
     /// Per million input tokens written to the provider's cache.
     pub(crate) cache_write_usd_per_million: Option<Rate>,
+    /// The same, of those that it keeps for an hour.
+    pub(crate) cache_write_1h_usd_per_million: Option<Rate>,
     /// Per request.
     pub(crate) usd_per_request: Option<Money>,
     /// Whether it costs nothing.

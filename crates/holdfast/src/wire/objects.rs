@@ -16,7 +16,7 @@ use storage::budgets::Origin;
 use storage::models::{DatedPrice, Taken};
 use storage::{Model, Scope, WindowKind};
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{Money, Price, Rate, Timestamp};
+use types::{Money, Price, Rate, Rates, Timestamp};
 
 use super::local::ReadModel;
 use crate::config::file::{PriceEntry, ProviderModel};
@@ -228,11 +228,15 @@ pub(crate) fn dated(entry: &PriceEntry, known: Option<&Model>, now: Timestamp) -
 
 fn price(entry: &PriceEntry, now: Timestamp) -> Option<Price> {
     entry.is_priced().then(|| Price {
-        version: format!("file@{}", now.seconds()),
-        input: entry.input_usd_per_million.unwrap_or(Rate::FREE),
-        output: entry.output_usd_per_million.unwrap_or(Rate::FREE),
-        cached_input: entry.cached_input_usd_per_million,
-        cache_write: entry.cache_write_usd_per_million,
+        rates: Rates {
+            input: entry.input_usd_per_million.unwrap_or(Rate::FREE),
+            output: entry.output_usd_per_million.unwrap_or(Rate::FREE),
+            cached_input: entry.cached_input_usd_per_million,
+            cache_write: entry.cache_write_usd_per_million,
+            cache_write_1h: entry.cache_write_1h_usd_per_million,
+            ..Rates::default()
+        },
         per_request: entry.usd_per_request.unwrap_or(Money::ZERO),
+        ..Price::free(format!("file@{}", now.seconds()))
     })
 }

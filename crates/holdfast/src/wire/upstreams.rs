@@ -16,6 +16,7 @@ use types::call::Lacks;
 use types::clock::SharedClock;
 
 use super::local::{self, Local};
+use crate::catalog::Prices;
 use crate::config::{Config, ProviderEntry, RouteEntry};
 
 /// An upstream that was made.
@@ -137,6 +138,7 @@ fn provider(entry: &ProviderEntry) -> ProviderInfo {
         name: entry.name.clone(),
         free_until_priced: false,
         limits: Some(limits),
+        prices: Some(Arc::new(Prices::of(&entry.vendor))),
     }
 }
 

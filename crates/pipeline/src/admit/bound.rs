@@ -7,7 +7,7 @@
 use types::call::{CallKind, ModelCall, ModelHead, Target};
 use types::conversation::Part;
 use types::surcharge::surcharge;
-use types::{Call, ErrorCode, Failure, Money, Price};
+use types::{CacheWrites, Call, ErrorCode, Failure, Money, Price};
 
 /// Output cap for Calls that name none, in tokens, where neither key nor model says less.
 pub(crate) const OUTPUT_CAP_DEFAULT: u64 = 32_768;
@@ -51,13 +51,14 @@ pub(crate) fn costs_nothing(call: &Call) -> bool {
     call.model().is_some_and(ModelCall::only_counts)
 }
 
-/// Whether the target may bill writes to its prompt cache. Marks for it are told to a target of the
+/// Which writes to its prompt cache the target may bill. Marks for it are told to a target of the
 /// request's own format only.
-pub(crate) fn writes_cache(call: &Call, target: &Target) -> bool {
-    let same = |model: &ModelCall| {
-        target.format.is_some_and(|format| format.name() == model.format.name())
-    };
-    call.model().is_some_and(|model| model.head.writes_cache && same(model))
+pub(crate) fn cache_writes(call: &Call, target: &Target) -> CacheWrites {
+    let Some(model) = call.model() else { return CacheWrites::Unmarked };
+    match target.format.is_some_and(|format| format.name() == model.format.name()) {
+        true => model.head.cache_writes,
+        false => CacheWrites::Unmarked,
+    }
 }
 
 /// What a Call costs at most.
@@ -75,7 +76,8 @@ pub(crate) fn terms(
         CallKind::Tool(_) => return Terms::reserving(price.per_request, None),
     };
     let (input, choices) = (input_tokens_max(head, has_tools(call)), head.choices.max(1));
-    let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices));
+    let writes = cache_writes(call, target);
+    let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices), writes);
     if let Some(cap) = head.output_cap {
         return Terms::reserving(bound(cap), None);
     }
@@ -83,7 +85,7 @@ pub(crate) fn terms(
     let floor = ceiling.min(OUTPUT_CAP_FLOOR);
     let share = tightest_free.map(|free| free.divided_by(SHARE_OF_FREE));
     let affords = [share, call.budget].into_iter().flatten().min();
-    let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input));
+    let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input, writes));
     let cap = tokens.map_or(ceiling, |tokens| (tokens / choices).clamp(floor, ceiling));
     Terms::reserving(bound(cap), Some(cap))
 }
@@ -107,12 +109,7 @@ impl Terms {
 /// Whether [`terms`] needs to know what budgets have left.
 pub(crate) fn depends_on_free(call: &Call, price: &Price) -> bool {
     let capped = call.model().is_none_or(|model| model.head.output_cap.is_some());
-    !capped && price.output.picodollars() > 0
-}
-
-/// Whether nothing that a request can do costs anything.
-pub(crate) fn is_free(price: &Price) -> bool {
-    price.bound(u64::MAX, u64::MAX) == Money::ZERO
+    !capped && price.bills_output()
 }
 
 /// The model's maximum, or the key's default, or 32,768: whichever is least.

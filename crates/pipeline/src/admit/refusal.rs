@@ -38,13 +38,12 @@ pub(crate) fn price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
 
 /// Nor one that writes to a prompt cache at a price that nobody knows: such tokens cost more than
 /// others.
-pub(crate) fn cache_price_unknown(model: &str, budget: Option<&Budget>) -> Failure {
+pub(crate) fn cache_price_unknown(model: &str, setting: &str, budget: Option<&Budget>) -> Failure {
     let who = limit(budget);
     let message = format!(
-        "the request marks parts with `cache_control`, the model `{model}` has no price for tokens \
-         written to a prompt cache, and {who} is a hard limit: set \
-         `cache_write_usd_per_million` in the model's price in the configuration, or leave the \
-         marks out"
+        "the request marks parts to be kept in a prompt cache, the model `{model}` has no price for \
+         tokens written there for so long, and {who} is a hard limit: set `{setting}` in the \
+         model's price in the configuration, or leave the marks out"
     );
     Failure { param: Some("model".into()), ..Failure::new(ErrorCode::PriceUnknown, message) }
 }

@@ -22,6 +22,7 @@ use types::ids::{BudgetId, KeyId};
 use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{ErrorCode, Execute, Failure, Format, Ids, Money, Principal, Secret};
 
+use super::prices::PriceList;
 use super::secret_hash;
 use super::snapshot::{Known, Rows, Snapshot};
 use crate::record::storage_failure;
@@ -95,6 +96,8 @@ pub struct ProviderInfo {
     pub vendor: String,
     /// What is known of a vendor's model by its name, where the catalogue does not say it.
     pub limits: Option<fn(vendor: &str, model: &str) -> ModelLimits>,
+    /// What its models cost where the operator does not say it.
+    pub prices: Option<Arc<dyn PriceList>>,
 }
 
 /// How much a model can read and say.

@@ -19,8 +19,6 @@ use crate::route::choice::SharedChoice;
 
 /// What a route's name is asked for behind: ours, and the one that Cloudflare's clients use.
 const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
-/// Names the price of a model of a provider whose models are free until priced.
-const FREE_PRICE: &str = "unpriced@free";
 
 /// What the store holds, as it was last read or written.
 #[derive(Clone, Debug, Default)]
@@ -158,7 +156,7 @@ impl Snapshot {
         }
         let (provider, model) = name.split_once('/')?;
         let provider = self.open.get(provider).filter(|_| !model.is_empty())?;
-        let price = provider.free_until_priced.then(free_price);
+        let price = provider.price_at(model, &[], now).map(Arc::new);
         let target = target(name, model, provider, price);
         Some((one_target(target), None))
     }
@@ -222,13 +220,8 @@ fn plans_of(model: &Model, provider: &ProviderInfo) -> Vec<(Timestamp, Arc<Plan>
         target.context_tokens = model.context_tokens.or(target.context_tokens);
         one_target(target)
     };
-    let before_any_price = provider.free_until_priced.then(free_price);
-    let mut plans = vec![(Timestamp(i64::MIN), plan(before_any_price))];
-    for dated in &model.prices {
-        plans.push((dated.since, plan(Some(Arc::new(dated.price.clone())))));
-    }
-    plans.sort_by_key(|(since, _)| *since);
-    plans
+    let prices = provider.prices(&model.upstream_model, &model.prices).into_iter();
+    prices.map(|(since, price)| (since, plan(price.map(Arc::new)))).collect()
 }
 
 fn target(
@@ -256,10 +249,6 @@ fn one_target(target: Target) -> Arc<Plan> {
         targets: vec![Arc::new(target)],
         policy: RoutePolicy::default(),
     })
-}
-
-fn free_price() -> Arc<Price> {
-    Arc::new(Price::free(FREE_PRICE))
 }
 
 #[cfg(test)]

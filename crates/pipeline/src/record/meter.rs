@@ -17,7 +17,7 @@ use super::answer::Bill;
 use super::metrics::Facts;
 use super::telemetry::AttemptEnded;
 use crate::admit::Terms;
-use crate::admit::bound::{costs_nothing, is_free};
+use crate::admit::bound::costs_nothing;
 use crate::auto::{Saved, note_saved};
 
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
@@ -120,7 +120,7 @@ impl Meter {
                 None
             }
             OutcomeEvent::Finish(finish) => {
-                let billed = finish.usage.map_or(Billed::Unknown, Billed::Usage);
+                let billed = Billed::from(finish.usage);
                 let end = self.end(None, billed);
                 end.stop = Some(finish.stop);
                 end.model_version.clone_from(&finish.model_version);
@@ -128,7 +128,7 @@ impl Meter {
             }
             OutcomeEvent::Failed(failure) => {
                 self.note(failure);
-                Some(self.end(Some(failure.code), failure.billed).verdict)
+                Some(self.end(Some(failure.code), failure.billed.clone()).verdict)
             }
         }
     }
@@ -152,7 +152,7 @@ impl Meter {
 
     fn end(&mut self, error: Option<ErrorCode>, billed: Billed) -> &mut End {
         let billed = self.believed(billed);
-        let verdict = judge(self.target.price.as_deref(), self.terms, billed);
+        let verdict = judge(self.target.price.as_deref(), self.terms, &billed);
         if verdict.over_bound {
             let (call, bound, cost) = (&self.call.id, self.terms.amount, verdict.settled);
             let target = &*self.target.name;
@@ -160,7 +160,7 @@ impl Meter {
         }
         (self.bill.cost, self.bill.over_bound) = (verdict.cost, verdict.over_bound);
         let usage = match billed {
-            Billed::Usage(usage) => Some(usage),
+            Billed::Usage(usage) => Some(*usage),
             Billed::No | Billed::Unknown => None,
         };
         if let Some(usage) = usage.filter(|_| error.is_none()) {
@@ -182,7 +182,7 @@ impl Meter {
     fn believed(&self, billed: Billed) -> Billed {
         match billed {
             _ if costs_nothing(&self.call) => Billed::No,
-            Billed::Usage(usage)
+            Billed::Usage(ref usage)
                 if usage.input_tokens > REPORTED_TOKENS_MAX
                     || usage.output_tokens > REPORTED_TOKENS_MAX =>
             {
@@ -303,17 +303,17 @@ pub(crate) fn wall_micros(later: Timestamp, earlier: Timestamp) -> u64 {
 }
 
 /// What an attempt is charged, by what is known of its bill.
-fn judge(price: Option<&Price>, terms: Terms, billed: Billed) -> Verdict {
+fn judge(price: Option<&Price>, terms: Terms, billed: &Billed) -> Verdict {
     match (billed, price) {
         (Billed::No, _) => Verdict { cost: Some(Money::ZERO), ..Verdict::default() },
         (Billed::Usage(usage), Some(price)) => {
-            let cost = price.cost(&usage);
+            let cost = price.cost(usage);
             let over_bound = terms.amount > Money::ZERO && cost > terms.amount;
             Verdict { cost: Some(cost), settled: cost, unreconciled: Money::ZERO, over_bound }
         }
         (Billed::Usage(_), None) => Verdict::default(),
         (Billed::Unknown, price) => {
-            let is_free = price.is_some_and(is_free);
+            let is_free = price.is_some_and(Price::is_free);
             let cost = is_free.then_some(Money::ZERO);
             Verdict { cost, unreconciled: terms.bound, ..Verdict::default() }
         }

@@ -200,7 +200,7 @@ async fn what_is_known_to_have_been_billed_is_settled_and_all_of_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let node = routed(&folder, &["paid/m", "paid/dear"]).await;
     budget(&node, "1.00").await;
-    node.targets.script("paid/m", [failed(ErrorCode::StreamCut, Billed::Usage(usage(100, 10)))]);
+    node.targets.script("paid/m", [failed(ErrorCode::StreamCut, usage(100, 10).into())]);
     node.targets.script("paid/dear", whole("dear"));
     let mut answer = node.pipeline.run(asked()).await.unwrap();
     read(&mut answer).await;

@@ -25,7 +25,9 @@ use types::clock::FakeClock;
 use types::error::Billed;
 use types::ids::{BudgetId, CallId, SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
-use types::{ErrorCode, Failure, Incoming, Money, OutcomeEvent, Price, Secret, Timestamp, Usage};
+use types::{
+    CacheWrites, ErrorCode, Failure, Incoming, Money, OutcomeEvent, Price, Secret, Timestamp, Usage,
+};
 
 use super::world::{
     MORNING, Node, as_step, database, dear_price, dollars, finish, model, new_key, price, request,
@@ -250,7 +252,7 @@ struct Book {
 
 /// What a Call can have been reserved at, at most.
 fn most(ask: &Ask) -> Money {
-    ask.name.dearest().bound(INPUT, ask.cap.map_or(32_768, |cap| CAPS[cap]))
+    ask.name.dearest().bound(INPUT, ask.cap.map_or(32_768, |cap| CAPS[cap]), CacheWrites::Unread)
 }
 
 type Pending = (Ask, JoinHandle<Result<Answer, Box<Refused>>>);
@@ -393,7 +395,7 @@ impl World {
     fn judge(&self, ask: Ask, failure: &Failure, before: &[BudgetStatus], held: Money) {
         assert_eq!(failure.code, ErrorCode::BudgetExceeded, "{failure}");
         let least_cap = ask.cap.map_or(4_096, |cap| CAPS[cap]);
-        let bound = ask.name.cheapest().bound(INPUT, least_cap);
+        let bound = ask.name.cheapest().bound(INPUT, least_cap, CacheWrites::Unread);
         let scope = self.in_scope(ask);
         let short = before
             .iter()
@@ -464,7 +466,7 @@ impl World {
         let bound = match ask.name {
             Name::Model => {
                 let set = || answer.bill().output_cap.unwrap();
-                price().bound(INPUT, ask.cap.map_or_else(set, |cap| CAPS[cap]))
+                price().bound(INPUT, ask.cap.map_or_else(set, |cap| CAPS[cap]), CacheWrites::Unread)
             }
             Name::Dear | Name::Home => most(&ask),
         };
@@ -820,7 +822,7 @@ fn told(how: &Ending, target: &str, cap: u64) -> Vec<OutcomeEvent> {
         Ending::Refused(code) => vec![failed(CODES[code], Billed::No)],
         Ending::Cut(code) => vec![failed(CODES[code], Billed::Unknown)],
         Ending::Billed(code, permille) => {
-            vec![failed(CODES[code], Billed::Usage(used(permille, cap)))]
+            vec![failed(CODES[code], used(permille, cap).into())]
         }
         Ending::Broken => {
             let content = OutcomeEvent::Frame { raw: None, delta: None };
@@ -838,7 +840,7 @@ fn cost(how: &Ending, price: &Price, cap: u64) -> (Money, Money) {
         }
         Ending::Refused(_) => (Money::ZERO, Money::ZERO),
         Ending::NoUsage | Ending::Cut(_) | Ending::Broken | Ending::Abandoned => {
-            (Money::ZERO, price.bound(INPUT, cap))
+            (Money::ZERO, price.bound(INPUT, cap, CacheWrites::Unread))
         }
     }
 }

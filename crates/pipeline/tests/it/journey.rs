@@ -11,7 +11,7 @@ use types::clock::FakeClock;
 use types::conversation::{Conversation, Message, Part, Role};
 use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
-use types::{ErrorCode, Failure, Money, OutcomeEvent, Price};
+use types::{CacheWrites, ErrorCode, Failure, Money, OutcomeEvent, Price};
 
 use super::world::{
     MORNING, NoFormat, Node, database, dollars, model, node, price, request, rows, totals, usage,
@@ -99,7 +99,7 @@ async fn failures_are_charged_by_what_is_known_of_their_bill() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(&folder).await;
     let budget = node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
-    for billed in [Billed::No, Billed::Unknown, Billed::Usage(usage(10, 1))] {
+    for billed in [Billed::No, Billed::Unknown, usage(10, 1).into()] {
         let mut answer = node.pipeline.run(request("ci", "paid/m", Some(100))).await.unwrap();
         let failure = Failure::new(ErrorCode::StreamCut, "cut").billed(billed);
         node.tell(&answer.call.id, OutcomeEvent::Failed(Box::new(failure)));
@@ -270,7 +270,8 @@ async fn what_is_written_to_a_cache_needs_a_price_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(&folder).await;
     let known = price();
-    let unknown = Price { cache_write: None, ..price() };
+    let mut unknown = price();
+    unknown.rates.cache_write = None;
     for (provider, name, price) in [
         ("spoken", "m", known),
         ("spoken", "unpriced", unknown.clone()),
@@ -282,7 +283,7 @@ async fn what_is_written_to_a_cache_needs_a_price_of_its_own() {
     let marked = |model: &str| {
         let mut incoming = request("ci", model, Some(1));
         if let CallKind::Model(model) = &mut incoming.kind {
-            model.head.writes_cache = true;
+            model.head.cache_writes = CacheWrites::Minutes;
         }
         incoming
     };

@@ -31,7 +31,7 @@ use types::outcome::{Finish, Start};
 use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{
     CommonHeaders, Conversation, ErrorCode, Execute, Failure, Format, Ids, Incoming, Money,
-    OutcomeEvent, OutcomeStream, Price, Rate, Secret, Timestamp, Usage,
+    OutcomeEvent, OutcomeStream, Price, Rate, Rates, Secret, Timestamp, Usage,
 };
 
 /// Ten in the morning of a day.
@@ -78,20 +78,24 @@ pub(crate) struct Node {
 
 pub(crate) fn price() -> Price {
     Price {
-        version: "test@1".to_owned(),
-        input: Rate::parse_per_million("1").unwrap(),
-        output: Rate::parse_per_million("10").unwrap(),
-        cached_input: Some(Rate::parse_per_million("0.1").unwrap()),
-        cache_write: Some(Rate::parse_per_million("2").unwrap()),
-        per_request: Money::ZERO,
+        rates: Rates {
+            input: Rate::parse_per_million("1").unwrap(),
+            output: Rate::parse_per_million("10").unwrap(),
+            cached_input: Some(Rate::parse_per_million("0.1").unwrap()),
+            cache_write: Some(Rate::parse_per_million("2").unwrap()),
+            ..Rates::default()
+        },
+        ..Price::free("test@1")
     }
 }
 
 /// What costs twice as much.
 pub(crate) fn dear_price() -> Price {
     let twice = |rate: Rate| Rate::from_picodollars(rate.picodollars() * 2);
-    let (plain, cache_write) = (price(), price().cache_write.map(twice));
-    Price { input: twice(plain.input), output: twice(plain.output), cache_write, ..plain }
+    let (plain, cheap) = (price(), price().rates);
+    let (input, output) = (twice(cheap.input), twice(cheap.output));
+    let rates = Rates { input, output, cache_write: cheap.cache_write.map(twice), ..cheap };
+    Price { rates, ..plain }
 }
 
 pub(crate) fn dollars(text: &str) -> Money {

@@ -303,7 +303,7 @@ impl Live {
                 Failure::new(ErrorCode::UpstreamCredentials, text)
             }
         };
-        Failure { retry_after: failure.retry_after, ..ours.billed(failure.billed) }
+        Failure { retry_after: failure.retry_after, ..ours.billed(failure.billed.clone()) }
     }
 
     async fn error_body(&mut self) -> Bytes {

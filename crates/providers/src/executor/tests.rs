@@ -475,7 +475,7 @@ async fn a_call_whose_time_is_up_while_it_connects_costs_nothing() {
     };
     let seen = ended_by_the_clock(&clock, events, Duration::from_secs(1)).await;
     assert_eq!(
-        (failure(&seen).code, failure(&seen).billed),
+        (failure(&seen).code, failure(&seen).billed.clone()),
         (ErrorCode::UpstreamTimeout, Billed::No)
     );
     assert!(clock.monotonic() < Timeouts::default().connect, "it was not the connection");
@@ -489,7 +489,7 @@ async fn a_call_whose_time_is_up_is_not_sent() {
     let executor = made(&server, clock);
     let seen = all(&executor, due_at(attempt(REQUEST), 100)).await;
     assert_eq!(
-        (failure(&seen).code, failure(&seen).billed),
+        (failure(&seen).code, failure(&seen).billed.clone()),
         (ErrorCode::UpstreamTimeout, Billed::No)
     );
     assert_eq!(server.requests().len(), 0);
@@ -522,7 +522,7 @@ async fn what_a_provider_says_of_our_credentials_is_kept_from_the_client() {
         let failure = failure(&events);
         assert_eq!(failure.code, ErrorCode::UpstreamCredentials, "{status}");
         assert_eq!((failure.status(), failure.forbids_retry()), (502, true));
-        assert_eq!((failure.upstream.as_ref(), failure.billed), (None, Billed::No));
+        assert_eq!((failure.upstream.as_ref(), failure.billed.clone()), (None, Billed::No));
         assert!(failure.message.contains("'p'"), "{}", failure.message);
         assert!(!failure.message.contains("sk-"), "{}", failure.message);
     }

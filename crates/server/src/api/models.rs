@@ -11,16 +11,13 @@ use serde::{Deserialize, Serialize};
 use storage::Model;
 use storage::budgets::Origin;
 use storage::models::DatedPrice;
-use types::{Failure, Money, Price, Rate, Timestamp};
+use types::{Failure, Money, Price, Rate, Rates, Timestamp};
 use utoipa::ToSchema;
 
 use super::config::Refused;
 use super::keys::Deleted;
 use super::{ApiError, Json, Operator, Shared, not_found};
 use crate::app::App;
-
-/// The version of a price that nobody set, as the ledger names it too.
-const FREE: &str = "unpriced@free";
 
 /// A model.
 #[derive(Serialize, ToSchema)]
@@ -36,8 +33,7 @@ pub(crate) struct ModelView {
 
 impl ModelView {
     fn of(app: &App, model: &Model) -> Self {
-        let free_until_priced = is_free_until_priced(&app.directory.upstreams().providers, model);
-        let price = price_at(model, free_until_priced, app.clock.now());
+        let price = price_at(&app.directory.upstreams().providers, model, app.clock.now());
         Self { model: model.clone(), price }
     }
 }
@@ -47,15 +43,11 @@ pub(crate) fn price_now(app: &App, model: &Model) -> Option<Price> {
     ModelView::of(app, model).price
 }
 
-fn is_free_until_priced(providers: &[ProviderInfo], model: &Model) -> bool {
-    let mut its_own = providers.iter().filter(|provider| provider.name == model.provider);
-    its_own.any(|provider| provider.free_until_priced)
-}
-
-fn price_at(model: &Model, free_until_priced: bool, now: Timestamp) -> Option<Price> {
-    let dated = model.prices.iter().rev().find(|dated| dated.since <= now);
-    let free = || free_until_priced.then(|| Price::free(FREE));
-    dated.map(|dated| dated.price.clone()).or_else(free)
+/// Of a model whose provider is gone its own prices are all there is.
+fn price_at(providers: &[ProviderInfo], model: &Model, now: Timestamp) -> Option<Price> {
+    let nobody = ProviderInfo::default();
+    let its_own = providers.iter().find(|provider| provider.name == model.provider);
+    its_own.unwrap_or(&nobody).price_at(&model.upstream_model, &model.prices, now)
 }
 
 /// Models.
@@ -90,6 +82,12 @@ pub(crate) struct ModelCreate {
     /// Dollars per million input tokens read from the provider's cache.
     #[schema(value_type = Option<String>)]
     cached_input_usd_per_million: Option<Rate>,
+    /// Dollars per million input tokens written to the provider's cache.
+    #[schema(value_type = Option<String>)]
+    cache_write_usd_per_million: Option<Rate>,
+    /// The same, of those that it keeps for an hour.
+    #[schema(value_type = Option<String>)]
+    cache_write_1h_usd_per_million: Option<Rate>,
     /// Dollars per request.
     #[schema(value_type = Option<String>)]
     usd_per_request: Option<Money>,
@@ -181,12 +179,16 @@ fn price(create: &ModelCreate, now: Timestamp) -> Result<Option<DatedPrice>, Fai
         (None, None) if create.free => dated(Price::free(version)),
         (None, None) if create.usd_per_request.is_none() => Ok(None),
         (input, output) if !create.free && input.is_some() == output.is_some() => dated(Price {
-            version,
-            input: input.unwrap_or(Rate::FREE),
-            output: output.unwrap_or(Rate::FREE),
-            cached_input: create.cached_input_usd_per_million,
-            cache_write: None,
+            rates: Rates {
+                input: input.unwrap_or(Rate::FREE),
+                output: output.unwrap_or(Rate::FREE),
+                cached_input: create.cached_input_usd_per_million,
+                cache_write: create.cache_write_usd_per_million,
+                cache_write_1h: create.cache_write_1h_usd_per_million,
+                ..Rates::default()
+            },
             per_request: create.usd_per_request.unwrap_or(Money::ZERO),
+            ..Price::free(version)
         }),
         _ => Err(Failure::invalid(
             "input_usd_per_million",
@@ -218,11 +220,13 @@ mod tests {
     #[test]
     fn what_is_free_until_priced_is_not_unpriced() {
         let version = |model: &Model, free: bool, now: i64| {
-            price_at(model, free, Timestamp(now)).map(|price| price.version)
+            let (name, free_until_priced) = ("local".to_owned(), free);
+            let local = ProviderInfo { name, free_until_priced, ..ProviderInfo::default() };
+            price_at(&[local], model, Timestamp(now)).map(|price| price.version)
         };
         let unpriced = model(Vec::new());
         assert_eq!(version(&unpriced, false, 9), None);
-        assert_eq!(version(&unpriced, true, 9).as_deref(), Some(FREE));
+        assert_eq!(version(&unpriced, true, 9).as_deref(), Some("unpriced@free"));
 
         let dated = |since| DatedPrice {
             since: Timestamp(since),
@@ -230,7 +234,7 @@ mod tests {
         };
         let priced = model(vec![dated(5), dated(20)]);
         assert_eq!(version(&priced, false, 4), None);
-        assert_eq!(version(&priced, true, 4).as_deref(), Some(FREE));
+        assert_eq!(version(&priced, true, 4).as_deref(), Some("unpriced@free"));
         assert_eq!(version(&priced, true, 9).as_deref(), Some("api@5"));
         assert_eq!(version(&priced, false, 20).as_deref(), Some("api@20"));
     }

@@ -61,9 +61,9 @@ fn render(model: &Model, app: &App) -> Value {
         "context_length": model.context_tokens,
         "max_output_tokens": model.output_tokens_max,
         "price": api::price_now(app, model).map(|price| json!({
-            "input_usd_per_million": price.input,
-            "output_usd_per_million": price.output,
-            "cached_input_usd_per_million": price.cached_input,
+            "input_usd_per_million": price.rates.input,
+            "output_usd_per_million": price.rates.output,
+            "cached_input_usd_per_million": price.rates.cached_input,
             "usd_per_request": price.per_request,
             "version": price.version,
         })),

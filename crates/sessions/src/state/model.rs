@@ -93,6 +93,9 @@ fn sum(left: Usage, right: Usage) -> Usage {
         input_tokens: left.input_tokens.saturating_add(right.input_tokens),
         cached_tokens: left.cached_tokens.saturating_add(right.cached_tokens),
         cache_write_tokens: left.cache_write_tokens.saturating_add(right.cache_write_tokens),
+        cache_write_1h_tokens: left
+            .cache_write_1h_tokens
+            .saturating_add(right.cache_write_1h_tokens),
         output_tokens: left.output_tokens.saturating_add(right.output_tokens),
         reasoning_tokens: left.reasoning_tokens.saturating_add(right.reasoning_tokens),
     }

@@ -41,12 +41,12 @@ impl Ledger for SqliteStore {
 
 /// The columns, in the order in which they are written and read.
 const COLUMNS: &str = "call, attempt, parent, account, key, user, session, step, task, class, door, kind, name, target,
-    model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
     price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at, first_content_us,
     total_us, target_us, reused_tokens, charges, metadata, notes";
 
 /// How many columns there are.
-const COLUMN_COUNT: usize = 37;
+const COLUMN_COUNT: usize = 38;
 
 /// Rows that one statement takes where there are as many: what a statement costs apart from its
 /// rows is as much as a row.
@@ -141,6 +141,7 @@ fn bind(statement: &mut Statement<'_>, before: usize, row: &LedgerRow) -> Result
         some_number(tokens(|usage| usage.input_tokens)),
         some_number(tokens(|usage| usage.cached_tokens)),
         some_number(tokens(|usage| usage.cache_write_tokens)),
+        some_number(tokens(|usage| usage.cache_write_1h_tokens).filter(|tokens| *tokens > 0)),
         some_number(tokens(|usage| usage.output_tokens)),
         some_number(tokens(|usage| usage.reasoning_tokens)),
         some_text(row.price_version.as_deref()),
@@ -368,6 +369,7 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
         input_tokens,
         cached_tokens: columns::count(row, "cached_tokens")?,
         cache_write_tokens: columns::count(row, "cache_write_tokens")?,
+        cache_write_1h_tokens: columns::opt_count(row, "cache_write_1h_tokens")?.unwrap_or(0),
         output_tokens: columns::count(row, "output_tokens")?,
         reasoning_tokens: columns::count(row, "reasoning_tokens")?,
     }))

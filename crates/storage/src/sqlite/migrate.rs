@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_routes.sql"),
     include_str!("migrations/0006_notes.sql"),
     include_str!("migrations/0007_slos.sql"),
+    include_str!("migrations/0008_cache_writes.sql"),
 ];
 
 /// Runs the migrations that `conn`'s database does not have.

@@ -43,6 +43,7 @@ pub async fn a_row_is_read_as_it_was_written(place: &dyn Place) {
             input_tokens: 10,
             cached_tokens: 3,
             cache_write_tokens: 2,
+            cache_write_1h_tokens: 0,
             output_tokens: 20,
             reasoning_tokens: 5,
         }),

@@ -1,6 +1,7 @@
 //! Models, and what was taken from the file.
 
-use types::{Money, Price, Rate};
+use types::price::Step;
+use types::{Money, Price, Rate, Rates};
 
 use super::Place;
 use super::fixtures::NOON;
@@ -10,10 +11,13 @@ use crate::models::{DatedPrice, Model, Taken};
 fn model(name: &str) -> Model {
     let price = Price {
         version: "config@2026-11-21".to_owned(),
-        input: Rate::from_picodollars(100_000),
-        output: Rate::from_picodollars(400_001),
-        cached_input: Some(Rate::from_picodollars(7)),
-        cache_write: None,
+        rates: Rates {
+            input: Rate::from_picodollars(100_000),
+            output: Rate::from_picodollars(400_001),
+            cached_input: Some(Rate::from_picodollars(7)),
+            ..Rates::default()
+        },
+        steps: vec![Step { above: 200_000, rates: Rates::default() }],
         per_request: Money::from_nanodollars(3),
     };
     Model {

@@ -1,5 +1,5 @@
-//! Large files make every clone slow for ever: they belong in fixtures, in the demo model, or
-//! outside the repository.
+//! Large files make every clone slow for ever: they belong in fixtures, in the demo model, in the
+//! catalogue of prices, or outside the repository.
 
 use super::Finding;
 use super::tree::Tree;
@@ -8,7 +8,7 @@ use super::tree::Tree;
 const FILE_BYTES_MAX: u64 = 100_000;
 
 /// Where large files may be.
-const LARGE_ALLOWED: &[&str] = &["/fixtures/", "models/demo/"];
+const LARGE_ALLOWED: &[&str] = &["/fixtures/", "models/demo/", "catalog/models/"];
 
 /// Files that a tool writes as large as they get.
 const LOCK_FILES: &[&str] = &["Cargo.lock", "package-lock.json", "requirements.txt", "uv.lock"];

@@ -5,13 +5,16 @@
 //! missed, however it is spelt; what looks like one and is none costs a stricter check only.
 
 use serde::Deserialize;
+use types::CacheWrites;
+
+use crate::escapes::has_escaped_letters;
 
 /// What was found of marks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// There is one.
-    pub(super) any: bool,
-    /// One asks for more than five minutes, or for something that is not known.
+    /// The longest that one asks for.
+    pub(super) asked: CacheWrites,
+    /// One asks for something that is not known.
     pub(super) unusual: bool,
 }
 
@@ -23,7 +26,8 @@ const AFTER: &[u8] = b"control\"";
 pub(super) fn marks(body: &[u8]) -> Marks {
     // A name that is spelt with escapes can't be looked for, and nobody honest spells so.
     let hidden = has_escaped_letters(body);
-    let mut marks = Marks { any: hidden, unusual: hidden };
+    let asked = if hidden { CacheWrites::Hour } else { CacheWrites::Unmarked };
+    let mut marks = Marks { asked, unusual: hidden };
     for place in memchr::memchr_iter(b'_', body) {
         let before = place.checked_sub(BEFORE.len()).and_then(|start| body.get(start..place));
         let after = body.get(place + 1..place + 1 + AFTER.len());
@@ -36,19 +40,12 @@ pub(super) fn marks(body: &[u8]) -> Marks {
         // In a text the quote is escaped, so that this is a field's name or a text's end.
         let rest = body.get(place + 1 + AFTER.len()..).unwrap_or_default().trim_ascii_start();
         if let Some(value) = rest.strip_prefix(b":") {
-            let lasts = lifetime(value);
-            marks.any |= lasts != Lifetime::None;
-            marks.unusual |= lasts == Lifetime::Unusual;
+            let (asked, unusual) = lifetime(value);
+            marks.asked = longer(marks.asked, asked);
+            marks.unusual |= unusual;
         }
     }
     marks
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lifetime {
-    None,
-    FiveMinutes,
-    Unusual,
 }
 
 #[derive(Deserialize)]
@@ -63,28 +60,25 @@ struct Mark {
     _scope: Option<String>,
 }
 
-/// How long a mark asks to be kept; the value stands at the beginning of `text`.
-fn lifetime(text: &[u8]) -> Lifetime {
+/// How long a mark asks to be kept, and whether that is unusual; the value stands at the beginning
+/// of `text`. What nobody knows is taken to be dear.
+fn lifetime(text: &[u8]) -> (CacheWrites, bool) {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Option<Mark>>();
     match values.next() {
-        Some(Ok(None)) => Lifetime::None,
-        Some(Ok(Some(mark)))
-            if mark.kind == "ephemeral" && mark.ttl.as_deref().is_none_or(|ttl| ttl == "5m") =>
-        {
-            Lifetime::FiveMinutes
-        }
-        _ => Lifetime::Unusual,
+        Some(Ok(None)) => (CacheWrites::Unmarked, false),
+        Some(Ok(Some(mark))) if mark.kind == "ephemeral" => match mark.ttl.as_deref() {
+            None | Some("5m") => (CacheWrites::Minutes, false),
+            Some("1h") => (CacheWrites::Hour, false),
+            Some(_) => (CacheWrites::Hour, true),
+        },
+        _ => (CacheWrites::Hour, true),
     }
 }
 
-/// Whether a letter, a digit or an underscore is written as `\u00..`. No encoder does that.
-fn has_escaped_letters(body: &[u8]) -> bool {
-    memchr::memmem::find_iter(body, br"\u00").any(|place| {
-        let code = body.get(place + 4..place + 6).and_then(|hex| std::str::from_utf8(hex).ok());
-        let code = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        let letter = code.is_some_and(|code| code.is_ascii_alphanumeric() || code == b'_');
-        // Behind a backslash this is no escape but text that looks like one.
-        let slashes = body.get(..place).unwrap_or_default().iter().rev();
-        letter && slashes.take_while(|byte| **byte == b'\\').count() % 2 == 0
-    })
+/// The longer of two.
+fn longer(left: CacheWrites, right: CacheWrites) -> CacheWrites {
+    [CacheWrites::Hour, CacheWrites::Minutes]
+        .into_iter()
+        .find(|asked| [left, right].contains(asked))
+        .unwrap_or(CacheWrites::Unmarked)
 }

@@ -94,7 +94,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media: found.media,
         tools: tools.count > 0,
         surcharge,
-        writes_cache: marks.any,
+        cache_writes: marks.asked,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

@@ -71,6 +71,7 @@ fn a_body_is_passed_on_as_it_came_and_counted() {
             input_tokens: 1_000,
             cached_tokens: 600,
             cache_write_tokens: 300,
+            cache_write_1h_tokens: 0,
             output_tokens: 50,
             reasoning_tokens: 20,
         };
@@ -202,6 +203,7 @@ fn an_answer_is_written_whole() {
         input_tokens: 1_000,
         cached_tokens: 600,
         cache_write_tokens: 300,
+        cache_write_1h_tokens: 0,
         output_tokens: 50,
         reasoning_tokens: 20,
     };

@@ -20,6 +20,7 @@ pub(crate) struct Counted {
     input: Option<u64>,
     read: Option<u64>,
     written: Option<u64>,
+    written_1h: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
     /// There is something that these counts don't say.
@@ -35,11 +36,20 @@ struct Body<'a> {
     #[serde(default)]
     cache_creation_input_tokens: Option<u64>,
     #[serde(default)]
+    cache_creation: Option<CacheCreation>,
+    #[serde(default)]
     output_tokens: Option<u64>,
     #[serde(default)]
     output_tokens_details: Option<OutputDetails>,
     #[serde(borrow, default)]
     iterations: Option<Vec<Iteration<'a>>>,
+}
+
+/// What was written, by how long it is kept.
+#[derive(Deserialize)]
+struct CacheCreation {
+    #[serde(default)]
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +76,8 @@ impl Counted {
         self.input = body.input_tokens.or(self.input);
         self.read = body.cache_read_input_tokens.or(self.read);
         self.written = body.cache_creation_input_tokens.or(self.written);
+        let hour = body.cache_creation.and_then(|written| written.ephemeral_1h_input_tokens);
+        self.written_1h = hour.or(self.written_1h);
         self.output = body.output_tokens.or(self.output);
         let details = body.output_tokens_details;
         self.thinking = details.and_then(|details| details.thinking_tokens).or(self.thinking);
@@ -92,6 +104,7 @@ impl Counted {
             input_tokens: self.input?.saturating_add(read).saturating_add(written),
             cached_tokens: read,
             cache_write_tokens: written,
+            cache_write_1h_tokens: self.written_1h.unwrap_or(0).min(written),
             output_tokens: output,
             reasoning_tokens: self.thinking.unwrap_or(0).min(output),
         })
@@ -102,12 +115,19 @@ impl Counted {
 pub(crate) fn usage_object(usage: Option<&Usage>) -> Value {
     let usage = usage.copied().unwrap_or_default();
     let beside = usage.cached_tokens.saturating_add(usage.cache_write_tokens);
+    let hour = usage.cache_write_1h_tokens;
     let mut object = json!({
         "input_tokens": usage.input_tokens.saturating_sub(beside),
         "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
     });
+    if let (1.., Value::Object(fields)) = (hour, &mut object) {
+        let minutes = usage.cache_write_tokens.saturating_sub(hour);
+        let written =
+            json!({ "ephemeral_5m_input_tokens": minutes, "ephemeral_1h_input_tokens": hour });
+        fields.insert("cache_creation".to_owned(), written);
+    }
     if let (1.., Value::Object(fields)) = (usage.reasoning_tokens, &mut object) {
         let details = json!({ "thinking_tokens": usage.reasoning_tokens });
         fields.insert("output_tokens_details".to_owned(), details);

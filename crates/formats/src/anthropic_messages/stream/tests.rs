@@ -174,6 +174,7 @@ fn usage() -> Usage {
         input_tokens: 912,
         cached_tokens: 600,
         cache_write_tokens: 300,
+        cache_write_1h_tokens: 0,
         output_tokens: 50,
         reasoning_tokens: 20,
     }
@@ -233,7 +234,7 @@ fn a_paused_turn_passes_and_looks_whole_nowhere_else() {
     assert_eq!(read(&paused, PASS).finish().stop, Stop::End);
     let failed = read(&paused, DECODE);
     assert_eq!(failed.failure().code, ErrorCode::UpstreamFailed);
-    assert_eq!(failed.failure().billed, Billed::Usage(usage()));
+    assert_eq!(failed.failure().billed, Billed::from(usage()));
 }
 
 #[test]
@@ -336,6 +337,7 @@ fn counts_of_the_end_replace_those_of_the_beginning() {
             input_tokens: 34,
             cached_tokens: 11,
             cache_write_tokens: 20,
+            cache_write_1h_tokens: 0,
             output_tokens: 9,
             reasoning_tokens: 0
         })
@@ -389,9 +391,9 @@ fn a_stream_that_ends_early_is_cut_wherever_it_ends() {
                 let failure = read.failure();
                 assert_eq!(failure.code, ErrorCode::StreamCut, "{name} cut at {cut}");
                 let billed = match cut {
-                    cut if cut >= stopped => Billed::Usage(usage()),
+                    cut if cut >= stopped => Billed::from(usage()),
                     cut if cut + 4 < stopped => Billed::Unknown,
-                    _ => failure.billed,
+                    _ => failure.billed.clone(),
                 };
                 assert_eq!(failure.billed, billed, "{name} cut at {cut}");
                 // Nothing of an event that did not come whole, and no terminal bytes.
@@ -445,7 +447,7 @@ fn an_error_in_the_stream_ends_it() {
     assert_eq!(overloaded.failure().code, ErrorCode::Overloaded);
     // Behind the last counts the cost is known.
     let late = read(&events(&[START, BLOCK, PIECE, BLOCK_STOP, END, ERROR]), PASS);
-    assert_eq!(late.failure().billed, Billed::Usage(usage()));
+    assert_eq!(late.failure().billed, Billed::from(usage()));
     for odd in ["event: error\ndata: oops\n\n", "event: error\n\n"] {
         let odd = read(&[odd.to_owned(), text().concat()], PASS);
         assert_eq!(odd.failure().code, ErrorCode::UpstreamFailed);

@@ -3,13 +3,14 @@
 //! Invariant: what a provider may bill is never told as less than it is. A field or a block that is
 //! not known gives a surcharge, which a hard budget refuses.
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
+use ::types::{CacheWrites, Failure};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{INFERENCE, OUTPUT_CAP};
+use crate::escapes::has_escaped_letters;
 use crate::head::TopLevel;
 use crate::json::missing;
 
@@ -65,10 +66,8 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         tools: tools.is_some(),
         surcharge: billed_apart(&top)
             .or_else(|| tools.filter(|tools| !are_clients(tools)).map(|_| "toolConfig"))
-            .or(found.surcharge)
-            // The longer of two lifetimes has a price of its own.
-            .or_else(|| memchr::memmem::find(body, b"1h").filter(|_| marks(body)).map(|_| MARK)),
-        writes_cache: marks(body),
+            .or(found.surcharge),
+        cache_writes: marks(body),
         spans: HeadSpans {
             model: None,
             stream_options: None,
@@ -81,10 +80,18 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
 /// The block that marks what is to be kept in the provider's prompt cache.
 const MARK: &str = "cachePoint";
 
-/// Whether anything is marked to be kept. An escape can hide a name.
-fn marks(body: &[u8]) -> bool {
-    memchr::memmem::find(body, MARK.as_bytes()).is_some()
-        || memchr::memmem::find(body, br"\u").is_some()
+/// What is marked to be kept. What escapes may hide is taken to be dear, and what looks like the
+/// longer of the two lifetimes is taken for it.
+fn marks(body: &[u8]) -> CacheWrites {
+    let has = |text: &[u8]| memchr::memmem::find(body, text).is_some();
+    if has_escaped_letters(body) {
+        return CacheWrites::Hour;
+    }
+    match has(MARK.as_bytes()) {
+        false => CacheWrites::Unmarked,
+        true if has(b"1h") => CacheWrites::Hour,
+        true => CacheWrites::Minutes,
+    }
 }
 
 /// The output cap and where it stands.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use ::types::ErrorCode;
+use ::types::error::Billed;
 use ::types::format::Format;
 use ::types::outcome::OutcomeEvent;
 use ::types::usage::Usage;
@@ -64,6 +65,7 @@ const COUNTED: Usage = Usage {
     input_tokens: 1_000,
     cached_tokens: 600,
     cache_write_tokens: 300,
+    cache_write_1h_tokens: 0,
     output_tokens: 50,
     reasoning_tokens: 0,
 };
@@ -137,7 +139,7 @@ fn every_reason_has_its_stop() {
         let events = read_with(&answer(&json!([]), reason), true);
         let failure = failure(&events);
         assert_eq!(failure.code, ErrorCode::UpstreamFailed);
-        assert_eq!(failure.billed, Billed::Usage(COUNTED), "the model ran");
+        assert_eq!(failure.billed, COUNTED.into(), "the model ran");
     }
 }
 
@@ -150,7 +152,10 @@ fn what_is_no_answer_is_a_failure() {
     for body in ["[]", "{}", "{\"output\":{}}", "<html>", "null"] {
         let events = read_with(body, true);
         let failure = failure(&events);
-        assert_eq!((failure.code, failure.billed), (ErrorCode::UpstreamFailed, Billed::Unknown));
+        assert_eq!(
+            (failure.code, failure.billed.clone()),
+            (ErrorCode::UpstreamFailed, Billed::Unknown)
+        );
     }
     let events = read_with(r#"{"__type":"ModelTimeoutException","message":"slow"}"#, true);
     assert_eq!(failure(&events).code, ErrorCode::UpstreamTimeout);

@@ -22,6 +22,16 @@ struct Body {
     cache_read_input_tokens: Option<u64>,
     #[serde(default)]
     cache_write_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_details: Option<Vec<CacheDetail>>,
+}
+
+/// What was written, by how long it is kept.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CacheDetail {
+    ttl: String,
+    input_tokens: u64,
 }
 
 /// The usage, if all of it can be read.
@@ -29,10 +39,13 @@ pub(crate) fn usage_of(raw: Option<&RawValue>) -> Option<Usage> {
     let body: Body = serde_json::from_str(raw?.get()).ok()?;
     let read = body.cache_read_input_tokens.unwrap_or(0);
     let written = body.cache_write_input_tokens.unwrap_or(0);
+    let details = body.cache_details.unwrap_or_default();
+    let hour = details.iter().filter(|detail| detail.ttl == "1h").map(|detail| detail.input_tokens);
     Some(Usage {
         input_tokens: body.input_tokens.saturating_add(read).saturating_add(written),
         cached_tokens: read,
         cache_write_tokens: written,
+        cache_write_1h_tokens: hour.fold(0, u64::saturating_add).min(written),
         output_tokens: body.output_tokens,
         reasoning_tokens: 0,
     })
@@ -42,13 +55,20 @@ pub(crate) fn usage_of(raw: Option<&RawValue>) -> Option<Usage> {
 pub(crate) fn usage_object(usage: Option<&Usage>) -> Value {
     let usage = usage.copied().unwrap_or_default();
     let beside = usage.cached_tokens.saturating_add(usage.cache_write_tokens);
-    json!({
+    let hour = usage.cache_write_1h_tokens;
+    let mut object = json!({
         "inputTokens": usage.input_tokens.saturating_sub(beside),
         "outputTokens": usage.output_tokens,
         "totalTokens": usage.total_tokens(),
         "cacheReadInputTokens": usage.cached_tokens,
         "cacheWriteInputTokens": usage.cache_write_tokens,
-    })
+    });
+    if let (1.., Value::Object(fields)) = (hour, &mut object) {
+        let minutes = usage.cache_write_tokens.saturating_sub(hour);
+        let of = |ttl: &str, tokens: u64| json!({ "ttl": ttl, "inputTokens": tokens });
+        fields.insert("cacheDetails".to_owned(), json!([of("1h", hour), of("5m", minutes)]));
+    }
+    object
 }
 
 /// Why the model stopped. A reason that is not known is an end: the answer is whole all the same.

@@ -252,7 +252,7 @@ fn an_exception_ends_a_stream_wherever_it_comes() {
             let events = read(decoding(), &[&stream.concat()]);
             let failure = failure(&events);
             assert_eq!(
-                (failure.code, failure.billed),
+                (failure.code, failure.billed.clone()),
                 (code, Billed::Unknown),
                 "{name} at {place}"
             );

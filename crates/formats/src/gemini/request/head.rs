@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
+use ::types::{CacheWrites, Failure};
 use serde_json::value::RawValue;
 
 use super::scan::{self, Found};
@@ -96,7 +96,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         media: found.media,
         tools: tools.any,
         surcharge: billed.or(found.surcharge),
-        writes_cache: false,
+        cache_writes: CacheWrites::Unread,
         spans: HeadSpans {
             model: match counted {
                 Some(_) => place(top.span(COUNTED), of_counted),

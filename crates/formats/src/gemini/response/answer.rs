@@ -98,6 +98,7 @@ impl Counts {
             input_tokens: input,
             cached_tokens: self.cached_content_token_count.unwrap_or(0).min(input),
             cache_write_tokens: 0,
+            cache_write_1h_tokens: 0,
             output_tokens: said?.saturating_add(thoughts),
             reasoning_tokens: thoughts,
         })
@@ -346,7 +347,7 @@ impl Answer {
     /// What an answer that breaks now has cost: the counts are final once the model has stopped.
     pub(crate) fn billed(&self) -> Billed {
         let usage = self.stop.and(self.usage);
-        usage.map_or(Billed::Unknown, Billed::Usage)
+        Billed::from(usage)
     }
 
     /// The answer has ended: it is whole if every candidate has, and there is one.

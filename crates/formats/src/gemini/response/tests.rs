@@ -69,6 +69,7 @@ fn an_answer_passes_as_it_came() {
         input_tokens: 12,
         cached_tokens: 4,
         cache_write_tokens: 0,
+        cache_write_1h_tokens: 0,
         output_tokens: 12,
         reasoning_tokens: 7,
     };
@@ -242,6 +243,7 @@ fn an_answer_is_written_with_whose_signatures_they_are() {
         input_tokens: 10,
         cached_tokens: 4,
         cache_write_tokens: 0,
+        cache_write_1h_tokens: 0,
         output_tokens: 9,
         reasoning_tokens: 2,
     };

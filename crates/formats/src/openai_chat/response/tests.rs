@@ -39,6 +39,7 @@ fn a_body_is_passed_on_as_it_came_and_counted() {
             input_tokens: 1_000,
             cached_tokens: 600,
             cache_write_tokens: 300,
+            cache_write_1h_tokens: 0,
             output_tokens: 50,
             reasoning_tokens: 20,
         };
@@ -142,6 +143,7 @@ fn a_usage_that_cannot_be_is_no_usage_and_parts_never_exceed_totals() {
         input_tokens: 5,
         cached_tokens: 4,
         cache_write_tokens: 1,
+        cache_write_1h_tokens: 0,
         output_tokens: 2,
         reasoning_tokens: 2,
     };

@@ -278,7 +278,7 @@ fn why_it_ended_is_told() {
     failed["error"] = json!({ "code": "insufficient_quota", "message": "pay" });
     let events = read(false, true, &failed.to_string());
     assert_eq!(failure(&events).code, ErrorCode::UpstreamQuota);
-    assert!(matches!(failure(&events).billed, Billed::Usage(usage) if usage.output_tokens == 5));
+    assert!(matches!(&failure(&events).billed, Billed::Usage(usage) if usage.output_tokens == 5));
 }
 
 fn event(data: &Value) -> String {

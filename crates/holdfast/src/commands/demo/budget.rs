@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::json;
-use types::{Money, Price, Rate, Usage};
+use types::{Money, Price, Rate, Rates, Usage};
 
 use super::client::Client;
 use super::narrator::{Narrator, number};
@@ -86,8 +86,11 @@ async fn one_call(client: Client, index: usize) -> anyhow::Result<u16> {
 fn provider_count(stage: &Stage, before: usize) -> anyhow::Result<Money> {
     let (input, output) = PRICES;
     let price = Price {
-        input: Rate::parse_per_million(input)?,
-        output: Rate::parse_per_million(output)?,
+        rates: Rates {
+            input: Rate::parse_per_million(input)?,
+            output: Rate::parse_per_million(output)?,
+            ..Rates::default()
+        },
         ..Price::free("provider")
     };
     let requests = Stage::log(&stage.requests());

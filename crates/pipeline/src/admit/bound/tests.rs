@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use types::Rate;
 use types::call::{Door, Plan, ToolInvocation};
 use types::ids::{CallId, KeyId};
 use types::principal::Role;
 use types::{Ids, Principal, Timestamp};
+use types::{Rate, Rates};
 
 use super::*;
 
@@ -119,6 +119,7 @@ fn a_tool_costs_its_fee() {
 
 #[test]
 fn only_a_missing_cap_with_a_price_on_output_needs_to_know_what_is_free() {
-    let price = Price { output: Rate::from_picodollars(1), ..Price::free("x") };
+    let rates = Rates { output: Rate::from_picodollars(1), ..Rates::default() };
+    let price = Price { rates, ..Price::free("x") };
     assert!(!depends_on_free(&call(tool(), None), &price));
 }

@@ -160,10 +160,12 @@ pub(super) fn usage_of_whole(usage: &Usage, said_tokens: u64) -> Usage {
     let said = said_tokens.min(usage.input_tokens);
     let input_tokens = usage.input_tokens - said;
     let cached_tokens = usage.cached_tokens.min(input_tokens);
+    let cache_write_tokens = usage.cache_write_tokens.min(input_tokens - cached_tokens);
     Usage {
         input_tokens,
         cached_tokens,
-        cache_write_tokens: usage.cache_write_tokens.min(input_tokens - cached_tokens),
+        cache_write_tokens,
+        cache_write_1h_tokens: usage.cache_write_1h_tokens.min(cache_write_tokens),
         output_tokens: usage.output_tokens.saturating_add(said),
         reasoning_tokens: usage.reasoning_tokens,
     }

@@ -27,7 +27,7 @@ impl Attempts {
         };
         let mut running = *running;
         running.meter.note(&failure);
-        let verdict = running.meter.abandon(failure.code, failure.billed);
+        let verdict = running.meter.abandon(failure.code, failure.billed.clone());
         let (route, has_content) = (running.route.clone(), running.has_content);
         self.tell_failed(&running, &failure);
         let now = self.shared.clock.monotonic();

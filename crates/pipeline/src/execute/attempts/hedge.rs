@@ -160,7 +160,7 @@ impl Attempts {
     fn rival_failed(&mut self, failure: &Failure) {
         let Some(mut rival) = self.take_rival() else { return };
         rival.meter.note(failure);
-        rival.meter.abandon(failure.code, failure.billed);
+        rival.meter.abandon(failure.code, failure.billed.clone());
         self.keep_for_later(&rival.route, failure);
         self.tell_failed(&rival, failure);
         self.perhaps_billed |= failure.billed != Billed::No;

@@ -22,6 +22,7 @@ const USAGE: Usage = Usage {
     input_tokens: 30,
     cached_tokens: 10,
     cache_write_tokens: 5,
+    cache_write_1h_tokens: 0,
     output_tokens: 20,
     reasoning_tokens: 0,
 };

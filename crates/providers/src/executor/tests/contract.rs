@@ -16,6 +16,7 @@ const USAGE: Usage = Usage {
     input_tokens: 30,
     cached_tokens: 10,
     cache_write_tokens: 0,
+    cache_write_1h_tokens: 0,
     output_tokens: 20,
     reasoning_tokens: 5,
 };
@@ -244,7 +245,7 @@ async fn no_row_makes_a_cut_stream_look_whole() {
         let (_, events) = asked(vendor, reply, rendered(vendor, history(), true)).await;
         let failure = failure(&events);
         assert_eq!(
-            (failure.code, failure.billed),
+            (failure.code, failure.billed.clone()),
             (ErrorCode::StreamCut, Billed::Unknown),
             "{}",
             vendor.name

@@ -39,7 +39,7 @@ async fn an_api_without_embeddings_is_not_asked() {
     let executor = made(&server, Arc::new(SystemClock::new()));
     let events = all(&executor, embed(&ANTHROPIC_MESSAGES)).await;
     let failure = failure(&events);
-    assert_eq!((failure.code, failure.billed), (ErrorCode::Unsupported, Billed::No));
+    assert_eq!((failure.code, failure.billed.clone()), (ErrorCode::Unsupported, Billed::No));
     assert_snapshot!(failure.message, @"the model p/m is at the provider p, whose API (anthropic_messages) has no embeddings");
     assert!(server.requests().is_empty());
 }

@@ -92,6 +92,6 @@ async fn what_a_model_cannot_do_is_refused_before_it_is_asked() {
     let (request, events) = asked("anthropic", model, &ANTHROPIC_MESSAGES, &body, MESSAGE).await;
     assert!(request.is_none());
     let failure = failure(&events);
-    assert_eq!((failure.code, failure.billed), (ErrorCode::Unsupported, Billed::No));
+    assert_eq!((failure.code, failure.billed.clone()), (ErrorCode::Unsupported, Billed::No));
     assert_eq!(failure.param.as_deref(), Some("tool_choice"));
 }

@@ -189,7 +189,7 @@ async fn limits_that_are_used_up_are_known_without_asking() {
     all(&executor, asked(1, "m")).await;
     let events = all(&executor, asked(2, "m")).await;
     let limited = failure(&events);
-    assert_eq!((limited.code, limited.billed), (ErrorCode::RateLimited, Billed::No));
+    assert_eq!((limited.code, limited.billed.clone()), (ErrorCode::RateLimited, Billed::No));
     assert_eq!(limited.retry_after, Some(Duration::from_secs(30)));
     assert_eq!(server.requests().len(), 1);
     clock.advance(Duration::from_secs(30));

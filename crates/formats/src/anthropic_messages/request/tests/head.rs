@@ -1,6 +1,7 @@
 //! The head, and what is billed beyond text.
 
 use insta::assert_snapshot;
+use types::CacheWrites;
 use types::call::ModelHead;
 
 use super::super::{parse, read_head};
@@ -28,7 +29,7 @@ fn the_head_has_what_stages_need() {
     let head = head(body);
     assert_eq!((head.model.as_str(), head.stream, head.output_cap), ("a/b", true, Some(0)));
     assert_eq!((head.choices, head.include_usage, head.media), (1, true, 1));
-    assert_eq!((head.surcharge, head.writes_cache), (None, false));
+    assert_eq!((head.surcharge, head.cache_writes), (None, CacheWrites::Unmarked));
     assert_eq!(head.body_bytes, u64::try_from(body.len()).unwrap());
     assert_eq!(&body[head.spans.model.unwrap()], r#""a/b""#);
     assert_eq!(&body[head.spans.output_cap.unwrap()], "0");
@@ -182,17 +183,19 @@ fn text_that_comes_with_tools_and_schemas_is_counted() {
 fn every_mark_for_the_cache_is_seen() {
     let of = |mark: &str| {
         let head = with(&format!(r#""system":[{{"type":"text","text":"x",{mark}}}]"#));
-        (head.writes_cache, head.surcharge)
+        (head.cache_writes, head.surcharge)
     };
-    let unusual = (true, Some("cache_control"));
-    assert_eq!(of(r#""cache_control":{"type":"ephemeral"}"#), (true, None));
+    let unusual = (CacheWrites::Hour, Some("cache_control"));
+    let minutes = (CacheWrites::Minutes, None);
+    assert_eq!(of(r#""cache_control":{"type":"ephemeral"}"#), minutes);
+    assert_eq!(of(r#""cache_control" : {"ttl":"5m","type":"ephemeral","scope":"x"}"#), minutes);
     assert_eq!(
-        of(r#""cache_control" : {"ttl":"5m","type":"ephemeral","scope":"x"}"#),
-        (true, None)
+        of(r#""Cache_Control":{"type":"ephemeral"}"#),
+        (CacheWrites::Minutes, Some("content"))
     );
-    assert_eq!(of(r#""Cache_Control":{"type":"ephemeral"}"#), (true, Some("content")));
-    assert_eq!(of(r#""cache_control":null"#), (false, None));
-    assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#), unusual);
+    assert_eq!(of(r#""cache_control":null"#), (CacheWrites::Unmarked, None));
+    assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#), (CacheWrites::Hour, None));
+    assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"2h"}"#), unusual);
     assert_eq!(of(r#""cache_control":{"type":"ephemeral","ttl":"5m","ttl":"1h"}"#), unusual);
     assert_eq!(of(r#""cache_control":{"type":"ephemeral","TTL":"1h"}"#), unusual);
     assert_eq!(of(r#""cache_control":{"type":"eternal"}"#), unusual);
@@ -200,11 +203,12 @@ fn every_mark_for_the_cache_is_seen() {
     assert_eq!(of(r#""cache_contro\u006c":{"type":"ephemeral"}"#), unusual);
     assert_eq!(of(r#""cache\u005Fcontrol":{"type":"ephemeral"}"#), unusual);
     let text = r#""title":"cache_control\": {\"ttl\":\"1h\"} \\u0061 \u00e9 \u003c \\\\\\u0061""#;
-    assert_eq!(of(text), (false, None));
+    assert_eq!(of(text), (CacheWrites::Unmarked, None));
     let deep =
         with(r#""tools":[{"name":"f","x":[{"cache_control":{"type":"ephemeral","ttl":"1h"}}]}]"#);
-    assert_eq!((deep.writes_cache, deep.surcharge), unusual);
-    assert!(with(r#""cache_control":{"type":"ephemeral"}"#).writes_cache);
+    assert_eq!((deep.cache_writes, deep.surcharge), (CacheWrites::Hour, None));
+    let top = with(r#""cache_control":{"type":"ephemeral"},"system":"cache_control\":7""#);
+    assert_eq!(top.cache_writes, CacheWrites::Minutes);
 }
 
 #[test]

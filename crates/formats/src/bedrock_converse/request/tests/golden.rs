@@ -1,11 +1,11 @@
 //! Golden requests, and what crosses from and to other formats.
 
-use ::types::ErrorCode;
 use ::types::conversation::{
     Effort, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall, ToolChoice,
     ToolDefinition,
 };
 use ::types::format::Format;
+use ::types::{CacheWrites, ErrorCode};
 
 use super::*;
 use crate::{ANTHROPIC_MESSAGES, BEDROCK_CONVERSE, OPENAI_CHAT};
@@ -410,7 +410,8 @@ fn the_head_says_what_may_be_billed_beyond_text() {
     let head = |fields: Value| read_head(body(fields).as_bytes()).unwrap();
     let plain = head(json!({ "toolConfig": { "tools": [{ "toolSpec": { "name": "f" } }] } }));
     assert_eq!((plain.surcharge, plain.tools, plain.media), (None, true, 0));
-    assert_eq!((plain.model.as_str(), plain.stream, plain.writes_cache), ("", false, false));
+    let expected = ("", false, CacheWrites::Unmarked);
+    assert_eq!((plain.model.as_str(), plain.stream, plain.cache_writes), expected);
     let surcharges = [
         (json!({ "guardrailConfig": {} }), "guardrailConfig"),
         (json!({ "serviceTier": { "type": "priority" } }), "serviceTier"),
@@ -421,7 +422,6 @@ fn the_head_says_what_may_be_billed_beyond_text() {
         (user(&json!([{ "video": {} }])), "video"),
         (user(&json!([{ "hologram": {} }])), "content"),
         (user(&json!([{ "toolResult": { "content": [{ "document": {} }] } }])), "document"),
-        (user(&json!([{ "cachePoint": { "type": "default", "ttl": "1h" } }])), "cachePoint"),
     ];
     for (fields, expected) in surcharges {
         assert_eq!(head(fields.clone()).surcharge, Some(expected), "{fields}");
@@ -430,11 +430,14 @@ fn the_head_says_what_may_be_billed_beyond_text() {
         json!({ "serviceTier": { "type": "default" } }),
         json!({ "additionalModelRequestFields": { "top_k": 1, "thinking": {} } }),
         user(&json!([{ "cachePoint": { "type": "default" } }])),
+        user(&json!([{ "cachePoint": { "type": "default", "ttl": "1h" } }])),
     ];
     for fields in cheap {
         assert_eq!(head(fields.clone()).surcharge, None, "{fields}");
     }
-    assert!(head(user(&json!([{ "cachePoint": { "type": "default" } }]))).writes_cache);
+    let marked = |mark: Value| head(user(&json!([{ "cachePoint": mark }]))).cache_writes;
+    assert_eq!(marked(json!({ "type": "default" })), CacheWrites::Minutes);
+    assert_eq!(marked(json!({ "type": "default", "ttl": "1h" })), CacheWrites::Hour);
     assert_eq!(head(user(&json!([{ "image": {} }, { "image": {} }]))).media, 2);
     assert!(read_head(br#"{"messages":[],"Messages":[]}"#).is_err());
 }

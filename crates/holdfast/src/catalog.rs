@@ -1,0 +1,191 @@
+//! The catalogue: what models cost at the vendors that sell them, and from which day on.
+//!
+//! Rows are data, built by `catalog/models/build.py` from public lists and compiled in; what the
+//! operator says of a model goes before them. Invariant: a price that a row does not fully say is
+//! no price, for an unknown price is not zero. How a Call is billed must not be known here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pipeline::PriceList;
+use serde::{Deserialize, Serialize};
+use storage::models::DatedPrice;
+use types::price::Step;
+use types::{Money, Price, Rate, Rates, Timestamp};
+
+/// Every file of `catalog/models/`, by vendor; a test holds that none is missing.
+const FILES: &[(&str, &str)] = &[
+    ("anthropic", include_str!("../../../catalog/models/anthropic.jsonl")),
+    ("azure", include_str!("../../../catalog/models/azure.jsonl")),
+    ("bedrock", include_str!("../../../catalog/models/bedrock.jsonl")),
+    ("cerebras", include_str!("../../../catalog/models/cerebras.jsonl")),
+    ("cloudflare", include_str!("../../../catalog/models/cloudflare.jsonl")),
+    ("cohere", include_str!("../../../catalog/models/cohere.jsonl")),
+    ("dashscope", include_str!("../../../catalog/models/dashscope.jsonl")),
+    ("deepinfra", include_str!("../../../catalog/models/deepinfra.jsonl")),
+    ("deepseek", include_str!("../../../catalog/models/deepseek.jsonl")),
+    ("fireworks", include_str!("../../../catalog/models/fireworks.jsonl")),
+    ("gemini", include_str!("../../../catalog/models/gemini.jsonl")),
+    ("groq", include_str!("../../../catalog/models/groq.jsonl")),
+    ("huggingface", include_str!("../../../catalog/models/huggingface.jsonl")),
+    ("minimax", include_str!("../../../catalog/models/minimax.jsonl")),
+    ("mistral", include_str!("../../../catalog/models/mistral.jsonl")),
+    ("moonshot", include_str!("../../../catalog/models/moonshot.jsonl")),
+    ("openai", include_str!("../../../catalog/models/openai.jsonl")),
+    ("openrouter", include_str!("../../../catalog/models/openrouter.jsonl")),
+    ("perplexity", include_str!("../../../catalog/models/perplexity.jsonl")),
+    ("together", include_str!("../../../catalog/models/together.jsonl")),
+    ("vercel", include_str!("../../../catalog/models/vercel.jsonl")),
+    ("vertex", include_str!("../../../catalog/models/vertex.jsonl")),
+    ("xai", include_str!("../../../catalog/models/xai.jsonl")),
+    ("zai", include_str!("../../../catalog/models/zai.jsonl")),
+];
+
+/// Vendors whose customers name the models themselves: such a name says nothing of a price.
+const NAMED_BY_CUSTOMERS: [&str; 1] = ["azure"];
+
+/// A model at a vendor.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Row {
+    /// Its name there.
+    pub(crate) id: String,
+    /// What it cost from when on, the newest first; empty where nobody knows.
+    pub(crate) prices: Vec<RowPrice>,
+}
+
+/// A price as the catalogue has it. What a Call can't be billed by yet (sounds, pictures, tiers) is
+/// in the row and not read here.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RowPrice {
+    /// The day on which its source said so, `2026-11-12`.
+    pub(crate) as_of: String,
+    /// Which source the row follows.
+    #[serde(default)]
+    pub(crate) from: Option<String>,
+    /// Its seller gives it away.
+    #[serde(default)]
+    free: bool,
+    #[serde(default)]
+    input: Option<Rate>,
+    #[serde(default)]
+    output: Option<Rate>,
+    #[serde(default)]
+    cached_input: Option<Rate>,
+    #[serde(default)]
+    cache_write: Option<Rate>,
+    #[serde(default)]
+    cache_write_1h: Option<Rate>,
+    #[serde(default)]
+    reasoning: Option<Rate>,
+    /// A fee per request.
+    #[serde(default)]
+    request: Option<Money>,
+    #[serde(default)]
+    steps: Vec<RowStep>,
+    /// What the other source says otherwise, by rate.
+    #[serde(default)]
+    pub(crate) disagrees: BTreeMap<String, String>,
+}
+
+/// Rates of longer prompts: what is absent is as for shorter ones.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RowStep {
+    above: u64,
+    #[serde(default)]
+    input: Option<Rate>,
+    #[serde(default)]
+    output: Option<Rate>,
+    #[serde(default)]
+    cached_input: Option<Rate>,
+    #[serde(default)]
+    cache_write: Option<Rate>,
+    #[serde(default)]
+    cache_write_1h: Option<Rate>,
+    #[serde(default)]
+    reasoning: Option<Rate>,
+}
+
+impl RowPrice {
+    /// The price, if the row says all of it.
+    pub(crate) fn price(&self) -> Option<Price> {
+        let version = format!("catalog@{}", self.as_of);
+        if self.free {
+            return Some(Price::free(version));
+        }
+        let rates = Rates {
+            input: self.input?,
+            // What answers with no tokens has no price for them.
+            output: self.output.unwrap_or(Rate::FREE),
+            cached_input: self.cached_input,
+            cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
+            reasoning: self.reasoning,
+        };
+        let steps = self.steps.iter().map(|step| step.after(rates)).collect();
+        Some(Price { version, rates, steps, per_request: self.request.unwrap_or(Money::ZERO) })
+    }
+
+    /// The beginning of the day on which its source said so.
+    fn since(&self) -> Option<Timestamp> {
+        let day: jiff::civil::Date = self.as_of.parse().ok()?;
+        let midnight = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Timestamp(midnight.timestamp().as_microsecond()))
+    }
+}
+
+impl RowStep {
+    fn after(&self, short: Rates) -> Step {
+        let rates = Rates {
+            input: self.input.unwrap_or(short.input),
+            output: self.output.unwrap_or(short.output),
+            cached_input: self.cached_input.or(short.cached_input),
+            cache_write: self.cache_write.or(short.cache_write),
+            cache_write_1h: self.cache_write_1h.or(short.cache_write_1h),
+            reasoning: self.reasoning.or(short.reasoning),
+        };
+        Step { above: self.above, rates }
+    }
+}
+
+/// The vendors of the catalogue.
+pub(crate) fn vendors() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(vendor, _)| *vendor)
+}
+
+/// The rows of a vendor, by name; none of one that the catalogue does not have.
+pub(crate) fn rows(vendor: &str) -> Vec<Row> {
+    let text = FILES.iter().find(|(name, _)| *name == vendor).map_or("", |(_, text)| text);
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// What a vendor's models cost.
+#[derive(Debug)]
+pub(crate) struct Prices(HashMap<String, Vec<DatedPrice>>);
+
+impl Prices {
+    /// Of a vendor whose own names its models are asked for by.
+    pub(crate) fn of(vendor: &str) -> Self {
+        if NAMED_BY_CUSTOMERS.contains(&vendor) {
+            return Self(HashMap::new());
+        }
+        let dated = |row: Row| (row.id.clone(), dated(&row));
+        Self(rows(vendor).into_iter().map(dated).collect())
+    }
+}
+
+impl PriceList for Prices {
+    fn prices(&self, model: &str) -> &[DatedPrice] {
+        self.0.get(model).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// A row's prices, oldest first. The oldest that is known holds for all that was before.
+fn dated(row: &Row) -> Vec<DatedPrice> {
+    let known = row.prices.iter().rev();
+    let known = known.filter_map(|price| Some((price.since()?, price.price()?)));
+    let first = |at: usize, since| if at == 0 { Timestamp(0) } else { since };
+    let dated = |(at, (since, price))| DatedPrice { since: first(at, since), price };
+    known.enumerate().map(dated).collect()
+}
+
+#[cfg(test)]
+mod tests;

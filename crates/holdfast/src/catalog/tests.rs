@@ -1,0 +1,86 @@
+use types::Usage;
+
+use super::*;
+
+fn price(vendor: &str, model: &str) -> Option<Price> {
+    let prices = Prices::of(vendor);
+    prices.prices(model).last().map(|dated| dated.price.clone())
+}
+
+fn cost(price: &Price, usage: Usage) -> String {
+    price.cost(&usage).to_string()
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test may read the repository")]
+fn every_file_is_compiled_in_and_every_line_is_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../catalog/models");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|name| Some(name.strip_suffix(".jsonl")?.to_owned()))
+        .collect();
+    files.sort();
+    assert_eq!(files, vendors().collect::<Vec<_>>());
+    for (vendor, text) in FILES {
+        assert!(providers::vendor(vendor).is_some(), "{vendor} is no vendor");
+        let read = rows(vendor);
+        assert_eq!(read.len(), text.lines().count(), "{vendor} has a line that is no row");
+        let mut names: Vec<&str> = read.iter().map(|row| row.id.as_str()).collect();
+        names.dedup();
+        assert_eq!(names.len(), read.len(), "{vendor} has a model twice");
+        for row in &read {
+            for price in &row.prices {
+                assert!(price.since().is_some(), "{vendor}/{}: {}", row.id, price.as_of);
+                let steps: Vec<u64> = price.steps.iter().map(|step| step.above).collect();
+                assert!(steps.is_sorted(), "{vendor}/{} has steps out of order", row.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_row_says_is_what_is_billed() {
+    let claude = price("anthropic", "claude-sonnet-4-5").unwrap();
+    assert_eq!(claude.version, "catalog@2026-11-12");
+    let usage = Usage {
+        input_tokens: 1_000_000,
+        cached_tokens: 200_000,
+        cache_write_tokens: 300_000,
+        cache_write_1h_tokens: 100_000,
+        output_tokens: 10_000,
+        reasoning_tokens: 4_000,
+    };
+    // 0.5 M × $3 + 0.2 M × $0.30 + 0.2 M × $3.75 + 0.1 M × $6 + 10,000 × $15.
+    assert_eq!(cost(&claude, usage), "3.06");
+    let gemini = price("gemini", "gemini-2.5-pro").unwrap();
+    let of = |input_tokens| Usage { input_tokens, ..Usage::default() };
+    assert_eq!(cost(&gemini, of(200_000)), "0.25");
+    assert_eq!(cost(&gemini, of(400_000)), "1.00", "twice the rate above 200,000 tokens");
+}
+
+#[test]
+fn what_is_not_fully_known_has_no_price() {
+    let row = |price: &str| {
+        let text = format!(r#"{{"id":"m","prices":[{{"as_of":"2026-01-02",{price}}}]}}"#);
+        dated(&serde_json::from_str(&text).unwrap())
+    };
+    assert_eq!(row(r#""output_image":"0.04""#), []);
+    assert_eq!(row(r#""output":"1.00""#), []);
+    assert_eq!(row(r#""input":"1.00""#).len(), 1);
+    assert!(row(r#""free":true"#)[0].price.is_free());
+    assert_eq!(price("openai", "no-such-model"), None);
+    assert_eq!(price("azure", "gpt-4.1"), None, "a deployment may be of any model");
+    assert_eq!(price("openai-compatible", "gpt-4.1"), None);
+}
+
+#[test]
+fn an_older_price_holds_until_the_day_of_the_newer() {
+    let text = r#"{"id":"m","prices":[
+        {"as_of":"2026-06-01","input":"2.00","output":"2.00"},
+        {"as_of":"2026-01-02","input":"1.00","output":"1.00"}]}"#;
+    let prices = dated(&serde_json::from_str(text).unwrap());
+    let since: Vec<i64> = prices.iter().map(|dated| dated.since.seconds()).collect();
+    assert_eq!(since, [0, 1_780_272_000]);
+    assert_eq!(prices[1].price.version, "catalog@2026-06-01");
+}
