@@ -155,10 +155,24 @@ def of_litellm(model):
             priced["steps"] = [{"above": above, **stairs[above]} for above in sorted(stairs)]
     if tiers:
         price["tiers"] = dict(sorted(tiers.items()))
+    price.update(ranges(model.get("tiered_pricing")) if not steps else {})
     fees = search_fees(model.get("search_context_cost_per_query"))
     if fees:
         price["web_search"] = fees
     return price
+
+
+def ranges(priced):
+    """What costs otherwise by the prompt's length: the first range holds below the others."""
+    if not isinstance(priced, list) or not all("range" in entry for entry in priced):
+        return {}
+    first, *longer = sorted(priced, key=lambda entry: entry["range"][0])
+    steps = [{"above": int(entry["range"][0]), **of_litellm(plain(entry))} for entry in longer]
+    return {**of_litellm(plain(first)), **({"steps": steps} if steps else {})}
+
+
+def plain(entry):
+    return {field: value for field, value in entry.items() if field != "range"}
 
 
 def search_fees(by_size):
@@ -192,7 +206,7 @@ def facts_of_litellm(model):
 
 
 def is_priced(price):
-    """Zero everywhere is what a source writes where it does not know, but for models named free."""
+    """Zero everywhere is what a source writes where it does not know."""
     return any(is_paid(value) for value in price.values())
 
 
@@ -263,12 +277,13 @@ def merged(name, dev, lite, follows):
     said = {source: price for source, price in said.items() if is_priced(price)}
     row = {"id": name, **dev_facts, **lite_facts}
     if not said:
-        row["prices"] = [{"as_of": SOURCES["litellm"]["as_of"], "free": True}] if is_free(name) else []
+        row["prices"] = []
         return row
     source = follows if follows in said else next(iter(said))
     price = {"as_of": SOURCES[source]["as_of"], "from": source, **said[source]}
     other = next((price for theirs, price in said.items() if theirs != source), {})
-    for field in ("tiers", "cache_write_1h", "web_search", "regions"):
+    carried = ("steps", "reasoning", "cached_input", "cache_write", "cache_write_1h", "image_output")
+    for field in (*carried, "tiers", "web_search", "regions"):
         if field in other and field not in price and not disagreements(price, other):
             price[field] = other[field]
     differs = disagreements(price, other)
@@ -276,11 +291,6 @@ def merged(name, dev, lite, follows):
         price["disagrees"] = differs
     row["prices"] = [price]
     return row
-
-
-def is_free(name):
-    """Sellers mark the models that they give away."""
-    return name.endswith(":free")
 
 
 def with_history(row, before):

@@ -80,7 +80,7 @@ class Check:
 
     @property
     def goes_on(self):
-        return self.fault == "x04"
+        return self.fault in ("x04", "x05")
 
     @property
     def plan(self):
@@ -475,6 +475,22 @@ def goes_on_with_an_answer_that_broke_off(c):
     assert Decimal(row["cost"]) == price_of("fallback", INPUT["fallback"] + 40, 20), row
     asked = json.loads(second["body"])["messages"][-1]
     assert asked["role"] == "assistant", asked
+
+
+@for_each("x05", modes=STREAM, to=OWN_REST)
+@for_each("x05", modes=STREAM, to=OTHER_REST)
+def ends_an_answer_that_broke_off_behind_its_last_word(c):
+    """Who goes on has nothing to add: the client is told the end all the same."""
+    answer = c.call()
+    assert answer.status == 200 and answer.ended and answer.error is None, told(answer)
+    assert answer.words == c.words(60) and answer.unreadable == 0, told(answer)
+    assert answer.finish == c.finish, told(answer)
+    c.ends(answer)
+    c.is_one_stream(answer)
+    first, second = c.asked(primary=1, fallback=1)
+    c.failed_row(first, "stream_cut")
+    row = c.rows()[second["attempt"]]
+    assert row["error"] is None and row["notes"].get("continued") is True, row
 
 
 # What an SDK makes of a stream that breaks: the words before.

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pipeline::PriceList;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use storage::models::DatedPrice;
 use types::price::Step;
 use types::{Money, Price, Rate, Rates, Timestamp};
@@ -43,6 +44,12 @@ const FILES: &[(&str, &str)] = &[
 /// Vendors whose customers name the models themselves: such a name says nothing of a price.
 const NAMED_BY_CUSTOMERS: [&str; 1] = ["azure"];
 
+/// Models with this in their name answer with pictures unasked.
+const DRAWS: &str = "-image";
+
+/// Models with one of these in their name search with each request, for a fee.
+const SEARCHES: [&str; 3] = ["sonar", "-search-preview", "-search-api"];
+
 /// A model at a vendor.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Row {
@@ -61,9 +68,6 @@ pub(crate) struct RowPrice {
     /// Which source the row follows.
     #[serde(default)]
     pub(crate) from: Option<String>,
-    /// Its seller gives it away.
-    #[serde(default)]
-    free: bool,
     #[serde(default)]
     input: Option<Rate>,
     #[serde(default)]
@@ -76,9 +80,18 @@ pub(crate) struct RowPrice {
     cache_write_1h: Option<Rate>,
     #[serde(default)]
     reasoning: Option<Rate>,
+    /// An output token of a picture.
+    #[serde(default)]
+    image_output: Option<Rate>,
     /// A fee per request.
     #[serde(default)]
     request: Option<Money>,
+    /// A fee per search, or one by how much of the found is read.
+    #[serde(default)]
+    web_search: Option<Fee>,
+    /// Where it costs something else.
+    #[serde(default)]
+    regions: BTreeMap<String, IgnoredAny>,
     #[serde(default)]
     steps: Vec<RowStep>,
     /// What the other source says otherwise, by rate.
@@ -86,8 +99,25 @@ pub(crate) struct RowPrice {
     pub(crate) disagrees: BTreeMap<String, String>,
 }
 
+/// A fee.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Fee {
+    One(Money),
+    BySize(BTreeMap<String, Money>),
+}
+
+impl Fee {
+    fn dearest(&self) -> Option<Money> {
+        match self {
+            Self::One(fee) => Some(*fee),
+            Self::BySize(fees) => fees.values().max().copied(),
+        }
+    }
+}
+
 /// Rates of longer prompts: what is absent is as for shorter ones.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct RowStep {
     above: u64,
     #[serde(default)]
@@ -105,23 +135,33 @@ struct RowStep {
 }
 
 impl RowPrice {
-    /// The price, if the row says all of it.
-    pub(crate) fn price(&self) -> Option<Price> {
-        let version = format!("catalog@{}", self.as_of);
-        if self.free {
-            return Some(Price::free(version));
+    /// The price of a model of that name, if the row says all of it. What a list says to cost
+    /// nothing is not known: giving it away is the operator's word.
+    pub(crate) fn price(&self, model: &str) -> Option<Price> {
+        let input = self.input.filter(|input| *input > Rate::FREE)?;
+        // What answers with no tokens has no price for them; pictures come unasked.
+        let output = self.output.max(self.image_output).unwrap_or(Rate::FREE);
+        if model.contains(DRAWS) && self.image_output.is_none() {
+            return None;
         }
         let rates = Rates {
-            input: self.input?,
-            // What answers with no tokens has no price for them.
-            output: self.output.unwrap_or(Rate::FREE),
+            input,
+            output,
             cached_input: self.cached_input,
-            cache_write: self.cache_write,
+            cache_write: self.cache_write.and_then(|write| with_input(write, input)),
             cache_write_1h: self.cache_write_1h,
-            reasoning: self.reasoning,
+            reasoning: self.reasoning.filter(|reasoning| *reasoning > Rate::FREE),
         };
-        let steps = self.steps.iter().map(|step| step.after(rates)).collect();
-        Some(Price { version, rates, steps, per_request: self.request.unwrap_or(Money::ZERO) })
+        let search = match SEARCHES.iter().any(|name| model.contains(name)) {
+            true => self.web_search.as_ref().and_then(Fee::dearest)?,
+            false => Money::ZERO,
+        };
+        Some(Price {
+            version: format!("catalog@{}", self.as_of),
+            rates,
+            steps: self.steps.iter().map(|step| step.after(rates)).collect(),
+            per_request: self.request.unwrap_or(Money::ZERO).saturating_add(search),
+        })
     }
 
     /// The beginning of the day on which its source said so.
@@ -133,17 +173,30 @@ impl RowPrice {
 }
 
 impl RowStep {
+    /// A part whose whole costs something else here, and that is not named, costs what the whole
+    /// does.
     fn after(&self, short: Rates) -> Step {
+        let of_input = |rate: Option<Rate>| rate.filter(|_| self.input.is_none());
+        let of_output = |rate: Option<Rate>| rate.filter(|_| self.output.is_none());
+        let input = self.input.unwrap_or(short.input);
+        let written = self.cache_write.and_then(|write| with_input(write, input));
         let rates = Rates {
-            input: self.input.unwrap_or(short.input),
+            input,
             output: self.output.unwrap_or(short.output),
-            cached_input: self.cached_input.or(short.cached_input),
-            cache_write: self.cache_write.or(short.cache_write),
-            cache_write_1h: self.cache_write_1h.or(short.cache_write_1h),
-            reasoning: self.reasoning.or(short.reasoning),
+            cached_input: self.cached_input.or_else(|| of_input(short.cached_input)),
+            cache_write: written.or_else(|| of_input(short.cache_write)),
+            cache_write_1h: self.cache_write_1h.or_else(|| of_input(short.cache_write_1h)),
+            reasoning: self.reasoning.or_else(|| of_output(short.reasoning)),
         };
         Step { above: self.above, rates }
     }
+}
+
+/// What a written token costs: some lists say only what is added to the input's price, and nothing
+/// where they don't know.
+fn with_input(write: Rate, input: Rate) -> Option<Rate> {
+    let added = Rate::from_picodollars(write.picodollars().saturating_add(input.picodollars()));
+    (write > Rate::FREE).then_some(if write < input { added } else { write })
 }
 
 /// The vendors of the catalogue.
@@ -162,13 +215,16 @@ pub(crate) fn rows(vendor: &str) -> Vec<Row> {
 pub(crate) struct Prices(HashMap<String, Vec<DatedPrice>>);
 
 impl Prices {
-    /// Of a vendor whose own names its models are asked for by.
-    pub(crate) fn of(vendor: &str) -> Self {
+    /// Of a vendor whose own names its models are asked for by. Models that cost something else in
+    /// `region` are left out.
+    pub(crate) fn of(vendor: &str, region: Option<&str>) -> Self {
         if NAMED_BY_CUSTOMERS.contains(&vendor) {
             return Self(HashMap::new());
         }
+        let is_other = |price: &RowPrice| region.is_some_and(|it| price.regions.contains_key(it));
+        let same = |row: &Row| !row.prices.iter().any(is_other);
         let dated = |row: Row| (row.id.clone(), dated(&row));
-        Self(rows(vendor).into_iter().map(dated).collect())
+        Self(rows(vendor).into_iter().filter(same).map(dated).collect())
     }
 }
 
@@ -181,7 +237,7 @@ impl PriceList for Prices {
 /// A row's prices, oldest first. The oldest that is known holds for all that was before.
 fn dated(row: &Row) -> Vec<DatedPrice> {
     let known = row.prices.iter().rev();
-    let known = known.filter_map(|price| Some((price.since()?, price.price()?)));
+    let known = known.filter_map(|price| Some((price.since()?, price.price(&row.id)?)));
     let first = |at: usize, since| if at == 0 { Timestamp(0) } else { since };
     let dated = |(at, (since, price))| DatedPrice { since: first(at, since), price };
     known.enumerate().map(dated).collect()

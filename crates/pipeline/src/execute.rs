@@ -20,6 +20,8 @@ use crate::route::Route;
 pub(crate) struct Wanted {
     /// As deltas, even where bytes could be passed through.
     pub(crate) decode: bool,
+    /// From where the conversation's last message breaks off.
+    pub(crate) continues: bool,
     /// Beginning with content, so that nothing was shown if it fails before.
     pub(crate) hold_preamble: bool,
     /// With log probabilities, where the target can give them.
@@ -42,6 +44,7 @@ pub(crate) fn execute(
         target: Arc::clone(&route.target),
         output_cap: route.terms.output_cap,
         decode: wanted.decode,
+        continues: wanted.continues,
         hold_preamble: wanted.hold_preamble,
         logprobs: wanted.logprobs,
         patience: wanted.patience,

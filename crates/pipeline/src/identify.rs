@@ -152,7 +152,8 @@ pub(crate) fn spawned(
         id,
         parent: Some(parent.id.clone()),
         principal: Arc::clone(&known.principal),
-        session: parent.session.clone(),
+        // What nobody waits for does not stand in the way of the session's own steps.
+        session: parent.session.clone().filter(|_| purpose.is_none()),
         session_root: parent.session_root.clone(),
         step: None,
         task: Arc::clone(&parent.task),

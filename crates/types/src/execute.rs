@@ -24,6 +24,8 @@ pub struct Attempt {
     pub output_cap: Option<u64>,
     /// Whether deltas are needed even where bytes could be passed through (a session's own steps).
     pub decode: bool,
+    /// Whether the request ends in the beginning of the answer that is to be continued.
+    pub continues: bool,
     /// Whether the first frame must be one with content ([`crate::format::ReadOptions`]).
     pub hold_preamble: bool,
     /// Whether log probabilities are wanted, where the target can give them.

@@ -212,6 +212,8 @@ pub struct WriteOptions {
 /// What a client was passed of an answer that broke off, beside its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
+    /// Whether the answer has begun at all: else only signs of life passed.
+    pub started: bool,
     /// The answer's id.
     pub id: Option<String>,
     /// The model's name.

@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 
 /// The fields, by what they change.
-pub const FIELDS: [&str; 36] = [
+pub const FIELDS: [&str; 37] = [
     // Tiers and regions have prices of their own: <https://platform.openai.com/docs/pricing>.
     "service_tier",
     "inference_geo",
+    // What is kept for a day costs more to write than what is kept for minutes.
+    "prompt_cache_retention",
     "speed",
     // Searches, tools and other work that a provider does beside the model, billed apart: OpenAI,
     // OpenRouter, xAI, Perplexity, Alibaba, Groq and proxies in front of them.
@@ -56,7 +58,7 @@ pub const FIELDS: [&str; 36] = [
     "prompt_template",
 ];
 /// Values with which such a field asks for nothing that costs more, as JSON without white space.
-const USUAL: [&str; 12] = [
+const USUAL: [&str; 13] = [
     "null",
     "false",
     "[]",
@@ -64,6 +66,7 @@ const USUAL: [&str; 12] = [
     "\"auto\"",
     "\"default\"",
     "\"standard\"",
+    "\"in_memory\"",
     "\"flex\"",
     "[\"text\"]",
     // What models that think are told on servers of their own; it changes no more than a word.

@@ -64,6 +64,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         target,
         output_cap: None,
         decode: false,
+        continues: false,
         hold_preamble: false,
         logprobs: false,
         patience: None,

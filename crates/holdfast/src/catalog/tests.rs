@@ -3,7 +3,7 @@ use types::Usage;
 use super::*;
 
 fn price(vendor: &str, model: &str) -> Option<Price> {
-    let prices = Prices::of(vendor);
+    let prices = Prices::of(vendor, None);
     prices.prices(model).last().map(|dated| dated.price.clone())
 }
 
@@ -68,10 +68,45 @@ fn what_is_not_fully_known_has_no_price() {
     assert_eq!(row(r#""output_image":"0.04""#), []);
     assert_eq!(row(r#""output":"1.00""#), []);
     assert_eq!(row(r#""input":"1.00""#).len(), 1);
-    assert!(row(r#""free":true"#)[0].price.is_free());
+    assert_eq!(row(r#""free":true"#), [], "the operator says so, or nobody");
+    assert_eq!(row(r#""input":"0","output":"0","output_image":"0.04""#), []);
+    assert_eq!(price("openrouter", "google/gemini-2.5-flash-image"), None, "it draws");
+    assert_eq!(price("vercel", "perplexity/sonar"), None, "it searches, for an unknown fee");
+    let europe = Prices::of("bedrock", Some("eu-central-1"));
+    let usual = Prices::of("bedrock", None);
+    assert!(europe.0.len() < usual.0.len(), "what costs something else there is not known");
     assert_eq!(price("openai", "no-such-model"), None);
     assert_eq!(price("azure", "gpt-4.1"), None, "a deployment may be of any model");
     assert_eq!(price("openai-compatible", "gpt-4.1"), None);
+}
+
+#[test]
+fn what_comes_unasked_and_what_is_only_added_are_in_the_price() {
+    let drawn = price("gemini", "gemini-2.5-flash-image").unwrap();
+    assert_eq!(drawn.rates.output.per_million(), "30.00");
+    let searching = price("perplexity", "sonar").unwrap();
+    assert!(searching.per_request >= Money::parse("0.005").unwrap());
+    let added = price("openrouter", "google/gemini-2.5-pro").unwrap();
+    assert!(added.rates.cache_write.unwrap() > added.rates.input);
+    let long = added.steps.first().unwrap().rates;
+    assert_eq!(long.reasoning, None, "thinking costs what the longer answer does");
+}
+
+#[test]
+fn every_price_is_more_than_nothing() {
+    for vendor in vendors() {
+        for row in rows(vendor) {
+            for dated in dated(&row) {
+                let Price { rates, steps, .. } = dated.price;
+                for rates in steps.iter().map(|step| step.rates).chain([rates]) {
+                    let name = format!("{vendor}/{}", row.id);
+                    assert!(rates.input > Rate::FREE, "{name}");
+                    assert!(rates.cache_write.is_none_or(|rate| rate >= rates.input), "{name}");
+                    assert!(rates.reasoning.is_none_or(|rate| rate > Rate::FREE), "{name}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use types::Price;
 
 use super::table;
-use crate::catalog::{self, Row, RowPrice};
+use crate::catalog::{self, Row};
 
 /// The newest prices of all models whose name contains `name`; with `disagreeing` only those of
 /// which the sources say different things.
@@ -27,7 +27,7 @@ fn as_json(vendor: &str, row: &Row, disagreeing: bool) -> Option<Value> {
     (differs || !disagreeing).then(|| {
         json!({
             "name": format!("{vendor}/{}", row.id),
-            "price": newest.and_then(RowPrice::price),
+            "price": newest.and_then(|price| price.price(&row.id)),
             "as_of": newest.map(|price| &price.as_of),
             "source": newest.and_then(|price| price.from.as_deref()),
             "other_source_says": newest.map(|price| &price.disagrees).filter(|_| differs),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Context;
-use pipeline::{ModelLimits, ProviderInfo, RouteInfo, Upstreams};
+use pipeline::{ModelLimits, PriceList, ProviderInfo, RouteInfo, Upstreams};
 use server::ObjectChange;
 use sessions::ToolServers;
 use types::Execute;
@@ -138,8 +138,16 @@ fn provider(entry: &ProviderEntry) -> ProviderInfo {
         name: entry.name.clone(),
         free_until_priced: false,
         limits: Some(limits),
-        prices: Some(Arc::new(Prices::of(&entry.vendor))),
+        prices: prices(entry),
     }
+}
+
+/// What its models cost: at its vendor's own address only, as nobody knows what another asks.
+fn prices(entry: &ProviderEntry) -> Option<Arc<dyn PriceList>> {
+    let elsewhere = providers::vendor(&entry.vendor).is_some_and(|it| it.base_url.is_some())
+        && entry.base_url.is_some();
+    let region = entry.aws.as_ref().and_then(|aws| aws.region.as_deref());
+    (!elsewhere).then(|| Arc::new(Prices::of(&entry.vendor, region)) as Arc<dyn PriceList>)
 }
 
 /// What a vendor's own models can read and say.

@@ -36,9 +36,10 @@ const EVENTS_MAX: usize = 1 << 14;
 /// Output cap of the cheap tier's answer in tokens, where the client set no lower one.
 const CHEAP_TOKENS_MAX: u64 = 8_192;
 /// How long the cheap tier's answer may take.
-const CHEAP_TIME_MAX: Duration = Duration::from_mins(2);
-/// How long an opinion may take in the whole, with its turn to wait for.
-const TIME_MAX: Duration = Duration::from_mins(10);
+const CHEAP_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long an opinion may take in the whole, with its turn to wait for: what is deleted meanwhile
+/// is gone everywhere within a minute.
+const TIME_MAX: Duration = Duration::from_secs(50);
 /// The note on the Calls that are made for an opinion.
 const PURPOSE: &str = "auto_judge";
 
@@ -83,7 +84,9 @@ impl Tape {
             return None;
         }
         let tiers = shared.recorder.tiers();
-        let place = tiers.opinions.place().filter(|_| can_be_asked_again(model));
+        // What its caller allowed for this Call alone is not for others that it did not ask for.
+        let may_be_asked = call.budget.is_none() && can_be_asked_again(model);
+        let place = tiers.opinions.place().filter(|_| may_be_asked);
         let Some(place) = place else {
             tiers.miss(&call.plan.name, Missing::PassedOver);
             return None;
@@ -247,7 +250,7 @@ impl Paid<'_> {
     }
 
     fn left(&self) -> Option<Money> {
-        self.purse.as_ref().map(Purse::left)
+        self.purse.as_ref().map(Purse::take)
     }
 
     fn pay(&mut self, cost: Money) {

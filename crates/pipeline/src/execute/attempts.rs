@@ -381,6 +381,7 @@ impl Attempts {
         let waits = !goes_on || self.turned_away.contains(&route.target);
         let wanted = Wanted {
             decode: route.continued.is_some(),
+            continues: route.continued.as_ref().is_some_and(|it| it.said_tokens > 0),
             hold_preamble: policy.attempts_max > 1,
             logprobs: goes_on && self.wants_logprobs(),
             patience: (!waits).then_some(patience),

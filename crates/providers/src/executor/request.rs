@@ -8,7 +8,6 @@ use bytes::Bytes;
 use formats::{OPENAI_CHAT, OPENAI_RESPONSES};
 use http_body_util::Full;
 use types::call::{ModelCall, Operation, WireContext};
-use types::conversation::Role;
 use types::format::{Edits, Format, ReadOptions, Rendered};
 use types::{Attempt, Conversation, ErrorCode, Failure};
 
@@ -73,7 +72,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         // The bill needs it, whether the client wants it or not.
         request_usage: stream,
         logprobs: attempt.logprobs,
-        continues: attempt.decode && is_begun(call),
+        continues: attempt.continues,
         operation: call.operation,
         output_max: attempt.target.output_tokens_max,
         quirks: Some(&provider.vendor.quirks),
@@ -130,14 +129,6 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         dropped: rendered.dropped,
         output_cap: rendered.output_cap,
     })
-}
-
-/// Whether a request ends in an answer that was begun: where deltas are wanted, its rest is.
-fn is_begun(call: &ModelCall) -> bool {
-    let last_is_its = |asked: std::sync::Arc<Conversation>| {
-        asked.messages.last().is_some_and(|last| last.role == Role::Assistant)
-    };
-    call.neutral().is_ok_and(last_is_its)
 }
 
 /// The format that the request goes out in: the target's, or the Responses API where the model does

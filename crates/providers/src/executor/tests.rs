@@ -99,6 +99,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         target,
         output_cap: None,
         decode: false,
+        continues: false,
         hold_preamble: false,
         logprobs: false,
         patience: None,

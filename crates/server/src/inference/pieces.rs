@@ -115,7 +115,7 @@ impl Pieces {
             OutcomeEvent::Start(start) => {
                 if let Some(begun) = &start.begun {
                     // What passed broke off: what follows is written behind it.
-                    self.start = None;
+                    (self.start, self.passing) = (None, false);
                     self.with_comments &= !begun.carried_ids;
                     self.writer.go_on(begun);
                 } else if self.awaited.take().is_some() {

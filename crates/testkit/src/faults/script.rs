@@ -69,6 +69,8 @@ pub enum Fault {
     ErrorBefore,
     /// `x04`: as `s08`, where the fallback goes on with words that are put into its mouth.
     CutThenContinued,
+    /// `x05`: the same behind the last word, so that the fallback has no more to say.
+    CutAtTheEnd,
 }
 
 /// What the names of models may begin with that are taken to go on with such words.
@@ -100,6 +102,7 @@ impl Fault {
             "x02" => Self::ErrorBehind,
             "x03" => Self::ErrorBefore,
             "x04" => Self::CutThenContinued,
+            "x05" => Self::CutAtTheEnd,
             _ => return None,
         })
     }
@@ -199,7 +202,7 @@ pub(super) fn script(asked: &Asked, before: Before, scale: f64) -> Script {
 
 /// The fallback is well. Only a prefill is refused, and only where that is the fault.
 fn at_fallback(asked: &Asked, fault: Option<Fault>) -> Script {
-    if fault == Some(Fault::CutThenContinued) {
+    if matches!(fault, Some(Fault::CutThenContinued | Fault::CutAtTheEnd)) {
         return healthy(asked);
     }
     let asked = &Asked { said: 0, ..asked.clone() };
@@ -257,6 +260,7 @@ fn in_stream(asked: &Asked, fault: Fault) -> Script {
             (tail, terminal) = (Vec::new(), None);
             ends = fault == Fault::EndsEarly;
         }
+        Fault::CutAtTheEnd => (tail, terminal, ends) = (Vec::new(), None, false),
         Fault::ErrorBehind => {
             words.truncate(WORDS_BEFORE_TROUBLE);
             (tail, terminal) = (vec![error], None);
@@ -291,7 +295,9 @@ fn in_body(asked: &Asked, fault: Fault) -> Script {
                 status: 200,
             };
         }
-        Fault::Cut | Fault::CutThenContinued => vec![head(text.len()), begin, Step::Close],
+        Fault::Cut | Fault::CutThenContinued | Fault::CutAtTheEnd => {
+            vec![head(text.len()), begin, Step::Close]
+        }
         Fault::Stalls => vec![head(text.len()), begin, Step::Wait(STALL), rest],
         Fault::Malformed | Fault::MalformedFirst | Fault::EndsEarly => vec![head(half), begin],
         Fault::ErrorInside | Fault::ErrorBehind | Fault::ErrorBefore => {

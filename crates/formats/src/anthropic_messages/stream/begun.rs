@@ -42,7 +42,11 @@ fn read(event: &[u8], begun: &mut Begun) -> Option<bool> {
     begun.carried_ids |= fields.has_id;
     let data = fields.data.as_deref().unwrap_or_default();
     Some(match Kind::of(&fields)? {
-        Kind::MessageStart | Kind::Other => true,
+        Kind::MessageStart => {
+            begun.started = true;
+            true
+        }
+        Kind::Other => true,
         Kind::BlockStart => {
             let block: Block<'_> = serde_json::from_slice(data).ok()?;
             let started = block.content_block?;

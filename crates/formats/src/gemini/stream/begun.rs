@@ -33,6 +33,7 @@ pub(crate) fn read_begun(events: &[u8], begun: &mut Begun) -> bool {
     sse::events(events).all(|event| {
         let Some(data) = sse::data(event) else { return true };
         let Ok(chunk) = serde_json::from_slice::<Chunk>(&data) else { return false };
+        begun.started = true;
         begun.id = chunk.response_id.or_else(|| begun.id.take());
         begun.model = chunk.model_version.or_else(|| begun.model.take());
         let blocked = chunk.prompt_feedback.is_some_and(|told| told.get("blockReason").is_some());

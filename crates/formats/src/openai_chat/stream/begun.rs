@@ -54,6 +54,7 @@ pub(in crate::openai_chat) fn read_begun(events: &[u8], begun: &mut Begun) -> bo
         begun.carried_ids |= sse::has_id(event);
         let Some(data) = sse::data(event) else { return true };
         let Ok(chunk) = serde_json::from_slice::<Chunk>(&data) else { return false };
+        begun.started = true;
         begun.id = chunk.id.or_else(|| begun.id.take());
         begun.model = chunk.model.or_else(|| begun.model.take());
         begun.created = chunk.created.or(begun.created);

@@ -1,5 +1,5 @@
-//! Configurations that nobody meant to write: whatever a file says, reading it ends, each problem has
-//! a place and a message, and the same file has the same problems again.
+//! Configurations that nobody meant to write: whatever a file says, reading it ends, each problem
+//! has a place and a message, and the same file has the same problems again.
 
 use mutations::{changes, mutated};
 use proptest::prelude::*;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{Either, select};
@@ -98,7 +99,7 @@ impl Places {
         let number = now.seconds().div_euclid(SECONDS_PER_DAY);
         let mut days = self.days();
         if !days.contains_key(route) && days.len() >= ROUTES_MAX {
-            days.retain(|_, day| day.number == number || day.is_taken);
+            days.retain(|_, day| day.number >= number || day.is_taken);
             if days.len() >= ROUTES_MAX {
                 return Err(Missing::PassedOver);
             }
@@ -107,7 +108,8 @@ impl Places {
         if day.is_taken {
             return Err(Missing::PassedOver);
         }
-        if day.number != number {
+        // A day that is over does not come again, whatever the clock says.
+        if day.number < number {
             *day = Day { number, ..Day::default() };
         }
         let left = day_max.minus_or_zero(day.spent);
@@ -115,7 +117,7 @@ impl Places {
             return Err(Missing::Refused);
         }
         day.is_taken = true;
-        Ok(Purse { places: self, route: Arc::clone(route), left })
+        Ok(Purse { places: self, route: Arc::clone(route), left, is_open: AtomicBool::new(false) })
     }
 
     fn days(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Day>> {
@@ -129,14 +131,19 @@ pub(super) struct Purse<'a> {
     places: &'a Places,
     route: Arc<str>,
     left: Money,
+    /// Somebody has what is left, and has not said what of it was spent.
+    is_open: AtomicBool,
 }
 
 impl Purse<'_> {
-    pub(super) const fn left(&self) -> Money {
+    /// What is left, for a Call that may spend all of it: until it is paid, it is spent.
+    pub(super) fn take(&self) -> Money {
+        self.is_open.store(true, Ordering::Relaxed);
         self.left
     }
 
     pub(super) fn pay(&mut self, cost: Money) {
+        *self.is_open.get_mut() = false;
         self.left = self.left.minus_or_zero(cost);
         if let Some(day) = self.places.days().get_mut(&self.route) {
             day.spent = day.spent.saturating_add(cost);
@@ -148,6 +155,9 @@ impl Drop for Purse<'_> {
     fn drop(&mut self) {
         if let Some(day) = self.places.days().get_mut(&self.route) {
             day.is_taken = false;
+            if *self.is_open.get_mut() {
+                day.spent = day.spent.saturating_add(self.left);
+            }
         }
     }
 }

@@ -13,22 +13,23 @@ fn a_days_limit_is_never_spent_twice_and_a_new_day_has_its_own() {
     let (route, other): (Arc<str>, Arc<str>) = (Arc::from("route/a"), Arc::from("route/b"));
     let (max, monday) = (dollars("0.10"), Timestamp::from_millis(20 * 24 * HOUR_MS));
     let mut purse = places.purse(&route, max, monday).unwrap();
-    assert_eq!(purse.left(), max);
+    assert_eq!(purse.take(), max);
     // Two beside each other could spend the same.
     assert_eq!(places.purse(&route, max, monday).unwrap_err(), Missing::PassedOver);
     assert!(places.purse(&other, max, monday).is_ok());
     purse.pay(dollars("0.04"));
-    assert_eq!(purse.left(), dollars("0.06"));
     drop(purse);
     let evening = Timestamp::from_millis(20 * 24 * HOUR_MS + 23 * HOUR_MS);
     let mut purse = places.purse(&route, max, evening).unwrap();
-    assert_eq!(purse.left(), dollars("0.06"));
+    assert_eq!(purse.take(), dollars("0.06"));
     purse.pay(dollars("0.07"));
-    assert_eq!(purse.left(), Money::ZERO);
     drop(purse);
     assert_eq!(places.purse(&route, max, evening).unwrap_err(), Missing::Refused);
     let tuesday = Timestamp::from_millis(21 * 24 * HOUR_MS);
-    assert_eq!(places.purse(&route, max, tuesday).unwrap().left(), max);
+    // What was taken by somebody who never says what of it was spent is spent.
+    assert_eq!(places.purse(&route, max, tuesday).unwrap().take(), max);
+    assert_eq!(places.purse(&route, max, tuesday).unwrap_err(), Missing::Refused);
+    assert_eq!(places.purse(&route, max, monday).unwrap_err(), Missing::Refused, "it is over");
 }
 
 #[test]

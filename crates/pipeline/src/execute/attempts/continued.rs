@@ -19,9 +19,9 @@ use types::outcome::Start;
 use types::usage::Usage;
 use types::{Call, Delta, Failure, Money, OutcomeEvent};
 
-use super::Attempts;
 use super::running::Running;
 use super::shown::Shown;
+use super::{Attempts, Held};
 use crate::admit::bound::{terms, unlimited};
 use crate::context::with_kind;
 use crate::execute::decide::Next;
@@ -55,11 +55,15 @@ impl Attempts {
         failure: &Failure,
         now: Monotonic,
     ) -> Option<(Next, Place)> {
-        if self.cascade.is_some() {
-            // What is judged is judged whole.
+        if self.cascade.is_some() || self.hold() != Held::Head {
+            // What is judged is judged whole, and what is not streamed was not shown.
             return None;
         }
         self.shown.read();
+        if self.shown.begun().is_some_and(|begun| !begun.started) {
+            // Only signs of life passed: what followed would have no beginning.
+            return None;
+        }
         if self.shown.parts().is_none() {
             self.shown.only_blanks()?;
         }
@@ -125,8 +129,15 @@ fn asked_to_continue(call: &Call, said: &str, shown: &Shown, set_cap: Option<u64
     if !may_continue(&neutral) {
         return None;
     }
+    if neutral.messages.last().is_some_and(|last| last.role == Role::Assistant) {
+        // A beginning of the client's own would stand there as a turn that is over.
+        return None;
+    }
     let cap = model.head.output_cap.or(set_cap);
-    let output_cap = cap.map(|cap| cap.saturating_sub(shown.tokens()).max(1));
+    let output_cap = cap.map(|cap| cap.saturating_sub(shown.tokens()));
+    if output_cap == Some(0) {
+        return None;
+    }
     let mut neutral = Conversation::clone(&neutral);
     neutral.messages.push(Message::text(Role::Assistant, said));
     neutral.output_cap = output_cap;
@@ -183,7 +194,7 @@ fn may_continue(asked: &Conversation) -> bool {
 
 /// What of an event is new, of an attempt that may repeat the blanks in `overlap`.
 pub(super) fn without(overlap: &mut String, event: OutcomeEvent) -> Option<OutcomeEvent> {
-    if overlap.is_empty() {
+    if overlap.is_empty() || matches!(event, OutcomeEvent::Start(_)) {
         return Some(event);
     }
     let OutcomeEvent::Frame { raw: None, delta: Some(Delta::Text { text }) } = event else {

@@ -55,6 +55,7 @@ fn history() -> Conversation {
 /// An attempt at a target of the row's format, with a request that is in no format yet.
 fn rendered(vendor: &Vendor, conversation: Conversation, stream: bool) -> Attempt {
     let body = format!(r#"{{"model":"p/m","stream":{stream},"messages":[]}}"#);
+    let is_begun = conversation.messages.last().is_some_and(|last| last.role == Speaker::Assistant);
     let mut attempt = attempt_of(&formats::OPENAI_CHAT, vendor.format(), &body);
     let call = Arc::get_mut(&mut attempt.call).unwrap();
     if let CallKind::Model(model) = &mut call.kind {
@@ -62,6 +63,7 @@ fn rendered(vendor: &Vendor, conversation: Conversation, stream: bool) -> Attemp
         *model = ModelCall::from_neutral(&formats::OPENAI_CHAT, head, Arc::new(conversation));
     }
     attempt.decode = true;
+    attempt.continues = is_begun;
     attempt
 }
 

@@ -8,6 +8,8 @@ fn text(piece: &str) -> OutcomeEvent {
 fn behind(blanks: &str, pieces: &[&str]) -> String {
     let mut overlap = blanks.to_owned();
     let mut all = String::new();
+    let begins = without(&mut overlap, OutcomeEvent::Start(Start::default()));
+    assert!(begins.is_some(), "what says that it goes on is shown, and is no text");
     for piece in pieces {
         if let Some(OutcomeEvent::Frame { delta: Some(Delta::Text { text }), .. }) =
             without(&mut overlap, text(piece))
