@@ -44,6 +44,8 @@ pub(crate) enum Error {
     Decode(i32),
     #[error("the text is too long to tokenize")]
     Tokenize,
+    #[error("a text has no vector of finite numbers")]
+    Vector,
 }
 
 /// Sends llama.cpp's own log through ours.
@@ -296,6 +298,22 @@ pub(crate) struct ContextOptions {
     pub(crate) threads: u32,
 }
 
+impl ContextOptions {
+    /// What every kind of context has of them; its size is the caller's to say.
+    fn params(self) -> sys::llama_context_params {
+        // SAFETY: returns a plain value.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        let threads = i32::try_from(self.threads).unwrap_or(1);
+        params.n_batch = self.batch;
+        params.n_ubatch = self.batch;
+        params.n_seq_max = self.sequences;
+        params.n_threads = threads;
+        params.n_threads_batch = threads;
+        params.no_perf = true;
+        params
+    }
+}
+
 /// The state of all sequences, and the batch that is being put together.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -327,16 +345,8 @@ impl Context {
     /// # Errors
     /// Not enough memory, or the model can't; llama.cpp's log says why.
     pub(crate) fn new(model: Arc<Model>, options: ContextOptions) -> Result<Self, Error> {
-        // SAFETY: returns a plain value.
-        let mut params = unsafe { sys::llama_context_default_params() };
-        let threads = i32::try_from(options.threads).unwrap_or(1);
+        let mut params = options.params();
         params.n_ctx = options.context.saturating_mul(options.sequences);
-        params.n_batch = options.batch;
-        params.n_ubatch = options.batch;
-        params.n_seq_max = options.sequences;
-        params.n_threads = threads;
-        params.n_threads_batch = threads;
-        params.no_perf = true;
         // On processors llama.cpp's flash attention is the slower one for a short turn behind a
         // long history: 31 new tokens behind 2,034 took 1.0 s with it and 0.4 s without, on the
         // same machine, in runs at different load.

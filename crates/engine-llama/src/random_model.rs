@@ -157,17 +157,26 @@ fn write_bert(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn metadata(gguf: &mut Gguf, options: &Options, vocabulary: &Vocabulary) {
-    let head = options.width / options.heads;
-    gguf.text("general.architecture", "llama");
-    gguf.text("general.name", "holdfast-random");
-    gguf.number("general.file_type", 2);
+/// What every architecture says of its shape.
+fn shape(gguf: &mut Gguf, architecture: &str, options: &Options) {
     for (key, value) in [
         ("block_count", options.layers),
         ("context_length", options.context),
         ("embedding_length", options.width),
         ("feed_forward_length", options.feed_forward),
         ("attention.head_count", options.heads),
+    ] {
+        gguf.number(&format!("{architecture}.{key}"), value);
+    }
+}
+
+fn metadata(gguf: &mut Gguf, options: &Options, vocabulary: &Vocabulary) {
+    let head = options.width / options.heads;
+    gguf.text("general.architecture", "llama");
+    gguf.text("general.name", "holdfast-random");
+    gguf.number("general.file_type", 2);
+    shape(gguf, "llama", options);
+    for (key, value) in [
         ("attention.head_count_kv", options.kv_heads),
         ("attention.key_length", head),
         ("attention.value_length", head),

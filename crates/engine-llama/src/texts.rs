@@ -42,6 +42,19 @@ pub(crate) struct Texts {
     _place: Place,
 }
 
+impl Texts {
+    /// Nothing of it is computed yet.
+    pub(crate) fn new(
+        id: u64,
+        left: VecDeque<Text>,
+        deadline: Option<Monotonic>,
+        place: Place,
+    ) -> Self {
+        let prompt_tokens = left.iter().map(|text| text.tokens.len() as u64).sum();
+        Self { id, left, prompt_tokens, is_started: false, deadline, _place: place }
+    }
+}
+
 /// Makes requests for vectors ready.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
@@ -75,14 +88,8 @@ impl Tokenizer {
             return Err(invalid("input", text));
         }
         let deadline = request.deadline_ms.map(Duration::from_millis);
-        Ok(Event::Texts(Box::new(Texts {
-            id: request.id,
-            left,
-            prompt_tokens,
-            is_started: false,
-            deadline: deadline.map(|wait| asked.taken.saturating_add(wait)),
-            _place: asked.place,
-        })))
+        let deadline = deadline.map(|wait| asked.taken.saturating_add(wait));
+        Ok(Event::Texts(Box::new(Texts::new(request.id, left, deadline, asked.place))))
     }
 
     fn tokens(&self, index: u32, text: &str) -> Result<Vec<Token>, EngineFailure> {

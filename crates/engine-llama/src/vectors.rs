@@ -5,9 +5,12 @@
 //! one text by a batch, and a cancel takes effect within one. Nothing is padded: texts stand behind
 //! each other as sequences of their own and do not see each other. A text that no batch holds is
 //! computed in parts where a token sees only those before it; other models get batches as large as
-//! their longest text.
+//! their longest text. A text fails only if it has no vector by itself, whatever its batch held.
 //!
 //! It keeps nothing between batches, and must not tokenize: that is done before (`texts.rs`).
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +32,23 @@ pub(crate) const SEQUENCES: u32 = 64;
 /// Tokens of a text at most, unless the operator says another number: what most models were
 /// trained for at most, and what memory is taken for.
 const CONTEXT_DEFAULT: u32 = 8_192;
+
+/// What computes batches: a model's context, or what tests put in its place.
+pub(crate) trait Compute {
+    /// Tokens of the largest batch.
+    fn room(&self) -> usize;
+
+    /// How the vectors of a text's parts become one.
+    fn pooling(&self) -> Pooling;
+
+    /// A vector of each of these texts, not made as long as 1; of the one text's part from its
+    /// token `begin` on, if that is not 0.
+    ///
+    /// # Errors
+    /// llama.cpp refused the batch, or a text has no vector of finite numbers. It may be that of
+    /// another text that the numbers of one spread to.
+    fn batch(&mut self, texts: &[&[Token]], begin: usize) -> Result<Vec<Vec<f32>>, llama::Error>;
+}
 
 /// What vectors are computed with.
 #[derive(Debug)]
@@ -93,57 +113,68 @@ impl Computer {
         self.text_tokens
     }
 
-    /// The vectors of texts that fit one batch, or of one that does not.
-    fn compute(&mut self, texts: &[&[Token]]) -> Result<Vec<Vec<f32>>, llama::Error> {
-        self.context.forget_all();
-        if let [text] = texts
-            && text.len() > self.context.batch_room()
-        {
-            return Ok(vec![self.in_parts(text)?]);
-        }
+    fn decode(&mut self, texts: &[&[Token]], begin: usize) -> Result<Vec<Vec<f32>>, llama::Error> {
         self.context.batch_clear();
         for (sequence, text) in (0u32..).zip(texts) {
-            self.add(text, 0, sequence)?;
+            for (place, token) in (begin..).zip(*text) {
+                let added = self.context.batch_add(*token, place, sequence, true);
+                added.ok_or(llama::Error::Vector)?;
+            }
         }
         self.context.decode()?;
         (0u32..).zip(texts).map(|(sequence, _)| self.vector(sequence)).collect()
     }
 
-    /// The vector of a text of which each batch holds a part: what the parts have is pooled as
-    /// llama.cpp pools what a batch has.
-    fn in_parts(&mut self, text: &[Token]) -> Result<Vec<f32>, llama::Error> {
-        let mut pooled: Vec<f32> = Vec::new();
-        let mut begin = 0;
-        for part in text.chunks(self.context.batch_room()) {
-            self.context.batch_clear();
-            self.add(part, begin, 0)?;
-            self.context.decode()?;
-            let vector = self.vector(0)?;
-            pooled = match self.pooling {
-                Pooling::Last => vector,
-                Pooling::Cls if begin > 0 => pooled,
-                Pooling::Cls => vector,
-                Pooling::Mean => {
-                    pooled.resize(vector.len(), 0.0);
-                    let share = share(part.len(), text.len());
-                    pooled.iter().zip(&vector).map(|(sum, one)| sum + one * share).collect()
-                }
-            };
-            begin += part.len();
-        }
-        Ok(pooled)
-    }
-
-    fn add(&mut self, tokens: &[Token], begin: usize, sequence: u32) -> Result<(), llama::Error> {
-        for (place, token) in (begin..).zip(tokens) {
-            let added = self.context.batch_add(*token, place, sequence, true);
-            added.ok_or(llama::Error::Context)?;
-        }
-        Ok(())
-    }
-
     fn vector(&self, sequence: u32) -> Result<Vec<f32>, llama::Error> {
-        self.context.vector(sequence).map(<[f32]>::to_vec).ok_or(llama::Error::Context)
+        let vector = self.context.vector(sequence);
+        let vector = vector.filter(|vector| vector.iter().all(|number| number.is_finite()));
+        vector.map(<[f32]>::to_vec).ok_or(llama::Error::Vector)
+    }
+}
+
+impl Compute for Computer {
+    fn room(&self) -> usize {
+        self.context.batch_room()
+    }
+
+    fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    fn batch(&mut self, texts: &[&[Token]], begin: usize) -> Result<Vec<Vec<f32>>, llama::Error> {
+        if begin == 0 {
+            self.context.forget_all();
+        }
+        let vectors = self.decode(texts, begin);
+        if vectors.is_err() {
+            // What attention masks it multiplies by zero, which makes no zero of NaN.
+            self.context.wipe();
+        }
+        vectors
+    }
+}
+
+/// What the parts of a text have, pooled as llama.cpp pools what a batch has.
+struct Pooled {
+    pooling: Pooling,
+    /// Tokens of the text.
+    whole: usize,
+    vector: Vec<f32>,
+}
+
+impl Pooled {
+    /// Takes the next part's vector.
+    fn add(&mut self, part: usize, vector: Vec<f32>) {
+        match self.pooling {
+            Pooling::Last => self.vector = vector,
+            Pooling::Cls if self.vector.is_empty() => self.vector = vector,
+            Pooling::Cls => {}
+            Pooling::Mean => {
+                self.vector.resize(vector.len(), 0.0);
+                let share = share(part, self.whole);
+                self.vector.iter_mut().zip(&vector).for_each(|(sum, one)| *sum += one * share);
+            }
+        }
     }
 }
 
@@ -166,8 +197,8 @@ fn unit(vector: &[f32]) -> Option<Vec<f32>> {
 
 /// Computes what is asked.
 #[derive(Debug)]
-pub(crate) struct Vectors {
-    computer: Computer,
+pub(crate) struct Vectors<C> {
+    computer: C,
     out: Outbox,
     clock: SharedClock,
     /// Requests with texts that are not computed; whose turn it is first.
@@ -181,18 +212,15 @@ struct Taken {
     text: Text,
 }
 
-impl Vectors {
+impl<C: Compute> Vectors<C> {
     /// Nothing is asked yet.
-    pub(crate) fn new(computer: Computer, out: Outbox, clock: SharedClock) -> Self {
+    pub(crate) fn new(computer: C, out: Outbox, clock: SharedClock) -> Self {
         Self { computer, out, clock, waiting: VecDeque::new(), stats: Stats::default() }
     }
 
     /// Runs until it is told to stop or nobody can tell it anything any more.
     pub(crate) fn run(mut self, mailbox: &Receiver<Event>) {
-        while self.receive(mailbox) {
-            self.end_overdue();
-            self.step();
-        }
+        while self.receive(mailbox) && self.step(mailbox) {}
         let message = "the engine is stopping; ask again in a moment";
         let failure = EngineFailure::new(FailureCode::ShuttingDown, message);
         for texts in std::mem::take(&mut self.waiting) {
@@ -208,7 +236,14 @@ impl Vectors {
                 return false;
             }
         }
-        mailbox.try_iter().take(EVENTS_PER_TURN).all(|event| self.handle(event))
+        self.look(mailbox)
+    }
+
+    /// Takes what came in, and ends what is overdue. `false`: stop.
+    fn look(&mut self, mailbox: &Receiver<Event>) -> bool {
+        let goes_on = mailbox.try_iter().take(EVENTS_PER_TURN).all(|event| self.handle(event));
+        self.end_overdue();
+        goes_on
     }
 
     fn handle(&mut self, event: Event) -> bool {
@@ -251,25 +286,75 @@ impl Vectors {
         self.out.send(FromEngine::Stats { id, stats });
     }
 
-    /// Computes one batch.
-    fn step(&mut self) {
+    /// Computes one batch. `false`: stop.
+    fn step(&mut self, mailbox: &Receiver<Event>) -> bool {
         let batch = self.take();
-        if batch.is_empty() {
-            return;
+        let tokens: usize = batch.iter().map(|taken| taken.text.tokens.len()).sum();
+        self.stats.prefilled_tokens += tokens as u64;
+        let is_sent = batch.len() > 1 && self.together(&batch);
+        if !is_sent && !batch.iter().all(|taken| self.alone(taken, mailbox)) {
+            return false;
         }
-        let tokens: Vec<&[Token]> = batch.iter().map(|taken| &*taken.text.tokens).collect();
-        self.stats.prefilled_tokens += tokens.iter().map(|text| text.len() as u64).sum::<u64>();
-        match self.computer.compute(&tokens) {
-            Ok(vectors) => {
-                for (taken, vector) in batch.iter().zip(&vectors) {
-                    self.send(taken, unit(vector));
+        self.end_whole();
+        true
+    }
+
+    /// Computes texts in one batch and sends their vectors. `false`: not all have one, and none was
+    /// sent, as which of them is at fault only shows by themselves.
+    fn together(&mut self, batch: &[Taken]) -> bool {
+        let texts: Vec<&[Token]> = batch.iter().map(|taken| &*taken.text.tokens).collect();
+        let vectors = self.computer.batch(&texts, 0).map(|vectors| {
+            let vectors: Option<Vec<_>> = vectors.iter().map(|vector| unit(vector)).collect();
+            vectors.filter(|vectors| vectors.len() == batch.len())
+        });
+        match vectors {
+            Ok(Some(vectors)) => {
+                for (taken, vector) in batch.iter().zip(vectors) {
+                    self.send(taken, Some(vector));
+                }
+                return true;
+            }
+            Ok(None) => tracing::warn!("texts of a batch have no vector: computing each alone"),
+            Err(error) => tracing::warn!(%error, "a batch failed: computing its texts alone"),
+        }
+        false
+    }
+
+    /// Computes a text by itself, in parts if no batch holds it, as long as somebody waits for it.
+    /// `false`: stop.
+    fn alone(&mut self, taken: &Taken, mailbox: &Receiver<Event>) -> bool {
+        let (tokens, pooling) = (&taken.text.tokens, self.computer.pooling());
+        let mut pooled = Pooled { pooling, whole: tokens.len(), vector: Vec::new() };
+        let mut begin = 0;
+        for part in tokens.chunks(self.computer.room().max(1)) {
+            if !self.look(mailbox) {
+                return false;
+            }
+            if !self.is_there(taken.id) {
+                return true;
+            }
+            match self.computer.batch(&[part], begin) {
+                Ok(vectors) => {
+                    pooled.add(part.len(), vectors.into_iter().next().unwrap_or_default())
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a text could not be computed");
+                    self.send(taken, None);
+                    return true;
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "a batch of texts could not be computed");
-                batch.iter().for_each(|taken| self.send(taken, None));
-            }
+            begin += part.len();
         }
+        self.send(taken, unit(&pooled.vector));
+        true
+    }
+
+    fn is_there(&self, id: u64) -> bool {
+        self.waiting.iter().any(|texts| texts.id == id)
+    }
+
+    /// Ends the requests of which every vector was sent.
+    fn end_whole(&mut self) {
         let mut at = 0;
         while let Some(texts) = self.waiting.get(at) {
             if texts.left.is_empty() {
@@ -285,7 +370,7 @@ impl Vectors {
     /// Sends a vector; without one its request has failed.
     fn send(&mut self, taken: &Taken, vector: Option<Vec<f32>>) {
         let Taken { id, text } = taken;
-        if !self.waiting.iter().any(|texts| texts.id == *id) {
+        if !self.is_there(*id) {
             return;
         }
         match vector {
@@ -300,22 +385,23 @@ impl Vectors {
         }
     }
 
-    /// Takes a batch of texts: one of each request in turns, or one that fills a batch by itself.
+    /// Takes a batch of texts: one of each request in turns, or one that fills a batch by itself. A
+    /// request whose next text does not fit keeps its turn, and the others go on without it. That
+    /// looks at every request at most once for each text.
     fn take(&mut self) -> Vec<Taken> {
         let (mut batch, mut tokens) = (Vec::new(), 0);
         while batch.len() < SEQUENCES as usize {
-            let Some(at) = self.waiting.iter().position(|texts| !texts.left.is_empty()) else {
-                break;
+            let fits = |texts: &Texts| {
+                texts.left.front().is_some_and(|text| {
+                    batch.is_empty() || tokens + text.tokens.len() <= BATCH_TOKENS as usize
+                })
             };
-            self.waiting.rotate_left(at);
-            let Some(texts) = self.waiting.front_mut() else { break };
-            let length = texts.left.front().map_or(0, |text| text.tokens.len());
-            if !batch.is_empty() && tokens + length > BATCH_TOKENS as usize {
-                break;
+            let Some(at) = self.waiting.iter().position(|texts| fits(texts)) else { break };
+            let Some(mut texts) = self.waiting.remove(at) else { break };
+            if let Some(text) = texts.left.pop_front() {
+                tokens += text.tokens.len();
+                batch.push(Taken { id: texts.id, text });
             }
-            let Some(text) = texts.left.pop_front() else { break };
-            tokens += length;
-            batch.push(Taken { id: texts.id, text });
             if !std::mem::replace(&mut texts.is_started, true) {
                 let (id, prompt_tokens) = (texts.id, texts.prompt_tokens);
                 let reused_from = ReusedFrom::Nothing;
@@ -323,7 +409,7 @@ impl Vectors {
                     FromEngine::Started { id, prompt_tokens, reused_tokens: 0, reused_from };
                 self.out.send(started);
             }
-            self.waiting.rotate_left(1);
+            self.waiting.push_back(texts);
         }
         batch
     }

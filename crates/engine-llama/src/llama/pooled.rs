@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
-use super::{Context, Error, Model};
+use super::{Context, ContextOptions, Error, Model};
 
 /// Texts with more tokens than this are computed by flash attention, which takes room in proportion
 /// to their length where the plain one, more exact and no slower for short ones, takes its square.
@@ -63,16 +63,9 @@ impl Context {
     /// # Errors
     /// Not enough memory, or the model can't; llama.cpp's log says why.
     pub(crate) fn for_vectors(model: Arc<Model>, options: VectorOptions) -> Result<Self, Error> {
-        // SAFETY: returns a plain value.
-        let mut params = unsafe { sys::llama_context_default_params() };
-        let threads = i32::try_from(options.threads).unwrap_or(1);
+        let VectorOptions { context, batch, sequences, threads } = options;
+        let mut params = ContextOptions { context, batch, sequences, threads }.params();
         params.n_ctx = options.context.max(options.batch);
-        params.n_batch = options.batch;
-        params.n_ubatch = options.batch;
-        params.n_seq_max = options.sequences;
-        params.n_threads = threads;
-        params.n_threads_batch = threads;
-        params.no_perf = true;
         params.embeddings = true;
         params.kv_unified = true;
         params.flash_attn_type = if options.batch > PLAIN_ATTENTION_MAX {
@@ -99,6 +92,12 @@ impl Context {
         // SAFETY: the memory belongs to the valid context; a model without one has null, which
         // llama.cpp takes.
         unsafe { sys::llama_memory_clear(self.memory(), false) };
+    }
+
+    /// Forgets every sequence, and writes zeros where their numbers were.
+    pub(crate) fn wipe(&mut self) {
+        // SAFETY: as for forget_all.
+        unsafe { sys::llama_memory_clear(self.memory(), true) };
     }
 
     /// The vector of a sequence of the last decode, not made as long as 1.

@@ -3,7 +3,7 @@
 //! GGUF files have it in (the first piece of a word begins with `▁`, later ones with nothing).
 
 use super::writer::{Gguf, Kind};
-use super::{CONTROL, NORMAL, Options, Random};
+use super::{CONTROL, NORMAL, Options, Random, shape};
 
 /// What stands for an unknown word.
 const UNKNOWN: u32 = 2;
@@ -20,16 +20,8 @@ pub(super) fn metadata(gguf: &mut Gguf, options: &Options, pooling: u32) {
     gguf.text("general.architecture", "bert");
     gguf.text("general.name", "holdfast-random-bert");
     gguf.number("general.file_type", 0);
-    for (key, value) in [
-        ("block_count", options.layers),
-        ("context_length", options.context),
-        ("embedding_length", options.width),
-        ("feed_forward_length", options.feed_forward),
-        ("attention.head_count", options.heads),
-        ("pooling_type", pooling),
-    ] {
-        gguf.number(&format!("bert.{key}"), value);
-    }
+    shape(gguf, "bert", options);
+    gguf.number("bert.pooling_type", pooling);
     gguf.float("bert.attention.layer_norm_epsilon", 1e-12);
     gguf.flag("bert.attention.causal", false);
     let tokens = tokens();

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// A folder with a tiny random model, and place for sockets and state.
 pub(crate) struct World {
     pub(crate) folder: TempDir,
-    model: PathBuf,
+    pub(crate) model: PathBuf,
 }
 
 impl World {

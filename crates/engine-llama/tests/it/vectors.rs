@@ -197,3 +197,52 @@ fn the_hello_says_what_it_makes() {
     let world = World::new();
     assert_eq!(world.start(&[]).hello.as_ref().unwrap().model.dimensions, 0);
 }
+
+/// Makes the row of a token of the embeddings, which stand first in the file, NaN. Where they begin
+/// is where a file of other weights begins to differ.
+#[expect(clippy::disallowed_methods, reason = "a test waits for its own files")]
+fn spoil(world: &World, other: &World, row: usize, row_bytes: usize) {
+    let mut bytes = std::fs::read(&world.model).unwrap();
+    let other = std::fs::read(&other.model).unwrap();
+    let begin = bytes.iter().zip(&other).position(|(one, other)| one != other).unwrap();
+    let begin = begin - begin % 32 + row * row_bytes;
+    bytes[begin..begin + row_bytes].fill(0xff);
+    std::fs::write(&world.model, bytes).unwrap();
+}
+
+#[test]
+fn numbers_that_are_not_finite_reach_no_other_text() {
+    // The second character of the BERT's, a letter's byte of the decoder's; 34 bytes for 32 numbers.
+    let cases = [
+        (bert(""), bert("--seed 2"), 6, 64 * 4),
+        (decoder("last"), decoder("last --seed 2"), usize::from(b'b'), 64 / 32 * 34),
+    ];
+    for (world, other, row, row_bytes) in cases {
+        spoil(&world, &other, row, row_bytes);
+        let mut engine = world.start(&[]);
+        let (sound, _) = embed(&mut engine, &["a c"]);
+        // One of many tokens leaves its numbers where later texts are computed.
+        let spoilt = format!("{}b", "a ".repeat(40));
+        begin(&mut engine, 1, &["a c", "c"]);
+        begin(&mut engine, 2, &["a", &spoilt]);
+        begin(&mut engine, 3, &["a c"]);
+        let (mut whole, mut vectors) = (0, Vec::new());
+        while whole < 2 {
+            match engine.read().unwrap() {
+                FromEngine::Vector { id: 1 | 3, index: 0, numbers } => vectors.push(numbers),
+                FromEngine::Embedded { id: 1 | 3, .. } => whole += 1,
+                FromEngine::Failed { id: 1 | 3, failure } => panic!("{}", failure.message),
+                _ => {}
+            }
+        }
+        for numbers in vectors {
+            assert!(cosine(&unpack(&numbers).unwrap(), &sound[0]) > 0.99999);
+        }
+        begin(&mut engine, 4, &[&spoilt]);
+        let failure = finish(&mut engine, 4).unwrap_err();
+        assert_eq!(failure.code, FailureCode::Internal);
+        assert!(failure.message.contains("'input[0]' has no vector"), "{}", failure.message);
+        let (after, _) = embed(&mut engine, &["a c"]);
+        assert!(cosine(&after[0], &sound[0]) > 0.99999);
+    }
+}
