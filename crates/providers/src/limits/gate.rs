@@ -330,28 +330,32 @@ impl State {
 
     /// Takes over what an answer to Call `number` says.
     fn told(&mut self, number: u64, told: &Told, now: Monotonic) {
+        let own = self.unheard.remove(&number);
         self.told_at = now;
-        let is_newest = number > self.heard;
         self.heard = self.heard.max(number);
-        // Of a Call that was sent later, more is known already.
-        let is_late = !is_newest && number != NO_NUMBER;
         let around = self.open_around(number);
         for reading in &told.readings {
             let known = self.windows.iter().position(|window| window.kind == reading.kind);
             let Some(index) = known else {
-                self.windows.push(Window::new(reading, now));
+                self.windows.push(Window::new(number, reading, now));
                 continue;
             };
             let (earlier, later) = (self.units(index, around.0), self.units(index, around.1));
             let Some(window) = self.windows.get_mut(index) else { continue };
-            if is_late {
-                window.told_late(reading);
-            } else if number != NO_NUMBER || reading.remaining < window.left(now) {
+            if number == NO_NUMBER {
+                if reading.remaining < window.left(now) {
+                    window.told(reading, Unseen { earlier, later }, now);
+                }
+            } else if number > window.heard() {
+                window.hears(number);
                 window.told(reading, Unseen { earlier, later }, now);
+            } else {
+                // Of a Call that was sent later, more is known already.
+                window.told_late(reading);
             }
         }
-        if is_late {
-            self.recount();
+        if let Some(cost) = own {
+            self.settle(number, cost);
         }
     }
 
@@ -365,15 +369,20 @@ impl State {
         around
     }
 
-    /// A Call that was sent before the newest one heard of is open no longer: less may be missing
-    /// in what that one's answer told.
-    fn recount(&mut self) {
+    /// Call `number` is open no longer. Where a newer one told of a window, less may be missing in
+    /// what that one's answer told. Elsewhere it is lost: the provider may have counted it, and no
+    /// answer has told so.
+    fn settle(&mut self, number: u64, cost: Cost) {
         let (before, after) = self.open_around(self.heard);
         let open = before.plus(after);
         for index in 0..self.windows.len() {
-            let unseen = self.units(index, open);
+            let (own, unseen) = (self.units(index, cost), self.units(index, open));
             let Some(window) = self.windows.get_mut(index) else { continue };
-            window.recount(unseen);
+            if number > window.heard() {
+                window.lose(number, own);
+            } else {
+                window.recount(unseen);
+            }
         }
     }
 
@@ -508,7 +517,6 @@ impl Pass {
     pub(crate) fn answered(&self, told: &Told) {
         let now = self.gate.clock.monotonic();
         let mut state = self.gate.lock();
-        state.unheard.remove(&self.number);
         state.told(self.number, told, now);
         state.told_until = state.told_until.min(now);
         state.pace.answered(self.number, now);
@@ -519,7 +527,6 @@ impl Pass {
     pub(crate) fn limited(&self, told: &Told) {
         let now = self.gate.clock.monotonic();
         let mut state = self.gate.lock();
-        state.unheard.remove(&self.number);
         state.told(self.number, told, now);
         state.limited((self.number, self.cost), told, now);
         state.pump(now, None);
@@ -544,10 +551,9 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let now = self.gate.clock.monotonic();
         let mut state = self.gate.lock();
-        let was_open = state.unheard.remove(&self.number).is_some();
         state.in_flight = state.in_flight.saturating_sub(1);
-        if was_open && self.number < state.heard {
-            state.recount();
+        if let Some(cost) = state.unheard.remove(&self.number) {
+            state.settle(self.number, cost);
         }
         state.pump(now, None);
     }

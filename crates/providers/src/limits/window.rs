@@ -5,6 +5,7 @@
 //! shows itself: the end of a window stands still, while a bucket that is used is full later. Until
 //! then nothing is taken to come back before the reset, which is never too much.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use types::clock::Monotonic;
@@ -17,6 +18,9 @@ const PARTS: u64 = 1_000;
 const NOISE_MIN: Duration = Duration::from_millis(100);
 /// What is used at least where it says how much flows in.
 const USED_MIN: u64 = 4;
+/// Calls at most that are remembered one by one without an answer that told of them: of more, the
+/// newest stand for each other.
+const LOST_MAX: usize = 1_024;
 /// The shortest window: a reset that is nearer is rounded noise.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
 
@@ -40,6 +44,11 @@ pub(crate) struct Window {
     is_bucket: bool,
     /// What the newest answer said is left, or less if others said so since, in units.
     said: u64,
+    /// The newest Call whose answer told of this window.
+    heard: u64,
+    /// Newer ones that ended without telling of it, by their number, in units: the provider may
+    /// have counted them since.
+    lost: BTreeMap<u64, u64>,
 }
 
 /// What was sent and may be missing in what an answer tells, in units.
@@ -53,8 +62,8 @@ pub(crate) struct Unseen {
 }
 
 impl Window {
-    /// A window that an answer has told of.
-    pub(crate) fn new(reading: &Reading, now: Monotonic) -> Self {
+    /// A window that the answer to Call `number` has told of.
+    pub(crate) fn new(number: u64, reading: &Reading, now: Monotonic) -> Self {
         let mut window = Self {
             kind: reading.kind,
             limit: reading.limit,
@@ -67,6 +76,8 @@ impl Window {
             per_second: 0,
             is_bucket: false,
             said: 0,
+            heard: number,
+            lost: BTreeMap::new(),
         };
         window.told(reading, Unseen::default(), now);
         window
@@ -80,7 +91,7 @@ impl Window {
         self.advance(now);
         self.said = reading.remaining;
         let most = reading.remaining.saturating_sub(unseen.later);
-        let least = most.saturating_sub(unseen.earlier);
+        let least = most.saturating_sub(unseen.earlier).saturating_sub(self.lost());
         self.level = self.level.clamp(least.saturating_mul(PARTS), most.saturating_mul(PARTS));
         self.at = now;
         let Some(reset) = reading.reset else {
@@ -137,15 +148,41 @@ impl Window {
         self.full_at
     }
 
+    /// The newest Call whose answer told of it.
+    pub(crate) const fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// The answer to Call `number`, the newest so far, tells of it: what is still lost was sent
+    /// after that one, and may be in what it tells or not.
+    pub(crate) fn hears(&mut self, number: u64) {
+        self.heard = self.heard.max(number);
+        self.lost = self.lost.split_off(&number);
+    }
+
+    /// Call `number` has ended, and told nothing of this window.
+    pub(crate) fn lose(&mut self, number: u64, units: u64) {
+        let newest = match self.lost.len() {
+            LOST_MAX.. => self.lost.pop_last().map_or(0, |(_, units)| units),
+            _ => 0,
+        };
+        self.lost.insert(number, units.saturating_add(newest));
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.values().fold(0, |sum, units| sum.saturating_add(*units))
+    }
+
     /// The answer to a Call that was sent before the newest one heard of: where it says less, the
     /// provider took its Call after that one.
     pub(crate) fn told_late(&mut self, reading: &Reading) {
         self.said = self.said.min(reading.remaining);
     }
 
-    /// What the newest answer said is there, but for what is not answered yet: what was answered
-    /// meanwhile is in it.
-    pub(crate) fn recount(&mut self, unseen: u64) {
+    /// What the newest answer said is there, but for what is not answered yet and what is lost:
+    /// what was answered meanwhile is in it.
+    pub(crate) fn recount(&mut self, open: u64) {
+        let unseen = open.saturating_add(self.lost());
         let least = self.said.saturating_sub(unseen).saturating_mul(PARTS);
         self.level = self.level.max(least.min(self.most()));
     }

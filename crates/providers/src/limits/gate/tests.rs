@@ -170,6 +170,56 @@ async fn what_was_counted_too_high_comes_back_with_the_answers() {
 }
 
 #[tokio::test]
+async fn a_late_answer_gives_back_nothing_that_cancelled_calls_have_taken() {
+    let bench = Bench::new();
+    let slow = bench.enters();
+    bench.enters().answered(&told(8, "9s"));
+    // The clients of some are gone, others are answered without a word about limits.
+    for number in 3..=10 {
+        let pass = bench.enters();
+        if number % 2 == 0 {
+            pass.answered(&Told::default());
+        }
+    }
+    assert_eq!(bench.gate.seen().windows[0].2, 0);
+    slow.answered(&told(9, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 0, "the provider has counted them");
+}
+
+#[tokio::test]
+async fn what_is_lost_comes_back_once_a_newer_answer_tells() {
+    let bench = Bench::new();
+    bench.enters().answered(&told(9, "9s"));
+    let (second, third) = (bench.enters(), bench.enters());
+    drop([bench.enters(), bench.enters()]);
+    assert_eq!(bench.gate.seen().windows[0].2, 5);
+    // Whether these tell of those after them is not known.
+    third.answered(&told(7, "9s"));
+    second.answered(&told(8, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 5);
+    // The provider never saw the two.
+    bench.enters().answered(&told(6, "9s"));
+    assert_eq!(bench.gate.seen().windows[0].2, 6);
+}
+
+#[tokio::test]
+async fn what_is_lost_takes_bounded_memory() {
+    let bench = Bench::new();
+    bench.enters().answered(&told(9, "9s"));
+    let mut state = bench.gate.lock();
+    for number in 2..5_000 {
+        state.windows[0].lose(number, 1);
+    }
+    // An answer that is older than the newest of them gives nothing of what was merged back.
+    state.windows[0].hears(4_998);
+    let reading = told(9, "9s").readings[0];
+    state.windows[0].told(&reading, Unseen::default(), Duration::ZERO);
+    state.windows[0].spend(9);
+    state.windows[0].recount(0);
+    assert_eq!(state.windows[0].left(Duration::ZERO), 0);
+}
+
+#[tokio::test]
 async fn what_is_on_its_way_is_not_in_what_an_answer_tells() {
     let bench = Bench::new();
     bench.enters().answered(&told(9, "9s"));

@@ -123,7 +123,7 @@ proptest! {
         let reading = |which: usize| told[which % told.len()].readings.first();
         let Some(first) = reading(0) else { return Ok(()) };
         let mut now = std::time::Duration::from_secs(1);
-        let mut window = Window::new(first, now);
+        let mut window = Window::new(1, first, now);
         for (step, micros) in steps {
             now += std::time::Duration::from_micros(micros);
             match step {

@@ -24,7 +24,7 @@ fn told(limit: u64, remaining: u64, reset: &str) -> Reading {
 
 #[test]
 fn a_window_gives_nothing_before_its_end() {
-    let mut window = Window::new(&told(10, 2, "6s"), at(0));
+    let mut window = Window::new(1, &told(10, 2, "6s"), at(0));
     window.told(&told(10, 1, "5s"), Unseen::default(), at(1_000));
     window.spend(1);
     assert_eq!(window.left(at(4_000)), 0);
@@ -35,7 +35,7 @@ fn a_window_gives_nothing_before_its_end() {
 #[test]
 fn a_bucket_gives_evenly_once_it_shows_itself() {
     // One comes back each second.
-    let mut window = Window::new(&told(60, 59, "1.000s"), at(0));
+    let mut window = Window::new(1, &told(60, 59, "1.000s"), at(0));
     window.told(&told(60, 58, "1.900s"), Unseen::default(), at(100));
     window.told(&told(60, 20, "39.800s"), Unseen::default(), at(200));
     window.told(&told(60, 0, "60.000s"), Unseen::default(), at(300));
@@ -48,7 +48,7 @@ fn a_bucket_gives_evenly_once_it_shows_itself() {
 
 #[test]
 fn too_little_is_believed_at_once_and_too_much_is_not() {
-    let mut window = Window::new(&told(60, 50, "10.000s"), at(0));
+    let mut window = Window::new(1, &told(60, 50, "10.000s"), at(0));
     window.told(&told(60, 20, "40.000s"), Unseen::default(), at(0));
     window.told(&told(60, 0, "60.000s"), Unseen::default(), at(0));
     assert_eq!(window.per_second, 975);
@@ -64,14 +64,14 @@ fn too_little_is_believed_at_once_and_too_much_is_not() {
 
 #[test]
 fn an_answer_that_is_late_makes_no_bucket() {
-    let mut window = Window::new(&told(60, 50, "2.000s"), at(0));
+    let mut window = Window::new(1, &told(60, 50, "2.000s"), at(0));
     window.told(&told(60, 49, "1.900s"), Unseen::default(), at(300));
     assert!(!window.is_bucket);
 }
 
 #[test]
 fn whole_seconds_are_not_mistaken_for_a_bucket() {
-    let mut window = Window::new(&told(60, 10, "30s"), at(0));
+    let mut window = Window::new(1, &told(60, 10, "30s"), at(0));
     // The same end, rounded up.
     window.told(&told(60, 9, "30s"), Unseen::default(), at(900));
     window.told(&told(60, 0, "29s"), Unseen::default(), at(1_100));
@@ -80,7 +80,7 @@ fn whole_seconds_are_not_mistaken_for_a_bucket() {
 
 #[test]
 fn what_was_sent_since_is_not_in_what_an_answer_tells() {
-    let mut window = Window::new(&told(10, 9, "60s"), at(0));
+    let mut window = Window::new(1, &told(10, 9, "60s"), at(0));
     window.told(&told(10, 5, "59s"), Unseen { earlier: 0, later: 3 }, at(1_000));
     assert_eq!(window.left(at(1_000)), 2);
     window.spend(2);
@@ -90,13 +90,13 @@ fn what_was_sent_since_is_not_in_what_an_answer_tells() {
 
 #[test]
 fn several_windows_are_waited_for_where_one_is_too_small() {
-    let mut window = Window::new(&told(10, 0, "60s"), at(0));
+    let mut window = Window::new(1, &told(10, 0, "60s"), at(0));
     assert_eq!(window.ready_at(10, at(0)), at(60_000));
     assert_eq!(window.ready_at(11, at(0)), at(120_000));
 }
 
 #[test]
 fn without_a_reset_nothing_is_waited_for() {
-    let mut window = Window::new(&told(10, 0, "soon"), at(0));
+    let mut window = Window::new(1, &told(10, 0, "soon"), at(0));
     assert_eq!(window.ready_at(1, at(0)), at(0));
 }
