@@ -287,7 +287,7 @@ impl Slos {
     /// Goes on with what was kept of these objectives. Who was told that one burns may not have
     /// heard it before a crash, and is told again with the same id.
     fn load(&self, kept: &[SloCounts]) {
-        let now = (self.clock.monotonic(), self.clock.now());
+        let now = self.clock.monotonic();
         for objective in &self.objectives {
             let mut found = kept.iter().filter(|row| row.name == objective.settings.name);
             let Some(slo) = found.next().and_then(|row| objective.load(row, now)) else { continue };

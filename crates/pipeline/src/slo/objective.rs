@@ -1,6 +1,8 @@
 //! One objective: what falls under it, what is good, and whether it burns.
 //!
-//! Invariants: its lock is held for a few additions only; [`Objective::is_burning`] takes none.
+//! Invariants: its lock is held for a few additions only; [`Objective::is_burning`] takes none. A
+//! slot begins at the same time in every process; while one runs, only the monotonic clock moves
+//! its slots.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,33 +63,59 @@ impl Mark<'_> {
 struct Slots {
     ring: Ring,
     length: Duration,
+    /// When it was made, by both clocks. The wall clock may jump afterwards.
+    made: (Monotonic, Timestamp),
 }
 
 impl Slots {
-    fn new(length: Duration, span: Duration, now: Monotonic) -> Self {
+    fn new(length: Duration, span: Duration, made: (Monotonic, Timestamp)) -> Self {
         let length = length.max(Duration::from_micros(1));
         let slots = usize::try_from(in_slots(span, length)).unwrap_or(usize::MAX);
         let most = SHORT_SLOTS.saturating_mul(LONG_IN_SHORT_MAX).max(BUDGET_SLOTS);
         let slots = slots.min(usize::try_from(most).unwrap_or(usize::MAX)).saturating_add(1);
-        Self { ring: Ring::new(slots, number(now, length)), length }
+        Self { ring: Ring::new(slots, numbered(micros(made.1), length)), length, made }
+    }
+
+    /// The slot of a moment.
+    fn number(&self, at: Monotonic) -> u64 {
+        let (now, wall) = self.made;
+        let wall = micros(wall).saturating_add(at.as_micros()).saturating_sub(now.as_micros());
+        numbered(wall, self.length)
     }
 
     fn add(&mut self, at: Monotonic, is_bad: bool) {
-        self.ring.add(number(at, self.length), is_bad);
+        self.ring.add(self.number(at), is_bad);
     }
 
     /// The counts of the newest `span`. The slot that has begun counts as a whole one beside them.
     fn sum(&mut self, now: Monotonic, span: Duration) -> Counts {
         let slots = in_slots(span, self.length).saturating_add(1);
-        self.ring.sum(number(now, self.length), slots)
+        self.ring.sum(self.number(now), slots)
+    }
+
+    /// Goes on with what was kept at `at`: slots by their age then, good and bad.
+    fn load(&mut self, kept: &[(u64, u64, u64)], at: Timestamp, now: Monotonic) {
+        let now = self.number(now);
+        // A clock that was set back makes nothing younger than it was.
+        let passed = now.saturating_sub(numbered(micros(at), self.length));
+        for (age, good, bad) in kept {
+            let counts = Counts { good: *good, bad: *bad };
+            self.ring.load(now, age.saturating_add(passed), counts);
+        }
     }
 }
 
-/// The slot of a moment. Counted from before the process's beginning, so that there are slots for
-/// what an earlier one has counted.
-fn number(at: Monotonic, length: Duration) -> u64 {
-    let at = at.saturating_add(WINDOW_MAX * 2);
-    u64::try_from(at.as_micros() / length.as_micros().max(1)).unwrap_or(u64::MAX)
+/// Microseconds of the wall clock, from so long before the epoch that there are slots for what was
+/// counted earlier.
+fn micros(at: Timestamp) -> u128 {
+    let before = i128::try_from((WINDOW_MAX * 2).as_micros()).unwrap_or(i128::MAX);
+    u128::try_from(before.saturating_add(i128::from(at.0))).unwrap_or(0)
+}
+
+/// The slot of so many [`micros`]. They are of the wall clock, so that slots begin at the same time
+/// in each process: restarts within one age nothing.
+fn numbered(micros: u128, length: Duration) -> u64 {
+    u64::try_from(micros / length.as_micros().max(1)).unwrap_or(u64::MAX)
 }
 
 /// The slots of a span, rounded up.
@@ -96,12 +124,18 @@ fn in_slots(span: Duration, length: Duration) -> u64 {
 }
 
 impl Objective {
-    pub(super) fn new(settings: SloSettings, (now, at): (Monotonic, Timestamp)) -> Self {
-        let fine = Slots::new(settings.short_window / SHORT_SLOTS, settings.long_window, now);
-        let coarse = Slots::new(settings.window / BUDGET_SLOTS, settings.window, now);
-        let (seen, tasks) = (Counts::default(), Tasks::default());
-        let counted = Counted { fine, coarse, seen, tasks, since: at, changes: 0, kept: 0 };
-        Self { settings, is_burning: AtomicBool::new(false), counted: Mutex::new(counted) }
+    pub(super) fn new(settings: SloSettings, now: (Monotonic, Timestamp)) -> Self {
+        let counted = Counted {
+            fine: Slots::new(settings.short_window / SHORT_SLOTS, settings.long_window, now),
+            coarse: Slots::new(settings.window / BUDGET_SLOTS, settings.window, now),
+            seen: Counts::default(),
+            tasks: Tasks::default(),
+            since: now.1,
+            changes: 0,
+            kept: 0,
+        };
+        let (is_burning, counted) = (AtomicBool::new(false), Mutex::new(counted));
+        Self { settings, is_burning, counted }
     }
 
     pub(super) fn is_burning(&self) -> bool {
@@ -209,7 +243,7 @@ impl Objective {
         }
         let changes = counted.changes;
         let slots = |slots: &mut Slots| {
-            let now = number(now, slots.length);
+            let now = slots.number(now);
             kept::slots(slots.ring.by_age(now))
         };
         let kept = Kept {
@@ -229,29 +263,16 @@ impl Objective {
     }
 
     /// Goes on with what was kept of it; nothing of another definition. Its status, if it burns.
-    pub(super) fn load(
-        &self,
-        row: &SloCounts,
-        (now, at): (Monotonic, Timestamp),
-    ) -> Option<SloStatus> {
+    pub(super) fn load(&self, row: &SloCounts, now: Monotonic) -> Option<SloStatus> {
         if row.definition != kept::definition(&self.settings) {
             return None;
         }
         let kept: Kept = serde_json::from_str(&row.counts)
             .inspect_err(|error| tracing::warn!(slo = row.name, %error, "unreadable counts"))
             .ok()?;
-        // A clock that was set back makes nothing younger than it was.
-        let micros = u64::try_from(at.0.saturating_sub(row.at.0)).unwrap_or(0);
-        let since = Duration::from_micros(micros);
         let mut counted = self.counted();
-        let Counted { fine, coarse, .. } = &mut *counted;
-        for (slots, all) in [(fine, &kept.fine), (coarse, &kept.coarse)] {
-            let (now, passed) = (number(now, slots.length), in_slots(since, slots.length));
-            for (age, good, bad) in all {
-                let counts = Counts { good: *good, bad: *bad };
-                slots.ring.load(now, age.saturating_add(passed), counts);
-            }
-        }
+        counted.fine.load(&kept.fine, row.at, now);
+        counted.coarse.load(&kept.coarse, row.at, now);
         counted.since = kept.since();
         self.is_burning.store(kept.is_burning, Ordering::Relaxed);
         kept.is_burning.then(|| self.status_of(&mut counted, now))

@@ -95,6 +95,59 @@ fn who_was_told_that_an_objective_burns_is_told_that_it_is_no_more() {
     assert_eq!(first.all().len(), 5);
 }
 
+/// A month in slots of an hour.
+fn monthly() -> SloSettings {
+    SloSettings { window: Duration::from_hours(720), ..errors("a") }
+}
+
+/// The ages of what is kept for the error budget, in slots, with their bad events.
+fn ages(row: &SloCounts) -> Vec<(u64, u64)> {
+    let kept: kept::Kept = serde_json::from_str(&row.counts).unwrap();
+    kept.coarse.into_iter().map(|(age, _, bad)| (age, bad)).collect()
+}
+
+/// So many processes, each of which counts one bad event and ends a second later.
+fn restarted(times: u32, begin: i64) -> Vec<SloCounts> {
+    let mut rows = Vec::new();
+    for at in 0..i64::from(times) {
+        let clock = Arc::new(FakeClock::new(Timestamp::from_millis((begin + at) * 1_000)));
+        let slos = Slos::new(vec![monthly()], Arc::clone(&clock) as _, None);
+        slos.load(&rows);
+        slos.refused("chat", ErrorCode::Internal);
+        clock.advance(Duration::from_secs(1));
+        rows = slos.unkept().0;
+    }
+    rows
+}
+
+#[test]
+fn restarts_within_a_slot_age_nothing() {
+    let hour = 1_800_000_000 / 3_600 * 3_600;
+    assert_eq!(ages(&restarted(100, hour + 60)[0]), [(0, 100)]);
+    // Half of them are before the hour ends.
+    assert_eq!(ages(&restarted(100, hour + 3_550)[0]), [(0, 50), (1, 50)]);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_moves_no_slot() {
+    for jump in [-7_200, 7_200] {
+        let begin = 1_800_000_060;
+        let clock = Arc::new(FakeClock::new(Timestamp::from_millis(begin * 1_000)));
+        let slos = Slos::new(vec![monthly()], Arc::clone(&clock) as _, None);
+        slos.refused("chat", ErrorCode::Internal);
+        clock.jump_to(Timestamp::from_millis((begin + jump) * 1_000));
+        slos.refused("chat", ErrorCode::Internal);
+        let (rows, _) = slos.unkept();
+        assert_eq!(ages(&rows[0]), [(0, 2)]);
+        // Nor does what was kept age by it.
+        let clock = Arc::new(FakeClock::new(Timestamp::from_millis((begin + jump + 1) * 1_000)));
+        let next = Slos::new(vec![monthly()], clock, None);
+        next.load(&rows);
+        next.refused("chat", ErrorCode::Internal);
+        assert_eq!(ages(&next.unkept().0[0]), [(0, 3)]);
+    }
+}
+
 /// What another process, whose clock has just begun, makes of what was kept at 0.
 fn loaded(rows: &[SloCounts], at: i64, all: Vec<SloSettings>) -> (Arc<Slos>, Arc<Heard>) {
     let clock = Arc::new(FakeClock::new(Timestamp::from_millis(at)));
