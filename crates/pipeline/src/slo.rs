@@ -201,6 +201,7 @@ impl Slos {
             next.is_some_and(|next| next.objectives.iter().any(|other| Arc::ptr_eq(one, other)))
         };
         for objective in self.objectives.iter().filter(|one| !goes_on(one)) {
+            let _telling = objective.telling();
             if let (Some(slo), Some(sink)) = (objective.end(now, at), &self.sink) {
                 sink.fire(Alert { slo, at });
             }
@@ -260,6 +261,7 @@ impl Slos {
     pub fn evaluate(&self) {
         let (now, at) = (self.clock.monotonic(), self.clock.now());
         for objective in &self.objectives {
+            let _telling = objective.telling();
             let Some(slo) = objective.evaluate(now, at) else { continue };
             let (name, is_burning) = (&*slo.settings.name, slo.is_burning);
             let (short, long) = (slo.short.burn_rate, slo.long.burn_rate);
@@ -289,6 +291,7 @@ impl Slos {
     fn load(&self, kept: &[SloCounts]) {
         let now = self.clock.monotonic();
         for objective in &self.objectives {
+            let _telling = objective.telling();
             let mut found = kept.iter().filter(|row| row.name == objective.settings.name);
             let Some(slo) = found.next().and_then(|row| objective.load(row, now)) else { continue };
             if let Some(sink) = &self.sink {

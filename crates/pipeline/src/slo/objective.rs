@@ -28,6 +28,9 @@ pub(super) struct Objective {
     pub(super) settings: SloSettings,
     is_burning: AtomicBool,
     counted: Mutex<Counted>,
+    /// Held while its state changes and that is told, so that it is told in order. No Call takes
+    /// it.
+    pub(super) telling: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,8 @@ struct Counted {
     seen: Counts,
     tasks: Tasks,
     since: Timestamp,
+    /// It is no more: nothing is told of it from then on.
+    ended: bool,
     /// Changes of what is kept, and how many of them are.
     changes: u64,
     kept: u64,
@@ -131,11 +136,18 @@ impl Objective {
             seen: Counts::default(),
             tasks: Tasks::default(),
             since: now.1,
+            ended: false,
             changes: 0,
             kept: 0,
         };
         let (is_burning, counted) = (AtomicBool::new(false), Mutex::new(counted));
-        Self { settings, is_burning, counted }
+        Self { settings, is_burning, counted, telling: Mutex::default() }
+    }
+
+    /// Until this is dropped, nobody else tells of what [`Self::evaluate`], [`Self::load`] and
+    /// [`Self::end`] answer.
+    pub(super) fn telling(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_burning(&self) -> bool {
@@ -211,6 +223,9 @@ impl Objective {
     /// Counts tasks that are over. Answers the status if it has begun or stopped to burn.
     pub(super) fn evaluate(&self, now: Monotonic, at: Timestamp) -> Option<SloStatus> {
         let mut counted = self.counted();
+        if counted.ended {
+            return None;
+        }
         let Counted { tasks, fine, coarse, seen, changes, .. } = &mut *counted;
         tasks.sweep(now, self.settings.threshold, self.settings.task_idle, |is_bad| {
             fine.add(now, is_bad);
@@ -271,6 +286,9 @@ impl Objective {
             .inspect_err(|error| tracing::warn!(slo = row.name, %error, "unreadable counts"))
             .ok()?;
         let mut counted = self.counted();
+        if counted.ended {
+            return None;
+        }
         counted.fine.load(&kept.fine, row.at, now);
         counted.coarse.load(&kept.coarse, row.at, now);
         counted.since = kept.since();
@@ -281,6 +299,7 @@ impl Objective {
     /// It is no more, or begins anew: its status, if it burned.
     pub(super) fn end(&self, now: Monotonic, at: Timestamp) -> Option<SloStatus> {
         let mut counted = self.counted();
+        counted.ended = true;
         if !self.is_burning.swap(false, Ordering::Relaxed) {
             return None;
         }

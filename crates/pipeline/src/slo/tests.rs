@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, Weak};
 
 use types::clock::FakeClock;
 
@@ -93,6 +93,53 @@ fn who_was_told_that_an_objective_burns_is_told_that_it_is_no_more() {
     telemetry.set(Told::default());
     assert_eq!(second.all(), [("stays".to_owned(), false)]);
     assert_eq!(first.all().len(), 5);
+}
+
+#[test]
+fn an_objective_that_is_no_more_never_begins_to_burn() {
+    let (telemetry, clock) = (Telemetry::default(), Arc::new(FakeClock::new(Timestamp(0))));
+    let heard = set(&telemetry, &clock, vec![errors("a"), errors("quiet")]);
+    let before = telemetry.slos().unwrap();
+    before.refused("chat", ErrorCode::Internal);
+    before.evaluate();
+    telemetry.set(Told::default());
+    assert_eq!(heard.all()[2..], [("a".to_owned(), false), ("quiet".to_owned(), false)]);
+    // An evaluation that has taken the former objectives already, and what is kept of them.
+    let (rows, _) = before.unkept();
+    before.evaluate();
+    before.load(&rows);
+    assert_eq!(heard.all().len(), 4);
+    assert_eq!(before.burning().count(), 0);
+}
+
+/// Hears whether anybody else could tell of the objective meanwhile.
+#[derive(Debug, Default)]
+struct InTurn {
+    slos: OnceLock<Weak<Slos>>,
+    heard: Mutex<Vec<(bool, bool)>>,
+}
+
+impl AlertSink for InTurn {
+    fn fire(&self, alert: Alert) {
+        let slos = self.slos.get().unwrap().upgrade().unwrap();
+        let is_alone = slos.objectives[0].telling.try_lock().is_err();
+        self.heard.lock().unwrap().push((alert.slo.is_burning, is_alone));
+    }
+}
+
+#[test]
+fn the_end_cannot_be_told_before_the_beginning() {
+    let (telemetry, clock) = (Telemetry::default(), Arc::new(FakeClock::new(Timestamp(0))));
+    let heard = Arc::new(InTurn::default());
+    let sink = Some(Arc::clone(&heard) as Arc<dyn AlertSink>);
+    let slos = Arc::new(Slos::new(vec![errors("a")], clock, sink));
+    heard.slos.set(Arc::downgrade(&slos)).unwrap();
+    telemetry.set(Told { slos: Some(Arc::clone(&slos)), observer: None });
+    slos.refused("chat", ErrorCode::Internal);
+    slos.evaluate();
+    slos.load(&slos.unkept().0);
+    telemetry.set(Told::default());
+    assert_eq!(*heard.heard.lock().unwrap(), [(true, true), (true, true), (false, true)]);
 }
 
 /// A month in slots of an hour.
