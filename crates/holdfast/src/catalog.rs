@@ -68,18 +68,8 @@ pub(crate) struct RowPrice {
     /// Which source the row follows.
     #[serde(default)]
     pub(crate) from: Option<String>,
-    #[serde(default)]
-    input: Option<Rate>,
-    #[serde(default)]
-    output: Option<Rate>,
-    #[serde(default)]
-    cached_input: Option<Rate>,
-    #[serde(default)]
-    cache_write: Option<Rate>,
-    #[serde(default)]
-    cache_write_1h: Option<Rate>,
-    #[serde(default)]
-    reasoning: Option<Rate>,
+    #[serde(flatten)]
+    said: RowRates,
     /// An output token of a picture.
     #[serde(default)]
     image_output: Option<Rate>,
@@ -120,17 +110,19 @@ impl Fee {
 #[derive(Clone, Debug, Deserialize)]
 struct RowStep {
     above: u64,
-    #[serde(default)]
+    #[serde(flatten)]
+    said: RowRates,
+}
+
+/// What a row says of tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RowRates {
     input: Option<Rate>,
-    #[serde(default)]
     output: Option<Rate>,
-    #[serde(default)]
     cached_input: Option<Rate>,
-    #[serde(default)]
     cache_write: Option<Rate>,
-    #[serde(default)]
     cache_write_1h: Option<Rate>,
-    #[serde(default)]
     reasoning: Option<Rate>,
 }
 
@@ -138,19 +130,20 @@ impl RowPrice {
     /// The price of a model of that name, if the row says all of it. What a list says to cost
     /// nothing is not known: giving it away is the operator's word.
     pub(crate) fn price(&self, model: &str) -> Option<Price> {
-        let input = self.input.filter(|input| *input > Rate::FREE)?;
+        let said = self.said;
+        let input = said.input.filter(|input| *input > Rate::FREE)?;
         // What answers with no tokens has no price for them; pictures come unasked.
-        let output = self.output.max(self.image_output).unwrap_or(Rate::FREE);
+        let output = said.output.max(self.image_output).unwrap_or(Rate::FREE);
         if model.contains(DRAWS) && self.image_output.is_none() {
             return None;
         }
         let rates = Rates {
             input,
             output,
-            cached_input: self.cached_input,
-            cache_write: self.cache_write.and_then(|write| with_input(write, input)),
-            cache_write_1h: self.cache_write_1h,
-            reasoning: self.reasoning.filter(|reasoning| *reasoning > Rate::FREE),
+            cached_input: said.cached_input,
+            cache_write: said.cache_write.and_then(|write| with_input(write, input)),
+            cache_write_1h: said.cache_write_1h,
+            reasoning: said.reasoning.filter(|reasoning| *reasoning > Rate::FREE),
         };
         let search = match SEARCHES.iter().any(|name| model.contains(name)) {
             true => self.web_search.as_ref().and_then(Fee::dearest)?,
@@ -176,17 +169,18 @@ impl RowStep {
     /// A part whose whole costs something else here, and that is not named, costs what the whole
     /// does.
     fn after(&self, short: Rates) -> Step {
-        let of_input = |rate: Option<Rate>| rate.filter(|_| self.input.is_none());
-        let of_output = |rate: Option<Rate>| rate.filter(|_| self.output.is_none());
-        let input = self.input.unwrap_or(short.input);
-        let written = self.cache_write.and_then(|write| with_input(write, input));
+        let said = self.said;
+        let of_input = |rate: Option<Rate>| rate.filter(|_| said.input.is_none());
+        let of_output = |rate: Option<Rate>| rate.filter(|_| said.output.is_none());
+        let input = said.input.unwrap_or(short.input);
+        let written = said.cache_write.and_then(|write| with_input(write, input));
         let rates = Rates {
             input,
-            output: self.output.unwrap_or(short.output),
-            cached_input: self.cached_input.or_else(|| of_input(short.cached_input)),
+            output: said.output.unwrap_or(short.output),
+            cached_input: said.cached_input.or_else(|| of_input(short.cached_input)),
             cache_write: written.or_else(|| of_input(short.cache_write)),
-            cache_write_1h: self.cache_write_1h.or_else(|| of_input(short.cache_write_1h)),
-            reasoning: self.reasoning.or_else(|| of_output(short.reasoning)),
+            cache_write_1h: said.cache_write_1h.or_else(|| of_input(short.cache_write_1h)),
+            reasoning: said.reasoning.or_else(|| of_output(short.reasoning)),
         };
         Step { above: self.above, rates }
     }

@@ -94,9 +94,16 @@ impl Execute for HttpExecutor {
         let format = target.format.unwrap_or_else(|| vendor.format()).name();
         let own = [formats::ANTHROPIC_MESSAGES.name(), formats::BEDROCK_CONVERSE.name()];
         let family = || family(&vendor.name, &target.upstream_model);
-        vendor.continues || own.contains(&format) && family().is_some_and(|family| family.continues)
+        // A path of its own is known from the vendor's own address on only.
+        let is_known = vendor.quirks.prefix_path.is_none()
+            || BASES_WITH_PREFIX_PATH.contains(&self.shared.template.prefix.as_str());
+        vendor.continues && is_known
+            || own.contains(&format) && family().is_some_and(|family| family.continues)
     }
 }
+
+/// Base paths beside which a vendor's own path for an answer's rest stands.
+const BASES_WITH_PREFIX_PATH: [&str; 2] = ["", "/v1"];
 
 type Begin = Pin<Box<dyn Future<Output = Result<Box<Live>, Failure>> + Send>>;
 

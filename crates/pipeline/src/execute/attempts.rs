@@ -30,7 +30,8 @@ use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::Billed;
 use types::execute::Patience;
 use types::ids::AttemptId;
-use types::{Call, Failure, Ids, Money, OutcomeEvent, Sent};
+use types::outcome::Delta;
+use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent, Sent};
 
 use super::{Wanted, execute};
 use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
@@ -278,6 +279,12 @@ impl Attempts {
         if let OutcomeEvent::Failed(failure) = event {
             return self.failed(*failure);
         }
+        if self.thinks_anew(&event) {
+            let text = "the rest of an answer came as the thinking before another one";
+            // It would do so again, and is well but for that.
+            let failure = Failure::new(ErrorCode::Unsupported, text).billed(Billed::Unknown);
+            return self.failed(failure);
+        }
         let hold = self.hold();
         let State::Trying(running) = &mut self.state else { return Some(event) };
         let hold = if running.takes_to_judge(&event) { Held::Whole } else { hold };
@@ -335,6 +342,14 @@ impl Attempts {
     }
 
     /// What of an answer is held back.
+    /// Whether an attempt that was given words to go on with begins to think: some servers take
+    /// what a model says before its mark for that, which would be the rest of the answer.
+    fn thinks_anew(&self, event: &OutcomeEvent) -> bool {
+        let State::Trying(running) = &self.state else { return false };
+        let goes_on = running.route.continued.as_ref().is_some_and(|it| it.said_tokens > 0);
+        goes_on && matches!(event, OutcomeEvent::Frame { delta: Some(Delta::Reasoning { .. }), .. })
+    }
+
     fn hold(&self) -> Held {
         let streams = self.call.model().is_some_and(|model| model.head.stream);
         match self.policy().attempts_max > 1 {

@@ -157,6 +157,20 @@ async fn what_cannot_be_continued_ends_as_it_broke_off() {
 }
 
 #[tokio::test]
+async fn a_rest_that_comes_as_thinking_is_no_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed(&folder, &["local/demo", "paid/m"], &["paid/m"]).await;
+    let thought = Delta::Reasoning { text: "three".to_owned() };
+    let thought = OutcomeEvent::Frame { raw: None, delta: Some(thought) };
+    node.targets.script("local/demo", [start("demo"), text("one two"), cut(Billed::No)]);
+    node.targets.script("paid/m", [start("m"), thought, end()]);
+    let mut answer = node.pipeline.run(streamed(|_| {})).await.unwrap();
+    assert_eq!(read(&mut answer).await, (1, "one two".to_owned(), "stream_cut".to_owned()));
+    assert_eq!(node.targets.asked(), ["local/demo", "paid/m"]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_refused_beginning_does_not_hide_why_the_answer_broke_off() {
     let folder = tempfile::tempdir().unwrap();
     let node = routed(&folder, &["local/demo", "paid/m"], &["paid/m"]).await;

@@ -22,7 +22,7 @@ const ATTEMPT: HeaderName = HeaderName::from_static("holdfast-attempt");
 pub(super) struct Template {
     headers: HeaderMap,
     /// The path of the base URL, without a slash at its end.
-    prefix: String,
+    pub(super) prefix: String,
 }
 
 impl Template {
@@ -108,8 +108,9 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     let nothing = WireContext::default();
     let wire = if same { &call.wire } else { &nothing };
     let query = wire.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let mut request =
-        new_request(&format!("{}{path}{query}", template.prefix), rendered.body.clone())?;
+    let has_own_path = edits.continues && provider.vendor.quirks.prefix_path.is_some();
+    let prefix = if has_own_path { "" } else { &template.prefix };
+    let mut request = new_request(&format!("{prefix}{path}{query}"), rendered.body.clone())?;
     *request.headers_mut() = headers(template, attempt, stream.then(|| format.stream_type()))?;
     add_headers(&mut request, rendered.headers.iter().chain(&wire.headers))?;
     if let Some(signer) = provider.signer() {

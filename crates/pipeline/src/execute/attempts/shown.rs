@@ -15,6 +15,8 @@ use types::{Delta, Format, OutcomeEvent, estimate};
 pub(super) const SHOWN_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that passed and are kept unread at most.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// The same where nobody can go on: enough to see that nothing but blanks was shown.
+const KEPT_BLANK_BYTES_MAX: usize = 4 * 1024;
 
 /// What a client has seen.
 #[derive(Default)]
@@ -72,7 +74,8 @@ impl Shown {
         self.is_mixed |= self.passed.is_none() && (self.pieces > 0 || self.thought);
         let passed = self.passed.get_or_insert_with(|| Passed::of(format));
         passed.kept.extend_from_slice(raw);
-        if passed.kept.len() >= KEPT_BYTES_MAX {
+        let most = if self.may_go_on { KEPT_BYTES_MAX } else { KEPT_BLANK_BYTES_MAX };
+        if passed.kept.len() >= most {
             // Who can't go on with so much text can't begin anew behind it either.
             self.is_mixed |= !self.may_go_on;
             self.read();

@@ -222,6 +222,28 @@ async fn every_row_is_asked_as_it_takes_it() {
 }
 
 #[tokio::test]
+async fn the_rest_of_an_answer_is_asked_for_where_the_row_says() {
+    let begun = Conversation {
+        messages: vec![
+            Message::text(Speaker::User, "say something"),
+            Message::text(Speaker::Assistant, "so"),
+        ],
+        ..Conversation::default()
+    };
+    for vendor in vendors().iter().filter(|vendor| vendor.continues) {
+        let own = vendor.quirks.prefix_path.as_deref();
+        for continues in [true, false] {
+            let mut attempt = rendered(vendor, begun.clone(), false);
+            attempt.continues = continues;
+            let (request, _) = asked(vendor, reply(vendor, false), attempt).await;
+            let path = own.filter(|_| continues).unwrap_or("/v1/chat/completions");
+            let line = format!("POST {path}");
+            assert_eq!(request.unwrap().line, line, "{}: {continues}", vendor.name);
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_row_is_understood() {
     for vendor in vendors() {
         for stream in [false, true] {

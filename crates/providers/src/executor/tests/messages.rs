@@ -288,5 +288,9 @@ async fn who_is_known_to_go_on_with_an_answer_says_so() {
     for vendor in ["vllm", "sglang", "llama-cpp", "deepseek"] {
         assert!(made(vendor).continues(&target(&OPENAI_CHAT, "any")), "{vendor}");
     }
+    let elsewhere = Provider::new("p", "deepseek", Some("http://127.0.0.1:1/proxy"), None).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let elsewhere = executor(elsewhere, clock, Vault::default(), &Limits::default());
+    assert!(!elsewhere.continues(&target(&OPENAI_CHAT, "any")), "whose path is known at home only");
     assert!(!made("openai-compatible").continues(&target(&OPENAI_CHAT, "any")));
 }
