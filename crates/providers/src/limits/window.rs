@@ -169,6 +169,12 @@ impl Window {
         self.lost.insert(number, units.saturating_add(newest));
     }
 
+    /// How many Calls are remembered as lost.
+    #[cfg(test)]
+    pub(super) fn lost_calls(&self) -> usize {
+        self.lost.len()
+    }
+
     fn lost(&self) -> u64 {
         self.lost.values().fold(0, |sum, units| sum.saturating_add(*units))
     }

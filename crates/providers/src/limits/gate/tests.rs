@@ -210,6 +210,7 @@ async fn what_is_lost_takes_bounded_memory() {
     for number in 2..5_000 {
         state.windows[0].lose(number, 1);
     }
+    assert_eq!(state.windows[0].lost_calls(), 1_024);
     // An answer that is older than the newest of them gives nothing of what was merged back.
     state.windows[0].hears(4_998);
     let reading = told(9, "9s").readings[0];
