@@ -250,6 +250,14 @@ struct UsageBody {
     /// Moonshot's place of the same.
     #[serde(default)]
     cached_tokens: Option<u64>,
+    /// Moonshot's place of those that were written.
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+    /// Anthropic's names of both, as proxies in front of it hand them on: here parts of the prompt.
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
     /// Perplexity's place of what the details say elsewhere.
     #[serde(default)]
     reasoning_tokens: Option<u64>,
@@ -280,16 +288,18 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
     let prompt = body.prompt_tokens_details.unwrap_or_default();
     let completion = body.completion_tokens_details.unwrap_or_default();
     let cached = prompt.cached_tokens.or(body.prompt_cache_hit_tokens).or(body.cached_tokens);
-    let cached = cached.unwrap_or(0).min(body.prompt_tokens);
-    let written = prompt.cache_write_tokens.unwrap_or(0).min(body.prompt_tokens - cached);
+    let cached = cached.or(body.cache_read_input_tokens).unwrap_or(0).min(body.prompt_tokens);
+    let written = prompt.cache_write_tokens.or(body.cache_write_tokens);
+    let written = written.or(body.cache_creation_input_tokens).unwrap_or(0);
+    let written = written.min(body.prompt_tokens - cached);
     let reasoning = completion.reasoning_tokens.or(body.reasoning_tokens).unwrap_or(0);
-    // xAI counts the thinking beside the completion and not within it, which its own total tells.
-    let with_reasoning = body.completion_tokens.checked_add(reasoning);
-    let beside = with_reasoning.and_then(|sum| sum.checked_add(body.prompt_tokens));
-    let output = match (with_reasoning, beside) {
-        (Some(sum), Some(total)) if Some(total) == body.total_tokens => sum,
-        _ => body.completion_tokens,
-    };
+    // xAI and Gemini count the thinking beside the completion and not within it, which their own
+    // total tells; Gemini does not even name it.
+    let named = body.prompt_tokens.saturating_add(body.completion_tokens);
+    let beside = body.total_tokens.unwrap_or(0).saturating_sub(named);
+    let beside = if reasoning == 0 || beside == reasoning { beside } else { 0 };
+    let output = body.completion_tokens.saturating_add(beside);
+    let reasoning = reasoning.max(beside);
     Some(Usage {
         input_tokens: body.prompt_tokens,
         cached_tokens: cached,

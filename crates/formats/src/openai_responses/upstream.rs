@@ -70,15 +70,23 @@ fn failure_of(error: Option<&Value>, usage: Option<Usage>) -> Failure {
     said.unwrap_or_else(nothing).billed(billed)
 }
 
+/// The usage, if all of it can be read: a wrong bill is worse than none.
 fn usage_of(usage: &Value) -> Option<Usage> {
-    let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
+    let count = |pointer: &str| match usage.pointer(pointer) {
+        None | Some(Value::Null) => Some(None),
+        Some(count) => count.as_u64().map(Some),
+    };
+    let part = |pointer: &str| Some(count(pointer)?.unwrap_or(0));
+    let input = count("/input_tokens")??;
+    let cached = part("/input_tokens_details/cached_tokens")?.min(input);
+    let written = part("/input_tokens_details/cache_write_tokens")?.min(input - cached);
     Some(Usage {
-        input_tokens: count("/input_tokens")?,
-        cached_tokens: count("/input_tokens_details/cached_tokens").unwrap_or(0),
-        cache_write_tokens: count("/input_tokens_details/cache_write_tokens").unwrap_or(0),
+        input_tokens: input,
+        cached_tokens: cached,
+        cache_write_tokens: written,
         cache_write_1h_tokens: 0,
-        output_tokens: count("/output_tokens")?,
-        reasoning_tokens: count("/output_tokens_details/reasoning_tokens").unwrap_or(0),
+        output_tokens: count("/output_tokens")??,
+        reasoning_tokens: part("/output_tokens_details/reasoning_tokens")?,
     })
 }
 

@@ -11,6 +11,7 @@ use ::types::outcome::Finish;
 use ::types::outcome::Stop;
 use ::types::usage::Usage;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -29,6 +30,15 @@ pub(crate) struct Counted {
 
 #[derive(Deserialize)]
 struct Body<'a> {
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(borrow, default)]
+    iterations: Option<Vec<Iteration<'a>>>,
+}
+
+/// Counts, of an answer or of one of the steps that made it.
+#[derive(Deserialize)]
+struct Counts {
     #[serde(default)]
     input_tokens: Option<u64>,
     #[serde(default)]
@@ -41,15 +51,23 @@ struct Body<'a> {
     output_tokens: Option<u64>,
     #[serde(default)]
     output_tokens_details: Option<OutputDetails>,
-    #[serde(borrow, default)]
-    iterations: Option<Vec<Iteration<'a>>>,
 }
 
 /// What was written, by how long it is kept.
 #[derive(Deserialize)]
 struct CacheCreation {
     #[serde(default)]
+    ephemeral_5m_input_tokens: Option<u64>,
+    #[serde(default)]
     ephemeral_1h_input_tokens: Option<u64>,
+}
+
+impl CacheCreation {
+    /// All that was written, if it says any.
+    fn sum(&self) -> Option<u64> {
+        let parts = [self.ephemeral_5m_input_tokens, self.ephemeral_1h_input_tokens];
+        parts.into_iter().flatten().reduce(u64::saturating_add)
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,6 +80,16 @@ struct OutputDetails {
 struct Iteration<'a> {
     #[serde(borrow, rename = "type", default)]
     kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    model: Option<IgnoredAny>,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+impl Iteration<'_> {
+    fn is(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind) && self.model.is_none()
+    }
 }
 
 impl Counted {
@@ -73,17 +101,49 @@ impl Counted {
             return;
         };
         let Some(body) = body else { return };
-        self.input = body.input_tokens.or(self.input);
-        self.read = body.cache_read_input_tokens.or(self.read);
-        self.written = body.cache_creation_input_tokens.or(self.written);
-        let hour = body.cache_creation.and_then(|written| written.ephemeral_1h_input_tokens);
+        self.counts(&body.counts);
+        let steps = body.iterations.unwrap_or_default();
+        // Other kinds of steps may be of other models, each with prices of its own.
+        self.unclear |= !steps.iter().all(|step| step.is("message") || step.is("compaction"));
+        if steps.iter().any(|step| step.is("compaction")) {
+            // The totals leave a compaction out: all steps together are the bill.
+            let sum = steps.iter().try_fold(Self::default(), |sum, step| sum.plus(&step.counts));
+            self.unclear |= sum.is_none();
+            *self = Self { unclear: self.unclear, ..sum.unwrap_or_default() };
+        }
+    }
+
+    /// Takes what is said; the rest keeps its value.
+    fn counts(&mut self, said: &Counts) {
+        self.input = said.input_tokens.or(self.input);
+        self.read = said.cache_read_input_tokens.or(self.read);
+        let by_time = said.cache_creation.as_ref();
+        let written = said.cache_creation_input_tokens;
+        self.written = written.or_else(|| by_time?.sum()).or(self.written);
+        let hour = by_time.and_then(|written| written.ephemeral_1h_input_tokens);
         self.written_1h = hour.or(self.written_1h);
-        self.output = body.output_tokens.or(self.output);
-        let details = body.output_tokens_details;
+        self.output = said.output_tokens.or(self.output);
+        let details = said.output_tokens_details.as_ref();
         self.thinking = details.and_then(|details| details.thinking_tokens).or(self.thinking);
-        // Other kinds of steps are of other models, and partly not in the totals.
-        let plain = |step: &Iteration<'_>| step.kind.as_deref() == Some("message");
-        self.unclear |= !body.iterations.unwrap_or_default().iter().all(plain);
+    }
+
+    /// Both together; `None` if the step does not say what it took.
+    fn plus(&self, step: &Counts) -> Option<Self> {
+        let mut its = Self::default();
+        its.counts(step);
+        let (_, _) = (its.input?, its.output?);
+        let sum = |one: Option<u64>, other: Option<u64>| {
+            [one, other].into_iter().flatten().reduce(u64::saturating_add)
+        };
+        Some(Self {
+            input: sum(self.input, its.input),
+            read: sum(self.read, its.read),
+            written: sum(self.written, its.written),
+            written_1h: sum(self.written_1h, its.written_1h),
+            output: sum(self.output, its.output),
+            thinking: sum(self.thinking, its.thinking),
+            unclear: self.unclear,
+        })
     }
 
     /// Takes the counts of a stream's beginning: what it says of the output is no total.

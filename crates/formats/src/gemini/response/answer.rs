@@ -37,8 +37,9 @@ pub(crate) struct Chunk<'a> {
     candidates: Option<Vec<Candidate<'a>>>,
     #[serde(borrow, default)]
     prompt_feedback: Option<Feedback<'a>>,
-    #[serde(default)]
-    usage_metadata: Option<Counts>,
+    /// Read apart: what can't be read is no usage, and the answer is one all the same.
+    #[serde(borrow, default)]
+    usage_metadata: Option<&'a RawValue>,
     #[serde(default)]
     model_version: Option<String>,
     #[serde(borrow, default)]
@@ -103,6 +104,10 @@ impl Counts {
             reasoning_tokens: thoughts,
         })
     }
+}
+
+fn usage_of(raw: &RawValue) -> Option<Usage> {
+    serde_json::from_str::<Counts>(raw.get()).ok()?.usage()
 }
 
 /// A `usageMetadata` object.
@@ -214,7 +219,7 @@ impl Answer {
         chunk: Chunk<'_>,
         deltas: &mut Vec<Delta>,
     ) -> Result<(), Failure> {
-        self.usage = chunk.usage_metadata.and_then(|counts| counts.usage()).or(self.usage);
+        self.usage = chunk.usage_metadata.and_then(usage_of).or(self.usage);
         self.model_version = chunk.model_version.or_else(|| self.model_version.take());
         if let Some(id) = chunk.response_id {
             self.response_id = id.into_owned();

@@ -36,8 +36,29 @@ fn each_dialect_of_usage_says_the_same() {
             "Perplexity",
             r#"{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050,"reasoning_tokens":20,"cached_tokens":600,"search_context_size":"low"}"#,
         ),
+        (
+            "Gemini by another name",
+            r#"{"prompt_tokens":1000,"completion_tokens":30,"total_tokens":1050,"prompt_tokens_details":{"cached_tokens":600}}"#,
+        ),
     ] {
         assert_eq!(usage(body), same, "{whose}");
+    }
+    let written = Some((1_000, 600, 300, 50, 0));
+    for (whose, body) in [
+        (
+            "OpenAI",
+            r#"{"prompt_tokens":1000,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":600,"cache_write_tokens":300}}"#,
+        ),
+        (
+            "Moonshot",
+            r#"{"prompt_tokens":1000,"completion_tokens":50,"cached_tokens":600,"cache_write_tokens":300}"#,
+        ),
+        (
+            "a proxy before Anthropic",
+            r#"{"prompt_tokens":1000,"completion_tokens":50,"cache_read_input_tokens":600,"cache_creation_input_tokens":300}"#,
+        ),
+    ] {
+        assert_eq!(usage(body), written, "{whose}");
     }
 }
 
