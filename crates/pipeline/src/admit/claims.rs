@@ -19,7 +19,7 @@ use types::{ErrorCode, Failure, Ids, Money};
 use super::pool::{Job, Pool, Returning};
 use crate::record::{RETRY_AFTER, Recorder, storage_failure};
 
-/// Looks in a row after which nothing could be claimed, although there seemed to be enough.
+/// Looks in a row after which too little could be claimed, although there seemed to be enough.
 const VAIN_LOOKS_MAX: u32 = 8;
 
 /// What workers work with.
@@ -122,10 +122,10 @@ impl Desk {
         let wanted = looked.answer();
         returned?;
         let Some(wanted) = wanted else { return Ok(()) };
-        let claimed = self.claim(pool, totals.window.max(window), wanted).await?;
-        // There was enough a moment ago. If it is gone, others took it, or the budget was deleted:
-        // not for ever.
-        *vain_looks = if claimed == Money::ZERO { *vain_looks + 1 } else { 0 };
+        let claimed = self.claim(pool, totals.window.max(window), wanted.size).await?;
+        // There was enough a moment ago. If it is gone, others took it, or the budget was deleted,
+        // or its limit was lowered and no Call has come with the new one: not for ever.
+        *vain_looks = if claimed < wanted.needed { *vain_looks + 1 } else { 0 };
         if *vain_looks >= VAIN_LOOKS_MAX {
             let failure = Failure::new(ErrorCode::Overloaded, "the budget is being changed");
             return Err((failure.retry_after(RETRY_AFTER), Vec::new()));

@@ -80,13 +80,22 @@ type Answers = Vec<(oneshot::Sender<Result<Hold, Refusal>>, Result<Hold, Refusal
 /// What came of looking again.
 #[derive(Debug)]
 pub(crate) struct Looked {
-    wanted: Option<Money>,
+    wanted: Option<Wanted>,
     refused: Answers,
 }
 
+/// A claim that is due for the first of those who wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// What it needs: with less it goes on waiting.
+    pub(crate) needed: Money,
+    /// What is asked for.
+    pub(crate) size: Money,
+}
+
 impl Looked {
-    /// Tells those who are refused. Answers the size of the claim that is due, if one is.
-    pub(crate) fn answer(self) -> Option<Money> {
+    /// Tells those who are refused. Answers the claim that is due, if one is.
+    pub(crate) fn answer(self) -> Option<Wanted> {
         send(self.refused);
         self.wanted
     }
@@ -251,7 +260,7 @@ impl Pool {
         }
         state.waiters = staying;
         let wanted = state.waiters.front().map(|waiter| waiter.needed);
-        let wanted = wanted.map(|needed| state.slice_size(needed));
+        let wanted = wanted.map(|needed| Wanted { needed, size: state.slice_size(needed) });
         if wanted.is_some() {
             state.retire_all();
         } else {

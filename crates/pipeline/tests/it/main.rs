@@ -28,6 +28,8 @@ mod routes;
 #[cfg(test)]
 mod scopes;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod slos;
 #[cfg(test)]
 mod steps;

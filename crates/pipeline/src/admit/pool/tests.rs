@@ -189,8 +189,8 @@ fn only_those_are_refused_who_arrived_before_the_look_and_need_too_much() {
     desk.install(0, 400);
     let Some(Job::LookAgain { arrivals, .. }) = desk.pool.next_job(NOW) else { panic!() };
     let mut after = desk.waits(50);
-    let wanted = desk.pool.refuse(&desk.totals(70), arrivals).answer();
-    assert_eq!(wanted, Some(money(160)), "for the one who needs 20");
+    let wanted = desk.pool.refuse(&desk.totals(70), arrivals).answer().unwrap();
+    assert_eq!((wanted.needed, wanted.size), (money(20), money(160)), "for the one who needs 20");
     let refused = before.try_recv().unwrap().unwrap_err();
     assert!(matches!(refused, Refusal::Exceeded { free } if free == money(30)), "{refused:?}");
     desk.install(30, 160);
