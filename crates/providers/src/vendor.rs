@@ -82,6 +82,10 @@ pub struct Vendor {
     /// address.
     #[serde(default)]
     pub responses: bool,
+    /// Whether it asks by the Responses API itself what its models don't do by chat completions, so
+    /// that only clients of that API need it.
+    #[serde(default)]
+    pub chat_is_whole: bool,
     /// Where its servers differ from the format.
     #[serde(default)]
     pub quirks: Quirks,

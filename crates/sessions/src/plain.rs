@@ -188,7 +188,10 @@ impl Run {
 
     fn written(&mut self, event: Option<OutcomeEvent>) -> Vec<Value> {
         match event {
-            Some(OutcomeEvent::Start(_)) => Vec::new(),
+            Some(OutcomeEvent::Start(start)) => {
+                self.writer.dropped(&start.dropped);
+                Vec::new()
+            }
             Some(OutcomeEvent::Frame { delta, .. }) => {
                 delta.map(|delta| self.said(&delta)).unwrap_or_default()
             }

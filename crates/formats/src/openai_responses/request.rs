@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
 use super::types::{CreateResponse, InputItem, Tool};
+use super::upstream::render::REASONING;
 use crate::head::TopLevel;
 use crate::json::{Fields, malformed, missing, wrong_type};
 use crate::media::media_in;
@@ -40,6 +41,9 @@ const NOT_OFFERED: [(&str, &str); 4] = [
     ("prompt", "stored prompts are not offered: send instructions and input"),
     ("moderation", "moderation is not offered"),
 ];
+
+/// What every answer has, whether or not a client asks for it to be included.
+const INCLUDED: [&str; 2] = ["reasoning.encrypted_content", "message.input_image.image_url"];
 
 /// What every stage needs, in one pass.
 pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
@@ -114,6 +118,8 @@ pub fn parse_create(body: &[u8]) -> Result<CreateResponse, Failure> {
         reasoning: fields.object("reasoning")?.map(|object| Value::Object(object.rest())),
         safety_identifier: fields.string("safety_identifier")?,
         prompt_cache_key: fields.string("prompt_cache_key")?,
+        service_tier: fields.string("service_tier")?,
+        user: fields.string("user")?,
         top_logprobs: no_logprobs(&mut fields)?,
         tools_echo,
         tool_choice_echo,
@@ -150,6 +156,8 @@ pub(super) fn plain(model: &str) -> CreateResponse {
         reasoning: None,
         safety_identifier: None,
         prompt_cache_key: None,
+        service_tier: None,
+        user: None,
         top_logprobs: 0,
         tools_echo: Vec::new(),
         tool_choice_echo: json!("auto"),
@@ -177,6 +185,7 @@ impl CreateResponse {
         messages.extend(self.instructions.as_ref().map(|text| Message::text(Role::System, text)));
         messages.extend(history);
         let mut rest = self.rest.clone();
+        self.add_settings(&mut rest);
         let reasoning = self.reasoning_ask(&mut rest);
         Conversation {
             messages,
@@ -199,6 +208,31 @@ impl CreateResponse {
 }
 
 impl CreateResponse {
+    /// What is asked beside the conversation, by the names that every format looks for in `rest`.
+    fn add_settings(&self, rest: &mut Map<String, Value>) {
+        let texts = [
+            ("prompt_cache_key", self.prompt_cache_key.as_deref()),
+            ("safety_identifier", self.safety_identifier.as_deref()),
+            ("service_tier", self.service_tier.as_deref()),
+            ("user", self.user.as_deref()),
+            ("verbosity", self.text_echo.get("verbosity").and_then(Value::as_str)),
+        ];
+        let mut set = |name: &str, value: Value| {
+            rest.insert(name.to_owned(), value);
+        };
+        for (name, text) in texts {
+            text.into_iter().for_each(|text| set(name, text.into()));
+        }
+        if !self.metadata.is_empty() {
+            set("metadata", self.metadata.clone().into());
+        }
+        let more = |name: &&String| !INCLUDED.contains(&name.as_str());
+        let more: Vec<&str> = self.include.iter().filter(more).map(String::as_str).collect();
+        if !more.is_empty() {
+            set("include", more.into());
+        }
+    }
+
     /// How much the model is to think. What has no place in the neutral form goes into `rest` by
     /// its name.
     fn reasoning_ask(&self, rest: &mut Map<String, Value>) -> ReasoningAsk {
@@ -213,12 +247,13 @@ impl CreateResponse {
                 }
                 ("summary", Some(summary)) => {
                     ask.shown = Some(summary != "none");
-                    true
+                    // How long it is to be has no place in the neutral form.
+                    matches!(summary, "auto" | "none")
                 }
                 _ => false,
             };
             if !known {
-                rest.insert(format!("reasoning.{name}"), value.clone());
+                rest.insert(format!("{REASONING}{name}"), value.clone());
             }
         }
         ask
@@ -383,12 +418,9 @@ fn within(fields: &mut Fields, name: &str, low: f64, high: f64) -> Result<Option
     }
 }
 
-/// Fields that say nothing to a target, or only how the answer is sent, are not reported as
-/// dropped.
+/// Fields that only say how the answer is sent are not reported as dropped.
 fn rest(mut fields: Fields, dropped: Vec<String>) -> Map<String, Value> {
-    for known in ["stream_options", "user", "service_tier", "client_metadata"] {
-        fields.take(known);
-    }
+    fields.take("stream_options");
     let mut rest = fields.rest();
     rest.retain(|_, value| !value.is_null());
     rest.extend(dropped.into_iter().map(|name| (name, true.into())));

@@ -62,7 +62,7 @@ impl ResponseSkeleton {
             "prompt_cache_key": request.prompt_cache_key,
             "reasoning": request.reasoning,
             "safety_identifier": request.safety_identifier,
-            "service_tier": "default",
+            "service_tier": request.service_tier.as_deref().unwrap_or("default"),
             "store": request.store,
             "temperature": request.temperature.unwrap_or(1.0),
             "text": request.text_echo,
@@ -96,6 +96,26 @@ impl ResponseSkeleton {
     /// The tools, as they are echoed.
     pub(super) fn tools(&self) -> &Value {
         self.fields.get("tools").unwrap_or(&Value::Null)
+    }
+
+    /// Says of what was asked and did not reach the model, by the names under which it was dropped,
+    /// what is true instead.
+    pub(super) fn correct(&mut self, dropped: &[String]) {
+        for name in dropped {
+            let (field, instead) = match name.as_str() {
+                "prompt_cache_key" | "safety_identifier" => (name.as_str(), Value::Null),
+                "service_tier" => (name.as_str(), "default".into()),
+                "temperature" | "top_p" => (name.as_str(), 1.0.into()),
+                "frequency_penalty" | "presence_penalty" => (name.as_str(), 0.0.into()),
+                "verbosity" => {
+                    let text = self.fields.get_mut("text").and_then(Value::as_object_mut);
+                    text.and_then(|text| text.shift_remove("verbosity"));
+                    continue;
+                }
+                _ => continue,
+            };
+            self.fields.insert(field.to_owned(), instead);
+        }
     }
 
     /// Sets an extra field, such as `holdfast`.

@@ -110,6 +110,12 @@ impl EventWriter {
         }
     }
 
+    /// The target answers without what of the request was dropped, by name: the response's end says
+    /// so.
+    pub fn dropped(&mut self, names: &[String]) {
+        self.skeleton.correct(names);
+    }
+
     /// Says which tool names are MCP tools: pairs of (tool name, server label). Calls of others are
     /// `function_call`s.
     #[must_use]

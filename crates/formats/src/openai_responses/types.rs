@@ -53,10 +53,14 @@ pub struct CreateResponse {
     pub truncation: Option<String>,
     /// The reasoning settings as given.
     pub reasoning: Option<Value>,
-    /// Accepted and echoed.
+    /// Whom of the client's users it is for, to a provider's guards.
     pub safety_identifier: Option<String>,
-    /// Accepted and echoed.
+    /// What requests with the same beginning have in common, to a provider's cache.
     pub prompt_cache_key: Option<String>,
+    /// At which of a provider's tiers it is to be done.
+    pub service_tier: Option<String>,
+    /// Whom of the client's users it is for, by its older name.
+    pub user: Option<String>,
     /// Accepted and echoed; 0 unless given.
     pub top_logprobs: u64,
     /// The `tools` as they are echoed.

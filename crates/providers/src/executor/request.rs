@@ -132,8 +132,9 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     })
 }
 
-/// The format that the request goes out in: the target's, or the Responses API where the model does
-/// not do by chat completions what is asked, and the vendor has both.
+/// The format that the request goes out in: the target's; or, of a vendor that has both, the
+/// Responses API where that is what the client speaks (chat completions would lose what the model
+/// thought), and where the model does not do by chat completions what is asked.
 fn spoken(
     provider: &Provider,
     family: &dyn Fn() -> Option<&'static Family>,
@@ -143,7 +144,11 @@ fn spoken(
     let format = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
     let chat = format.name() == OPENAI_CHAT.name() && call.operation == Operation::Chat;
     let elsewhere = chat && provider.vendor.responses;
-    if elsewhere && family().is_some_and(|family| needs_responses(family, call)) {
+    let is_needed = || {
+        !provider.vendor.chat_is_whole
+            && family().is_some_and(|family| needs_responses(family, call))
+    };
+    if elsewhere && (call.format.name() == OPENAI_RESPONSES.name() || is_needed()) {
         return &OPENAI_RESPONSES;
     }
     format

@@ -22,6 +22,7 @@ mod families;
 mod gemini;
 mod keys;
 mod messages;
+mod responses;
 mod secrets;
 
 const CHUNK: &str = r#"{"id":"c","model":"m-2","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;

@@ -205,7 +205,9 @@ impl Runner {
                 Wake::Told(Some(Command::Resolve { reply, .. })) => refuse_decision(reply),
                 Wake::Told(None) => return Err(Stopped),
                 Wake::Cut(cut) => break End::Cut(cut),
-                Wake::Event(Some(OutcomeEvent::Start(_))) => {}
+                Wake::Event(Some(OutcomeEvent::Start(start))) => {
+                    self.writer.dropped(&start.dropped)
+                }
                 Wake::Event(Some(OutcomeEvent::Frame { delta: None, .. })) => {}
                 Wake::Event(Some(OutcomeEvent::Frame { delta: Some(delta), .. })) => {
                     match self.growth.add(&delta) {

@@ -1,6 +1,7 @@
 use insta::{assert_json_snapshot, assert_snapshot};
 use proptest::prelude::*;
 use types::conversation::ToolChoice;
+use types::format::{Edits, Format};
 
 use super::*;
 
@@ -152,10 +153,39 @@ fn what_sdks_send_is_accepted() {
         "client_metadata":{},"reasoning":{"effort":"low","summary":"auto"},"user":"u","service_tier":"auto","stream_options":{"include_obfuscation":false},"mystery":1"#,
     );
     let names: Vec<&str> = codex.rest.keys().map(String::as_str).collect();
-    assert_eq!(names, ["mystery"]);
+    assert_eq!(names, ["client_metadata", "mystery"]);
     assert_eq!(codex.input.len(), 7);
     assert_eq!(codex.input[6].reference(), Some("msg_1"));
     assert_eq!(codex.input[3].id(), None);
+}
+
+/// What a target of `format` is asked, without the conversation, and what is named as dropped.
+fn told(format: &dyn Format, fields: &str) -> String {
+    let body = format!(r#"{{"model":"m","input":"x",{fields}}}"#);
+    let asked = conversation(body.as_bytes()).unwrap();
+    let rendered = format.render_request(&asked, &Edits { model: "m", ..Edits::default() });
+    let rendered = rendered.unwrap();
+    let mut body: Map<String, Value> = serde_json::from_slice(&rendered.body).unwrap();
+    for known in ["model", "input", "messages", "store", "stream", "max_tokens"] {
+        body.shift_remove(known);
+    }
+    format!("{} {:?}", Value::Object(body), rendered.dropped)
+}
+
+#[test]
+fn every_field_that_is_taken_is_handed_on_or_named() {
+    let fields = r#""prompt_cache_key":"k","safety_identifier":"s","user":"u","service_tier":"flex","metadata":{"a":"b"},"text":{"verbosity":"low"},"include":["reasoning.encrypted_content","web_search_call.action.sources"],"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","reasoning":{"effort":"low","summary":"detailed","context":"turn"},"max_tool_calls":3,"mystery":1"#;
+    let formats: [&dyn Format; 3] =
+        [&crate::OPENAI_RESPONSES, &crate::OPENAI_CHAT, &crate::ANTHROPIC_MESSAGES];
+    let shown = formats.map(|format| told(format, fields));
+    assert_snapshot!(shown.join("\n"), @r#"
+    {"reasoning":{"effort":"low","summary":"detailed","context":"turn"},"text":{"verbosity":"low"},"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","metadata":{"a":"b"},"include":["reasoning.encrypted_content"]} ["mystery", "include"]
+    {"reasoning_effort":"low","prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","verbosity":"low","metadata":{"a":"b"}} ["reasoning.summary", "client_metadata", "mystery", "include", "reasoning.context"]
+    {"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"low"}} ["client_metadata", "prompt_cache_retention", "mystery", "prompt_cache_key", "safety_identifier", "service_tier", "user", "verbosity", "metadata", "include", "reasoning.summary", "reasoning.context"]
+    "#);
+    // What every answer has anyway is no loss.
+    let usual = r#""include":["reasoning.encrypted_content"],"metadata":{},"stream_options":{"include_obfuscation":false}"#;
+    assert_eq!(told(&crate::OPENAI_CHAT, usual), "{} []");
 }
 
 #[test]

@@ -156,6 +156,25 @@ fn what_cannot_be_said_is_named() {
     assert_eq!(failure.message, "item 'msg_1' does not exist, or was not stored");
 }
 
+#[test]
+fn what_did_not_reach_the_model_is_not_echoed() {
+    let body = br#"{"model":"m","input":"x","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","temperature":0.5,"text":{"verbosity":"low"}}"#;
+    let request = parse_create(body).unwrap();
+    let mut skeleton = ResponseSkeleton::new("resp_1", Timestamp(0), &request);
+    let shown = |skeleton: &ResponseSkeleton| {
+        let response = skeleton.render(&ResponseState::default());
+        let names =
+            ["prompt_cache_key", "safety_identifier", "service_tier", "temperature", "text"];
+        names.map(|name| response[name].to_string()).join(" ")
+    };
+    assert_snapshot!(shown(&skeleton), @r#""k" "s" "flex" 0.5 {"format":{"type":"text"},"verbosity":"low"}"#);
+    skeleton.correct(&["service_tier".to_owned(), "mystery".to_owned()]);
+    assert_snapshot!(shown(&skeleton), @r#""k" "s" "default" 0.5 {"format":{"type":"text"},"verbosity":"low"}"#);
+    let all = ["prompt_cache_key", "safety_identifier", "temperature", "verbosity"];
+    skeleton.correct(&all.map(str::to_owned));
+    assert_snapshot!(shown(&skeleton), @r#"null null "default" 1.0 {"format":{"type":"text"}}"#);
+}
+
 /// The fields that Open Responses requires.
 const REQUIRED: [&str; 31] = [
     "id",

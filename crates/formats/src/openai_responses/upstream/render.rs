@@ -8,7 +8,7 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Message, OutputShape, Part, ReasoningAsk, Role, ToolChoice, ToolDefinition,
+    Conversation, Message, OutputShape, Part, Role, ToolChoice, ToolDefinition,
 };
 use ::types::format::{Edits, Rendered};
 use bytes::Bytes;
@@ -19,9 +19,10 @@ use crate::json::{at, field_names, join};
 use crate::openai_chat::request::reasoning_effort;
 use crate::openai_responses::NAME;
 
-/// Fields of `rest` that are this format's own.
+/// Fields of `rest` that are this format's own. Not `include`: what it asks for would come, and
+/// have no neutral words.
 const OWN_FIELDS: [&str; 8] = [
-    "include",
+    "client_metadata",
     "max_tool_calls",
     "metadata",
     "prompt_cache_key",
@@ -30,6 +31,9 @@ const OWN_FIELDS: [&str; 8] = [
     "service_tier",
     "user",
 ];
+
+/// What the names of settings of `reasoning` that the neutral form has no place for begin with.
+pub(in crate::openai_responses) const REASONING: &str = "reasoning.";
 
 /// Characters of a call's id at most.
 const CALL_ID_CHARS_MAX: usize = 64;
@@ -61,7 +65,7 @@ pub(in crate::openai_responses) fn render(
     if let Some(cap) = edits.output_cap.or(conversation.output_cap) {
         set(OUTPUT_CAP, cap.into());
     }
-    if let Some(reasoning) = reasoning(&conversation.reasoning) {
+    if let Some(reasoning) = reasoning(conversation) {
         set("reasoning", reasoning);
     }
     if let Some(text) = text(conversation) {
@@ -70,29 +74,20 @@ pub(in crate::openai_responses) fn render(
     for (name, value) in &conversation.rest {
         match name.as_str() {
             "verbosity" => {}
+            of_reasoning if of_reasoning.starts_with(REASONING) => {}
             own if OWN_FIELDS.contains(&own) => set(name, value.clone()),
             "n" if *value == json!(1) => {}
             "n" => return Err(unsayable("n", "more than one answer can't be asked for")),
             _ => dropped.push(name.clone()),
         }
     }
-    set("include", include(conversation));
+    // Without it, reasoning can't go on where nothing is stored.
+    set("include", json!(["reasoning.encrypted_content"]));
     // Nothing is kept at a provider unasked.
     set("store", false.into());
     set("stream", edits.stream.into());
     let body = Bytes::from(Value::Object(fields).to_string());
     Ok(Rendered { body, dropped: field_names(dropped), ..Rendered::default() })
-}
-
-/// What the answer is to carry: without it, reasoning can't go on where nothing is stored.
-fn include(conversation: &Conversation) -> Value {
-    const ENCRYPTED: &str = "reasoning.encrypted_content";
-    let asked = conversation.rest.get("include").and_then(Value::as_array);
-    let mut include = asked.cloned().unwrap_or_default();
-    if !include.iter().any(|name| name == ENCRYPTED) {
-        include.push(ENCRYPTED.into());
-    }
-    include.into()
 }
 
 fn input(messages: &[Message], dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
@@ -306,13 +301,17 @@ fn sampling(
     Ok(set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
-fn reasoning(ask: &ReasoningAsk) -> Option<Value> {
+fn reasoning(conversation: &Conversation) -> Option<Value> {
+    let ask = &conversation.reasoning;
     let mut fields = Map::new();
     let effort = reasoning_effort(ask);
     fields.extend(effort.map(|effort| ("effort".to_owned(), effort.name().into())));
     if ask.shown == Some(true) {
         fields.insert("summary".to_owned(), "auto".into());
     }
+    let own = conversation.rest.iter();
+    let own = own.filter_map(|(name, value)| Some((name.strip_prefix(REASONING)?, value)));
+    fields.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
     (!fields.is_empty()).then_some(Value::Object(fields))
 }
 

@@ -67,10 +67,13 @@ async fn what_chat_takes_stays_there_byte_for_byte() {
         assert_eq!(request.line, "POST /v1/chat/completions", "{model}");
         assert_eq!(request.body, body.to_string().replace("p/m", model), "{model}");
     }
-    // A vendor without the Responses API is asked as the client asked it.
+    // A vendor without the Responses API is asked as the client asked it, and so is one that asks
+    // by it itself.
     let body = chat(json!({ "tools": tools() }));
-    let (request, _) = asked("openrouter", "openai/gpt-5.6", &OPENAI_CHAT, &body, ANSWER).await;
-    assert_eq!(request.unwrap().line, "POST /v1/chat/completions");
+    for vendor in ["together", "openrouter"] {
+        let (request, _) = asked(vendor, "openai/gpt-5.6", &OPENAI_CHAT, &body, ANSWER).await;
+        assert_eq!(request.unwrap().line, "POST /v1/chat/completions", "{vendor}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,92 @@
+//! Clients of the Responses API, by the vendor that answers them.
+
+use formats::{OPENAI_CHAT, OPENAI_RESPONSES};
+use serde_json::{Value, json};
+
+use super::*;
+
+const RESPONSE: &str = r#"{"id":"resp_1","object":"response","status":"completed","model":"m-2","output":[{"type":"reasoning","id":"rs_2","summary":[{"type":"summary_text","text":"so"}],"encrypted_content":"gBBB"},{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"hi","annotations":[]}]}],"usage":{"input_tokens":3,"output_tokens":1,"total_tokens":4}}"#;
+
+/// A turn of an agent's loop: what the model thought, what it called, and the result.
+fn turn() -> Value {
+    json!({
+        "model": "p/m",
+        "input": [
+            { "role": "user", "content": "go" },
+            {
+                "type": "reasoning", "summary": [{ "type": "summary_text", "text": "hm" }],
+                "encrypted_content": "gAAA",
+            },
+            { "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}" },
+            { "type": "function_call_output", "call_id": "call_1", "output": "done" },
+        ],
+        "tools": [{ "type": "function", "name": "f", "parameters": { "type": "object" } }],
+        "prompt_cache_key": "k",
+        "store": false,
+    })
+}
+
+/// The Call of a session's step: made here, in neutral form.
+fn stepped(mut attempt: Attempt) -> Attempt {
+    let call = Arc::get_mut(&mut attempt.call).unwrap();
+    if let CallKind::Model(model) = &mut call.kind {
+        let (head, neutral) = (model.head.clone(), model.neutral().unwrap());
+        *model = ModelCall::from_neutral(&OPENAI_RESPONSES, head, neutral);
+    }
+    attempt.decode = true;
+    attempt
+}
+
+async fn asked(
+    vendor: &str,
+    attempt: Attempt,
+    answer: &str,
+) -> (testkit::Request, Vec<OutcomeEvent>) {
+    let server = ScriptedProvider::start([Reply::json(200, answer)]).await.unwrap();
+    let provider = Provider::new("p", vendor, Some(&server.base_url()), None).unwrap();
+    let executor =
+        executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
+    let events = all(&executor, attempt).await;
+    (server.requests().pop().unwrap(), events)
+}
+
+fn signatures(events: &[OutcomeEvent]) -> Vec<&str> {
+    let deltas = events.iter().filter_map(|event| match event {
+        OutcomeEvent::Frame { delta, .. } => delta.as_ref(),
+        _ => None,
+    });
+    let signatures = deltas.filter_map(|delta| match delta {
+        Delta::ReasoningSignature { signature, .. } => Some(signature.as_str()),
+        _ => None,
+    });
+    signatures.collect()
+}
+
+#[tokio::test]
+async fn what_a_model_thought_survives_at_every_vendor_that_speaks_the_api() {
+    for vendor in ["openai", "azure", "xai", "openrouter", "openai-responses"] {
+        let spoken = match vendor {
+            "openai-responses" => &OPENAI_RESPONSES as &'static dyn Format,
+            _ => &OPENAI_CHAT,
+        };
+        let attempt = attempt_of(&OPENAI_RESPONSES, spoken, &turn().to_string());
+        let (request, events) = asked(vendor, stepped(attempt), RESPONSE).await;
+        assert_eq!(request.line, "POST /v1/responses", "{vendor}");
+        let body = request.json();
+        assert_eq!(body["input"][1]["encrypted_content"], "gAAA", "{vendor}");
+        assert_eq!(body["input"][1]["summary"], turn()["input"][1]["summary"], "{vendor}");
+        assert_eq!((&body["store"], &body["prompt_cache_key"]), (&json!(false), &json!("k")));
+        assert_eq!(body["include"], json!(["reasoning.encrypted_content"]), "{vendor}");
+        assert_eq!(signatures(&events), ["gBBB"], "{vendor}");
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_of_chat_completions_alone_is_asked_by_them() {
+    let attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &turn().to_string());
+    let (request, events) = asked("openai-compatible", stepped(attempt), ANSWER).await;
+    assert_eq!(request.line, "POST /v1/chat/completions");
+    assert_eq!(request.json()["prompt_cache_key"], "k");
+    let OutcomeEvent::Start(start) = &events[0] else { panic!("{}", shown(&events)) };
+    assert_eq!(start.dropped, ["reasoning"]);
+}
