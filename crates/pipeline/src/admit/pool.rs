@@ -259,8 +259,10 @@ impl Pool {
             }
         }
         state.waiters = staying;
-        let wanted = state.waiters.front().map(|waiter| waiter.needed);
-        let wanted = wanted.map(|needed| Wanted { needed, size: state.slice_size(needed) });
+        // Whoever came since and needs too much is looked for next: a claim can't help.
+        let next = state.waiters.front().map(|waiter| waiter.needed);
+        let next = next.filter(|needed| *needed <= free);
+        let wanted = next.map(|needed| Wanted { needed, size: state.slice_size(needed) });
         if wanted.is_some() {
             state.retire_all();
         } else {

@@ -182,6 +182,22 @@ fn a_new_window_returns_what_is_idle_and_a_late_slice_of_the_old_one() {
 }
 
 #[test]
+fn nothing_is_claimed_for_who_came_since_the_look_and_needs_too_much() {
+    let desk = desk(100);
+    let mut before = desk.waits(50);
+    desk.install(0, 400);
+    let Some(Job::LookAgain { arrivals, .. }) = desk.pool.next_job(NOW) else { panic!() };
+    let mut after = desk.waits(50);
+    assert!(desk.pool.refuse(&desk.totals(70), arrivals).answer().is_none());
+    assert!(before.try_recv().unwrap().is_err());
+    // It is looked for next, and refused: a herd at a used-up budget is not told to come again.
+    let next = desk.pool.next_job(NOW);
+    let Some(Job::LookAgain { arrivals, .. }) = next else { panic!("{next:?}") };
+    assert!(desk.pool.refuse(&desk.totals(70), arrivals).answer().is_none());
+    assert!(matches!(after.try_recv().unwrap(), Err(Refusal::Exceeded { .. })));
+}
+
+#[test]
 fn only_those_are_refused_who_arrived_before_the_look_and_need_too_much() {
     let desk = desk(100);
     let mut before = desk.waits(50);

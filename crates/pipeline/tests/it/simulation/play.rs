@@ -15,7 +15,7 @@ use types::ids::{CallId, SessionId, StepId};
 use types::principal::DEFAULT_ACCOUNT;
 use types::{CacheWrites, ErrorCode, Failure, Ids, Money, OutcomeEvent, Price, Timestamp, Usage};
 
-use super::books::{Books, Truth};
+use super::books::{Books, Truth, sum};
 use super::chance::Chance;
 use super::disk::{Asked, Fate, Gate, Performed, wait};
 use super::node::{Ask, Asking, Ended, Flight, Journaled, Node, Running, Waiting};
@@ -900,7 +900,7 @@ impl Play {
             for totals in watched.windows.values() {
                 let open = (totals.reserved, totals.claimed);
                 assert_eq!(open, (Money::ZERO, Money::ZERO), "{totals:#?}");
-                accounted += totals.taken();
+                accounted += sum(totals);
             }
             let spent = self.spent.get(&at).copied().unwrap_or_default();
             assert!(accounted >= spent, "{accounted} is accounted for, and {spent} was spent");
