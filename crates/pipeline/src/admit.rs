@@ -9,6 +9,8 @@
 pub(crate) mod bound;
 mod claims;
 mod escrow;
+pub(crate) mod first;
+mod limits;
 mod pool;
 mod refusal;
 
@@ -21,10 +23,12 @@ use types::{CacheWrites, Call, Clock, ErrorCode, Failure, Money, Price};
 pub(crate) use bound::Terms;
 pub(crate) use claims::Desk;
 pub(crate) use escrow::{Escrow, Short};
+pub(crate) use first::First;
+use limits::Limits;
 pub(crate) use pool::{Hold, Refusal};
 pub(crate) use refusal::exceeded;
 
-use crate::identify::Identified;
+use crate::identify::{Identified, List};
 use crate::record::Place;
 
 /// How often a Call whose cap is ours is tried with a lower one, while others spend the same
@@ -36,6 +40,8 @@ const CAP_TRIES_MAX: usize = 4;
 pub(crate) struct Offer {
     pub(crate) target: Arc<Target>,
     pub(crate) terms: Terms,
+    /// What an attempt there falls under, beside what the Call does.
+    pub(crate) beside: Option<List>,
 }
 
 /// Money that is held for attempts: dropping it gives it back.
@@ -45,13 +51,26 @@ pub(crate) struct Reserved {
     pub(crate) holds: Vec<Hold>,
     /// How much each of them holds.
     pub(crate) amount: Money,
+    /// One for each budget that the attempt falls under for its target's sake; it is no money for
+    /// another target.
+    pub(crate) of_target: Vec<Hold>,
 }
 
 impl Reserved {
     /// Spends a part in each budget, and frees the rest.
     pub(crate) fn settle(self, settled: Money, unreconciled: Money) -> Vec<Charge> {
-        let holds = self.holds.into_iter();
-        holds.filter_map(|hold| hold.settle(settled, unreconciled)).collect()
+        let holds = self.into_holds();
+        let settle = |hold: Hold| hold.settle(settled, unreconciled);
+        let mut charges: Vec<Charge> = holds.into_iter().filter_map(settle).collect();
+        charges.sort_by(|left, right| left.budget.cmp(&right.budget));
+        charges
+    }
+
+    /// All that it holds.
+    pub(crate) fn into_holds(self) -> Vec<Hold> {
+        let Self { mut holds, of_target, .. } = self;
+        holds.extend(of_target);
+        holds
     }
 }
 
@@ -79,31 +98,38 @@ pub(crate) async fn admit(
     clock: &dyn Clock,
     identified: Identified,
 ) -> Result<Admission, Failure> {
-    let Identified { call, budgets, .. } = identified;
     let place = escrow.desk.recorder.reserve_place()?;
     let spent = Money::ZERO;
-    let hint = match depends_on_free(&call, &budgets) {
-        true => escrow.tightest_free(&budgets, clock.now()).await?,
-        false => None,
+    let limits = match depends_on_free(&identified) {
+        true => Limits::hinted(escrow, clock, &identified).await?,
+        false => Limits::of(&identified),
     };
-    let mut offers = offers(&call, &budgets, hint)?;
+    let mut offers = offers(&identified.call, &limits)?;
+    let (call, budgets) = (&identified.call, &identified.budgets);
+    let admission = |offers, reserved, place| Admission {
+        call: Arc::clone(call),
+        budgets: Arc::clone(budgets),
+        offers,
+        reserved,
+        spent,
+        place,
+    };
     let mut tries_left = CAP_TRIES_MAX + offers.len();
     loop {
         let amount = dearest(&offers);
         if budgets.is_empty() || amount == Money::ZERO {
-            let reserved = Reserved::default();
-            return Ok(Admission { call, budgets, offers, reserved, spent, place });
+            return Ok(admission(offers, Reserved::default(), place));
         }
         escrow.desk.recorder.check_writing()?;
-        let short = match escrow.reserve(&budgets, amount, clock.now()).await {
+        let short = match escrow.reserve(budgets, amount, clock.now()).await {
             Ok(holds) => {
-                let reserved = Reserved { holds, amount };
-                return Ok(Admission { call, budgets, offers, reserved, spent, place });
+                let reserved = Reserved { holds, amount, of_target: Vec::new() };
+                return Ok(admission(offers, reserved, place));
             }
             Err(short) => short,
         };
         tries_left -= 1;
-        let affordable = affordable(&call, &offers, &short.refusal);
+        let affordable = affordable(call, &offers, &short.refusal, &limits);
         if affordable.is_empty() || tries_left == 0 {
             return Err(refused(&short, amount, escrow, clock));
         }
@@ -117,16 +143,12 @@ pub(crate) async fn admit_step(
     clock: &dyn Clock,
     identified: &Identified,
 ) -> Result<Vec<Offer>, Failure> {
-    let Identified { call, budgets, .. } = identified;
-    let mut tightest = None;
-    if depends_on_free(call, budgets) {
-        for budget in budgets.iter() {
-            // Not the hint: other steps spend without this node's pools knowing.
-            let free = escrow.free(budget, clock.now()).await?;
-            tightest = Some(tightest.map_or(free, |least: Money| least.min(free)));
-        }
-    }
-    offers(call, budgets, tightest)
+    let limits = match depends_on_free(identified) {
+        // Not the hint: other steps spend without this node's pools knowing.
+        true => Limits::asked(escrow, clock, identified).await?,
+        false => Limits::of(identified),
+    };
+    offers(&identified.call, &limits)
 }
 
 /// What the dearest of these can cost.
@@ -135,26 +157,25 @@ fn dearest(offers: &[Offer]) -> Money {
 }
 
 /// Whether a cap that we choose depends on what budgets have left.
-fn depends_on_free(call: &Call, budgets: &[Arc<Budget>]) -> bool {
+fn depends_on_free(identified: &Identified) -> bool {
+    let Identified { call, budgets, of_targets, .. } = identified;
     let depends = |target: &Arc<Target>| {
         target.price.as_deref().is_some_and(|price| bound::depends_on_free(call, price))
     };
-    !budgets.is_empty() && !bound::costs_nothing(call) && call.plan.targets.iter().any(depends)
+    let limited = !budgets.is_empty() || of_targets.is_some();
+    limited && !bound::costs_nothing(call) && call.plan.targets.iter().any(depends)
 }
 
 /// The targets that a Call may be sent to. Those that some limit in scope can't hold are left out;
 /// if none is left, the first one's refusal is the answer.
-fn offers(
-    call: &Call,
-    budgets: &[Arc<Budget>],
-    tightest_free: Option<Money>,
-) -> Result<Vec<Offer>, Failure> {
+fn offers(call: &Call, limits: &Limits<'_>) -> Result<Vec<Offer>, Failure> {
     let targets = &call.plan.targets;
     let (mut offers, mut refused) = (Vec::with_capacity(targets.len()), None);
     for target in targets {
-        let offered = terms(call, target, budgets, tightest_free).and_then(|terms| {
+        let offered = terms(call, target, limits).and_then(|terms| {
             bound::check_call_budget(call, &terms)?;
-            Ok(Offer { target: Arc::clone(target), terms })
+            let beside = limits.beside(target).cloned();
+            Ok(Offer { target: Arc::clone(target), terms, beside })
         });
         match offered {
             Ok(offer) => offers.push(offer),
@@ -165,18 +186,13 @@ fn offers(
     if offers.is_empty() { Err(refused.unwrap_or_else(missing)) } else { Ok(offers) }
 }
 
-fn terms(
-    call: &Call,
-    target: &Target,
-    budgets: &[Arc<Budget>],
-    tightest_free: Option<Money>,
-) -> Result<Terms, Failure> {
+fn terms(call: &Call, target: &Target, limits: &Limits<'_>) -> Result<Terms, Failure> {
     if bound::costs_nothing(call) {
         return Ok(Terms::NOTHING);
     }
-    let price = known_price(call, target, budgets)?;
+    let price = known_price(call, target, limits)?;
     Ok(match price {
-        Some(price) => bound::terms(call, target, price, tightest_free),
+        Some(price) => bound::terms(call, target, price, limits.free(target)),
         None => bound::unlimited(call, target),
     })
 }
@@ -186,14 +202,17 @@ fn terms(
 /// The caps that we chose rested on what memory knew of the budget. Now the store was asked: if
 /// lower ones follow from that, the Call gets them instead of a refusal. And what is too dear for
 /// the budget must not keep the Call from a target that is not.
-fn affordable(call: &Call, offers: &[Offer], refusal: &Refusal) -> Vec<Offer> {
+fn affordable(call: &Call, offers: &[Offer], refusal: &Refusal, limits: &Limits<'_>) -> Vec<Offer> {
     let Refusal::Exceeded { free } = refusal else { return Vec::new() };
     let lowered = |offer: &Offer| {
         let terms = match (&offer.target.price, offer.terms.output_cap) {
-            (Some(price), Some(_)) => bound::terms(call, &offer.target, price, Some(*free)),
+            (Some(price), Some(_)) => {
+                let free = limits.free(&offer.target).map_or(*free, |known| known.min(*free));
+                bound::terms(call, &offer.target, price, Some(free))
+            }
             (Some(_) | None, _) => offer.terms,
         };
-        Offer { target: Arc::clone(&offer.target), terms }
+        Offer { terms, ..offer.clone() }
     };
     let before = dearest(offers);
     let mut less: Vec<Offer> = offers.iter().map(lowered).collect();
@@ -209,19 +228,16 @@ fn affordable(call: &Call, offers: &[Offer], refusal: &Refusal) -> Vec<Offer> {
 fn known_price<'a>(
     call: &Call,
     target: &'a Target,
-    budgets: &[Arc<Budget>],
+    limits: &Limits<'_>,
 ) -> Result<Option<&'a Price>, Failure> {
-    if budgets.is_empty() && call.budget.is_none() {
+    let budget = limits.first(target);
+    if budget.is_none() && call.budget.is_none() {
         return Ok(None);
     }
-    let unknown = || {
-        let budget = budgets.first().map(|budget| &**budget);
-        refusal::price_unknown(&target.name, budget)
-    };
+    let unknown = || refusal::price_unknown(&target.name, budget);
     let price = target.price.as_deref().ok_or_else(unknown)?;
     let missing = unpriced_writes(bound::cache_writes(call, target), price);
     if let Some(setting) = missing.filter(|_| !price.is_free()) {
-        let budget = budgets.first().map(|budget| &**budget);
         return Err(refusal::cache_price_unknown(&target.name, setting, budget));
     }
     let surcharge = call.model().and_then(bound::unbounded);
@@ -244,7 +260,8 @@ fn unpriced_writes(writes: CacheWrites, price: &Price) -> Option<&'static str> {
     (hour && price.rates.cache_write_1h.is_none()).then_some("cache_write_1h_usd_per_million")
 }
 
-fn refused(short: &Short, needed: Money, escrow: &Escrow, clock: &dyn Clock) -> Failure {
+/// What a client is told that was short of `needed`.
+pub(crate) fn refused(short: &Short, needed: Money, escrow: &Escrow, clock: &dyn Clock) -> Failure {
     match &short.refusal {
         Refusal::Failed(failure) => failure.clone(),
         Refusal::Exceeded { free } => {

@@ -15,6 +15,7 @@ use types::ids::CallId;
 use types::{Call, ErrorCode, Failure, Money, OutcomeEvent, Stop};
 
 use crate::admit::admit;
+use crate::admit::first::first;
 use crate::execute::attempts::{Attempts, Shared};
 use crate::execute::cascade::answer::{Said, bytes_of};
 use crate::identify::{Purpose, Spawn, spawned};
@@ -133,8 +134,9 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let admitted = admit(&shared.escrow, &*shared.clock, identified);
     let mut admission = Box::pin(admitted).await?;
     let offers = std::mem::take(&mut admission.offers);
-    let candidates = candidates(&upstreams.executors, &admission.call, offers)?;
-    let attempts = Attempts::begin(admission, candidates, Arc::clone(shared))?;
+    let mut candidates = candidates(&upstreams.executors, &admission.call, offers)?;
+    let first = first(shared, &admission.call, &mut candidates).await?;
+    let attempts = Attempts::begin(admission, first, candidates, Arc::clone(shared));
     Ok(Answer::record(attempts, Duration::ZERO))
 }
 

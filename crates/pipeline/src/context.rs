@@ -290,6 +290,7 @@ pub(crate) fn with_kind(call: &Call, kind: CallKind) -> Call {
         task: Arc::clone(&call.task),
         class: Arc::clone(&call.class),
         door: call.door,
+        gateway: call.gateway.clone(),
         metadata: call.metadata.clone(),
         trace: call.trace,
         notes: call.notes.clone(),

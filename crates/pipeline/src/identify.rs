@@ -25,7 +25,8 @@ use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Money, Not
 
 use crate::route::choice::SharedChoice;
 use directory::{Directory, Upstreams};
-pub(crate) use snapshot::{Known, Snapshot};
+use snapshot::Scoped;
+pub(crate) use snapshot::{Known, List, OfTargets, Snapshot};
 
 /// The provider under which whoever runs tools is registered.
 pub const TOOL_PROVIDER: &str = "mcp";
@@ -46,6 +47,8 @@ const SESSION_HASH_BYTES: usize = 16;
 pub(crate) struct Identified {
     pub(crate) call: Arc<Call>,
     pub(crate) budgets: Arc<[Arc<Budget>]>,
+    /// What attempts at its targets fall under beside; `None` = nothing.
+    pub(crate) of_targets: Option<Arc<OfTargets>>,
     /// What its targets are still to be chosen by.
     pub(crate) choice: Option<SharedChoice>,
     /// Who did Calls when this one came.
@@ -76,7 +79,6 @@ pub(crate) fn identify(
         }
         (None, None) => (None, None, None),
     };
-    let budgets = snapshot.budgets_in_scope(&known, session_root.as_ref());
     let task = match headers.task {
         Some(task) => Arc::from(task),
         None => Arc::from(incoming.parent.as_ref().unwrap_or(&id).as_str()),
@@ -92,6 +94,7 @@ pub(crate) fn identify(
         task,
         class,
         door: incoming.door,
+        gateway: headers.gateway.map(Arc::from),
         metadata: headers.metadata,
         trace: headers.trace,
         notes: Notes::default(),
@@ -102,8 +105,15 @@ pub(crate) fn identify(
         plan,
         kind: incoming.kind,
     };
-    let upstreams = Arc::clone(&snapshot.upstreams);
-    Ok(Identified { call: Arc::new(call), budgets, choice, upstreams })
+    Ok(Identified::new(&snapshot, &known, call, choice))
+}
+
+impl Identified {
+    fn new(snapshot: &Snapshot, known: &Known, call: Call, choice: Option<SharedChoice>) -> Self {
+        let Scoped { budgets, of_targets } = snapshot.scoped(known, &call);
+        let upstreams = Arc::clone(&snapshot.upstreams);
+        Self { call: Arc::new(call), budgets, of_targets, choice, upstreams }
+    }
 }
 
 /// A Call that another one spawns, before it is known what its model's name stands for.
@@ -141,8 +151,6 @@ pub(crate) fn spawned(
     let credential = Credential::Known(Arc::clone(&parent.principal));
     let known = authenticate(&snapshot, &credential)?;
     let (plan, choice) = plan(&snapshot, &kind, started_at)?;
-    let upstreams = Arc::clone(&snapshot.upstreams);
-    let budgets = snapshot.budgets_in_scope(&known, parent.session_root.as_ref());
     let latest = started.saturating_add(time_max);
     let mut notes = Notes::default();
     if let Some(Purpose { note: (name, text), .. }) = purpose {
@@ -159,6 +167,7 @@ pub(crate) fn spawned(
         task: Arc::clone(&parent.task),
         class: purpose.map_or_else(|| Arc::clone(&parent.class), |it| Arc::from(it.class)),
         door: parent.door,
+        gateway: parent.gateway.clone(),
         metadata: parent.metadata.clone(),
         trace: parent.trace,
         notes,
@@ -169,7 +178,7 @@ pub(crate) fn spawned(
         plan,
         kind,
     };
-    Ok(Identified { call: Arc::new(call), budgets, choice, upstreams })
+    Ok(Identified::new(&snapshot, &known, call, choice))
 }
 
 /// A plan with what its caller asks about attempts.

@@ -22,6 +22,7 @@ use types::{Call, ErrorCode, Execute, Failure, Notes};
 
 use crate::admit::{Offer, Terms};
 use crate::context::{Edited, NOTE};
+use crate::identify::List;
 use crate::record::meter::Meter;
 use health::Health;
 
@@ -31,6 +32,8 @@ pub(crate) struct Route {
     pub(crate) target: Arc<Target>,
     pub(crate) executor: Arc<dyn Execute>,
     pub(crate) terms: Terms,
+    /// What an attempt there falls under, beside what the Call does.
+    pub(crate) beside: Option<List>,
     /// The Call as this target is told it, if that is not as it came.
     pub(crate) edited: Option<Arc<Edited>>,
     /// The rest of an answer that broke off, if that is what is asked for.
@@ -75,10 +78,11 @@ pub(crate) fn candidates(
     offers: Vec<Offer>,
 ) -> Result<Vec<Route>, Failure> {
     let mut routes = Vec::with_capacity(offers.len());
-    for Offer { target, terms } in offers {
+    for Offer { target, terms, beside } in offers {
         if let Some(executor) = executors.get(&*target.provider) {
             let executor = Arc::clone(executor);
-            routes.push(Route { executor, target, terms, edited: None, continued: None });
+            let route = Route { executor, target, terms, beside, edited: None, continued: None };
+            routes.push(route);
         }
     }
     if routes.is_empty() {

@@ -16,6 +16,7 @@ use types::clock::{SharedClock, within};
 use types::ids::{CallId, KeyId, NodeId};
 use types::{ErrorCode, Failure, Ids, Incoming, Principal};
 
+use crate::admit::first::first;
 use crate::admit::{Desk, Escrow, admit};
 use crate::auto::RouteTally;
 use crate::context::{Fitted, Purse, Summaries, fit};
@@ -134,7 +135,8 @@ impl Pipeline {
             fitted = Box::pin(fit(self, &admission.call, &mut candidates, held)).await;
             admission.spent = fitted.charged;
         }
-        let attempts = Attempts::begin(admission, candidates, Arc::clone(&self.shared))?;
+        let first = first(&self.shared, &admission.call, &mut candidates).await?;
+        let attempts = Attempts::begin(admission, first, candidates, Arc::clone(&self.shared));
         Ok(Answer::record(attempts, fitted.took))
     }
 

@@ -171,9 +171,8 @@ impl Pipeline {
     }
 
     fn budget(&self, account: &str, id: &BudgetId) -> Result<Arc<Budget>, Failure> {
-        let budgets = self.parts.directory.budgets(account);
         let missing = || Failure::new(ErrorCode::NotFound, format!("there is no budget {id}"));
-        budgets.into_iter().find(|budget| budget.id == *id).ok_or_else(missing)
+        self.parts.directory.budget_of(account, id).ok_or_else(missing)
     }
 }
 

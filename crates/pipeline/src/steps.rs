@@ -34,7 +34,7 @@ use crate::auto::{self, opinion::Tape};
 use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, cascade, execute};
-use crate::identify::{Identified, identify};
+use crate::identify::{Identified, List, identify};
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
@@ -306,9 +306,10 @@ impl Pipeline {
         let (route, probe) = chosen
             .ok_or_else(|| tries.nobody().unwrap_or_else(|| unreachable(&identified.call)))?;
         // One attempt at one target: what it can cost is what this target can cost.
-        let reservation = self.reservation(&identified.budgets, route.terms);
+        let budgets = with_own(&identified.budgets, &route);
+        let reservation = self.reservation(&budgets, route.terms);
         let attempt = AttemptId::new(&self.parts.ids);
-        let (call, budgets) = (identified.call, identified.budgets);
+        let call = identified.call;
         left.retain(|other| other.name != route.target.name);
         let patience = tries.patience(&call.plan.policy, &left);
         let watch = tries.watch.take();
@@ -366,7 +367,11 @@ impl Pipeline {
         let now = self.parts.clock.now();
         let window = self.shared.escrow.pool(budget).window(budget, now);
         let failure = exceeded(budget, window, *free, *needed, now);
-        tries.fall_short(failure.clone(), *free);
+        let mut own = admission.route.beside.iter().flat_map(|list| list.iter());
+        match own.any(|own| own.id == *id) {
+            true => tries.fall_short_at(failure.clone(), id, *free),
+            false => tries.fall_short(failure.clone(), *free),
+        }
         failure
     }
 
@@ -460,6 +465,14 @@ impl Pipeline {
             charges: charges(held, Money::ZERO, intent.reserved),
         }
     }
+}
+
+/// What a Call falls under, with what an attempt at one target does; in order of id.
+fn with_own(budgets: &List, route: &Route) -> List {
+    let Some(beside) = &route.beside else { return Arc::clone(budgets) };
+    let mut all: Vec<_> = budgets.iter().chain(beside.iter()).cloned().collect();
+    all.sort_by(|left, right| left.id.cmp(&right.id));
+    all.into()
 }
 
 /// The charges that settle a step's reservation.

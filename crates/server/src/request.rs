@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
 use types::auto::Tier;
-use types::call::{CommonHeaders, Credential};
+use types::call::{CommonHeaders, Credential, NAME_CHARS_MAX};
 use types::{Failure, Metadata, Money, Secret, TraceParent};
 
 mod receive;
@@ -19,6 +19,8 @@ const KEY_HEADERS: [HeaderName; 3] = [
 const TRACE: HeaderName = HeaderName::from_static("traceparent");
 /// What a client says of its Call, as a JSON object.
 pub(crate) const METADATA: &str = "holdfast-metadata";
+/// The gateway of a request to Cloudflare's doors. Where a path names it, it is put here.
+pub(crate) const GATEWAY_ID: &str = "cf-aig-gateway-id";
 
 /// The key in `authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`. Two that differ
 /// are as good as none: nobody can say whose the request is.
@@ -43,7 +45,8 @@ pub(crate) fn credential(headers: &HeaderMap) -> Credential {
 /// A 400 naming the header whose value can't be read.
 pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failure> {
     if !headers.keys().any(|name| name.as_str().starts_with("holdfast-")) {
-        return Ok(CommonHeaders { trace: trace(headers), ..CommonHeaders::default() });
+        let (trace, gateway) = (trace(headers), gateway(headers));
+        return Ok(CommonHeaders { trace, gateway, ..CommonHeaders::default() });
     }
     let text = |name: &'static str| {
         let value = headers.get(name).map(|value| value.to_str().map(str::to_owned));
@@ -71,7 +74,14 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         trace: trace(headers),
         attempts: None,
         tier: tier.transpose()?,
+        gateway: gateway(headers),
     })
+}
+
+/// The gateway that a request names, or came in by: what is no name is none.
+fn gateway(headers: &HeaderMap) -> Option<String> {
+    let name = headers.get(GATEWAY_ID)?.to_str().ok()?;
+    (!name.is_empty() && name.chars().count() <= NAME_CHARS_MAX).then(|| name.to_owned())
 }
 
 fn trace(headers: &HeaderMap) -> Option<TraceParent> {

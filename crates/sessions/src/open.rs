@@ -224,6 +224,7 @@ impl Inner {
             budget: headers.budget,
             metadata: headers.metadata,
             tier: headers.tier,
+            gateway: headers.gateway,
             max_tool_calls: asked.request.max_tool_calls,
             items,
         });

@@ -90,6 +90,7 @@ pub struct Turn {
     budget: Option<Money>,
     metadata: Metadata,
     tier: Option<Tier>,
+    gateway: Option<String>,
     /// What the newest try of a model was billed by, and why it was asked.
     newest_intent: Option<Box<StepIntent>>,
     max_tool_calls: Option<u64>,
@@ -134,6 +135,7 @@ impl Turn {
                 budget,
                 metadata,
                 tier,
+                gateway,
                 max_tool_calls,
                 items,
             } => {
@@ -143,7 +145,7 @@ impl Turn {
                 self.root_call = Some(call.clone());
                 task.clone_into(&mut self.task);
                 (self.class, self.budget, self.tier) = (class.clone(), *budget, *tier);
-                self.metadata = metadata.clone();
+                (self.metadata, self.gateway) = (metadata.clone(), gateway.clone());
                 self.max_tool_calls = *max_tool_calls;
                 self.output.extend_from_slice(items);
                 self.phase = Phase::Between;

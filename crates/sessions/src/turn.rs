@@ -220,6 +220,7 @@ impl Runner {
                 trace: self.ask.trace,
                 attempts: None,
                 tier: self.turn.tier(),
+                gateway: self.turn.gateway().map(str::to_owned),
             },
             step: Some(StepRef {
                 session: self.cursor.session.clone(),

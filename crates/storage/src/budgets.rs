@@ -4,6 +4,8 @@
 //! `reserved` is what steps hold and `claimed` is what open slices hold (idle, or reserved from
 //! memory by plain Calls). Every change below keeps it, inside its own transaction.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use types::ids::{BudgetId, NodeId, SliceId};
 use types::{Money, Timestamp};
@@ -44,6 +46,45 @@ pub enum Scope {
     Key(String),
     /// All Calls of this session and its forks (an id), or of the sessions of this name.
     Session(String),
+    /// All Calls with keys of this user.
+    User(String),
+    /// All Calls of the task of this name.
+    Task(String),
+    /// All Calls of this request class.
+    Class(String),
+    /// All Calls whose metadata say this.
+    Metadata {
+        /// The entry's name.
+        name: String,
+        /// Its value; what is no text, as JSON writes it.
+        value: String,
+    },
+    /// All Calls that asked for the route of this name, whichever of its names they asked by.
+    Route(String),
+    /// All Calls that came in by this gateway.
+    Gateway(String),
+    /// All Calls that asked for this model by this name, or were sent to it.
+    Model(String),
+    /// All Calls that were sent to this provider.
+    Provider(String),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account => f.write_str("account"),
+            Self::Key(name) => write!(f, "key `{name}`"),
+            Self::Session(session) => write!(f, "session `{session}`"),
+            Self::User(user) => write!(f, "user `{user}`"),
+            Self::Task(task) => write!(f, "task `{task}`"),
+            Self::Class(class) => write!(f, "class `{class}`"),
+            Self::Metadata { name, value } => write!(f, "metadata `{name}` = `{value}`"),
+            Self::Route(route) => write!(f, "route `{route}`"),
+            Self::Gateway(gateway) => write!(f, "gateway `{gateway}`"),
+            Self::Model(model) => write!(f, "model `{model}`"),
+            Self::Provider(provider) => write!(f, "provider `{provider}`"),
+        }
+    }
 }
 
 /// Where an object's present text came from.

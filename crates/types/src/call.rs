@@ -93,6 +93,8 @@ pub struct CommonHeaders {
     pub attempts: Option<AttemptsAsk>,
     /// `holdfast-tier`: the tier of targets that the caller wants, where the route has tiers.
     pub tier: Option<Tier>,
+    /// The gateway that it came in by, where its door has gateways.
+    pub gateway: Option<String>,
 }
 
 /// What a caller asks about attempts, where its API has words for it. What it does not say is as
@@ -179,6 +181,8 @@ pub struct Call {
     pub class: Arc<str>,
     /// Which way it came in.
     pub door: Door,
+    /// The gateway that it came in by, if its door has gateways.
+    pub gateway: Option<Arc<str>>,
     /// What its client says of it.
     pub metadata: Metadata,
     /// The trace that it belongs to, if its client began one.

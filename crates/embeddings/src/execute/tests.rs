@@ -42,6 +42,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiEmbeddings,
+        gateway: None,
         metadata: types::Metadata::default(),
         trace: None,
         notes: types::Notes::default(),

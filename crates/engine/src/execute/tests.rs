@@ -126,6 +126,7 @@ fn call() -> Call {
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiChat,
+        gateway: None,
         metadata: types::Metadata::default(),
         trace: None,
         notes: types::Notes::default(),

@@ -23,12 +23,8 @@ enum BudgetsCommand {
     Set {
         /// The limit in dollars, such as 5.00.
         limit: String,
-        /// Of the key of this name; without --key-name and --session: of the whole account.
-        #[arg(long)]
-        key_name: Option<String>,
-        /// Of this session (id or name); a name is the one that --key-name's user gives.
-        #[arg(long)]
-        session: Option<String>,
+        #[command(flatten)]
+        scope: ScopeArgs,
         /// total or day.
         #[arg(long, default_value = "total")]
         window: String,
@@ -61,6 +57,71 @@ enum BudgetsCommand {
     },
 }
 
+/// What a budget is on; none of them: the whole account.
+#[derive(Debug, clap::Args)]
+struct ScopeArgs {
+    /// Of the key of this name.
+    #[arg(long, conflicts_with_all = ALONE)]
+    key_name: Option<String>,
+    /// Of this session (id or name); a name is the one that --key-name's user gives.
+    #[arg(long, conflicts_with_all = ALONE)]
+    session: Option<String>,
+    /// Of all keys of this user.
+    #[arg(long)]
+    user: Option<String>,
+    /// Of the task of this name.
+    #[arg(long)]
+    task: Option<String>,
+    /// Of this request class.
+    #[arg(long)]
+    class: Option<String>,
+    /// Of the Calls whose metadata say this, as NAME=VALUE.
+    #[arg(long)]
+    metadata: Option<String>,
+    /// Of this route, by its own name.
+    #[arg(long)]
+    route: Option<String>,
+    /// Of this gateway.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// Of this model.
+    #[arg(long)]
+    model: Option<String>,
+    /// Of this provider.
+    #[arg(long)]
+    provider: Option<String>,
+}
+
+/// Scopes that stand alone.
+const ALONE: [&str; 8] =
+    ["user", "task", "class", "metadata", "route", "gateway", "model", "provider"];
+
+impl ScopeArgs {
+    /// As the API takes it, which checks it.
+    fn to_json(&self) -> Value {
+        let metadata = self.metadata.as_deref().map(|text| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            json!({ "name": name, "value": value })
+        });
+        let of = [
+            ("session", json!(self.session)),
+            ("key", json!(self.key_name)),
+            ("user", json!(self.user)),
+            ("task", json!(self.task)),
+            ("class", json!(self.class)),
+            ("metadata", json!(metadata)),
+            ("route", json!(self.route)),
+            ("gateway", json!(self.gateway)),
+            ("model", json!(self.model)),
+            ("provider", json!(self.provider)),
+        ];
+        let given = of.into_iter().filter(|(_, value)| !value.is_null());
+        let given: serde_json::Map<_, _> =
+            given.map(|(name, value)| (name.to_owned(), value)).collect();
+        if given.is_empty() { json!("account") } else { Value::Object(given) }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
     let api = &arguments.api;
@@ -69,13 +130,8 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
             let answer = api.get("budgets").await?;
             api.print(&answer, |answer| show(&answer["data"]))
         }
-        BudgetsCommand::Set { limit, key_name, session, window } => {
-            let scope = match (key_name, session) {
-                (Some(name), Some(session)) => json!({ "session": session, "key": name }),
-                (Some(name), None) => json!({ "key": name }),
-                (None, Some(session)) => json!({ "session": session }),
-                (None, None) => json!("account"),
-            };
+        BudgetsCommand::Set { limit, scope, window } => {
+            let scope = scope.to_json();
             let answer = api
                 .post("budgets", &json!({ "scope": scope, "limit_usd": limit, "window": window }))
                 .await?;

@@ -73,12 +73,16 @@ const fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + next, month, day)
 }
 
-/// Whose money or Calls: `account`, `key NAME`, `session NAME`.
+/// Whose money or Calls: `account`, `key NAME`, `session NAME`, `metadata NAME=VALUE`.
 pub(crate) fn scope(scope: &Value) -> String {
     let Some((kind, of)) = scope.as_object().and_then(|scope| scope.iter().next()) else {
         return cell(scope);
     };
-    format!("{} {}", shown(kind), cell(of))
+    let of = match (of.get("name"), of.get("value")) {
+        (Some(name), Some(value)) => format!("{}={}", cell(name), cell(value)),
+        (_, _) => cell(of),
+    };
+    format!("{} {of}", shown(kind))
 }
 
 fn shown(text: &str) -> String {

@@ -378,7 +378,9 @@ pub(crate) struct KeyEntry {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetEntry {
-    /// What it limits: `"account"`, `{ key = "name" }` or `{ session = "id or name" }`.
+    /// What it limits: `"account"`, `{ key = "name" }`, `{ session = "id or name" }`,
+    /// `{ metadata = { name = "team", value = "search" } }`, or the same of a `user`, a `task`, a
+    /// `class`, a `route`, a `gateway`, a `model` or a `provider`.
     pub(crate) scope: Scope,
     /// The limit in dollars.
     pub(crate) limit_usd: Money,

@@ -262,6 +262,10 @@ fn keys(config: &Config, problems: &mut Problems) {
 fn budgets(config: &Config, problems: &mut Problems) {
     let mut seen = HashSet::new();
     for (index, budget) in config.budgets.iter().enumerate() {
+        if let Err(failure) = pipeline::check_scope_names(&budget.scope) {
+            let field = failure.param.as_deref().unwrap_or("scope");
+            problems.add(format!("budgets[{index}].{field}"), failure.message);
+        }
         if !seen.insert((&budget.scope, budget.window)) {
             problems
                 .add(format!("budgets[{index}].scope"), "the same scope and window is there twice");

@@ -1,7 +1,6 @@
 //! What clients are told when money is short: the budget, its limit, what is free, what is needed,
 //! and when it ends.
 
-use storage::budgets::Scope;
 use storage::{Budget, WindowKey, WindowKind};
 use types::{ErrorCode, Failure, Money, Timestamp};
 
@@ -65,14 +64,9 @@ pub(crate) fn surcharge(field: &'static str, model: &str) -> Failure {
 
 /// `budget bud_… (key `ci`, per day)`.
 fn describe(budget: &Budget) -> String {
-    let scope = match &budget.scope {
-        Scope::Account => "account".to_owned(),
-        Scope::Key(name) => format!("key `{name}`"),
-        Scope::Session(session) => format!("session `{session}`"),
-    };
     let window = match budget.window {
         WindowKind::Total => "in total",
         WindowKind::Day => "per day",
     };
-    format!("budget {} ({scope}, {window})", budget.id)
+    format!("budget {} ({}, {window})", budget.id, budget.scope)
 }

@@ -34,7 +34,7 @@ use types::outcome::Delta;
 use types::{Call, ErrorCode, Failure, Ids, Money, OutcomeEvent, Sent};
 
 use super::{Wanted, execute};
-use crate::admit::{Admission, Escrow, Hold, Reserved, Short};
+use crate::admit::{Admission, Escrow, First, Reserved, Short};
 use crate::auto::opinion::Tape;
 use crate::context::{ContextNote, Edited, Summaries};
 use crate::identify::directory::Directory;
@@ -43,9 +43,10 @@ use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
 use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe};
-use crate::route::{Route, has_choice, unreachable, went_well};
+use crate::route::{Route, has_choice, went_well};
 use cascade::{Cascade, Judging};
 use hedge::Hedge;
+use money::ToppedUp;
 use running::{Paid, Running};
 use shown::Shown;
 
@@ -128,7 +129,7 @@ enum State {
 }
 
 /// Money that the budgets were asked for.
-type Asked = Pin<Box<dyn Future<Output = Result<Vec<Hold>, Short>> + Send>>;
+type Asked = Pin<Box<dyn Future<Output = Result<ToppedUp, Short>> + Send>>;
 
 /// An attempt that is to be made.
 struct Planned {
@@ -139,15 +140,16 @@ struct Planned {
 }
 
 impl Attempts {
-    /// Starts the first one.
+    /// Starts the first one. `candidates` are the others.
     pub(crate) fn begin(
         admission: Admission,
-        mut candidates: Vec<Route>,
+        first: First,
+        candidates: Vec<Route>,
         shared: Arc<Shared>,
-    ) -> Result<Box<Self>, Failure> {
-        let Admission { call, budgets, reserved, place, spent, .. } = admission;
-        let chosen = shared.health.next(&mut candidates, shared.clock.monotonic());
-        let Some((route, probe)) = chosen else { return Err(unreachable(&call)) };
+    ) -> Box<Self> {
+        let Admission { call, budgets, mut reserved, place, spent, .. } = admission;
+        let First { route, probe, of_target } = first;
+        reserved.of_target = of_target;
         let cascade = Cascade::new(&call, &candidates, &route);
         let goes_on = |route: &Route| route.executor.continues(&route.target);
         let has_fallback = call.plan.policy.attempts_max > 1;
@@ -173,7 +175,7 @@ impl Attempts {
             cascade,
         });
         attempts.start(Planned { route, probe, reserved, place });
-        Ok(attempts)
+        attempts
     }
 
     /// The target of the newest attempt: of the answer, once there is one.

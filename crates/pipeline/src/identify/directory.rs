@@ -9,7 +9,7 @@
 mod reload;
 mod scopes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::budgets::Origin;
@@ -24,13 +24,13 @@ use types::{ErrorCode, Execute, Failure, Format, Ids, Money, Principal, Secret};
 
 use super::prices::PriceList;
 use super::secret_hash;
-use super::snapshot::{Known, Rows, Snapshot};
+use super::snapshot::{Edits, Known, Snapshot};
 use crate::record::storage_failure;
 use crate::route::choice::Choice;
 use crate::route::health::Health;
 
 pub use reload::{Change, Held};
-pub use scopes::{AskedScope, FoundScope};
+pub use scopes::{AskedScope, FoundScope, check_scope_names};
 
 /// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
 const HINT_CHARS: usize = 7;
@@ -176,25 +176,24 @@ impl Directory {
     /// # Errors
     /// `storage_unavailable`, `internal`.
     pub async fn load(parts: DirectoryParts) -> Result<Self, Failure> {
-        let mut rows = Rows::default();
-        for key in parts.store.keys().await.map_err(|error| storage_failure(&error))? {
-            rows.keys.insert(key.id.clone(), key);
-        }
-        for model in parts.store.models().await.map_err(|error| storage_failure(&error))? {
-            rows.models.insert(model.name.clone(), Arc::new(model));
-        }
-        let accounts = rows.keys.values().map(|key| key.account.clone());
-        let mut accounts: Vec<_> = accounts.chain([DEFAULT_ACCOUNT.to_owned()]).collect();
-        accounts.sort();
-        accounts.dedup();
+        let mut edits = Edits::default();
+        let keys = parts.store.keys().await.map_err(|error| storage_failure(&error))?;
+        let accounts = keys.iter().map(|key| key.account.clone());
+        let accounts: BTreeSet<_> = accounts.chain([DEFAULT_ACCOUNT.to_owned()]).collect();
+        // Before the keys, which are then made once.
         for account in accounts {
             let budgets = parts.store.budgets(&account).await;
             for budget in budgets.map_err(|error| storage_failure(&error))? {
-                rows.budgets.insert(budget.id.clone(), Arc::new(budget));
+                edits.put_budget(&Arc::new(budget));
             }
         }
+        edits.put_keys(keys).map_err(|name| same_secret(&name))?;
+        for model in parts.store.models().await.map_err(|error| storage_failure(&error))? {
+            edits.put_model(Arc::new(model));
+        }
         let DirectoryParts { store, clock, ids, upstreams, tracker } = parts;
-        let snapshot = Snapshot::new(rows, &Arc::new(upstreams));
+        edits.set_upstreams(Arc::new(upstreams));
+        let snapshot = edits.done();
         Ok(Self {
             parts: Seams { store, clock, ids, tracker },
             shown: Arc::new(Shown {
@@ -231,10 +230,11 @@ impl Directory {
             Some(budget) => store.put_key_with_budget(key.clone(), Budget::clone(budget)),
             None => store.put_key(key.clone()),
         };
-        let after = self.with(|rows| {
-            rows.keys.insert(key.id.clone(), key.clone());
-            rows.budgets.extend(budget.map(|budget| (budget.id.clone(), budget)));
+        let after = self.with(|edits| {
+            budget.iter().for_each(|budget| edits.put_budget(budget));
+            edits.put_keys(vec![key.clone()])
         });
+        let after = after.map_err(|name| same_secret(&name))?;
         self.commit(changing, writing, after).await?;
         Ok((key, secret))
     }
@@ -246,18 +246,10 @@ impl Directory {
     /// `conflict` if another key has the secret; `storage_unavailable`.
     pub async fn put_key_with_secret(&self, new: NewKey, secret: &Secret) -> Result<Key, Failure> {
         let changing = self.changing().await;
-        if let Some(other) = self.snapshot().by_secret(&secret_hash(secret.expose())) {
-            let other = &other.principal;
-            if *other.account != *new.account || *other.key_name != *new.name {
-                let message = format!("the secret of the key `{}` is another key's", new.name);
-                return Err(Failure::new(ErrorCode::Conflict, message));
-            }
-        }
         let key = self.key(new, secret);
+        let after = self.with(|edits| edits.put_keys(vec![key.clone()]));
+        let after = after.map_err(|name| same_secret(&name))?;
         let writing = self.parts.store.put_key(key.clone());
-        let after = self.with(|rows| {
-            rows.keys.insert(key.id.clone(), key.clone());
-        });
         self.commit(changing, writing, after).await?;
         Ok(key)
     }
@@ -293,17 +285,15 @@ impl Directory {
         if snapshot.rows.keys.get(id).is_none_or(|key| key.account != account) {
             return Ok(false);
         }
-        let after = self.with(|rows| {
-            rows.keys.remove(id);
-        });
+        let after = self.changed(|edits| edits.remove_key(id));
         self.commit(changing, self.parts.store.delete_key(id), after).await
     }
 
     /// The keys of an account, by name.
     pub fn keys(&self, account: &str) -> Vec<Key> {
         let snapshot = self.snapshot();
-        let mut keys: Vec<_> =
-            snapshot.rows.keys.values().filter(|key| key.account == account).cloned().collect();
+        let of_account = snapshot.rows.keys.values().filter(|key| key.account == account);
+        let mut keys: Vec<Key> = of_account.map(|key| Key::clone(key)).collect();
         keys.sort_by(|left, right| left.name.cmp(&right.name));
         keys
     }
@@ -314,12 +304,10 @@ impl Directory {
     /// `invalid_request` for a session's name that several users may use; `storage_unavailable`.
     pub async fn put_budget(&self, new: NewBudget) -> Result<Arc<Budget>, Failure> {
         let changing = self.changing().await;
-        scopes::check_session_name(&self.snapshot().rows, &new)?;
+        scopes::check_session_name(&self.snapshot(), &new)?;
         let budget = Arc::new(self.budget(new));
         let writing = self.parts.store.put_budget(Budget::clone(&budget));
-        let after = self.with(|rows| {
-            rows.budgets.insert(budget.id.clone(), Arc::clone(&budget));
-        });
+        let after = self.changed(|edits| edits.put_budget(&budget));
         self.commit(changing, writing, after).await?;
         Ok(budget)
     }
@@ -327,13 +315,13 @@ impl Directory {
     /// The row of a budget, the next version of the one that there is of its account, scope and
     /// window; the caller holds `changing`.
     fn budget(&self, new: NewBudget) -> Budget {
-        let snapshot = self.snapshot();
-        let same = |budget: &&Arc<Budget>| {
-            budget.account == new.account
-                && budget.scope == new.scope
-                && budget.window == new.window
-        };
-        let existing = snapshot.rows.budgets.values().find(same);
+        self.budget_after(&self.snapshot(), new)
+    }
+
+    /// The same, of those that `snapshot` has.
+    fn budget_after(&self, snapshot: &Snapshot, new: NewBudget) -> Budget {
+        let existing = snapshot.same_budget(&new.account, &new.scope, new.window);
+        let existing = existing.as_deref();
         Budget {
             id: existing.map_or_else(|| BudgetId::new(&self.parts.ids), |budget| budget.id.clone()),
             version: existing.map_or(1, |budget| budget.version + 1),
@@ -352,13 +340,10 @@ impl Directory {
     /// `storage_unavailable`.
     pub async fn delete_budget(&self, account: &str, id: &BudgetId) -> Result<bool, Failure> {
         let changing = self.changing().await;
-        let snapshot = self.snapshot();
-        if snapshot.rows.budgets.get(id).is_none_or(|budget| budget.account != account) {
+        if self.budget_of(account, id).is_none() {
             return Ok(false);
         }
-        let after = self.with(|rows| {
-            rows.budgets.remove(id);
-        });
+        let after = self.changed(|edits| edits.remove_budget(id));
         self.commit(changing, self.parts.store.delete_budget(id), after).await
     }
 
@@ -366,7 +351,15 @@ impl Directory {
     pub fn budgets(&self, account: &str) -> Vec<Arc<Budget>> {
         let snapshot = self.snapshot();
         let all = snapshot.rows.budgets.values();
-        all.filter(|budget| budget.account == account).cloned().collect()
+        let mut all: Vec<_> = all.filter(|budget| budget.account == account).cloned().collect();
+        all.sort_by(|left, right| left.id.cmp(&right.id));
+        all
+    }
+
+    /// One budget of an account.
+    pub fn budget_of(&self, account: &str, id: &BudgetId) -> Option<Arc<Budget>> {
+        let snapshot = self.snapshot();
+        snapshot.rows.budgets.get(id).filter(|budget| budget.account == account).cloned()
     }
 
     /// Makes or changes a model, by name. `version` and `created_at` are set here.
@@ -379,9 +372,7 @@ impl Directory {
         check_model(&model, &self.snapshot().upstreams)?;
         let model = Arc::new(self.next_of(model));
         let writing = self.parts.store.put_model(Model::clone(&model));
-        let after = self.with(|rows| {
-            rows.models.insert(model.name.clone(), Arc::clone(&model));
-        });
+        let after = self.changed(|edits| edits.put_model(Arc::clone(&model)));
         self.commit(changing, writing, after).await?;
         Ok(model)
     }
@@ -402,9 +393,7 @@ impl Directory {
     /// `storage_unavailable`.
     pub async fn delete_model(&self, name: &str) -> Result<bool, Failure> {
         let changing = self.changing().await;
-        let after = self.with(|rows| {
-            rows.models.remove(name);
-        });
+        let after = self.changed(|edits| edits.remove_model(name));
         self.commit(changing, self.parts.store.delete_model(name), after).await
     }
 
@@ -453,9 +442,7 @@ impl Directory {
     }
 
     fn key_named(&self, account: &str, name: &str) -> Option<Key> {
-        let snapshot = self.snapshot();
-        let mut keys = snapshot.rows.keys.values();
-        keys.find(|key| key.account == account && key.name == name).cloned()
+        self.snapshot().key_named(account, name).map(|key| Key::clone(key))
     }
 
     /// Which targets are well.
@@ -468,11 +455,20 @@ impl Directory {
     }
 
     /// The snapshot with a change; the caller holds `changing`, so that no other change is lost.
-    fn with(&self, change: impl FnOnce(&mut Rows)) -> Snapshot {
-        let before = self.snapshot();
-        let mut rows = before.rows.clone();
-        change(&mut rows);
-        Snapshot::new(rows, &before.upstreams)
+    fn with(
+        &self,
+        change: impl FnOnce(&mut Edits) -> Result<(), String>,
+    ) -> Result<Snapshot, String> {
+        let mut edits = Edits::of(&self.snapshot());
+        change(&mut edits)?;
+        Ok(edits.done())
+    }
+
+    /// The same of a change that can't fail.
+    fn changed(&self, change: impl FnOnce(&mut Edits)) -> Snapshot {
+        let mut edits = Edits::of(&self.snapshot());
+        change(&mut edits);
+        edits.done()
     }
 
     /// Waits until a change is durable, then lets Calls see it. Dropping this stops neither: what
@@ -514,6 +510,12 @@ impl Shown {
         let names = before.keys().chain(after.keys());
         names.filter(|name| !is_same(name)).for_each(|name| self.health.forget(name));
     }
+}
+
+/// Two keys can't have one secret.
+fn same_secret(key: &str) -> Failure {
+    let message = format!("the secret of the key `{key}` is another key's");
+    Failure::new(ErrorCode::Conflict, message)
 }
 
 /// Whether a model is one of a provider that is there, by its name too.

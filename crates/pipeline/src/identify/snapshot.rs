@@ -1,21 +1,28 @@
 //! One consistent picture of keys, models and budgets, with the look-ups that each Call needs
 //! prepared.
 //!
-//! A snapshot is built whole and then never changed; a change of anything makes a new one.
-//! Invariant: the budgets in scope are in order of id, because money of several budgets is taken in
-//! that order.
+//! A snapshot is never changed; a change of anything makes a new one, out of the old one and what
+//! is touched ([`Edits`]), so that it costs the same whatever else there is. Invariant: the budgets
+//! in scope are in order of id, because money of several budgets is taken in that order.
+
+mod cow;
+mod edits;
+mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use storage::{Budget, Key, Model, Scope};
+use storage::{Budget, Key, Model, Scope, WindowKind};
 use types::call::{Plan, RoutePolicy, Target};
-use types::ids::{BudgetId, KeyId, SessionId};
-use types::{Price, Principal, Timestamp};
+use types::ids::{BudgetId, KeyId};
+use types::{Call, Price, Principal, Timestamp};
 
 use super::directory::{ProviderInfo, RouteInfo, Upstreams};
-use super::named_session;
 use crate::route::choice::SharedChoice;
+pub(crate) use cow::CowMap;
+pub(crate) use edits::Edits;
+use scopes::Scopes;
+pub(crate) use scopes::{List, OfTargets};
 
 /// What a route's name is asked for behind: ours, and the one that Cloudflare's clients use.
 const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
@@ -23,16 +30,16 @@ const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
 /// What the store holds, as it was last read or written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
-    pub(crate) keys: BTreeMap<KeyId, Key>,
-    pub(crate) budgets: BTreeMap<BudgetId, Arc<Budget>>,
-    pub(crate) models: BTreeMap<String, Arc<Model>>,
+    pub(crate) keys: CowMap<KeyId, Arc<Key>>,
+    pub(crate) budgets: CowMap<BudgetId, Arc<Budget>>,
+    pub(crate) models: Arc<BTreeMap<String, Arc<Model>>>,
 }
 
 /// A key's principal with the budgets that all of its Calls fall under, in order of id.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) principal: Arc<Principal>,
-    budgets: Arc<[Arc<Budget>]>,
+    budgets: List,
 }
 
 /// What a model's name stands for.
@@ -44,31 +51,39 @@ struct Named {
     choice: Option<SharedChoice>,
 }
 
-/// The picture.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) rows: Rows,
-    pub(crate) upstreams: Arc<Upstreams>,
-    by_secret: HashMap<[u8; 32], Arc<Known>>,
-    by_key: HashMap<KeyId, Arc<Known>>,
-    /// Budgets on sessions, by account, then by the session's id.
-    by_session: HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>>,
+/// Which names stand for what.
+#[derive(Debug, Default)]
+struct Names {
     plans: HashMap<String, Named>,
     /// Providers that take any model, by name.
     open: HashMap<String, ProviderInfo>,
 }
 
-impl Snapshot {
-    pub(crate) fn new(rows: Rows, upstreams: &Arc<Upstreams>) -> Self {
-        let Upstreams { providers, routes, .. } = &**upstreams;
-        let mut by_secret = HashMap::with_capacity(rows.keys.len());
-        let mut by_key = HashMap::with_capacity(rows.keys.len());
-        for key in rows.keys.values() {
-            let known = Arc::new(Known { principal: principal(key), budgets: of_key(&rows, key) });
-            by_secret.insert(key.secret_sha256, Arc::clone(&known));
-            by_key.insert(key.id.clone(), known);
-        }
-        let by_session = by_session(&rows);
+/// The budgets that a Call falls under.
+#[derive(Debug)]
+pub(crate) struct Scoped {
+    /// Whatever it is sent to, in order of id.
+    pub(crate) budgets: List,
+    /// Beside, where it is sent to; `None` = nothing more for any of its targets.
+    pub(crate) of_targets: Option<Arc<OfTargets>>,
+}
+
+/// The picture.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) rows: Rows,
+    pub(crate) upstreams: Arc<Upstreams>,
+    by_secret: CowMap<[u8; 32], Arc<Known>>,
+    by_key: CowMap<KeyId, Arc<Known>>,
+    /// Ids of keys by account and name.
+    key_names: CowMap<String, KeyId>,
+    scopes: Scopes,
+    names: Arc<Names>,
+}
+
+impl Names {
+    fn new(rows: &Rows, upstreams: &Upstreams) -> Self {
+        let Upstreams { providers, routes, .. } = upstreams;
         let configured: HashMap<&str, &ProviderInfo> =
             providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
         let plans = rows.models.values().filter_map(|model| {
@@ -78,19 +93,18 @@ impl Snapshot {
         let plans = plans.collect();
         let open = providers.iter().filter(|provider| provider.any_model);
         let open = open.map(|provider| (provider.name.clone(), provider.clone())).collect();
-        let upstreams = Arc::clone(upstreams);
-        let mut snapshot = Self { rows, upstreams, by_secret, by_key, by_session, plans, open };
-        let of_routes: Vec<_> = routes.iter().map(|route| snapshot.plans_of_route(route)).collect();
+        let mut names = Self { plans, open };
+        let of_routes: Vec<_> = routes.iter().map(|route| names.plans_of_route(route)).collect();
         for (route, plans) in routes.iter().zip(of_routes) {
             if plans.is_empty() {
                 continue;
             }
             for name in names_of(route) {
                 let (plans, choice) = (plans.clone(), route.choice.clone());
-                snapshot.plans.insert(name, Named { plans, choice });
+                names.plans.insert(name, Named { plans, choice });
             }
         }
-        snapshot
+        names
     }
 
     /// What a route stands for from when on, oldest first: one plan for each time at which the
@@ -110,45 +124,13 @@ impl Snapshot {
         changes.into_iter().filter_map(plan_at).collect()
     }
 
-    /// Whether a route stands for any model.
-    pub(crate) fn has_route(&self, route: &RouteInfo) -> bool {
-        names_of(route).next().is_some_and(|name| self.plans.contains_key(&name))
-    }
-
-    pub(crate) fn by_secret(&self, sha256: &[u8; 32]) -> Option<Arc<Known>> {
-        self.by_secret.get(sha256).cloned()
-    }
-
-    pub(crate) fn by_key(&self, key: &KeyId) -> Option<Arc<Known>> {
-        self.by_key.get(key).cloned()
-    }
-
-    /// All budgets that a Call falls under, in order of id.
-    pub(crate) fn budgets_in_scope(
-        &self,
-        known: &Known,
-        root: Option<&SessionId>,
-    ) -> Arc<[Arc<Budget>]> {
-        let own = Arc::clone(&known.budgets);
-        let Some(sessions) = self.by_session.get(&*known.principal.account) else { return own };
-        let Some(of_session) = root.and_then(|root| sessions.get(root)) else { return own };
-        let mut all = of_session.clone();
-        all.extend(own.iter().cloned());
-        all.sort_by(|left, right| left.id.cmp(&right.id));
-        all.into()
-    }
-
     /// What a model's name stands for at `now`.
-    pub(crate) fn plan(&self, name: &str, now: Timestamp) -> Option<Arc<Plan>> {
+    fn plan(&self, name: &str, now: Timestamp) -> Option<Arc<Plan>> {
         self.named(name, now).map(|(plan, _)| plan)
     }
 
     /// The same, with what its targets are chosen by.
-    pub(crate) fn named(
-        &self,
-        name: &str,
-        now: Timestamp,
-    ) -> Option<(Arc<Plan>, Option<SharedChoice>)> {
+    fn named(&self, name: &str, now: Timestamp) -> Option<(Arc<Plan>, Option<SharedChoice>)> {
         if let Some(Named { plans, choice }) = self.plans.get(name) {
             let current = plans.iter().rev().find(|(since, _)| *since <= now);
             let (_, plan) = current.or_else(|| plans.first())?;
@@ -160,6 +142,63 @@ impl Snapshot {
         let target = target(name, model, provider, price);
         Some((one_target(target), None))
     }
+}
+
+impl Snapshot {
+    /// Whether a route stands for any model.
+    pub(crate) fn has_route(&self, route: &RouteInfo) -> bool {
+        names_of(route).next().is_some_and(|name| self.names.plans.contains_key(&name))
+    }
+
+    pub(crate) fn by_secret(&self, sha256: &[u8; 32]) -> Option<Arc<Known>> {
+        self.by_secret.get(sha256).cloned()
+    }
+
+    pub(crate) fn by_key(&self, key: &KeyId) -> Option<Arc<Known>> {
+        self.by_key.get(key).cloned()
+    }
+
+    /// The key of an account that has this name.
+    pub(crate) fn key_named(&self, account: &str, name: &str) -> Option<&Arc<Key>> {
+        self.rows.keys.get(self.key_names.get(&key_name(account, name))?)
+    }
+
+    /// The budget that there is of an account, a scope and a window.
+    pub(crate) fn same_budget(
+        &self,
+        account: &str,
+        scope: &Scope,
+        window: WindowKind,
+    ) -> Option<Arc<Budget>> {
+        let on = self.scopes.on(account, scope);
+        on.iter().find(|budget| budget.window == window).cloned()
+    }
+
+    /// All budgets that a Call falls under.
+    pub(crate) fn scoped(&self, known: &Known, call: &Call) -> Scoped {
+        let budgets = self.scopes.of_call(&known.budgets, call);
+        let of_targets = self.scopes.of_targets(&budgets, call);
+        Scoped { budgets, of_targets }
+    }
+
+    /// What a model's name stands for at `now`.
+    pub(crate) fn plan(&self, name: &str, now: Timestamp) -> Option<Arc<Plan>> {
+        self.names.plan(name, now)
+    }
+
+    /// The same, with what its targets are chosen by.
+    pub(crate) fn named(
+        &self,
+        name: &str,
+        now: Timestamp,
+    ) -> Option<(Arc<Plan>, Option<SharedChoice>)> {
+        self.names.named(name, now)
+    }
+}
+
+/// Under what a key is found by its name: an account has no `/`.
+fn key_name(account: &str, name: &str) -> String {
+    format!("{account}/{name}")
 }
 
 /// Every name that a route is asked for by, its own first.
@@ -177,39 +216,6 @@ fn principal(key: &Key) -> Arc<Principal> {
         role: key.role,
         output_cap_default: key.output_cap_default,
     })
-}
-
-fn of_key(rows: &Rows, key: &Key) -> Arc<[Arc<Budget>]> {
-    let all = rows.budgets.values().filter(|budget| budget.account == key.account);
-    let in_scope = all.filter(|budget| match &budget.scope {
-        Scope::Account => true,
-        Scope::Key(name) => *name == key.name,
-        Scope::Session(_) => false,
-    });
-    in_scope.cloned().collect()
-}
-
-/// Budgets on sessions, by account and id. A session is its user's: a name stands for the sessions
-/// of that name of all users that the account had when the budget was made with it, which is one
-/// ([`super::directory::Directory::put_budget`]) unless others came later; then they share it, so
-/// that no limit is lost.
-fn by_session(rows: &Rows) -> HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>> {
-    let mut all: HashMap<String, HashMap<SessionId, Vec<Arc<Budget>>>> = HashMap::new();
-    for budget in rows.budgets.values() {
-        let Scope::Session(session) = &budget.scope else { continue };
-        let ids: BTreeSet<SessionId> = match SessionId::parse(session) {
-            Some(id) => BTreeSet::from([id]),
-            None => {
-                let keys = rows.keys.values().filter(|key| key.account == budget.account);
-                keys.map(|key| named_session(&key.account, &key.user, session)).collect()
-            }
-        };
-        let of_account = all.entry(budget.account.clone()).or_default();
-        for id in ids {
-            of_account.entry(id).or_default().push(Arc::clone(budget));
-        }
-    }
-    all
 }
 
 /// One plan per price: a Call takes the one that holds when it comes in.

@@ -46,6 +46,7 @@ pub(crate) fn call(targets: &[&str], metadata: &str) -> Call {
         task: Arc::from("t"),
         class: Arc::from("batch"),
         door: Door::OpenaiChat,
+        gateway: None,
         metadata: Metadata::parse(metadata.as_bytes()).unwrap(),
         trace: None,
         notes: Notes::default(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use storage::LedgerRow;
 use types::call::{RoutePolicy, Target};
 use types::execute::Patience;
+use types::ids::BudgetId;
 use types::{Call, ErrorCode, Failure, Money};
 
 use super::{StepAdmission, StepRun};
@@ -32,9 +33,8 @@ pub struct StepTries {
     /// What the tries so far were charged, and what was paid for the step beside them. Counts
     /// against the caller's cap.
     charged: Money,
-    /// Why a budget refused the try that was to be made last, and what it has left: only targets
-    /// that cost no more are of use.
-    short: Option<Box<(Failure, Money)>>,
+    /// Why budgets refused the tries that were to be made, and what they have left.
+    short: Option<Box<Shortage>>,
     /// How often one did.
     refusals: usize,
     /// The same target is to be asked again.
@@ -45,6 +45,29 @@ pub struct StepTries {
     first: Option<Failure>,
     /// Goes from try to try, so that all of them are told of as one Call.
     pub(super) watch: Option<Box<Watch>>,
+}
+
+/// What budgets that refused a try have left.
+#[derive(Debug)]
+struct Shortage {
+    /// What the answer is if nobody is left.
+    failure: Failure,
+    /// Of those that the step falls under wherever it is sent: only targets that cost no more are
+    /// of use.
+    free: Option<Money>,
+    /// Of those that some targets alone fall under: the same of these.
+    of_targets: Vec<(BudgetId, Money)>,
+}
+
+impl Shortage {
+    fn leaves(&self, offer: &Offer) -> bool {
+        let needed = offer.terms.amount;
+        let falls_under = |id: &BudgetId| {
+            offer.beside.iter().flat_map(|list| list.iter()).any(|budget| budget.id == *id)
+        };
+        self.free.is_none_or(|free| needed <= free)
+            && self.of_targets.iter().all(|(id, free)| needed <= *free || !falls_under(id))
+    }
 }
 
 impl StepTries {
@@ -71,10 +94,10 @@ impl StepTries {
     /// Leaves out what the caller's cap, or the budget that refused the last one, can't pay.
     pub(super) fn affordable(&self, call: &Call, offers: &mut Vec<Offer>) -> Result<(), Failure> {
         let refusals_max = CHEAPER_MAX.saturating_add(offers.len());
-        if let Some((failure, free)) = self.short.as_deref() {
-            offers.retain(|offer| offer.terms.amount <= *free);
+        if let Some(short) = self.short.as_deref() {
+            offers.retain(|offer| short.leaves(offer));
             if offers.is_empty() || self.refusals > refusals_max {
-                return Err(failure.clone());
+                return Err(short.failure.clone());
             }
         }
         let Some(allowed) = call.budget else { return Ok(()) };
@@ -93,8 +116,19 @@ impl StepTries {
 
     /// A budget refused the commit of a try, and has this left.
     pub(super) fn fall_short(&mut self, failure: Failure, free: Money) {
-        let free = self.short.as_ref().map_or(free, |before| free.min(before.1));
-        self.short = Some(Box::new((failure, free)));
+        let before = self.short.take();
+        let least = before.as_ref().and_then(|before| before.free).map_or(free, |it| it.min(free));
+        let of_targets = before.map(|before| before.of_targets).unwrap_or_default();
+        self.short = Some(Box::new(Shortage { failure, free: Some(least), of_targets }));
+        self.refusals += 1;
+        self.again = false;
+    }
+
+    /// The same of a budget that only some targets fall under: the others are still of use.
+    pub(super) fn fall_short_at(&mut self, failure: Failure, budget: &BudgetId, free: Money) {
+        let shortage = || Box::new(Shortage { failure, free: None, of_targets: Vec::new() });
+        let short = self.short.get_or_insert_with(shortage);
+        short.of_targets.push((budget.clone(), free));
         self.refusals += 1;
         self.again = false;
     }
@@ -170,7 +204,7 @@ impl StepTries {
 
     /// Why nobody is left to be asked, if it is for want of money.
     pub(super) fn nobody(&self) -> Option<Failure> {
-        self.short.as_ref().map(|short| short.0.clone())
+        self.short.as_ref().map(|short| short.failure.clone())
     }
 
     fn made(&self) -> u32 {

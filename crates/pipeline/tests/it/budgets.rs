@@ -340,6 +340,14 @@ impl World {
             Scope::Account => true,
             Scope::Key(_) => ask.key,
             Scope::Session(_) => ask.session,
+            Scope::User(_)
+            | Scope::Task(_)
+            | Scope::Class(_)
+            | Scope::Metadata { .. }
+            | Scope::Route(_)
+            | Scope::Gateway(_)
+            | Scope::Model(_)
+            | Scope::Provider(_) => false,
         };
         let budgets = self.budgets.iter().filter(|budget| falls_under(&budget.scope));
         budgets.map(|budget| budget.id.clone()).collect()

@@ -16,6 +16,8 @@ mod hedges;
 #[cfg(test)]
 mod journey;
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod opinions;

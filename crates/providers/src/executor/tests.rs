@@ -80,6 +80,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         task: "t".into(),
         class: "interactive".into(),
         door: Door::OpenaiChat,
+        gateway: None,
         metadata: types::Metadata::default(),
         trace: None,
         notes: Notes::default(),

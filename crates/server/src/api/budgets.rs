@@ -18,7 +18,9 @@ use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
 pub(crate) struct BudgetView {
     /// Its id.
     id: String,
-    /// `"account"`, `{"key": name}` or `{"session": id}` (of the session that forks descend from).
+    /// `"account"`, `{"session": id}` (of the session that forks descend from),
+    /// `{"metadata": {"name": …, "value": …}}`, or `{KIND: name}` with one of `key`, `user`,
+    /// `task`, `class`, `route`, `gateway`, `model` and `provider`.
     #[schema(value_type = Object)]
     scope: Scope,
     /// Where the scope is another one than was asked for: why.
@@ -102,8 +104,10 @@ pub(crate) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetCreate {
-    /// `"account"`, `{"key": name}`, `{"session": id}`, or `{"session": name}` with the `key` or
-    /// the `user` whose session it is (needed where keys are of several users).
+    /// `"account"`, `{"session": id}`, `{"session": name}` with the `key` or the `user` whose
+    /// session it is (needed where keys are of several users), `{"metadata": {"name": …, "value":
+    /// …}}`, or `{KIND: name}` with one of `key`, `user`, `task`, `class`, `route`, `gateway`,
+    /// `model` and `provider`.
     #[schema(value_type = Object)]
     scope: ScopeText,
     /// Dollars, as a decimal string.
@@ -120,32 +124,35 @@ pub(crate) struct BudgetCreate {
 enum ScopeText {
     /// `"account"`.
     Word(String),
-    /// One of `key` and `session`, or a session's name with its key or user.
-    Of(ScopeFields),
+    /// A session's name with its key or user.
+    Session(SessionFields),
+    /// One kind with its name.
+    Of(Scope),
+    /// Anything else.
+    Other(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ScopeFields {
+struct SessionFields {
+    session: String,
     key: Option<String>,
-    session: Option<String>,
     user: Option<String>,
 }
+
+/// What a scope can be.
+const SCOPES: &str = r#"give "account", {"session": id}, {"session": name} with its key or user, {"metadata": {"name": name, "value": value}}, or {KIND: name} with one of key, user, task, class, route, gateway, model and provider"#;
 
 impl ScopeText {
     fn asked(self) -> Result<AskedScope, ApiFailure> {
         match self {
             Self::Word(word) if word == "account" => Ok(AskedScope::Account),
-            Self::Of(ScopeFields { key, session: Some(session), user }) => {
+            Self::Session(SessionFields { session, key, user }) => {
                 Ok(AskedScope::Session { session, key, user })
             }
-            Self::Of(ScopeFields { key: Some(key), session: None, user: None }) => {
-                Ok(AskedScope::Key(key))
-            }
-            Self::Word(_) | Self::Of(_) => {
-                let message = r#"give "account", {"key": name}, {"session": id}, or {"session": name} with its key or user"#;
-                Err(ApiFailure(Failure::invalid("scope", message)))
-            }
+            Self::Of(Scope::Key(key)) => Ok(AskedScope::Key(key)),
+            Self::Of(scope) => Ok(AskedScope::Of(scope)),
+            Self::Word(_) | Self::Other(_) => Err(ApiFailure(Failure::invalid("scope", SCOPES))),
         }
     }
 }
@@ -166,10 +173,8 @@ pub(crate) async fn create(
         origin: Origin::Api,
     };
     let budget = app.directory.put_budget(new).await?;
-    let all = app.pipeline.budget_status(&operator.0.account).await?;
-    let made = all.iter().find(|status| status.budget.id == budget.id);
-    made.map(|status| axum::Json(BudgetView { note: found.note, ..BudgetView::of(status) }))
-        .ok_or_else(|| not_found("budget", budget.id.as_str()))
+    let status = app.pipeline.one_budget_status(&operator.0.account, &budget.id).await?;
+    Ok(axum::Json(BudgetView { note: found.note, ..BudgetView::of(&status) }))
 }
 
 /// Removes a budget.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use formats::cloudflare_run::errors::number;
-use http::header::HOST;
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
@@ -123,6 +123,8 @@ async fn receive(
     let place = place(host, &path).ok_or_else(|| nothing(&path))?;
     authorize(app, &head.headers, place.account).await?;
     check_gateway(place.gateway)?;
+    let gateway = HeaderValue::from_str(place.gateway).map_err(|_| nothing(&path))?;
+    head.headers.insert(request::GATEWAY_ID, gateway);
     let asked = headers::read(&head.headers)?;
     if head.method != Method::POST {
         return Err(Failure::new(ErrorCode::MethodNotAllowed, "use POST on this path"));

@@ -26,7 +26,6 @@ const RETRY_DELAY: &str = "cf-aig-retry-delay";
 const BACKOFF: &str = "cf-aig-backoff";
 const METADATA: &str = "cf-aig-metadata";
 const EVENT_ID: &str = "cf-aig-event-id";
-const GATEWAY_ID: &str = "cf-aig-gateway-id";
 
 /// Tries of one provider at most.
 const ATTEMPTS_MAX: u64 = 5;
@@ -77,14 +76,18 @@ pub(super) fn take_metadata(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a step of the universal endpoint may not set a header: keys are the request's own.
+/// Whether a step of the universal endpoint may not set a header: keys and the gateway are the
+/// request's own.
 pub(super) fn is_key(name: &str) -> bool {
-    name == AUTHORIZATION_HERE || name == AUTHORIZATION.as_str() || PROVIDER_KEYS.contains(&name)
+    name == AUTHORIZATION_HERE
+        || name == request::GATEWAY_ID
+        || name == AUTHORIZATION.as_str()
+        || PROVIDER_KEYS.contains(&name)
 }
 
 /// The gateway that a request to Cloudflare's REST API names.
 pub(super) fn gateway(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    text(headers, GATEWAY_ID)
+    text(headers, request::GATEWAY_ID)
 }
 
 /// Reads every header of AI Gateway.

@@ -30,6 +30,9 @@ pub enum Event {
         /// The tier of targets that the client asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tier: Option<Tier>,
+        /// The gateway that it came in by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
         /// The most calls of tools that the client allows.
         max_tool_calls: Option<u64>,
         /// Items that were finished before the first step, with their output indexes.

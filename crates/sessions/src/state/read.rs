@@ -38,6 +38,11 @@ impl Turn {
         &self.metadata
     }
 
+    /// The gateway that it came in by.
+    pub fn gateway(&self) -> Option<&str> {
+        self.gateway.as_deref()
+    }
+
     /// The tier of targets that its client asked for.
     pub const fn tier(&self) -> Option<Tier> {
         self.tier

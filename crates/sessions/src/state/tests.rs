@@ -59,6 +59,7 @@ fn opened() -> Event {
         budget: None,
         metadata: types::Metadata::default(),
         tier: None,
+        gateway: None,
         max_tool_calls: None,
         items: Vec::new(),
     }

@@ -31,6 +31,7 @@ fn call(kind: CallKind, key_default: Option<u64>) -> Call {
         task: Arc::from("t"),
         class: Arc::from("c"),
         door: Door::Session,
+        gateway: None,
         metadata: types::Metadata::default(),
         trace: None,
         notes: types::Notes::default(),

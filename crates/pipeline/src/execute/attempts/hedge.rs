@@ -12,10 +12,11 @@ use types::clock::Sleep;
 use types::error::Billed;
 use types::{Failure, Money, OutcomeEvent};
 
+use super::money::ToppedUp;
 use super::running::Running;
 use super::{Asked, Attempts, Planned, Shared, State};
 use crate::admit::bound::unbounded;
-use crate::admit::{Hold, Reserved, Short};
+use crate::admit::{Reserved, Short};
 use crate::route::Route;
 use crate::route::health::Verdict;
 
@@ -30,7 +31,7 @@ pub(super) enum Hedge {
     Due(Sleep),
     /// The budgets are asked for its money. Without it its target stays among those that are left,
     /// at its place.
-    Paying { asked: Asked, next: Planned, place: usize },
+    Paying { asked: Asked, next: Box<Planned>, place: usize },
     /// It runs.
     Running(Box<Running>),
 }
@@ -102,11 +103,13 @@ impl Attempts {
                 && matches!(self.shared.health.admits(&route.target.name, now), Verdict::Closed)
         };
         let chosen = self.left.iter().position(is_well)?;
-        let needed = self.left.get(chosen)?.terms.amount;
+        let rival = self.left.get(chosen)?;
+        let (needed, beside) = (rival.terms.amount, rival.beside.clone());
         if !self.allows_beside(needed) {
             return None;
         }
-        let costs = !self.budgets.is_empty() && needed != Money::ZERO;
+        let limited = !self.budgets.is_empty() || beside.is_some();
+        let costs = limited && needed != Money::ZERO;
         if costs {
             self.shared.recorder.check_writing().ok()?;
         }
@@ -117,16 +120,20 @@ impl Attempts {
             self.start_hedge(next);
             return Some(std::mem::replace(&mut self.hedge, Hedge::Off));
         }
-        Some(Hedge::Paying { asked: self.ask_for(needed), next, place: chosen })
+        Some(Hedge::Paying {
+            asked: self.ask_for(needed, true, beside),
+            next: Box::new(next),
+            place: chosen,
+        })
     }
 
     /// The budgets have answered.
-    fn hedge_paid(&mut self, answer: Result<Vec<Hold>, Short>) {
+    fn hedge_paid(&mut self, answer: Result<ToppedUp, Short>) {
         match std::mem::replace(&mut self.hedge, Hedge::Off) {
             Hedge::Paying { mut next, place, .. } => match answer {
-                Ok(holds) => {
-                    next.reserved = Reserved { holds, amount: next.route.terms.amount };
-                    self.start_hedge(next);
+                Ok(topped_up) => {
+                    topped_up.put(&mut next.reserved, next.route.terms.amount);
+                    self.start_hedge(*next);
                 }
                 Err(_) => self.put_back(next.route, place),
             },

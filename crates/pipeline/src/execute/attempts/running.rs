@@ -120,7 +120,7 @@ impl Running {
     pub(super) fn leave(self) {
         let Self { meter, money, place, .. } = self;
         let money = match money {
-            Paid::Held(reserved) => Settlement::Open(reserved.holds),
+            Paid::Held(reserved) => Settlement::Open(reserved.into_holds()),
             Paid::Free(charges) => Settlement::Done(charges),
         };
         place.fill(Ended { meter, money });

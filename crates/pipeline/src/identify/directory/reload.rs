@@ -9,10 +9,10 @@ use std::sync::Arc;
 use storage::models::Taken;
 use storage::{Budget, Key, Model, ObjectsChange, RouteVersion};
 use types::ids::{BudgetId, KeyId};
-use types::{ErrorCode, Failure, Secret};
+use types::{Failure, Secret};
 
-use super::{Directory, NewBudget, NewKey, Upstreams, check_model, scopes};
-use crate::identify::snapshot::{Rows, Snapshot};
+use super::{Directory, NewBudget, NewKey, Upstreams, check_model, same_secret, scopes};
+use crate::identify::snapshot::{Edits, Rows};
 
 /// What is to come, to change and to go.
 #[derive(Debug, Default)]
@@ -44,15 +44,20 @@ pub struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// The keys of an account.
-    pub fn keys(&self, account: &str) -> impl Iterator<Item = &'a Key> {
-        self.rows.keys.values().filter(move |key| key.account == account)
+    /// The keys of an account, by id.
+    pub fn keys(&self, account: &str) -> impl Iterator<Item = &'a Key> + use<'a> {
+        let all = self.rows.keys.values().map(Arc::as_ref);
+        let mut all: Vec<&Key> = all.filter(|key| key.account == account).collect();
+        all.sort_by(|left, right| left.id.cmp(&right.id));
+        all.into_iter()
     }
 
-    /// The budgets of an account.
-    pub fn budgets(&self, account: &str) -> impl Iterator<Item = &'a Budget> {
+    /// The budgets of an account, by id.
+    pub fn budgets(&self, account: &str) -> impl Iterator<Item = &'a Budget> + use<'a> {
         let all = self.rows.budgets.values().map(Arc::as_ref);
-        all.filter(move |budget| budget.account == account)
+        let mut all: Vec<&Budget> = all.filter(|budget| budget.account == account).collect();
+        all.sort_by(|left, right| left.id.cmp(&right.id));
+        all.into_iter()
     }
 
     /// One model of the catalogue.
@@ -75,18 +80,19 @@ impl Directory {
         let changing = self.changing().await;
         let before = self.snapshot();
         let change = plan(Held { rows: &before.rows })?;
-        let upstreams = match change.upstreams {
-            Some(upstreams) => Arc::new(upstreams),
-            None => Arc::clone(&before.upstreams),
-        };
-        let mut rows = before.rows.clone();
+        let mut edits = Edits::of(&before);
+        if let Some(upstreams) = change.upstreams {
+            edits.set_upstreams(Arc::new(upstreams));
+        }
         let (deleted_keys, deleted_budgets) = (change.deleted_keys, change.deleted_budgets);
-        rows.keys.retain(|id, _| !deleted_keys.contains(id));
-        rows.budgets.retain(|id, _| !deleted_budgets.contains(id));
-        rows.models.retain(|name, _| !change.deleted_models.contains(name));
-        let keys = self.put_keys(&mut rows, change.keys)?;
-        let budgets = self.put_budgets(&mut rows, change.budgets)?;
-        let models = self.put_models(&mut rows, change.models, &upstreams)?;
+        deleted_keys.iter().for_each(|id| edits.remove_key(id));
+        deleted_budgets.iter().for_each(|id| edits.remove_budget(id));
+        change.deleted_models.iter().for_each(|name| edits.remove_model(name));
+        let new = change.keys.into_iter();
+        let keys: Vec<Key> = new.map(|(new, secret)| self.key(new, &secret)).collect();
+        edits.put_keys(keys.clone()).map_err(|name| same_secret(&name))?;
+        let budgets = self.put_budgets(&mut edits, change.budgets)?;
+        let models = self.put_models(&mut edits, change.models)?;
         let stored = ObjectsChange {
             deleted_keys,
             keys,
@@ -98,48 +104,27 @@ impl Directory {
             taken: change.taken,
         };
         // Built before it is written: nothing may fail between the two.
-        let after = Snapshot::new(rows, &upstreams);
+        let after = edits.done();
         self.commit(changing, self.parts.store.change_objects(stored), after).await
     }
 
-    fn put_keys(&self, rows: &mut Rows, new: Vec<(NewKey, Secret)>) -> Result<Vec<Key>, Failure> {
-        let keys: Vec<Key> = new.into_iter().map(|(new, secret)| self.key(new, &secret)).collect();
-        for key in &keys {
-            rows.keys.insert(key.id.clone(), key.clone());
-        }
-        for key in &keys {
-            let has_it =
-                |other: &Key| other.id != key.id && other.secret_sha256 == key.secret_sha256;
-            if rows.keys.values().any(has_it) {
-                let message = format!("the secret of the key `{}` is another key's", key.name);
-                return Err(Failure::new(ErrorCode::Conflict, message));
-            }
-        }
-        Ok(keys)
-    }
-
-    fn put_budgets(&self, rows: &mut Rows, new: Vec<NewBudget>) -> Result<Vec<Budget>, Failure> {
+    fn put_budgets(&self, edits: &mut Edits, new: Vec<NewBudget>) -> Result<Vec<Budget>, Failure> {
         let mut budgets = Vec::with_capacity(new.len());
         for new in new {
-            scopes::check_session_name(rows, &new)?;
-            let budget = self.budget(new);
-            rows.budgets.insert(budget.id.clone(), Arc::new(budget.clone()));
+            scopes::check_session_name(edits.so_far(), &new)?;
+            let budget = self.budget_after(edits.so_far(), new);
+            edits.put_budget(&Arc::new(budget.clone()));
             budgets.push(budget);
         }
         Ok(budgets)
     }
 
-    fn put_models(
-        &self,
-        rows: &mut Rows,
-        new: Vec<Model>,
-        upstreams: &Upstreams,
-    ) -> Result<Vec<Model>, Failure> {
+    fn put_models(&self, edits: &mut Edits, new: Vec<Model>) -> Result<Vec<Model>, Failure> {
         let mut models = Vec::with_capacity(new.len());
         for model in new {
-            check_model(&model, upstreams)?;
+            check_model(&model, &edits.so_far().upstreams)?;
             let model = self.next_of(model);
-            rows.models.insert(model.name.clone(), Arc::new(model.clone()));
+            edits.put_model(Arc::new(model.clone()));
             models.push(model);
         }
         Ok(models)

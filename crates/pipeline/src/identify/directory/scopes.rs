@@ -4,7 +4,9 @@
 //! looked up when the budget is made. Invariant: a session is one of (account, user, name), and
 //! forks count with the session that they descend from: a budget is on that one's id.
 
-use storage::Scope;
+use std::sync::Arc;
+
+use storage::{Key, Scope};
 use types::call::NAME_CHARS_MAX;
 use types::ids::SessionId;
 use types::principal::Role;
@@ -12,7 +14,7 @@ use types::{ErrorCode, Failure};
 
 use super::{Directory, NewBudget};
 use crate::identify::named_session;
-use crate::identify::snapshot::Rows;
+use crate::identify::snapshot::Snapshot;
 use crate::record::storage_failure;
 
 /// A budget's scope as it is asked for.
@@ -22,6 +24,8 @@ pub enum AskedScope {
     Account,
     /// The key of this name.
     Key(String),
+    /// Any other; names are looked up where there is something to look them up in.
+    Of(Scope),
     /// A session: its id; or the name that one user gives it in `holdfast-session`.
     Session {
         /// Id or name.
@@ -57,6 +61,7 @@ impl Directory {
                 self.user_of(account, &name)?;
                 Ok(found(Scope::Key(name)))
             }
+            AskedScope::Of(scope) => self.check_scope(account, &scope).map(|()| found(scope)),
             AskedScope::Session { session, key, user } => {
                 if let Some(id) = SessionId::parse(&session) {
                     if key.is_some() || user.is_some() {
@@ -71,6 +76,43 @@ impl Directory {
                 Ok(FoundScope { scope: Scope::Session(id.as_str().to_owned()), note: Some(note) })
             }
         }
+    }
+
+    /// Whether Calls can fall under a budget with this scope.
+    fn check_scope(&self, account: &str, scope: &Scope) -> Result<(), Failure> {
+        check_scope_names(scope)?;
+        let snapshot = self.snapshot();
+        let (field, what, name, is_there) = match scope {
+            Scope::User(user) => {
+                let has_it = |key: &Arc<Key>| key.account == account && key.user == *user;
+                let is_there = snapshot.rows.keys.values().any(has_it);
+                ("scope.user", "key of a user", user, is_there)
+            }
+            Scope::Route(route) => {
+                let is_there = self.routes().iter().any(|known| known.name == *route);
+                ("scope.route", "route", route, is_there)
+            }
+            Scope::Model(model) => {
+                let now = self.parts.clock.now();
+                ("scope.model", "model", model, snapshot.plan(model, now).is_some())
+            }
+            Scope::Provider(provider) => {
+                let mut providers = snapshot.upstreams.providers.iter();
+                let is_there = providers.any(|known| known.name == *provider);
+                ("scope.provider", "provider", provider, is_there)
+            }
+            Scope::Account
+            | Scope::Key(_)
+            | Scope::Session(_)
+            | Scope::Task(_)
+            | Scope::Class(_)
+            | Scope::Metadata { .. }
+            | Scope::Gateway(_) => return Ok(()),
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(Failure::invalid(field, format!("there is no {what} `{name}` here")))
     }
 
     /// The session that counts for `id`: the one that it descends from.
@@ -109,7 +151,7 @@ impl Directory {
                 let text = format!("no key of this account is of a user `{user}`");
                 Err(Failure::invalid("scope.user", text))
             }
-            (None, None) => only_user(&self.snapshot().rows, account).ok_or_else(|| whose(session)),
+            (None, None) => only_user(&self.snapshot(), account).ok_or_else(|| whose(session)),
         }
     }
 
@@ -122,22 +164,64 @@ impl Directory {
     }
 }
 
+/// Whether the names in a scope are no longer than those that Calls can have.
+///
+/// # Errors
+/// `invalid_request` naming the field.
+pub fn check_scope_names(scope: &Scope) -> Result<(), Failure> {
+    let (field, name) = match scope {
+        Scope::Account => return Ok(()),
+        Scope::Metadata { name, value } => {
+            check_name("scope.metadata.value", value)?;
+            ("scope.metadata.name", name)
+        }
+        Scope::Key(name) => ("scope.key", name),
+        Scope::Session(name) => ("scope.session", name),
+        Scope::User(name) => ("scope.user", name),
+        Scope::Task(name) => ("scope.task", name),
+        Scope::Class(name) => ("scope.class", name),
+        Scope::Route(name) => ("scope.route", name),
+        Scope::Gateway(name) => ("scope.gateway", name),
+        Scope::Model(name) => ("scope.model", name),
+        Scope::Provider(name) => ("scope.provider", name),
+    };
+    check_name(field, name)
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+        let text = format!("must have 1 to {NAME_CHARS_MAX} characters");
+        return Err(Failure::invalid(field, text));
+    }
+    Ok(())
+}
+
 /// A session's name in a budget that says no more (the configuration file's) is taken as long as
 /// one user can be meant.
-pub(super) fn check_session_name(rows: &Rows, new: &NewBudget) -> Result<(), Failure> {
+pub(super) fn check_session_name(snapshot: &Snapshot, new: &NewBudget) -> Result<(), Failure> {
     match &new.scope {
         Scope::Session(name)
-            if SessionId::parse(name).is_none() && only_user(rows, &new.account).is_none() =>
+            if SessionId::parse(name).is_none() && only_user(snapshot, &new.account).is_none() =>
         {
             Err(whose(name))
         }
-        Scope::Session(_) | Scope::Account | Scope::Key(_) => Ok(()),
+        Scope::Session(_)
+        | Scope::Account
+        | Scope::Key(_)
+        | Scope::User(_)
+        | Scope::Task(_)
+        | Scope::Class(_)
+        | Scope::Metadata { .. }
+        | Scope::Route(_)
+        | Scope::Gateway(_)
+        | Scope::Model(_)
+        | Scope::Provider(_) => Ok(()),
     }
 }
 
 /// The user of all keys that are made for Calls, if it is one.
-fn only_user(rows: &Rows, account: &str) -> Option<String> {
-    let of_account = rows.keys.values().filter(|key| key.account == account);
+fn only_user(snapshot: &Snapshot, account: &str) -> Option<String> {
+    let of_account = snapshot.rows.keys.values().filter(|key| key.account == account);
     let mut users = of_account.filter(|key| key.role == Role::Member).map(|key| &key.user);
     let user = users.next()?;
     users.all(|other| other == user).then(|| user.clone())

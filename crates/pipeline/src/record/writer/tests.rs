@@ -66,6 +66,7 @@ impl Desk {
             task: Arc::from("t"),
             class: Arc::from("c"),
             door: Door::OpenaiChat,
+            gateway: None,
             metadata: types::Metadata::default(),
             trace: None,
             notes: types::Notes::default(),

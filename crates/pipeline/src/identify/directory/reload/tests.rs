@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use types::call::RoutePolicy;
 use types::clock::FakeClock;
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{Attempt, Execute, Ids, Money, OutcomeStream, Timestamp};
+use types::{Attempt, ErrorCode, Execute, Ids, Money, OutcomeStream, Timestamp};
 
 use super::super::{DirectoryParts, ProviderInfo, RouteInfo};
 use super::*;
