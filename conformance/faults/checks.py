@@ -23,16 +23,24 @@ from world import (
     Plan,
 )
 
-APIS = ("chat", "messages", "gemini")
-FIELDS = {"chat": "messages", "messages": "messages", "gemini": "contents"}
+APIS = ("chat", "messages", "gemini", "responses")
+FIELDS = {"chat": "messages", "messages": "messages", "gemini": "contents", "responses": "input"}
 BOTH = (True, False)
 STREAM, JSON = (True,), (False,)
 SAME = {api: api for api in APIS}
-OTHER = {"chat": "messages", "messages": "chat", "gemini": "chat"}
+OTHER = {"chat": "messages", "messages": "chat", "gemini": "chat", "responses": "chat"}
 # How a 503 reads: Gemini's says that it is overloaded.
-UNAVAILABLE = {"chat": "upstream_failed", "messages": "upstream_failed", "gemini": "overloaded"}
+UNAVAILABLE = {
+    "chat": "upstream_failed",
+    "messages": "upstream_failed",
+    "gemini": "overloaded",
+    "responses": "upstream_failed",
+}
 # The formats in which a prompt that is filtered is refused with a 400.
-BY_STATUS = ("chat", "messages")
+BY_STATUS = ("chat", "messages", "responses")
+# Those in which a stream without its last event is cut, and those whose answers others go on with.
+ENDED = ("messages", "responses")
+CONTINUED = ("chat", "messages", "gemini")
 CHECKS = []
 
 
@@ -288,7 +296,7 @@ def leaves_a_provider_that_speaks_nonsense(c):
     c.asked(primary=range(1, 3), fallback=1)
 
 
-@for_each("s11", modes=STREAM, apis=[api for api in APIS if api != "messages"])
+@for_each("s11", modes=STREAM, apis=[api for api in APIS if api not in ENDED])
 @for_each("s11", modes=JSON)
 def finishes_promptly_without_a_terminal_event(c):
     answer = c.call()
@@ -297,7 +305,7 @@ def finishes_promptly_without_a_terminal_event(c):
     c.asked(primary=1, fallback=0)
 
 
-@for_each("s11", modes=STREAM, apis=("messages",), over=OTHER, to=OTHER)
+@for_each("s11", modes=STREAM, apis=ENDED, over=OTHER, to=OTHER)
 def says_itself_that_a_translated_answer_is_whole(c):
     answer = c.call()
     c.whole(answer, "primary")
@@ -317,6 +325,27 @@ def takes_a_missing_message_stop_for_a_cut(c):
     row = c.failed_row(line, "stream_cut")
     cost = (Decimal(row["cost"]), Decimal(row["unreconciled"]))
     assert cost == (price_of("primary", INPUT["primary"], 60), 0), f"{row}"
+
+
+@for_each("s11", modes=STREAM, apis=("responses",))
+def takes_a_missing_end_of_the_response_for_a_cut(c):
+    answer = c.call()
+    c.cut(answer, 60, ("stream_cut",))
+    assert answer.over_at <= 0.3 + LATE, f"after {answer.over_at:.2f} s"
+    (line,) = c.asked(primary=1, fallback=0)
+    c.charged(c.failed_row(line, "stream_cut"), line)
+
+
+@for_each("s11", modes=STREAM, apis=("responses",), note="ids")
+def tells_the_cut_of_the_same_response(c):
+    """The error behind the provider's own events is numbered on, and of their response."""
+    answer = c.call()
+    *before, failed = answer.objects()
+    ids = {item["response"]["id"] for item in [*before, failed] if "response" in item}
+    assert ids == {"resp_fault"}, told(answer)
+    assert failed["type"] == "response.failed", told(answer)
+    assert failed["sequence_number"] == before[-1]["sequence_number"] + 1, told(answer)
+    c.asked(primary=1, fallback=0)
 
 
 @for_each("s12", contexts=(8192, 4096, 100_000))
@@ -453,9 +482,9 @@ OWN_REST = {"chat": "chat", "messages": "messages", "gemini": "chat"}
 OTHER_REST = {"chat": "messages", "messages": "chat", "gemini": "messages"}
 
 
-@for_each("x04", modes=STREAM, to=OWN_REST)
-@for_each("x04", modes=STREAM, to=OTHER_REST)
-@for_each("x04", modes=STREAM, over=OTHER, to=OWN_REST)
+@for_each("x04", modes=STREAM, apis=CONTINUED, to=OWN_REST)
+@for_each("x04", modes=STREAM, apis=CONTINUED, to=OTHER_REST)
+@for_each("x04", modes=STREAM, apis=CONTINUED, over=OTHER, to=OWN_REST)
 def goes_on_with_an_answer_that_broke_off(c):
     """One stream: its beginning from the primary, the rest from the next, each word once."""
     answer = c.call()
@@ -477,8 +506,8 @@ def goes_on_with_an_answer_that_broke_off(c):
     assert asked["role"] == "assistant", asked
 
 
-@for_each("x05", modes=STREAM, to=OWN_REST)
-@for_each("x05", modes=STREAM, to=OTHER_REST)
+@for_each("x05", modes=STREAM, apis=CONTINUED, to=OWN_REST)
+@for_each("x05", modes=STREAM, apis=CONTINUED, to=OTHER_REST)
 def ends_an_answer_that_broke_off_behind_its_last_word(c):
     """Who goes on has nothing to add: the client is told the end all the same."""
     answer = c.call()

@@ -14,8 +14,13 @@ from world import INPUT, PRICES
 # What a busy machine may be late by, in seconds.
 LATE = 1.0
 # How each format says that an answer is whole.
-FINISH = {"chat": "stop", "messages": "end_turn", "gemini": "STOP"}
-REFUSED = {"chat": "content_filter", "messages": "refusal", "gemini": "SAFETY"}
+FINISH = {"chat": "stop", "messages": "end_turn", "gemini": "STOP", "responses": "completed"}
+REFUSED = {
+    "chat": "content_filter",
+    "messages": "refusal",
+    "gemini": "SAFETY",
+    "responses": "incomplete",
+}
 
 
 def price_of(role, tokens_in, tokens_out):

@@ -25,11 +25,16 @@ BACKOFF, WAIT_MAX, COOLDOWN = 0.5, 5.0, 5.0
 # Dollars per million tokens, input and output: whose answer it was shows in its cost.
 PRICES = {"primary": ("1.00", "2.00"), "fallback": ("3.00", "5.00"), "goes-on": ("3.00", "5.00")}
 INPUT = {"primary": 12, "fallback": 14}
-VENDORS = {"chat": "openai-compatible", "messages": "anthropic", "gemini": "gemini"}
+VENDORS = {
+    "chat": "openai-compatible",
+    "messages": "anthropic",
+    "gemini": "gemini",
+    "responses": "openai-responses",
+}
 # What goes on with an answer that was begun: a fallback whose vendor or model does.
 GOES_ON = {"chat": "vllm", "messages": "anthropic"}
 FAMILY = {"chat": "", "messages": "claude-haiku-4-5-"}
-BASE_PATHS = {"chat": "/v1", "messages": "/v1", "gemini": "/v1beta"}
+BASE_PATHS = {"chat": "/v1", "messages": "/v1", "gemini": "/v1beta", "responses": "/v1"}
 # The formats whose SDKs are tried, and where they are installed.
 SDKS = ("chat", "messages")
 VENV = ROOT / "conformance" / "python" / ".venv"

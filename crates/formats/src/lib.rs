@@ -21,6 +21,7 @@ mod fold;
 pub mod gemini;
 mod head;
 mod ids;
+mod items;
 mod json;
 mod media;
 mod object;

@@ -25,6 +25,9 @@ const MEDIA_WORDS: [&str; 9] =
 const IMAGE_FIELDS: [&str; 6] =
     ["image", "image_url", "input_image", "url", "file_id", "media_type"];
 
+/// What the names of fields begin with that mark a part for OpenAI's prompt cache.
+const CACHE_MARK: &str = "prompt_cache";
+
 /// What a list of messages or items holds besides text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Media {
@@ -33,18 +36,26 @@ pub(crate) struct Media {
     /// The first kind of part of which nobody can say beforehand how many tokens it is, or at which
     /// rate they are billed.
     pub(crate) unbounded: Option<&'static str>,
+    /// Whether some part has a mark of OpenAI's prompt cache.
+    pub(crate) marked: bool,
 }
 
 impl Media {
+    /// Counts what one message or item holds.
+    pub(crate) fn add_message(&mut self, fields: Fields<'_>, path: &str) -> Result<(), Failure> {
+        message(fields, path, self)
+    }
+
     fn add(&mut self, unbounded: Option<&'static str>) {
         self.count = self.count.saturating_add(1);
         self.unbounded = self.unbounded.or(unbounded);
     }
 
     fn add_part(&mut self, part: &Part<'_>) {
+        self.marked |= part.is_marked;
         let kind = part.kind.as_deref().unwrap_or_default();
         match kind {
-            "text" | "input_text" | "output_text" | "refusal" => {
+            "text" | "input_text" | "output_text" | "refusal" | "reasoning_text" => {
                 if part.holds_image || part.holds_other {
                     self.add(Some("content"));
                 }
@@ -130,6 +141,7 @@ struct Part<'a> {
     kind: Option<Cow<'a, str>>,
     holds_image: bool,
     holds_other: bool,
+    is_marked: bool,
 }
 
 impl<'a> Part<'a> {
@@ -146,6 +158,7 @@ impl<'a> Part<'a> {
             if raw.get() == "null" {
                 continue;
             }
+            part.is_marked |= name.starts_with(CACHE_MARK);
             if IMAGE_FIELDS.contains(&&*name) {
                 part.holds_image = true;
             } else if MEDIA_WORDS.iter().any(|word| name.contains(word)) {
@@ -185,7 +198,11 @@ pub(crate) fn tools_in(list: Option<&RawValue>) -> Result<Tools, Failure> {
     Ok(tools)
 }
 
-fn refuse_imitation(name: &str, path: &str, known: &[&'static str]) -> Result<(), Failure> {
+pub(crate) fn refuse_imitation(
+    name: &str,
+    path: &str,
+    known: &[&'static str],
+) -> Result<(), Failure> {
     match imitated(name, known.iter().copied()) {
         Some(known) => Err(imitation(&join(path, name), known)),
         None => Ok(()),
@@ -197,10 +214,10 @@ fn expected(wanted: &str, path: &str) -> Failure {
 }
 
 /// The fields of one object.
-type Fields<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
 
 /// Hands the objects of a list to `take`, one by one.
-fn each<'a>(
+pub(crate) fn each<'a>(
     list: &'a RawValue,
     wanted: &str,
     path: &str,

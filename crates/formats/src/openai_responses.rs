@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 use ::types::call::{ModelHead, Operation};
 use ::types::format::{
-    Edits, Format, ReadOptions, ReadResponse, Rendered, WriteOptions, WriteResponse,
+    Edits, Format, ReadOptions, ReadResponse, Rendered, WriteContext, WriteOptions, WriteResponse,
 };
 use ::types::ids::CallId;
 use ::types::{Conversation, Failure};
@@ -32,7 +32,7 @@ use bytes::Bytes;
 use crate::whole;
 
 pub use client_tools::called_name;
-pub use request::{parse_create, read_item};
+pub use request::{parse_create, plain_head, read_item};
 pub use response::{ResponseSkeleton, ResponseState, items_to_messages};
 pub use stream::{
     EventWriter, NewId, PendingMcpCall, event_frame, ids_of, keepalive_event, signature_of,
@@ -92,6 +92,14 @@ impl Format for OpenaiResponses {
 
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse> {
         Box::new(stream::Writer::new(options))
+    }
+
+    fn writer_of(
+        &self,
+        options: WriteOptions,
+        context: &WriteContext<'_>,
+    ) -> Box<dyn WriteResponse> {
+        Box::new(stream::Writer::of(options, context))
     }
 
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure {

@@ -38,7 +38,7 @@ pub(crate) fn unseal(sealed: &str) -> Option<(&str, bool, &'static str)> {
 /// refuse that. What looks like one and is none costs the request its way past the parser only.
 pub fn is_carried(format: &str, raw: &[u8]) -> bool {
     let marks: &[&[u8]] = match format {
-        anthropic_messages::NAME => &[b"\"hf1."],
+        anthropic_messages::NAME | openai_responses::NAME => &[b"\"hf1."],
         // In base64, where the field is: any picture may have these letters.
         gemini::NAME => &[b"ignature\":\"aGYxL", b"ignature\": \"aGYxL"],
         _ => &[],
@@ -57,6 +57,8 @@ mod tests {
         assert!(is_carried(anthropic_messages::NAME, block.as_bytes()));
         let own = block.replace("hf1.", "EpU");
         assert!(!is_carried(anthropic_messages::NAME, own.as_bytes()));
+        let item = format!(r#"{{"type":"reasoning","encrypted_content": "{sealed}"}}"#);
+        assert!(is_carried(openai_responses::NAME, item.as_bytes()));
         let carried = gemini::signature::carried("S", false, anthropic_messages::NAME);
         for name in ["thoughtSignature\":", "thought_signature\": "] {
             let part = format!("{{\"text\":\"\",\"{name}\"{carried}\"}}");

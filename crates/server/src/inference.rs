@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, Response};
 use pipeline::{Answer, Refused};
 use types::call::{AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
 use types::clock::within;
-use types::format::{Format, WriteOptions, WriteResponse};
+use types::format::{Format, WriteContext, WriteOptions, WriteResponse};
 use types::outcome::{OutcomeEvent, Start};
 use types::{CommonHeaders, ErrorCode, Failure};
 
@@ -136,22 +136,25 @@ pub(crate) async fn answer(
             return Err(no_start(&answer));
         }
     };
-    let writer = face.format.writer(write_options(app, face, &answer));
+    let writer = writer(app, face, &answer);
     if is_stream(&answer) {
         return Ok(streamed(app, face, answer, (&start, writer)));
     }
     whole(answer, &start, writer).await
 }
 
-fn write_options(app: &App, face: &Face, answer: &Answer) -> WriteOptions {
-    let head = answer.call.model().map(|model| &model.head);
-    WriteOptions {
+fn writer(app: &App, face: &Face, answer: &Answer) -> Box<dyn WriteResponse> {
+    let model = answer.call.model();
+    let head = model.map(|model| &model.head);
+    let options = WriteOptions {
         stream: head.is_some_and(|head| head.stream),
         include_usage: head.is_some_and(|head| head.include_usage),
         id: app.ids.hex(face.id_prefix, ID_RANDOM_BYTES),
         model: head.map(|head| head.model.clone()).unwrap_or_default(),
         created: answer.call.started_at,
-    }
+    };
+    let request = model.and_then(|model| model.raw.as_ref());
+    face.format.writer_of(options, &WriteContext { request, clock: &app.clock })
 }
 
 /// How long the head of an answer may be waited for; `None` = as long as it takes.
@@ -169,7 +172,7 @@ fn early(app: &App, face: &Face, answer: Answer, silence: Duration) -> Response<
     errors::name_call(&mut headers, &answer.call.id);
     let session = answer.call.session.as_ref().map(AsRef::as_ref);
     headers::insert(&mut headers, headers::SESSION, session);
-    let writer = face.format.writer(write_options(app, face, &answer));
+    let writer = writer(app, face, &answer);
     let with_comments = face.format.takes_comments();
     let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
     event_stream(headers, pieces.early(silence))

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use crate::call::{ModelHead, Operation};
-use crate::clock::Timestamp;
+use crate::clock::{SharedClock, Timestamp};
 use crate::conversation::Conversation;
 use crate::error::Failure;
 use crate::ids::CallId;
@@ -68,6 +68,15 @@ pub trait Format: Send + Sync + fmt::Debug {
 
     /// Writes an answer to a client.
     fn writer(&self, options: WriteOptions) -> Box<dyn WriteResponse>;
+
+    /// The same, knowing what it answers: for formats whose answers repeat what was asked.
+    fn writer_of(
+        &self,
+        options: WriteOptions,
+        _context: &WriteContext<'_>,
+    ) -> Box<dyn WriteResponse> {
+        self.writer(options)
+    }
 
     /// The `content-type` of a streamed answer.
     fn stream_type(&self) -> &'static str {
@@ -209,6 +218,15 @@ pub struct WriteOptions {
     pub created: Timestamp,
 }
 
+/// What an answer is written in view of.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteContext<'a> {
+    /// The client's request, where there is one in bytes.
+    pub request: Option<&'a Bytes>,
+    /// Says when the answer is whole.
+    pub clock: &'a SharedClock,
+}
+
 /// What a client was passed of an answer that broke off, beside its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
@@ -234,6 +252,9 @@ pub trait WriteResponse: Send {
     fn start(&mut self, start: &Start, out: &mut BytesMut);
     /// A piece of it.
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
+    /// These bytes of a target of this format are passed on as they came: what is written behind
+    /// them has to fit.
+    fn passed(&mut self, _bytes: &Bytes) {}
     /// What comes follows bytes of a target of this format that were passed on: nothing that they
     /// have said may be said again. Only of formats that [read](Format::read_begun) such bytes.
     fn go_on(&mut self, _begun: &Begun) {}

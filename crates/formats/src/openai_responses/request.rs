@@ -5,14 +5,15 @@
 //! at all are kept by name in `rest`. What clients echo from earlier output (`status`,
 //! `annotations`, nulls) is accepted, ids are optional.
 
+mod head;
 mod items;
 mod tools;
 
-use ::types::call::{HeadSpans, ModelHead};
+use ::types::Failure;
+use ::types::call::ModelHead;
 use ::types::conversation::{
     Conversation, Effort, Message, OutputShape, ReasoningAsk, Role, Sampling,
 };
-use ::types::{CacheWrites, Failure};
 use serde_json::{Map, Value, json};
 
 use super::response::items_to_messages;
@@ -20,7 +21,6 @@ use super::types::{CreateResponse, InputItem, Tool};
 use super::upstream::render::REASONING;
 use crate::head::TopLevel;
 use crate::json::{Fields, malformed, missing, wrong_type};
-use crate::media::media_in;
 use crate::weight::{check_length, check_values};
 
 pub use items::read_item;
@@ -47,31 +47,17 @@ const INCLUDED: [&str; 2] = ["reasoning.encrypted_content", "message.input_image
 
 /// What every stage needs, in one pass.
 pub(super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
-    let top = TopLevel::read(body)?;
-    let stream = top.get("stream", "a boolean")?.unwrap_or(false);
-    let output_cap = top.get("max_output_tokens", "a non-negative integer")?;
-    let media = match top.raw("input") {
-        Some(raw) if raw.get().starts_with('[') => media_in(raw, "input")?.count,
-        _ => 0,
-    };
-    Ok(ModelHead {
-        model: top.model()?,
-        stream,
-        output_cap,
-        choices: 1,
-        include_usage: true,
-        body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
-        media,
-        tools: top.raw("tools").is_some_and(|raw| raw.get().starts_with('[')),
-        surcharge: None,
-        cache_writes: CacheWrites::Unread,
-        spans: HeadSpans {
-            model: top.span("model"),
-            stream_options: None,
-            output_cap: top.span("max_output_tokens"),
-            insert_at: top.insert_at(),
-        },
-    })
+    Ok(head::read(body)?.head)
+}
+
+/// What every stage needs of a request that one plain Call answers: it keeps nothing, continues
+/// nothing that is kept and has no tool that is run here. `None` where a session has to.
+///
+/// # Errors
+/// A 400 that names the field.
+pub fn plain_head(body: &[u8]) -> Result<Option<ModelHead>, Failure> {
+    let read = head::read(body)?;
+    Ok(read.is_plain.then_some(read.head))
 }
 
 /// Reads and checks a create request.

@@ -124,6 +124,7 @@ impl Pieces {
             }
             OutcomeEvent::Frame { raw: Some(raw), .. } => {
                 self.passing = true;
+                self.writer.passed(&raw);
                 return Some(raw);
             }
             OutcomeEvent::Frame { raw: None, delta } => {

@@ -1,26 +1,44 @@
 //! `/v1/responses`: made, read, picked up, cancelled and deleted. What they do is `sessions`'
-//! business.
+//! business, but for a response of which nothing is kept and which continues nothing that is: that
+//! is a plain model Call like those of other doors, whose bytes pass through to a target that
+//! speaks this API.
 
 use std::sync::Arc;
 
-use formats::openai_responses::{OPENAI_RESPONSES, parse_create};
+use bytes::Bytes;
+use formats::openai_responses::{OPENAI_RESPONSES, parse_create, plain_head};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming as HyperBody;
 use pipeline::Refused;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessions::{ItemPage, PostIdentity, Turn};
+use types::call::{AttemptsAsk, Door, ModelCall};
+use types::format::Format;
 use types::{ErrorCode, Failure, Principal};
 
 use super::events::Events;
 use crate::app::App;
 use crate::body::Body;
 use crate::delivery::Deliveries;
-use crate::inference::headers;
+use crate::inference::{self, Face, Received, headers};
 use crate::request::RequestBody;
 use crate::{errors, request, router};
+
+static FACE: Face = Face {
+    format: &OPENAI_RESPONSES,
+    door: Door::OpenaiResponses,
+    id_prefix: "resp_",
+    session_header: None,
+    read: read_call,
+};
+
+fn read_call(_head: &Parts, body: Bytes) -> Result<ModelCall, Failure> {
+    Ok(ModelCall::from_raw(&OPENAI_RESPONSES, OPENAI_RESPONSES.read_head(&body)?, body))
+}
 
 /// `POST /v1/responses`.
 pub(crate) async fn create<B: RequestBody>(
@@ -46,6 +64,19 @@ async fn start<B: RequestBody>(
     let mut post = identity(&head).map_err(refuse)?;
     post.body =
         request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await.map_err(refuse)?;
+    if let Some(known) = plain_head(&post.body).map_err(refuse)? {
+        let model = ModelCall::from_raw(&OPENAI_RESPONSES, known, post.body.clone());
+        let mut headers = post.headers.clone();
+        headers.attempts = head.extensions.get::<AttemptsAsk>().copied();
+        let (credential, body) = (request::credential(&head.headers), post.body.clone());
+        let received = Received { head, credential, headers, body };
+        match Box::pin(inference::answer(app, &FACE, received, model)).await {
+            // What a provider runs of its own has no bound, and coding agents offer it unasked:
+            // they work without it, and are told.
+            Err(refused) if is_about_tools(&refused) && parse_create(&post.body).is_ok() => {}
+            answered => return answered,
+        }
+    }
     let create = parse_create(&post.body).map_err(refuse)?;
     let (stream, background) = (create.stream, create.background);
     let model = create.model.clone();
@@ -57,6 +88,12 @@ async fn start<B: RequestBody>(
         return Ok(taken(deliveries, turn, &model));
     }
     finished(deliveries, turn, &model).await
+}
+
+/// Whether a request was refused because of what its tools may cost.
+fn is_about_tools(refused: &Refused) -> bool {
+    let failure = &refused.failure;
+    failure.code == ErrorCode::Unsupported && failure.param.as_deref() == Some("tools")
 }
 
 /// Runs a change to its end, whether or not its client stays.
@@ -72,7 +109,7 @@ async fn detached<T: Send + 'static>(
 }
 
 /// By what an equal POST is recognised.
-fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
+fn identity(head: &Parts) -> Result<PostIdentity, Failure> {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let idempotency_key = text("idempotency-key").map(str::to_owned);
     Ok(PostIdentity {
@@ -81,7 +118,7 @@ fn identity(head: &http::request::Parts) -> Result<PostIdentity, Failure> {
             .and_then(|count| count.parse().ok())
             .unwrap_or(0),
         path: head.uri.path().to_owned(),
-        body: bytes::Bytes::new(),
+        body: Bytes::new(),
         headers: request::common_headers(&head.headers)?,
     })
 }

@@ -18,6 +18,8 @@ pub(super) enum Api {
     Messages,
     /// Gemini's `generateContent`.
     Gemini,
+    /// OpenAI's Responses API.
+    Responses,
 }
 
 impl Api {
@@ -27,6 +29,7 @@ impl Api {
             Self::Chat => "chat",
             Self::Messages => "messages",
             Self::Gemini => "gemini",
+            Self::Responses => "responses",
         }
     }
 }
@@ -108,6 +111,7 @@ impl Answer<'_> {
             Api::Chat => self.chat_stream(usage_asked),
             Api::Messages => self.messages_stream(),
             Api::Gemini => self.gemini_stream(),
+            Api::Responses => self.responses_stream(),
         };
         if self.refuses {
             stream.words.truncate(1);
@@ -141,6 +145,7 @@ impl Answer<'_> {
                 let reason = if self.refuses { "SAFETY" } else { "STOP" };
                 self.gemini(&text, Some(reason), OUTPUT_TOKENS)
             }
+            Api::Responses => self.response(Some(&text)),
         }
     }
 
@@ -265,11 +270,102 @@ impl Answer<'_> {
     }
 }
 
+/// The numbered events of a response.
+struct Numbered(u64);
+
+impl Numbered {
+    fn event(&mut self, name: &str, mut value: Value) -> String {
+        value["type"] = name.into();
+        value["sequence_number"] = self.0.into();
+        self.0 += 1;
+        event(name, &value)
+    }
+}
+
+impl Answer<'_> {
+    /// The response object: at work without its text, else at its end.
+    fn response(&self, text: Option<&str>) -> Value {
+        let status = match (text, self.refuses) {
+            (None, _) => "in_progress",
+            (Some(_), true) => "incomplete",
+            (Some(_), false) => "completed",
+        };
+        let usage = json!({
+            "input_tokens": self.input_tokens, "input_tokens_details": { "cached_tokens": 0 },
+            "output_tokens": OUTPUT_TOKENS, "output_tokens_details": { "reasoning_tokens": 0 },
+            "total_tokens": self.input_tokens + OUTPUT_TOKENS as u64,
+        });
+        json!({
+            "id": "resp_fault", "object": "response", "created_at": 1_700_000_000,
+            "status": status, "model": self.model, "error": null,
+            "incomplete_details":
+                (status == "incomplete").then(|| json!({ "reason": "content_filter" })),
+            "output": text.map(|text| vec![Self::message(status, text)]).unwrap_or_default(),
+            // What no client but one of this provider knows.
+            "fault": { "spaced": 1 },
+            "usage": text.map(|_| usage),
+        })
+    }
+
+    fn message(status: &str, text: &str) -> Value {
+        json!({
+            "type": "message", "id": "msg_fault", "status": status, "role": "assistant",
+            "content": [{ "type": "output_text", "text": text, "annotations": [] }],
+        })
+    }
+
+    fn responses_stream(&self) -> Stream {
+        let mut numbered = Numbered(0);
+        let mut item = Self::message("in_progress", "");
+        item["content"] = json!([]);
+        let place = || json!({ "item_id": "msg_fault", "output_index": 0, "content_index": 0 });
+        let in_place = |name: &str, value: Value| {
+            let mut placed = place();
+            placed[name] = value;
+            placed
+        };
+        let part = json!({ "type": "output_text", "text": "", "annotations": [] });
+        let head = vec![
+            numbered.event("response.created", json!({ "response": self.response(None) })),
+            numbered.event("response.in_progress", json!({ "response": self.response(None) })),
+            numbered
+                .event("response.output_item.added", json!({ "output_index": 0, "item": item })),
+            numbered.event("response.content_part.added", in_place("part", part)),
+            // An event of which nobody here knows what it says.
+            numbered.event("response.fault.noted", json!({ "note": 1e2 })),
+        ];
+        let said = if self.refuses { 0..1 } else { 0..WORDS };
+        let words: Vec<String> = said
+            .map(|index| {
+                numbered.event("response.output_text.delta", in_place("delta", word(index).into()))
+            })
+            .collect();
+        let text = if self.refuses { word(0) } else { text() };
+        let whole = self.response(Some(&text));
+        let tail = vec![
+            numbered.event("response.output_text.done", in_place("text", text.as_str().into())),
+            numbered.event(
+                "response.output_item.done",
+                json!({ "output_index": 0, "item": Self::message("completed", &text) }),
+            ),
+        ];
+        let end = if self.refuses { "response.incomplete" } else { "response.completed" };
+        Stream {
+            head,
+            words,
+            tail,
+            terminal: Some(numbered.event(end, json!({ "response": whole }))),
+            malformed: "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"bro\n\n"
+                .to_owned(),
+        }
+    }
+}
+
 /// The body of a refusal.
 pub(super) fn refusal(api: Api, refusal: Refusal) -> Value {
     let message = message(api, refusal);
     match api {
-        Api::Chat => {
+        Api::Chat | Api::Responses => {
             let (kind, code) = match refusal {
                 Refusal::RateLimited => ("requests", Some("rate_limit_exceeded")),
                 Refusal::Failed | Refusal::Unavailable => ("server_error", None),
@@ -311,7 +407,7 @@ fn message(api: Api, refusal: Refusal) -> &'static str {
         (Refusal::RateLimited, _) => "Rate limit reached",
         (Refusal::Failed, _) => "The server had an error while processing your request",
         (Refusal::Unavailable, _) => "The service is unavailable",
-        (Refusal::ContextLength, Api::Chat) => {
+        (Refusal::ContextLength, Api::Chat | Api::Responses) => {
             "This model's maximum context length is 8192 tokens. Your messages have 12000 tokens."
         }
         (Refusal::ContextLength, Api::Messages) => {
@@ -332,5 +428,10 @@ pub(super) fn error_event(api: Api) -> String {
     match api {
         Api::Chat | Api::Gemini => data(&body),
         Api::Messages => event("error", &body),
+        Api::Responses => {
+            let mut flat = body["error"].clone();
+            flat["type"] = "error".into();
+            event("error", &flat)
+        }
     }
 }

@@ -234,6 +234,9 @@ fn asked(request: &Request) -> Option<Asked> {
     if path.ends_with("/messages") {
         return Some(in_body(Api::Messages, "messages"));
     }
+    if path.ends_with("/responses") {
+        return Some(in_body(Api::Responses, "input"));
+    }
     let (model, operation) = path.split_once("/models/")?.1.rsplit_once(':')?;
     let stream = match operation {
         "generateContent" => false,

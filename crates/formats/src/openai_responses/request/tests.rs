@@ -174,14 +174,14 @@ fn told(format: &dyn Format, fields: &str) -> String {
 
 #[test]
 fn every_field_that_is_taken_is_handed_on_or_named() {
-    let fields = r#""prompt_cache_key":"k","safety_identifier":"s","user":"u","service_tier":"flex","metadata":{"a":"b"},"text":{"verbosity":"low"},"include":["reasoning.encrypted_content","web_search_call.action.sources"],"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","reasoning":{"effort":"low","summary":"detailed","context":"turn"},"max_tool_calls":3,"mystery":1"#;
+    let fields = r#""prompt_cache_key":"k","safety_identifier":"s","user":"u","service_tier":"flex","metadata":{"a":"b"},"text":{"verbosity":"low"},"include":["reasoning.encrypted_content","web_search_call.action.sources"],"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","reasoning":{"effort":"low","summary":"detailed","context":"turn","mode":"pro"},"max_tool_calls":3,"mystery":1"#;
     let formats: [&dyn Format; 3] =
         [&crate::OPENAI_RESPONSES, &crate::OPENAI_CHAT, &crate::ANTHROPIC_MESSAGES];
     let shown = formats.map(|format| told(format, fields));
     assert_snapshot!(shown.join("\n"), @r#"
-    {"reasoning":{"effort":"low","summary":"detailed","context":"turn"},"text":{"verbosity":"low"},"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","metadata":{"a":"b"},"include":["reasoning.encrypted_content"]} ["mystery", "include"]
-    {"reasoning_effort":"low","prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","verbosity":"low","metadata":{"a":"b"}} ["reasoning.summary", "client_metadata", "mystery", "include", "reasoning.context"]
-    {"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"low"}} ["client_metadata", "prompt_cache_retention", "mystery", "prompt_cache_key", "safety_identifier", "service_tier", "user", "verbosity", "metadata", "include", "reasoning.summary", "reasoning.context"]
+    {"reasoning":{"effort":"low","summary":"detailed","context":"turn"},"text":{"verbosity":"low"},"client_metadata":{"c":"d"},"prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","metadata":{"a":"b"},"include":["reasoning.encrypted_content"]} ["mystery", "include", "reasoning.mode"]
+    {"reasoning_effort":"low","prompt_cache_retention":"24h","prompt_cache_key":"k","safety_identifier":"s","service_tier":"flex","user":"u","verbosity":"low","metadata":{"a":"b"}} ["reasoning.summary", "client_metadata", "mystery", "include", "reasoning.context", "reasoning.mode"]
+    {"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"low"}} ["client_metadata", "prompt_cache_retention", "mystery", "prompt_cache_key", "safety_identifier", "service_tier", "user", "verbosity", "metadata", "include", "reasoning.summary", "reasoning.context", "reasoning.mode"]
     "#);
     // What every answer has anyway is no loss.
     let usual = r#""include":["reasoning.encrypted_content"],"metadata":{},"stream_options":{"include_obfuscation":false}"#;
@@ -252,6 +252,67 @@ fn the_head_is_read_in_one_pass() {
     assert_eq!((head.media, head.output_cap, head.stream), (1, Some(5), true));
     assert_eq!(read_head(br#"{"model":"m","input":"[x"}"#).unwrap().media, 0);
     assert!(read_head(br#"{"model":"m","model":"n"}"#).is_err());
+}
+
+fn plain(fields: &str) -> Option<ModelHead> {
+    plain_head(format!(r#"{{"model":"m",{fields}}}"#).as_bytes()).unwrap()
+}
+
+#[test]
+fn a_request_that_nothing_is_kept_of_is_one_plain_call() {
+    for fields in [
+        r#""input":"x","store":false"#,
+        r#""store":false,"previous_response_id":null,"background":false,"conversation":null"#,
+        r#""input":[{"type":"hologram"}],"store":false,"unknown":{"a":1}"#,
+        r#""input":"x","store":false,"tools":[{"type":"web_search"},{"type":"custom","name":"p"}]"#,
+        r#""input":[{"type":"mcp_call","id":"m"}],"store":false,"tools":[{"type":"mcp","server_url":"https://x"}]"#,
+    ] {
+        assert!(plain(fields).is_some(), "{fields}");
+    }
+    for fields in [
+        r#""input":"x""#,
+        r#""input":"x","store":null"#,
+        r#""input":"x","store":true"#,
+        r#""input":"x","store":false,"background":true"#,
+        r#""input":"x","store":false,"previous_response_id":"resp_1""#,
+        r#""input":"x","store":false,"conversation":"conv_1""#,
+        r#""input":[{"type":"item_reference","id":"msg_1"}],"store":false"#,
+        r#""input":"x","store":false,"tools":[{"type":"mcp","server_label":"notes"}]"#,
+        // Calls of our own tool servers: no other server knows them.
+        r#""input":[{"type":"mcp_call","id":"m"}],"store":false"#,
+    ] {
+        assert!(plain(fields).is_none(), "{fields}");
+    }
+    for fields in [r#""store":"no""#, r#""store":false,"store":true"#, r#""Store":false"#] {
+        let body = format!(r#"{{"model":"m","input":"x",{fields}}}"#);
+        assert!(plain_head(body.as_bytes()).is_err(), "{fields}");
+    }
+}
+
+#[test]
+fn what_nobody_can_bound_is_named() {
+    let surcharge = |fields: &str| plain(&format!(r#""store":false,{fields}"#)).unwrap().surcharge;
+    for (fields, name) in [
+        (r#""service_tier":"priority""#, "service_tier"),
+        (r#""prompt_cache_retention":"24h""#, "prompt_cache_retention"),
+        (r#""prompt":{"id":"p"}"#, "prompt"),
+        (r#""context_management":[{"type":"compaction"}]"#, "context_management"),
+        (r#""prompt_cache_options":{"ttl":"12h"}"#, "prompt_cache_options"),
+        (r#""max_tokens":9"#, "max_tokens"),
+        (r#""n":2"#, "n"),
+        (r#""reasoning":{"mode":"pro"}"#, "reasoning.mode"),
+        (r#""tools":[{"type":"web_search"}]"#, "tools"),
+        (r#""input":[{"type":"hologram"}]"#, "input"),
+    ] {
+        assert_eq!(surcharge(fields), Some(name), "{fields}");
+    }
+    for fields in [
+        r#""service_tier":"flex","context_management":[ ],"n":1,"prompt":null"#,
+        r#""max_output_tokens":9,"prompt_cache_key":"k","include":["x"],"unknown":1"#,
+        r#""reasoning":{"effort":"high","summary":"auto","mode":"standard"}"#,
+    ] {
+        assert_eq!(surcharge(fields), None, "{fields}");
+    }
 }
 
 #[test]

@@ -12,12 +12,10 @@ use ::types::conversation::{ToolChoice, ToolDefinition};
 use serde_json::{Map, Value, json};
 
 use super::TOOLS_MAX;
+use crate::items::OWN_SCHEME;
 use crate::json::{Fields, at, join, wrong_type};
 use crate::openai_responses::client_tools;
 use crate::openai_responses::types::{FunctionTool, McpTool, McpToolFilter, Tool};
-
-/// The scheme of our own tool servers in `server_url`.
-const OWN_SCHEME: &str = "holdfast:";
 
 /// Tools that a vendor's own servers run, and tools that only find others: agents offer them beside
 /// their own, and work without.

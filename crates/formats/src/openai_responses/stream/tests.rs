@@ -1,14 +1,14 @@
 use ::types::ErrorCode;
-use ::types::clock::FakeClock;
+use ::types::clock::{FakeClock, SharedClock};
 use insta::{assert_json_snapshot, assert_snapshot};
 use proptest::prelude::*;
 
-use ::types::format::{WriteOptions, WriteResponse};
+use ::types::format::{Format, WriteContext, WriteOptions, WriteResponse};
 use ::types::outcome::{Finish, Start};
 
 use super::*;
-use crate::openai_responses::McpError;
 use crate::openai_responses::request::parse_create;
+use crate::openai_responses::{McpError, OPENAI_RESPONSES};
 
 fn writer() -> EventWriter {
     let request = parse_create(br#"{"model":"m","input":"x"}"#).unwrap();
@@ -533,6 +533,86 @@ fn an_answer_without_a_session_is_written_too() {
     writer.finish(&Finish::default(), "", &mut out).unwrap();
     let response: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(response["output"][0]["content"][0]["text"], "a");
+}
+
+fn writer_of(request: &'static [u8], clock: &SharedClock) -> Box<dyn WriteResponse> {
+    let options = WriteOptions {
+        stream: true,
+        include_usage: true,
+        id: "resp_1".to_owned(),
+        model: "m".to_owned(),
+        created: Timestamp(0),
+    };
+    let request = Bytes::from_static(request);
+    OPENAI_RESPONSES.writer_of(options, &WriteContext { request: Some(&request), clock })
+}
+
+fn events_in(out: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8(out.to_vec()).unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+#[test]
+fn an_answer_says_what_was_asked_and_what_of_it_was_done() {
+    let clock: SharedClock = Arc::new(FakeClock::new(Timestamp(5_000_000)));
+    let request = br#"{"model":"m","input":"x","instructions":"be","service_tier":"flex","tools":[{"type":"custom","name":"patch"}]}"#;
+    let mut writer = writer_of(request, &clock);
+    let mut out = BytesMut::new();
+    let dropped = vec!["service_tier".to_owned()];
+    writer.start(&Start { dropped, ..Start::default() }, &mut out);
+    let (id, name) = ("call_1".to_owned(), "patch".to_owned());
+    writer.delta(&Delta::ToolCallStart { index: 0, id, name }, &mut out);
+    writer.delta(&arguments(0, r#"{"input":"go"}"#), &mut out);
+    writer.finish(&Finish::default(), "", &mut out).unwrap();
+    let events = events_in(&out);
+    let response = &events.last().unwrap()["response"];
+    assert_eq!(response["instructions"], "be");
+    assert_eq!(response["service_tier"], "default");
+    assert_eq!(response["completed_at"], 5);
+    assert_eq!(response["output"][0]["type"], "custom_tool_call");
+    assert_eq!(response["output"][0]["input"], "go");
+}
+
+#[test]
+fn an_error_behind_what_passed_is_of_the_same_response() {
+    let clock: SharedClock = Arc::new(FakeClock::new(Timestamp(0)));
+    let mut writer = writer_of(br#"{"model":"m","input":[{"type":"hologram"}]}"#, &clock);
+    let created = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\": \"resp_theirs\",\"output\":[]}}\n\n";
+    let (one, two) = created.split_at(110);
+    for piece in [
+        one,
+        two,
+        "data: {\"type\":\"x\",\"sequence_number\": 41,\"delta\":\"\\\"sequence_number\\\":7\"}\n\n",
+    ] {
+        writer.passed(&Bytes::copy_from_slice(piece.as_bytes()));
+    }
+    let mut out = BytesMut::new();
+    let call = CallId::new(&Ids::seeded(Arc::clone(&clock), 1));
+    writer.fail(&Failure::new(ErrorCode::StreamCut, "cut"), &call, &mut out);
+    let events = events_in(&out);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["type"], "response.failed");
+    assert_eq!(
+        (&events[0]["sequence_number"], &events[0]["response"]["id"]),
+        (&json!(42), &json!("resp_theirs"))
+    );
+}
+
+#[test]
+fn an_answer_without_end_is_none() {
+    let clock: SharedClock = Arc::new(FakeClock::new(Timestamp(0)));
+    let mut writer = writer_of(br#"{"model":"m","input":"x"}"#, &clock);
+    let mut out = BytesMut::new();
+    writer.start(&Start::default(), &mut out);
+    let megabyte = text(&"x".repeat(1024 * 1024));
+    for _ in 0..17 {
+        writer.delta(&megabyte, &mut out);
+        out.clear();
+    }
+    let failure = writer.finish(&Finish::default(), "", &mut out).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::TooLarge);
+    assert!(out.is_empty());
 }
 
 #[derive(Clone, Debug)]

@@ -35,6 +35,9 @@ const OWN_FIELDS: [&str; 8] = [
 /// What the names of settings of `reasoning` that the neutral form has no place for begin with.
 pub(in crate::openai_responses) const REASONING: &str = "reasoning.";
 
+/// The one of them that may have a model think several times over, which nobody can bound.
+const UNBOUNDED: &str = "reasoning.mode";
+
 /// Characters of a call's id at most.
 const CALL_ID_CHARS_MAX: usize = 64;
 
@@ -74,7 +77,7 @@ pub(in crate::openai_responses) fn render(
     for (name, value) in &conversation.rest {
         match name.as_str() {
             "verbosity" => {}
-            of_reasoning if of_reasoning.starts_with(REASONING) => {}
+            own if own.starts_with(REASONING) && own != UNBOUNDED => {}
             own if OWN_FIELDS.contains(&own) => set(name, value.clone()),
             "n" if *value == json!(1) => {}
             "n" => return Err(unsayable("n", "more than one answer can't be asked for")),
@@ -310,6 +313,7 @@ fn reasoning(conversation: &Conversation) -> Option<Value> {
         fields.insert("summary".to_owned(), "auto".into());
     }
     let own = conversation.rest.iter();
+    let own = own.filter(|(name, _)| *name != UNBOUNDED);
     let own = own.filter_map(|(name, value)| Some((name.strip_prefix(REASONING)?, value)));
     fields.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
     (!fields.is_empty()).then_some(Value::Object(fields))

@@ -71,6 +71,9 @@ impl See for Events {
         self.has_ids |= fields.has_id;
         let nothing = fields.data.as_deref().is_none_or(|data| data.trim_ascii() == b"[DONE]");
         if nothing || (self.decoder.is_none() && fields.name.is_some_and(can_pass)) {
+            if !nothing && !reading::is_outlined(event) {
+                return Seen::Fail(Box::new(unreadable()));
+            }
             self.calls |= fields.name.is_some_and(is_calls);
             return self.unless_decoding();
         }

@@ -81,6 +81,47 @@ async fn what_a_model_thought_survives_at_every_vendor_that_speaks_the_api() {
     }
 }
 
+/// A request with what nobody here knows, spaced as no program of ours would.
+const UNKNOWN: &str = r#"{"x":1e2, "model" : "p/m","store":false,"input":[{"type":"hologram","t":"caf\u00e9"},{"role":"user","content":"hi"}],"tools":[{"type":"custom","name":"p","format":{"type":"grammar","syntax":"lark","definition":"start: /a/"}},{"type":"web_search"}],"include":["web_search_call.action.sources"]}"#;
+
+#[tokio::test]
+async fn a_request_passes_byte_for_byte_to_whoever_speaks_its_format() {
+    let whole = RESPONSE.replace(r#""output":["#, r#""output":[{"type":"hologram","id":"h_1"},"#);
+    for vendor in ["openai", "azure", "xai", "openrouter"] {
+        let mut attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, UNKNOWN);
+        attempt.output_cap = Some(77);
+        let (request, events) = asked(vendor, attempt, &whole).await;
+        assert_eq!(request.line, "POST /v1/responses", "{vendor}");
+        let expected =
+            UNKNOWN.replace("\"p/m\"", "\"m\"").replacen('{', "{\"max_output_tokens\":77,", 1);
+        assert_eq!(request.body, expected, "{vendor}");
+        let raw = events.iter().find_map(|event| match event {
+            OutcomeEvent::Frame { raw, .. } => raw.clone(),
+            _ => None,
+        });
+        assert_eq!(raw.unwrap(), whole, "{vendor}");
+        let Some(OutcomeEvent::Finish(finish)) = events.last() else {
+            panic!("{}", shown(&events))
+        };
+        assert_eq!(
+            finish.usage.map(|usage| (usage.input_tokens, usage.output_tokens)),
+            Some((3, 1))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_another_vendor_signed_does_not_pass() {
+    let carried = turn().to_string().replace("gAAA", "hf1.anthropic_messages.sig");
+    let attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &carried);
+    let (request, events) = asked("openai", attempt, RESPONSE).await;
+    let body = request.json();
+    let kinds = body["input"].as_array().unwrap().iter().map(|item| &item["type"]);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["message", "function_call", "function_call_output"]);
+    let OutcomeEvent::Start(start) = &events[0] else { panic!("{}", shown(&events)) };
+    assert_eq!(start.dropped, ["reasoning"]);
+}
+
 #[tokio::test]
 async fn a_vendor_of_chat_completions_alone_is_asked_by_them() {
     let attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &turn().to_string());

@@ -1,7 +1,7 @@
 use super::super::answers::WORDS;
 use super::*;
 
-const APIS: [Api; 3] = [Api::Chat, Api::Messages, Api::Gemini];
+const APIS: [Api; 4] = [Api::Chat, Api::Messages, Api::Gemini, Api::Responses];
 
 fn asked(model: &str, api: Api, stream: bool) -> Asked {
     let (model, role) = (model.to_owned(), Role::Primary);
