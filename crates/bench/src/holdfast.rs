@@ -12,6 +12,21 @@ use crate::systems::System;
 /// The key that benchmarks use.
 pub(crate) const KEY: &str = "hf_benchmark_key_0123456789";
 
+/// The operator's key.
+pub(crate) const ADMIN_KEY: &str = "hf_benchmark_admin_0123456789";
+
+/// The budgets that most benchmarks run under; none uses them up.
+const TWO_BUDGETS: &str = r#"
+[[budgets]]
+scope = "account"
+limit_usd = "1000000.00"
+
+[[budgets]]
+scope = { key = "bench" }
+limit_usd = "1000000.00"
+window = "day"
+"#;
+
 /// A running server and its folder.
 #[derive(Debug)]
 pub(crate) struct Holdfast {
@@ -23,21 +38,30 @@ pub(crate) struct Holdfast {
 impl Holdfast {
     /// Starts a server with `config` appended to a key and a budget that no benchmark uses up.
     pub(crate) fn start(config: &str) -> anyhow::Result<Self> {
+        Self::start_under(TWO_BUDGETS, config)
+    }
+
+    /// The same under other budgets.
+    fn start_under(budgets: &str, config: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("holdfast.toml");
-        let common = format!(
-            "[[keys]]\nname = \"bench\"\nsecret = \"{KEY}\"\n\n[[budgets]]\nscope = \"account\"\nlimit_usd = \"1000000.00\"\n\n[[budgets]]\nscope = {{ key = \"bench\" }}\nlimit_usd = \"1000000.00\"\nwindow = \"day\"\n\n"
-        );
-        std::fs::write(&path, format!("{common}{config}"))?;
+        let key = format!("[[keys]]\nname = \"bench\"\nsecret = \"{KEY}\"\n\n");
+        std::fs::write(&path, format!("{key}{budgets}\n{config}"))?;
         let (process, url) = start_in(folder.path(), &path)?;
         Ok(Self { process, url, folder })
     }
 
     /// Starts a server in front of the benchmarks' upstream.
     pub(crate) fn before(upstream: SocketAddr) -> anyhow::Result<Self> {
-        Self::start(&format!(
+        Self::before_under(TWO_BUDGETS, upstream)
+    }
+
+    /// The same under other budgets.
+    pub(crate) fn before_under(budgets: &str, upstream: SocketAddr) -> anyhow::Result<Self> {
+        let provider = format!(
             "[[providers]]\nname = \"bench\"\nvendor = \"openai-compatible\"\nbase_url = \"http://{upstream}/v1\"\napi_key = \"bench-upstream-key\"\nmodels = [{{ id = \"bench-model\", input_usd_per_million = \"0.10\", output_usd_per_million = \"0.40\" }}]\n"
-        ))
+        );
+        Self::start_under(budgets, &provider)
     }
 
     /// How it is driven.
@@ -70,6 +94,7 @@ fn start_in(folder: &Path, config: &Path) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(binary);
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
     command.args(["--listen", "127.0.0.1:0"]).arg("--ready-file").arg(&ready);
+    command.env("HOLDFAST_ADMIN_KEY", ADMIN_KEY);
     command.env("HOLDFAST_LOG", "warn").stdout(Stdio::null()).stderr(log);
     let mut process = Process::start(command)?;
     let told = wait_for(&mut process, &ready).with_context(|| {

@@ -115,7 +115,7 @@ impl Load<'_> {
     /// A connection that fails, or an answer that is none.
     pub(crate) async fn run(self) -> anyhow::Result<Measured> {
         let began = Instant::now();
-        let connections = (0..self.connections).map(|_| self.connection(began));
+        let connections = (0..self.connections).map(|number| self.connection(number, began));
         let seen = try_join_all(connections).await?;
         let events_min = seen.iter().filter_map(|one| one.events_min).min();
         Ok(Measured {
@@ -126,7 +126,7 @@ impl Load<'_> {
         })
     }
 
-    async fn connection(self, began: Instant) -> anyhow::Result<Seen> {
+    async fn connection(self, number: usize, began: Instant) -> anyhow::Result<Seen> {
         let stream = TcpStream::connect(self.system.address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -136,7 +136,10 @@ impl Load<'_> {
         // Once at least: some systems answer slower than a round is long.
         while seen.latencies_ms.is_empty() || began.elapsed() < self.length {
             let sent = Instant::now();
-            let request = sender.send_request(self.request(body.clone())?);
+            let turn = number + seen.latencies_ms.len() * self.connections;
+            let keys = &self.system.keys;
+            let key = keys.get(turn % keys.len().max(1)).map_or(KEY, String::as_str);
+            let request = sender.send_request(self.request(body.clone(), key)?);
             let whole = async { self.whole(request.await?).await };
             let events = tokio::time::timeout(REQUEST_WITHIN, whole)
                 .await
@@ -178,10 +181,10 @@ impl Load<'_> {
         Ok(events)
     }
 
-    fn request(&self, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+    fn request(&self, body: Bytes, key: &str) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::post(self.system.path)
             .header("host", "bench.local")
-            .header("authorization", format!("Bearer {KEY}"))
+            .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json");
         for (name, value) in &self.system.headers {
             request = request.header(*name, value);

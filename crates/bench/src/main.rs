@@ -17,6 +17,7 @@ mod agent_loop;
 mod gateway;
 mod held_state;
 mod holdfast;
+mod limits;
 mod load;
 mod nginx;
 mod overhead;
@@ -53,6 +54,9 @@ enum Bench {
     /// What a gateway costs, beside nginx and the peers that are installed: many connections, large
     /// bodies, long streams, memory.
     Gateway(gateway::Arguments),
+    /// What budgets cost: processor time of an admission under four of them, and throughput with
+    /// many keys and budgets.
+    Limits(Common),
     /// The platform's own time per durable step of an agent's loop, beside one fsync.
     AgentLoop(Common),
     /// Time to the first token of a new turn: state held, restored from disk, cold.
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Overhead(common) => overhead::run(common),
         Bench::Gateway(arguments) => gateway::run(&arguments),
+        Bench::Limits(common) => limits::run(common),
         Bench::AgentLoop(common) => agent_loop::run(common),
         Bench::HeldState(common) => held_state::run(common),
         Bench::Upstream => upstream::run(),

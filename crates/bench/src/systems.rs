@@ -29,6 +29,8 @@ pub(crate) struct System {
     pub(crate) model: &'static str,
     /// Whose processor time counts; `None` = the upstream itself, asked directly.
     pub(crate) pid: Option<u32>,
+    /// The keys that connections ask with in turn; none = the benchmarks' own.
+    pub(crate) keys: Vec<String>,
     /// Headers that it wants beside those of every request.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// Connections that it can be driven with in the time that there is.
@@ -46,6 +48,7 @@ impl System {
             path: CHAT_PATH,
             model: MODEL,
             pid,
+            keys: Vec::new(),
             headers: Vec::new(),
             connections_max: usize::MAX,
             streams: true,
