@@ -141,6 +141,57 @@ def a_stream_that_ends_in_an_exception(at):
     assert status >= 400 or at.door.read_stream(text).error, text
 
 
+def claude_codes_marks(around):
+    """What Claude Code marks is marked for Claude on Bedrock, in order, at most four times."""
+    at = At(*around, messages, "marks")
+    mark, hour = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
+    text = lambda said, **more: {"type": "text", "text": said, **more}  # noqa: E731
+    body = {
+        "model": f"aws/{at.model}",
+        "max_tokens": 99,
+        "tools": [{"name": "look", "input_schema": {"type": "object"}, "cache_control": hour}],
+        "system": [text("You are an agent."), text("Be brief.", cache_control=hour)],
+        "messages": [
+            {"role": "user", "content": [text("one", cache_control=mark)]},
+            {"role": "assistant", "content": [
+                text("I look."), {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": "ok", "cache_control": mark}]},
+        ],
+    }
+    points = lambda blocks: [place for place, block in enumerate(blocks) if "cachePoint" in block]  # noqa: E731
+
+    def told():
+        at.fake.plan(at.model, [{"text": "Good."}])
+        status, got, data = at.server.http("POST", "/v1/messages", body, KEY)
+        running.equal(status, 200, data)
+        return at.seen(), (got.get("holdfast-dropped") or "")
+
+    seen, lost = told()
+    running.equal(lost, "")
+    running.equal(points(seen["toolConfig"]["tools"]), [1])
+    running.equal(seen["system"][2], {"cachePoint": {"type": "default", "ttl": "1h"}})
+    running.equal([points(turn["content"]) for turn in seen["messages"]], [[1], [], [1]])
+    running.equal(seen["messages"][0]["content"][1], {"cachePoint": {"type": "default"}})
+    # A fifth: the oldest goes, by name.
+    body["messages"].append({"role": "user", "content": [text("and?", cache_control=mark)]})
+    seen, lost = told()
+    running.equal(lost, "tools.cache_control")
+    running.equal(points(seen["toolConfig"]["tools"]), [])
+    running.equal([points(turn["content"]) for turn in seen["messages"]], [[1], [], [1, 3]])
+
+
+def marks_for_a_model_that_is_not_known(around):
+    at = At(*around, messages, "unknown")
+    at.model = "arn:aws:bedrock:eu-central-1:1:application-inference-profile/abc"
+    at.fake.plan(at.model, [{"text": "Good."}])
+    held = [{"type": "text", "text": "one", "cache_control": {"type": "ephemeral"}}]
+    body = {"model": f"aws/{at.model}", "max_tokens": 9, "messages": [{"role": "user", "content": held}]}
+    status, got, data = at.server.http("POST", "/v1/messages", body, KEY)
+    running.equal((status, got.get("holdfast-dropped")), (200, "messages.content.cache_control"), data)
+    running.equal(at.seen()["messages"][0]["content"], [{"text": "one"}])
+
+
 def by_door(name, function, door):
     def played(around):
         function(At(*around, door, name.replace("_", "-")))
@@ -164,7 +215,7 @@ def started(world):
 def all_checks():
     doors = (chat, responses, messages, gemini)
     checks = [by_door(*one, door) for door in doors for one in CHECKS.items()]
-    return [*checks, no_secret_is_in_the_log]
+    return [*checks, claude_codes_marks, marks_for_a_model_that_is_not_known, no_secret_is_in_the_log]
 
 
 if __name__ == "__main__":

@@ -351,6 +351,28 @@ def the_callers_own_cap_counts_the_summary_too(bench):
 
 
 @check
+def marks_for_the_prompt_cache_stay_on_what_is_left(bench):
+    for route in ("clear-messages", "compact-messages"):
+        asked = Asked(bench.history(14), system=f"You are {bench.mark}.", tools=[TOOL], cap=64)
+        asked.model = f"route/{route}"
+        body = messages.request(asked)
+        hour, mark = {"type": "ephemeral", "ttl": "1h"}, {"type": "ephemeral"}
+        body["system"][0]["cache_control"] = hour
+        body["messages"][-1]["content"][-1]["cache_control"] = mark
+        sent = {"holdfast-task": bench.mark}
+        status, got, data = bench.server.http("POST", messages.PATH, body, KEY, sent)
+        said = bench.sent_fine((status, got, data.decode()))
+        assert int(said["cleared"]) + int(said["compacted"]) > 0, said
+        assert "cache_control" not in (got.get("holdfast-dropped") or ""), got
+        told = json.loads(bench.provider.bodies("m", f"You are {bench.mark}.")[-1])
+        assert told["system"][0]["cache_control"] == hour, told["system"]
+        held = [block for turn in told["messages"] for block in turn["content"]
+                if isinstance(turn["content"], list)]
+        marked = [block for block in held if "cache_control" in block]
+        assert marked == [held[-1]] and marked[0]["cache_control"] == mark, marked
+
+
+@check
 def streams_are_edited_too(bench):
     status, got, text = bench.ask(chat, "route/clear-messages", bench.history(14), stream=True)
     assert status == 200 and "[DONE]" in text, text

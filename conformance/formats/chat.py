@@ -92,6 +92,7 @@ def read_request(body):
     asked.effort = body.get("reasoning_effort", "")
     asked.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     asked.stream = body.get("stream", False)
+    asked.marks = dumps(body).count('"cache_control"')
     return asked
 
 

@@ -134,6 +134,7 @@ def read_request(body):
     asked.effort = config.get("effort", "")
     asked.schema = config.get("format", {}).get("schema")
     asked.stream = body.get("stream", False)
+    asked.marks = dumps(body).count('"cache_control"')
     return asked
 
 

@@ -4,9 +4,11 @@ it was asked. A real HTTP server; the path says which format is spoken."""
 import re
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import converse  # noqa: E402
 import chat  # noqa: E402
 import gemini  # noqa: E402
 import messages  # noqa: E402
@@ -18,6 +20,7 @@ PATHS = [
     (re.compile(r"/chat/completions$"), chat),
     (re.compile(r"/messages$"), messages),
     (re.compile(r"/responses$"), responses),
+    (re.compile(r"/model/(?P<model>[^/]+)/(?P<method>converse(-stream)?)$"), converse),
     (re.compile(r"/models/(?P<model>[^/:]+):(?P<method>\w+)"), gemini),
 ]
 
@@ -49,6 +52,9 @@ class Provider(HttpDouble):
             return request.reply(fails[0], "application/json", format.error(*fails)[1])
         if not streams:
             return request.reply(200, "application/json", format.answer(said))
+        if format is converse:
+            data = format.stream(said, cut)
+            return request.reply(200, "application/vnd.amazon.eventstream", data)
         text = format.stream(said)
         if cut:
             text = text[: text.rindex("\n", 0, text.index(format.END_OF_STREAM)) + 1]
@@ -62,6 +68,6 @@ def spoken(path, body):
     groups = match.groupdict()
     return (
         format,
-        groups.get("model") or body["model"],
+        unquote(groups["model"]) if groups.get("model") else body["model"],
         bool(body.get("stream")) or "stream" in groups.get("method", ""),
     )

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import converse  # noqa: E402
 import checks  # noqa: E402
 import chat  # noqa: E402
 import gemini  # noqa: E402
@@ -25,12 +26,15 @@ from provider import Provider  # noqa: E402
 from harness import Server, SetupFailed, World  # noqa: E402
 
 DOORS = [chat, responses, messages, gemini]
+# What is asked by them: one more format, in which nobody asks us.
+ASKED = [*DOORS, converse]
 # The vendor whose row speaks the format, and the end of its base URL.
 TARGETS = {
     "chat": ("openai-compatible", "/v1"),
     "responses": ("openai-responses", "/v1"),
     "messages": ("anthropic", "/v1"),
     "gemini": ("gemini", "/v1beta"),
+    "bedrock": ("bedrock", ""),
 }
 PARALLEL = 8
 KEY = "hf_suite_formats_0123456789abcdef"
@@ -76,7 +80,7 @@ class Pair:
     def __init__(self, server, provider, door, target, name):
         self.server, self.provider = server, provider
         self.door, self.target = door, target
-        self.model = f"{target.NAME}-{door.NAME}-{name}"
+        self.model = getattr(target, "MODEL", "") + f"{target.NAME}-{door.NAME}-{name}"
 
     def ask(self, asked):
         asked.model = f"{self.target.NAME}/{self.model}"
@@ -97,7 +101,7 @@ class Pair:
 def run(server, provider, wanted):
     jobs = []
     for door in DOORS:
-        for target in DOORS:
+        for target in ASKED:
             for name, check in checks.CHECKS.items():
                 title = f"{door.NAME} to {target.NAME}: {name}"
                 if not wanted or any(word in title for word in wanted):

@@ -82,6 +82,8 @@ class Asked:
     effort: str = ""
     stream: bool = False
     model: str = ""
+    # Marks for the prompt cache: none, or on the system prompt and the last part.
+    marks: int = 0
 
 
 @dataclass

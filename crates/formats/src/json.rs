@@ -109,6 +109,11 @@ impl Fields {
         join(&self.path, name)
     }
 
+    /// Looks at a field.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
     /// Takes a field; `null` is absent.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.map.shift_remove(name).filter(|value| !value.is_null())

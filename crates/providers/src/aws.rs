@@ -199,10 +199,11 @@ const fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// The region in the name of one of Bedrock's hosts, such as
-/// `bedrock-runtime.eu-central-1.amazonaws.com`.
+/// `bedrock-runtime.eu-central-1.amazonaws.com` or `bedrock-mantle.us-east-1.api.aws`.
 pub(crate) fn region_of(host: &str) -> Option<&str> {
     let mut labels = host.split('.');
-    labels.find(|label| label.starts_with("bedrock-runtime"))?;
+    let hosts = ["bedrock-runtime", "bedrock-mantle"];
+    labels.find(|label| hosts.iter().any(|host| label.starts_with(host)))?;
     labels.next().filter(|region| is_region(region) && labels.next().is_some())
 }
 

@@ -7,6 +7,7 @@
 //! as it is, but for the API that it goes to ([`needs_responses`]). Must not know prices.
 
 mod fit;
+mod marks;
 
 use std::sync::LazyLock;
 
@@ -14,7 +15,11 @@ use serde::Deserialize;
 use types::call::Lacks;
 use types::conversation::Effort;
 
+use crate::vendor::{Vendor, vendor};
+
 pub(crate) use fit::{Fitted, fit, needs_responses};
+pub use marks::CacheMarks;
+pub(crate) use marks::fit_marks;
 
 /// Every file of `catalog/families/`; a test holds that none is missing.
 const FILES: &[&str] = &[
@@ -41,6 +46,7 @@ const FILES: &[&str] = &[
     include_str!("../../../catalog/families/grok-4.toml"),
     include_str!("../../../catalog/families/deepseek.toml"),
     include_str!("../../../catalog/families/kimi.toml"),
+    include_str!("../../../catalog/families/nova.toml"),
 ];
 
 static FAMILIES: LazyLock<Vec<Family>> =
@@ -103,6 +109,8 @@ pub struct Family {
     /// Whether it takes function tools and a schema at once.
     #[serde(default = "yes")]
     pub schema_with_tools: bool,
+    /// How it takes marks for a prompt cache, where its server does; `None` = nobody knows.
+    pub cache_marks: Option<CacheMarks>,
 }
 
 const fn yes() -> bool {
@@ -220,12 +228,24 @@ pub fn limits(vendor: &str, model: &str) -> (Option<u64>, Option<u64>) {
 }
 
 /// What a model is known not to take, whoever serves it.
-pub fn lacks(vendor: &str, model: &str) -> Lacks {
-    let Some(family) = family(vendor, model) else { return Lacks::default() };
+pub fn lacks(vendor_name: &str, model: &str) -> Lacks {
+    let family = family(vendor_name, model);
     let words_only = |input: &Vec<Modality>| input.iter().all(|kind| *kind == Modality::Text);
+    let input = family.and_then(|family| family.input.as_ref());
+    let by_object = |family: &Family| family.structured_output == StructuredOutput::Object;
+    let takes_marks =
+        |row: &Vendor| marks::taken(row.format().name(), &row.quirks, family).is_some();
     Lacks {
-        media: family.input.as_ref().is_some_and(words_only),
-        schema: family.structured_output == StructuredOutput::Object,
+        media: input.is_some_and(words_only),
+        schema: family.is_some_and(by_object),
+        cache_marks: vendor(vendor_name).is_some_and(|row| !takes_marks(row)),
+    }
+}
+
+/// Names a field that is left out, once.
+fn report(dropped: &mut Vec<String>, name: &str) {
+    if !dropped.iter().any(|known| known == name) {
+        dropped.push(name.to_owned());
     }
 }
 

@@ -17,7 +17,7 @@ use crate::vendor::{Auth, Vendor, vendor, vendors};
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
-/// The service for which requests to Bedrock are signed.
+/// The service for which requests are signed, where the vendor's row names no other.
 const BEDROCK: &str = "bedrock";
 /// Keys of one provider at most: each is looked at when another fails.
 const KEYS_MAX: usize = 32;
@@ -151,7 +151,8 @@ impl Provider {
         let Some(region) = region.filter(|region| is_region(region)) else {
             return Err(ConfigError::BadAws("needs a region, such as us-east-1"));
         };
-        self.signer = Some(Signer { credentials, region, service: BEDROCK });
+        let service = self.vendor.aws_service.as_deref().unwrap_or(BEDROCK);
+        self.signer = Some(Signer { credentials, region, service });
         Ok(self)
     }
 

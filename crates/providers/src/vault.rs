@@ -87,13 +87,12 @@ impl Vault {
         let mut whole = conversation.clone();
         // From behind, so that the places in front stay true.
         for (at, place, thoughts) in found.into_iter().rev() {
-            let Some(message) = whole.messages.get_mut(at) else { continue };
+            let Some(message) = whole.messages.get(at) else { continue };
             let texts = message.parts.get(..place).unwrap_or_default().iter().rev();
             let texts = texts.take_while(|part| part.as_text().is_some()).count();
             let (before_call, before_text) = (&thoughts.before_call, &thoughts.before_text);
-            message.parts.splice(place..place, before_call.iter().cloned());
-            let place = place - texts;
-            message.parts.splice(place..place, before_text.iter().cloned());
+            whole.insert_parts(at, place, before_call.iter().cloned());
+            whole.insert_parts(at, place - texts, before_text.iter().cloned());
         }
         Some(whole)
     }

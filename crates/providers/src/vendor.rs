@@ -18,6 +18,9 @@ const ROWS: &[&str] = &[
     include_str!("../vendors/openai-responses.toml"),
     include_str!("../vendors/azure.toml"),
     include_str!("../vendors/bedrock.toml"),
+    include_str!("../vendors/bedrock-anthropic.toml"),
+    include_str!("../vendors/bedrock-mantle.toml"),
+    include_str!("../vendors/bedrock-openai.toml"),
     include_str!("../vendors/cerebras.toml"),
     include_str!("../vendors/cloudflare.toml"),
     include_str!("../vendors/cohere.toml"),
@@ -69,6 +72,8 @@ pub struct Vendor {
     pub key_env: Option<String>,
     /// How it is told the key.
     pub auth: Auth,
+    /// The service for which Amazon's signatures are made, where they are; `bedrock` unless said.
+    pub aws_service: Option<String>,
     /// Headers of every request, lower case, where nothing more particular is said.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,

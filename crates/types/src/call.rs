@@ -488,6 +488,8 @@ pub struct Lacks {
     pub media: bool,
     /// Answers by a schema.
     pub schema: bool,
+    /// Marks for a prompt cache in a request of another format: there they are left out.
+    pub cache_marks: bool,
 }
 
 impl PartialEq for Target {

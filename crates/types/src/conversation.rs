@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::price::CacheWrites;
+
 /// A model request without its wire format.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
@@ -28,6 +30,10 @@ pub struct Conversation {
     /// How much the model is to think.
     #[serde(default)]
     pub reasoning: ReasoningAsk,
+    /// Where the provider's prompt cache is to keep what stands before, each place once. Apart
+    /// from what they mark, so that a history is the same whichever places its client marks now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<CacheMark>,
     /// Fields of the source format that have no place above, by their own names.
     pub rest: Map<String, Value>,
 }
@@ -37,6 +43,73 @@ impl Conversation {
     pub fn parts(&self) -> impl Iterator<Item = &Part> {
         self.messages.iter().flat_map(Message::all_parts)
     }
+
+    /// Puts parts into a message, in front of the part `at`. Marks stay on what they mark.
+    pub fn insert_parts(
+        &mut self,
+        message: usize,
+        at: usize,
+        parts: impl IntoIterator<Item = Part>,
+    ) {
+        let Some(into) = self.messages.get_mut(message) else { return };
+        let before = into.parts.len();
+        let at = at.min(before);
+        into.parts.splice(at..at, parts);
+        let added = into.parts.len() - before;
+        for mark in &mut self.marks {
+            if let MarkPlace::Part { message: of, part } = &mut mark.place
+                && *of == message
+                && *part >= at
+            {
+                *part += added;
+            }
+        }
+    }
+
+    /// What its marks ask the provider to keep, by the longest time.
+    pub fn cache_writes(&self) -> CacheWrites {
+        match self.marks.iter().map(|mark| mark.life).max() {
+            None => CacheWrites::Unmarked,
+            Some(CacheLife::Minutes) => CacheWrites::Minutes,
+            Some(CacheLife::Hour) => CacheWrites::Hour,
+        }
+    }
+}
+
+/// A mark for the provider's prompt cache: what stands up to its place is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CacheMark {
+    /// Behind what it stands.
+    pub place: MarkPlace,
+    /// For how long.
+    pub life: CacheLife,
+}
+
+/// Behind what a mark stands, in the order in which providers read a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkPlace {
+    /// A tool, by its number in [`Conversation::tools`].
+    Tool(usize),
+    /// A part of a message, by their numbers. What stands in a tool's result is marked with it.
+    Part {
+        /// In [`Conversation::messages`].
+        message: usize,
+        /// In [`Message::parts`].
+        part: usize,
+    },
+    /// All there is, whatever comes last.
+    End,
+}
+
+/// For how long a provider is to keep what is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheLife {
+    /// As it usually does: five minutes.
+    Minutes,
+    /// An hour.
+    Hour,
 }
 
 /// Who speaks.
@@ -321,4 +394,46 @@ pub enum OutputShape {
         /// Whether it must be satisfied exactly.
         strict: Option<bool>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(message: usize, part: usize, life: CacheLife) -> CacheMark {
+        CacheMark { place: MarkPlace::Part { message, part }, life }
+    }
+
+    #[test]
+    fn marks_stay_on_what_they_mark_where_parts_come_in() {
+        let said = |texts: &[&str]| Message {
+            role: Role::Assistant,
+            parts: texts.iter().map(|text| Part::text(*text)).collect(),
+        };
+        let end = CacheMark { place: MarkPlace::End, life: CacheLife::Minutes };
+        let short = CacheLife::Minutes;
+        let mut whole = Conversation {
+            messages: vec![said(&["a", "b"]), said(&["c"])],
+            marks: vec![part(0, 0, short), part(0, 1, short), part(1, 0, short), end],
+            ..Conversation::default()
+        };
+        whole.insert_parts(0, 1, [Part::text("x"), Part::text("y")]);
+        assert_eq!(whole.messages[0], said(&["a", "x", "y", "b"]));
+        assert_eq!(whole.marks, [part(0, 0, short), part(0, 3, short), part(1, 0, short), end]);
+        whole.insert_parts(1, 99, [Part::text("z")]);
+        assert_eq!(whole.marks[2], part(1, 0, short));
+        whole.insert_parts(7, 0, [Part::text("nowhere")]);
+        assert_eq!(whole.messages.len(), 2);
+    }
+
+    #[test]
+    fn the_longest_mark_says_what_is_written() {
+        let with = |lives: &[CacheLife]| {
+            let marks = lives.iter().enumerate().map(|(at, life)| part(0, at, *life)).collect();
+            Conversation { marks, ..Conversation::default() }.cache_writes()
+        };
+        assert_eq!(with(&[]), CacheWrites::Unmarked);
+        assert_eq!(with(&[CacheLife::Minutes]), CacheWrites::Minutes);
+        assert_eq!(with(&[CacheLife::Hour, CacheLife::Minutes]), CacheWrites::Hour);
+    }
 }

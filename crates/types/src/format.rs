@@ -157,6 +157,8 @@ pub struct Quirks {
     /// The path at which it goes on with a last message of an assistant that has `prefix: true` in
     /// it. Only where Holdfast asks for an answer's rest: all else goes the usual way.
     pub prefix_path: Option<String>,
+    /// Where it takes marks for a prompt cache (`cache_control`), if it does.
+    pub cache_control: Option<CacheControlPlace>,
     /// Its streams end without `[DONE]`.
     pub no_done: bool,
     /// Fields that it refuses or ignores: left out of what is rendered, and reported.
@@ -164,6 +166,16 @@ pub struct Quirks {
     /// Fields that it refuses or ignores and without which the answer would not be what was asked
     /// for: a request that would have one is refused.
     pub refuses: Vec<String>,
+}
+
+/// Where a server of chat completions takes marks for a prompt cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheControlPlace {
+    /// In parts of the content, whoever speaks.
+    Parts,
+    /// In parts of what user and system say, and beside the content of answers and results.
+    Messages,
 }
 
 /// A rendered request.

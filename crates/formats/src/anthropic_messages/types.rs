@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::marks::CacheControl;
+
 /// A request.
 #[derive(Serialize)]
 pub(crate) struct Request<'a> {
@@ -27,6 +29,9 @@ pub(crate) struct Request<'a> {
     pub(crate) thinking: Option<Thinking>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output_config: Option<OutputConfig<'a>>,
+    /// Marks whatever comes last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_control: Option<CacheControl>,
     #[serde(flatten)]
     pub(crate) answer: Option<Answer<'a>>,
 }
@@ -60,12 +65,31 @@ pub(crate) enum Content<'a> {
     Pieces(Vec<Piece<'a>>),
 }
 
-/// One block, or one that came in this format and goes as it came.
+/// One block, with a mark or without.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Piece<'a> {
+    Bare(Bare<'a>),
+    /// The prompt cache is to keep what stands up to its end.
+    Marked {
+        #[serde(flatten)]
+        piece: Bare<'a>,
+        cache_control: CacheControl,
+    },
+}
+
+/// One block, or one that came in this format and goes as it came.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Bare<'a> {
     Block(Block<'a>),
     Given(&'a Value),
+}
+
+impl<'a> From<Block<'a>> for Piece<'a> {
+    fn from(block: Block<'a>) -> Self {
+        Self::Bare(Bare::Block(block))
+    }
 }
 
 /// A block of content.
@@ -121,6 +145,8 @@ pub(crate) struct Tool<'a> {
     pub(crate) input_schema: Cow<'a, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strict: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_control: Option<CacheControl>,
 }
 
 /// Whether a tool is to be called, and which.

@@ -6,11 +6,13 @@
 
 use std::borrow::Cow;
 
+use ::types::conversation::CacheLife;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::anthropic_messages::types::Thinking;
+use crate::marks::ttl;
 
 /// A request.
 #[derive(Serialize)]
@@ -80,6 +82,22 @@ pub(crate) enum Block<'a> {
         status: Option<&'static str>,
     },
     ReasoningContent(Reasoning<'a>),
+    CachePoint(CachePoint),
+}
+
+/// A mark: the prompt cache is to keep what stands before.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct CachePoint {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl: Option<&'static str>,
+}
+
+impl CachePoint {
+    pub(crate) const fn of(life: CacheLife) -> Self {
+        Self { kind: "default", ttl: ttl(life) }
+    }
 }
 
 /// Where media are.
@@ -119,6 +137,7 @@ pub(crate) enum Tool<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         strict: Option<bool>,
     },
+    CachePoint(CachePoint),
 }
 
 /// A schema.

@@ -188,6 +188,7 @@ impl CreateResponse {
             output_cap: self.max_output_tokens,
             output_shape: self.output_shape.clone(),
             reasoning,
+            marks: Vec::new(),
             rest,
         }
     }

@@ -87,6 +87,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         no_user_after_tool,
         continue_fields,
         prefix_path,
+        cache_control,
         no_done,
         drops,
         refuses,
@@ -99,6 +100,7 @@ fn differences(quirks: &Quirks) -> Vec<String> {
         (*no_user_after_tool, "no media of results"),
         (*continue_fields, "goes on with an answer"),
         (prefix_path.is_some(), "has a path for an answer's rest"),
+        (cache_control.is_some(), "takes cache marks"),
         (*no_done, "no [DONE]"),
     ];
     let mut all: Vec<String> =
@@ -151,13 +153,14 @@ mod tests {
             no_user_after_tool: true,
             continue_fields: true,
             prefix_path: Some("/beta/chat/completions".to_owned()),
+            cache_control: Some(types::format::CacheControlPlace::Parts),
             no_done: true,
             drops: vec!["seed".to_owned()],
             refuses: vec!["n".to_owned()],
         };
         assert_eq!(
             differences(&all).join(", "),
-            "max_tokens, no stream_options, no developer role, short call ids, no media of results, goes on with an answer, has a path for an answer's rest, no [DONE], takes reasoning back, drops seed, refuses n"
+            "max_tokens, no stream_options, no developer role, short call ids, no media of results, goes on with an answer, has a path for an answer's rest, takes cache marks, no [DONE], takes reasoning back, drops seed, refuses n"
         );
         assert!(differences(&Quirks::default()).is_empty());
     }

@@ -51,14 +51,33 @@ pub(crate) fn costs_nothing(call: &Call) -> bool {
     call.model().is_some_and(ModelCall::only_counts)
 }
 
-/// Which writes to its prompt cache the target may bill. Marks for it are told to a target of the
-/// request's own format only.
+/// Which writes to its prompt cache the target may bill: what the request's own marks ask for, which
+/// other formats are told too where they have a word for them.
 pub(crate) fn cache_writes(call: &Call, target: &Target) -> CacheWrites {
-    let Some(model) = call.model() else { return CacheWrites::Unmarked };
-    match target.format.is_some_and(|format| format.name() == model.format.name()) {
-        true => model.head.cache_writes,
-        false => CacheWrites::Unmarked,
+    let (Some(model), Some(format)) = (call.model(), target.format) else {
+        return CacheWrites::Unmarked;
+    };
+    if format.name() == model.format.name() {
+        return model.head.cache_writes;
     }
+    if target.lacks.cache_marks {
+        return CacheWrites::Unmarked;
+    }
+    match (model.head.cache_writes, &model.raw) {
+        // Its format says nothing of them in the head: only a few clients write some.
+        (CacheWrites::Unread, Some(raw)) if !may_mark(raw) => CacheWrites::Unmarked,
+        (CacheWrites::Unread, _) => {
+            let neutral = model.neutral();
+            neutral.map_or(CacheWrites::Unread, |neutral| neutral.cache_writes())
+        }
+        (read, _) => read,
+    }
+}
+
+/// Whether a request may hold marks: their names, or escapes that can hide one.
+fn may_mark(raw: &[u8]) -> bool {
+    let has = |text: &[u8]| memchr::memmem::find(raw, text).is_some();
+    has(b"cache_control") || has(b"cachePoint") || has(br"\u")
 }
 
 /// What a Call costs at most.

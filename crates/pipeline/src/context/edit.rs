@@ -3,9 +3,9 @@
 //! Invariant: what is told has fewer bytes of text than the history that it stands for, so that the
 //! money reserved for the history pays for it. Values in, values out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use types::conversation::{Conversation, Message, Part, Role};
+use types::conversation::{CacheMark, Conversation, MarkPlace, Message, Part, Role};
 
 use super::replay::{CLEARED, Crossing, Outcome, Place};
 
@@ -45,6 +45,8 @@ pub(super) fn edited(
     let kept = summary.and_then(|(crossing, _)| crossing.kept);
     let mut told = summary.map(|(_, text)| Part::text(format!("{OPENING}{text}{CLOSING}")));
     let mut messages = Vec::with_capacity(conversation.messages.len().saturating_sub(cut) + 2);
+    // Where what is told was: its message there, and how many parts stand before its own.
+    let mut moved = HashMap::new();
     for (at, message) in conversation.messages.iter().enumerate() {
         let is_kept = at < cut && kept == Some(at);
         let stays = matches!(message.role, Role::System | Role::Developer) || is_kept;
@@ -52,6 +54,7 @@ pub(super) fn edited(
             continue;
         }
         let mut message = told_message(message, at, &cleared);
+        let mut before = 0;
         if is_kept {
             message.parts.extend(told.take());
         } else if at >= cut
@@ -59,15 +62,32 @@ pub(super) fn edited(
         {
             match message.role {
                 // Two messages of a user in a row are one to some targets, and an error to others.
-                Role::User => message.parts.insert(0, told),
+                Role::User => {
+                    message.parts.insert(0, told);
+                    before = 1;
+                }
                 Role::System | Role::Developer | Role::Assistant | Role::Tool => {
                     messages.push(Message { role: Role::User, parts: vec![told] });
                 }
             }
         }
+        moved.insert(at, (messages.len(), before));
         messages.push(message);
     }
-    Conversation { messages, ..without_messages(conversation) }
+    let marks = conversation.marks.iter().filter_map(|mark| moved_mark(*mark, &moved)).collect();
+    Conversation { messages, marks, ..without_messages(conversation) }
+}
+
+/// A mark where what it marks is told; `None` if that is told no more.
+fn moved_mark(mark: CacheMark, moved: &HashMap<usize, (usize, usize)>) -> Option<CacheMark> {
+    let place = match mark.place {
+        MarkPlace::Part { message, part } => {
+            let (message, before) = moved.get(&message)?;
+            MarkPlace::Part { message: *message, part: part + before }
+        }
+        place @ (MarkPlace::Tool(_) | MarkPlace::End) => place,
+    };
+    Some(CacheMark { place, ..mark })
 }
 
 fn told_message(message: &Message, at: usize, cleared: &HashSet<Place>) -> Message {
@@ -86,7 +106,7 @@ fn told_message(message: &Message, at: usize, cleared: &HashSet<Place>) -> Messa
     Message { role: message.role, parts }
 }
 
-/// All but the history.
+/// All but the history and its marks.
 fn without_messages(conversation: &Conversation) -> Conversation {
     Conversation {
         messages: Vec::new(),
@@ -97,6 +117,7 @@ fn without_messages(conversation: &Conversation) -> Conversation {
         output_cap: conversation.output_cap,
         output_shape: conversation.output_shape.clone(),
         reasoning: conversation.reasoning.clone(),
+        marks: Vec::new(),
         rest: conversation.rest.clone(),
     }
 }

@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use types::conversation::{Conversation, Message, Part, Role, ToolCall};
+use types::conversation::{
+    CacheLife, CacheMark, Conversation, MarkPlace, Message, Part, Role, ToolCall,
+};
 use types::estimate::tokens;
 
 use super::edit::{allowance, asked, edited, kept_summary};
@@ -265,4 +267,39 @@ fn a_note_is_shown_alike_from_the_call_and_from_the_ledger() {
         note.to_string(),
         "cleared=1; compacted=2; before=30; after=4; summary=missing:budget_exceeded"
     );
+}
+
+/// Marks on every part, on a tool and on the end.
+fn marked_everywhere(whole: Conversation) -> Conversation {
+    let parts = whole.messages.iter().enumerate().flat_map(|(message, said)| {
+        (0..said.parts.len()).map(move |part| MarkPlace::Part { message, part })
+    });
+    let places = std::iter::once(MarkPlace::Tool(0)).chain(parts).chain([MarkPlace::End]);
+    let marks = places.map(|place| CacheMark { place, life: CacheLife::Hour }).collect();
+    Conversation { marks, ..whole }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn marks_stay_on_what_is_left(
+        turns in prop::collection::vec(turn(), 1..60),
+        limits in limits(),
+    ) {
+        let whole = marked_everywhere(conversation(&turns));
+        let told = told(&whole, &limits);
+        let mut places: HashSet<MarkPlace> = told.marks.iter().map(|mark| mark.place).collect();
+        prop_assert_eq!(places.len(), told.marks.len(), "each place once");
+        prop_assert!(places.remove(&MarkPlace::Tool(0)) && places.remove(&MarkPlace::End));
+        // Whatever came from the client still has its mark; the summary never had one.
+        for (message, said) in told.messages.iter().enumerate() {
+            for (part, is) in said.parts.iter().enumerate() {
+                let summary = is.as_text().is_some_and(|text| text.starts_with("[What happened"));
+                let place = MarkPlace::Part { message, part };
+                prop_assert_eq!(places.remove(&place), !summary, "{:?}", place);
+            }
+        }
+        prop_assert!(places.is_empty(), "{:?}", places);
+    }
 }

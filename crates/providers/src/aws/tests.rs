@@ -179,6 +179,7 @@ fn a_region_stands_in_the_name_of_a_host() {
         ("bedrock-runtime.us-east-1.amazonaws.com", Some("us-east-1")),
         ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", Some("us-gov-west-1")),
         ("bedrock-runtime.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+        ("bedrock-mantle.us-east-1.api.aws", Some("us-east-1")),
         ("vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
         ("127.0.0.1", None),
         ("example.com", None),

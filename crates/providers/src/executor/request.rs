@@ -8,11 +8,11 @@ use bytes::Bytes;
 use formats::{OPENAI_CHAT, OPENAI_RESPONSES};
 use http_body_util::Full;
 use types::call::{ModelCall, Operation, WireContext};
-use types::format::{Edits, Format, ReadOptions, Rendered};
+use types::format::{Edits, Format, Quirks, ReadOptions, Rendered};
 use types::{Attempt, Conversation, ErrorCode, Failure};
 
 use super::Shared;
-use crate::family::{Family, Fitted, family, fit, needs_responses};
+use crate::family::{Family, Fitted, family, fit, fit_marks, needs_responses};
 use crate::provider::Provider;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -161,10 +161,18 @@ fn render(
     asked: &Conversation,
     edits: &Edits<'_>,
 ) -> Result<Rendered, Failure> {
-    let Some(family) = family else { return format.render_request(asked, edits) };
-    let Fitted { conversation, mut dropped } =
-        fit(family, format.name() == OPENAI_CHAT.name(), asked)?;
-    let mut rendered = format.render_request(&conversation, edits)?;
+    let own = Quirks::default();
+    let quirks = edits.quirks.unwrap_or(&own);
+    let Fitted { conversation, mut dropped } = fit_marks(format.name(), quirks, family, asked);
+    let is_chat = format.name() == OPENAI_CHAT.name();
+    let fitted = family.map(|family| fit(family, is_chat, &conversation)).transpose()?;
+    let mut rendered = match fitted {
+        None => format.render_request(&conversation, edits)?,
+        Some(fitted) => {
+            dropped.extend(fitted.dropped);
+            format.render_request(&fitted.conversation, edits)?
+        }
+    };
     dropped.retain(|name| !rendered.dropped.contains(name));
     rendered.dropped.extend(dropped);
     Ok(rendered)

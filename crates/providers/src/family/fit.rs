@@ -12,7 +12,7 @@ use types::conversation::{
 };
 use types::{Failure, call::ModelCall};
 
-use super::{Chat, Family, Modality, SamplingField, StructuredOutput, Thinking};
+use super::{Chat, Family, Modality, SamplingField, StructuredOutput, Thinking, report};
 
 /// What a family takes of a request.
 #[derive(Debug)]
@@ -82,12 +82,6 @@ fn tools_on_chat(chat: Chat, effort: Option<Effort>) -> bool {
 
 fn unable(family: &Family, field: &str, text: &str) -> Failure {
     Failure::unsupported(field, format!("a model of the family {} {text}", family.name))
-}
-
-fn report(dropped: &mut Vec<String>, name: &str) {
-    if !dropped.iter().any(|known| known == name) {
-        dropped.push(name.to_owned());
-    }
 }
 
 /// What the answer can't do without, and the model can't do.

@@ -8,7 +8,7 @@ mod content;
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Effort, Message, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice,
+    CacheLife, Conversation, Effort, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice,
     ToolDefinition,
 };
 use serde_json::value::RawValue;
@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use super::OUTPUT_CAP;
 use super::head::refuse_others_money;
 use crate::json::missing;
+use crate::marks::{self, History};
 use crate::object::{Object, mistyped};
 use crate::weight::check_values;
 
@@ -61,9 +62,13 @@ pub(in super::super) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
     let mut rest = Map::new();
     let (tool_choice, parallel_tool_calls) = tool_choice(&mut fields, &mut rest)?;
     let (effort, output_shape) = output_config(&mut fields, &mut rest)?;
+    let history = history(&mut fields, &mut rest)?;
+    let (tools, of_tools) = tools(&mut fields, &mut rest)?;
+    let (messages, marks) = history.finish(of_tools, marks::take(&mut fields, &mut rest));
     let conversation = Conversation {
-        messages: messages(&mut fields, &mut rest)?,
-        tools: tools(&mut fields, &mut rest)?,
+        messages,
+        tools,
+        marks,
         tool_choice,
         parallel_tool_calls,
         sampling: sampling(&mut fields)?,
@@ -98,32 +103,31 @@ fn leave(fields: Object<'_>, rest: &mut Map<String, Value>) {
     }
 }
 
-fn messages(
-    fields: &mut Object<'_>,
-    rest: &mut Map<String, Value>,
-) -> Result<Vec<Message>, Failure> {
-    let mut messages = Vec::new();
+fn history(fields: &mut Object<'_>, rest: &mut Map<String, Value>) -> Result<History, Failure> {
+    let mut history = History::default();
     if let Some(system) = fields.take("system") {
-        let parts = content::said(system, "system", rest)?;
-        if !parts.is_empty() {
-            messages.push(Message { role: Role::System, parts });
+        let said = content::said(system, "system", rest)?;
+        if !said.parts.is_empty() {
+            history.push(Role::System, said);
         }
     }
     if fields.top().raw("messages").is_none() {
         return Err(missing("messages"));
     }
     for (raw, path) in fields.list("messages", MESSAGES_MAX)? {
-        content::message(raw, &path, &mut messages, rest)?;
+        content::message(raw, &path, &mut history, rest)?;
     }
-    Ok(messages)
+    Ok(history)
 }
 
+/// The tools, and the marks behind them.
 fn tools(
     fields: &mut Object<'_>,
     rest: &mut Map<String, Value>,
-) -> Result<Vec<ToolDefinition>, Failure> {
-    let list = fields.list("tools", TOOLS_MAX)?.into_iter();
-    let tools = list.map(|(raw, path)| {
+) -> Result<(Vec<ToolDefinition>, Vec<(usize, CacheLife)>), Failure> {
+    let mut marks = Vec::new();
+    let list = fields.list("tools", TOOLS_MAX)?.into_iter().enumerate();
+    let tools = list.map(|(index, (raw, path))| {
         let mut tool = Object::read(raw, &path)?;
         if let Some(kind) = tool.string("type")?.filter(|kind| kind != "custom") {
             let text =
@@ -136,10 +140,12 @@ fn tools(
             parameters: schema(&mut tool, "input_schema")?,
             strict: tool.get("strict", "a boolean")?,
         };
+        marks.extend(marks::take(&mut tool, rest).map(|life| (index, life)));
         tool.leave(rest);
         Ok(definition)
     });
-    tools.collect()
+    let tools = tools.collect::<Result<_, Failure>>()?;
+    Ok((tools, marks))
 }
 
 fn schema(fields: &mut Object<'_>, name: &'static str) -> Result<Option<Value>, Failure> {

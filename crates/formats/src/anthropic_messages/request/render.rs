@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::anthropic_messages::{NAME, types};
 use crate::json::{at, field_names, join};
+use crate::marks::{CacheControl, Marks};
 
 /// Output cap where neither the request nor the target's row has one, in tokens: a request must
 /// have one.
@@ -44,16 +45,18 @@ pub(in super::super) fn render(
     let given = edits.output_cap.or(conversation.output_cap);
     let cap = given.or(edits.output_max).unwrap_or(OUTPUT_CAP_DEFAULT);
     let answers = edits.operation == Operation::Chat;
-    let (system, messages) = content::messages(&conversation.messages, &mut dropped)?;
+    let marks = Marks::of(conversation);
+    let (system, messages) = content::messages(&conversation.messages, &marks, &mut dropped)?;
     let request = types::Request {
         model: edits.model,
         max_tokens: answers.then_some(cap),
         system,
         messages,
-        tools: tools(&conversation.tools)?,
+        tools: tools(&conversation.tools, &marks)?,
         tool_choice: tool_choice(conversation)?,
         thinking: thinking(conversation, NAME, cap, &mut dropped),
         output_config: output_config(conversation),
+        cache_control: marks.end().map(CacheControl::of),
         answer: answers.then(|| answer(conversation, edits, &mut dropped)),
     };
     dropped.extend(rest(conversation));
@@ -103,13 +106,17 @@ fn rest(conversation: &Conversation) -> impl Iterator<Item = String> {
     names.filter(|name| !matches!(name.as_str(), "n" | "modalities")).cloned()
 }
 
-fn tools(definitions: &[ToolDefinition]) -> Result<Vec<types::Tool<'_>>, Failure> {
+fn tools<'a>(
+    definitions: &'a [ToolDefinition],
+    marks: &Marks,
+) -> Result<Vec<types::Tool<'a>>, Failure> {
     let tools = definitions.iter().enumerate().map(|(index, tool)| {
         Ok(types::Tool {
             name: tool_name(&tool.name, || join(&at("tools", index), "name"))?,
             description: tool.description.as_deref(),
             input_schema: input_schema(tool.parameters.as_ref()),
             strict: tool.strict,
+            cache_control: marks.tool(index).map(CacheControl::of),
         })
     });
     tools.collect()

@@ -6,9 +6,11 @@
 
 mod content;
 
+use std::collections::BTreeMap;
+
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Effort, Message, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice,
+    CacheLife, Conversation, Effort, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice,
     ToolDefinition,
 };
 use serde_json::value::RawValue;
@@ -16,7 +18,8 @@ use serde_json::{Map, Value};
 
 use super::{INFERENCE, OUTPUT_CAP, STOP_TEXT_PATHS};
 use crate::anthropic_messages::request::reasoning;
-use crate::json::missing;
+use crate::json::{join, missing, without_indices};
+use crate::marks::History;
 use crate::object::{Object, elements, mistyped};
 use crate::weight::check_values;
 
@@ -50,12 +53,12 @@ pub(in super::super) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
         }
     }
     let mut rest = Map::new();
-    let (tools, tool_choice) = tool_config(&mut fields, &mut rest)?;
+    let (Tools { definitions: tools, marks }, tool_choice) = tool_config(&mut fields, &mut rest)?;
     let (effort, output_shape) = output_config(&mut fields, &mut rest)?;
     let (output_cap, mut sampling) = inference(&mut fields, &mut rest)?;
     let reasoning = additional(&mut fields, effort, &mut sampling, &mut rest)?;
     response_paths(&mut fields, &mut rest)?;
-    let messages = messages(&mut fields, &mut rest)?;
+    let (messages, marks) = history(&mut fields, &mut rest)?.finish(marks, None);
     leave(fields, &mut rest);
     Ok(Conversation {
         messages,
@@ -66,6 +69,7 @@ pub(in super::super) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
         output_cap,
         output_shape,
         reasoning,
+        marks,
         rest,
     })
 }
@@ -81,57 +85,83 @@ fn leave(fields: Object<'_>, rest: &mut Map<String, Value>) {
     }
 }
 
-fn messages(
-    fields: &mut Object<'_>,
-    rest: &mut Map<String, Value>,
-) -> Result<Vec<Message>, Failure> {
-    let mut messages = Vec::new();
+fn history(fields: &mut Object<'_>, rest: &mut Map<String, Value>) -> Result<History, Failure> {
+    let mut history = History::default();
     if let Some(system) = fields.take("system") {
-        let parts = content::blocks(system, "system", Role::System, rest)?;
-        if !parts.is_empty() {
-            messages.push(Message { role: Role::System, parts });
+        let said = content::blocks(system, "system", Role::System, rest)?;
+        if !said.parts.is_empty() {
+            history.push(Role::System, said);
         }
     }
     if fields.top().raw("messages").is_none() {
         return Err(missing("messages"));
     }
     for (raw, path) in fields.list("messages", MESSAGES_MAX)? {
-        content::message(raw, &path, &mut messages, rest)?;
+        content::message(raw, &path, &mut history, rest)?;
     }
-    Ok(messages)
+    Ok(history)
+}
+
+/// The tools, and the marks behind them.
+#[derive(Default)]
+struct Tools {
+    definitions: Vec<ToolDefinition>,
+    marks: BTreeMap<usize, CacheLife>,
 }
 
 fn tool_config(
     fields: &mut Object<'_>,
     rest: &mut Map<String, Value>,
-) -> Result<(Vec<ToolDefinition>, ToolChoice), Failure> {
+) -> Result<(Tools, ToolChoice), Failure> {
+    let mut tools = Tools::default();
     let Some(mut config) = fields.object("toolConfig")? else {
-        return Ok((Vec::new(), ToolChoice::Auto));
+        return Ok((tools, ToolChoice::Auto));
     };
-    let mut tools = Vec::new();
     for (raw, path) in config.list("tools", TOOLS_MAX)? {
-        tools.extend(tool(raw, &path, rest)?);
+        tools.add(raw, &path, rest)?;
     }
     let choice = tool_choice(&mut config, rest)?;
     config.leave(rest);
     Ok((tools, choice))
 }
 
-fn tool(
-    raw: &RawValue,
-    path: &str,
+impl Tools {
+    /// Reads a tool, or a mark behind the one before.
+    fn add(
+        &mut self,
+        raw: &RawValue,
+        path: &str,
+        rest: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        let mut union = Object::read(raw, path)?;
+        if union.take("systemTool").is_some() {
+            let text = "tools that Bedrock runs are offered by Bedrock only";
+            return Err(Failure::unsupported(union.path_of("systemTool"), text));
+        }
+        if !content::is_mark(&union) {
+            self.definitions.extend(definition(&mut union, rest)?);
+            union.leave(rest);
+            return Ok(());
+        }
+        match (content::mark(&mut union, rest)?, self.definitions.len().checked_sub(1)) {
+            (Some(life), Some(last)) => {
+                let at = self.marks.entry(last).or_insert(life);
+                *at = life.max(*at);
+            }
+            (Some(_), None) => {
+                rest.insert(without_indices(&join(path, content::MARK)), Value::Bool(true));
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+fn definition(
+    union: &mut Object<'_>,
     rest: &mut Map<String, Value>,
 ) -> Result<Option<ToolDefinition>, Failure> {
-    let mut union = Object::read(raw, path)?;
-    if union.take("systemTool").is_some() {
-        let text = "tools that Bedrock runs are offered by Bedrock only";
-        return Err(Failure::unsupported(union.path_of("systemTool"), text));
-    }
-    let Some(mut tool) = union.object("toolSpec")? else {
-        // A mark for the prompt cache.
-        union.leave(rest);
-        return Ok(None);
-    };
+    let Some(mut tool) = union.object("toolSpec")? else { return Ok(None) };
     let mut schema = tool.required_object("inputSchema")?;
     let definition = ToolDefinition {
         name: tool.required_string("name")?,
@@ -141,7 +171,6 @@ fn tool(
     };
     schema.leave(rest);
     tool.leave(rest);
-    union.leave(rest);
     Ok(Some(definition))
 }
 

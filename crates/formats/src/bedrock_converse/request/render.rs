@@ -18,6 +18,7 @@ use super::STOP_TEXT_PATHS;
 use crate::anthropic_messages::request::{input_schema, thinking};
 use crate::bedrock_converse::{NAME, types};
 use crate::json::{at, field_names, join};
+use crate::marks::Marks;
 
 /// Characters of a tool's name at most, as Bedrock has it.
 const NAME_CHARS_MAX: usize = 64;
@@ -61,13 +62,14 @@ pub(in super::super) fn render(
     let mut dropped = Vec::new();
     refuse_unsayable(conversation, family)?;
     let cap = edits.output_cap.or(conversation.output_cap);
-    let (system, messages) = content::messages(&conversation.messages, &mut dropped)?;
+    let marks = Marks::of(conversation);
+    let (system, messages) = content::messages(&conversation.messages, &marks, &mut dropped)?;
     let stops = !conversation.sampling.stop.is_empty();
     let additional = additional(conversation, family, cap, &mut dropped);
     let request = types::Request {
         system,
         messages,
-        tool_config: tool_config(conversation, &mut dropped)?,
+        tool_config: tool_config(conversation, &marks, &mut dropped)?,
         inference_config: inference(conversation, family, cap, &mut dropped),
         additional_model_request_fields: additional,
         additional_model_response_field_paths: if stops && family == Family::Claude {
@@ -125,6 +127,7 @@ fn rest(conversation: &Conversation) -> impl Iterator<Item = String> {
 
 fn tool_config<'a>(
     conversation: &'a Conversation,
+    marks: &Marks,
     dropped: &mut Vec<String>,
 ) -> Result<Option<types::ToolConfig<'a>>, Failure> {
     let choice = &conversation.tool_choice;
@@ -154,15 +157,18 @@ fn tool_config<'a>(
             Some(types::ToolChoice::Tool { name })
         }
     };
-    let tools = conversation.tools.iter().enumerate().map(|(index, tool)| {
-        Ok(types::Tool::ToolSpec {
+    let mut tools = Vec::with_capacity(conversation.tools.len());
+    for (index, tool) in conversation.tools.iter().enumerate() {
+        tools.push(types::Tool::ToolSpec {
             name: tool_name(&tool.name, || join(&at("tools", index), "name"))?,
             description: tool.description.as_deref().filter(|text| !text.is_empty()),
             input_schema: types::Schema::Json(input_schema(tool.parameters.as_ref())),
             strict: tool.strict,
-        })
-    });
-    Ok(Some(types::ToolConfig { tools: tools.collect::<Result<_, Failure>>()?, tool_choice }))
+        });
+        let mark = marks.tool(index).map(types::CachePoint::of);
+        tools.extend(mark.map(types::Tool::CachePoint));
+    }
+    Ok(Some(types::ToolConfig { tools, tool_choice }))
 }
 
 /// Whether the history has calls or results: then Bedrock needs the tools with it.

@@ -24,6 +24,7 @@ use crate::gemini::types::{
     self, Calling, FunctionDeclaration, GenerationConfig, ThinkingConfig, ToolConfig, Tools,
 };
 use crate::json::{at, field_names, join};
+use crate::marks;
 
 /// Characters of a function's name at most, as Google has it.
 const NAME_CHARS_MAX: usize = 128;
@@ -54,6 +55,7 @@ pub(in super::super) fn render(
     if conversation.parallel_tool_calls == Some(false) {
         dropped.push("parallel_tool_calls".to_owned());
     }
+    dropped.extend(marks::names(conversation));
     dropped.extend(rest(conversation));
     let unwritable =
         |_| Failure::new(::types::ErrorCode::Internal, "the request can't be written as JSON");

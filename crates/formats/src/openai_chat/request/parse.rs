@@ -6,13 +6,14 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall,
-    ToolChoice, ToolDefinition,
+    CacheLife, Conversation, Effort, OutputShape, Part, ReasoningAsk, Role, Sampling, ToolCall,
+    ToolChoice, ToolDefinition, joined_text,
 };
 use serde_json::{Map, Value, json};
 
 use crate::head::TopLevel;
 use crate::json::{Fields, at, malformed, missing, without_indices, wrong_type};
+use crate::marks::{self, History, Marked};
 use crate::weight::{check_length, check_values};
 
 /// Messages in one request at most.
@@ -42,9 +43,14 @@ pub(crate) fn parse(body: &[u8]) -> Result<Conversation, Failure> {
         }
     }
     let mut rest = Map::new();
+    let history = history(&mut fields, &mut rest)?;
+    let (tools, of_tools) = tools(&mut fields, &mut rest)?;
+    let end = marks::take_value(&mut fields, &mut rest);
+    let (messages, marks) = history.finish(of_tools, end);
     let conversation = Conversation {
-        messages: messages(&mut fields, &mut rest)?,
-        tools: tools(&mut fields, &mut rest)?,
+        messages,
+        tools,
+        marks,
         tool_choice: tool_choice(fields.take("tool_choice"))?,
         parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
         sampling: sampling(&mut fields)?,
@@ -70,13 +76,21 @@ fn keep_rest(fields: Fields, rest: &mut Map<String, Value>) {
     }
 }
 
-fn messages(fields: &mut Fields, rest: &mut Map<String, Value>) -> Result<Vec<Message>, Failure> {
+fn history(fields: &mut Fields, rest: &mut Map<String, Value>) -> Result<History, Failure> {
     let list = fields.list("messages")?.ok_or_else(|| missing("messages"))?;
-    let list = list.into_iter().enumerate();
-    list.map(|(index, value)| message(value, &at("messages", index), rest)).collect()
+    let mut history = History::default();
+    for (index, value) in list.into_iter().enumerate() {
+        message(value, &at("messages", index), &mut history, rest)?;
+    }
+    Ok(history)
 }
 
-fn message(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Message, Failure> {
+fn message(
+    value: Value,
+    path: &str,
+    history: &mut History,
+    rest: &mut Map<String, Value>,
+) -> Result<(), Failure> {
     let mut fields = Fields::of(value, path)?;
     let role = match fields.required_string("role")?.as_str() {
         "system" => Role::System,
@@ -93,34 +107,47 @@ fn message(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Me
     };
     let content = fields.take("content");
     let content_path = fields.path_of("content");
-    let parts = match role {
+    let mark = marks::take_value(&mut fields, rest);
+    let mut said = match role {
         Role::Assistant => assistant_parts(content, &mut fields, rest)?,
-        Role::Tool => vec![tool_result(content, &mut fields, rest)?],
+        Role::Tool => tool_result(content, &mut fields, rest)?,
         Role::System | Role::Developer | Role::User => {
             let content = content.ok_or_else(|| missing(&content_path))?;
             content_parts(content, &content_path, rest)?
         }
     };
+    if mark.is_some_and(|life| !said.mark(life)) {
+        rest.entry(without_indices(&fields.path_of(marks::FIELD))).or_insert(Value::Bool(true));
+    }
     keep_rest(fields, rest);
-    Ok(Message { role, parts })
+    history.push(role, said);
+    Ok(())
 }
 
 fn content_parts(
     content: Value,
     path: &str,
     rest: &mut Map<String, Value>,
-) -> Result<Vec<Part>, Failure> {
+) -> Result<Marked, Failure> {
+    let mut said = Marked::default();
     match content {
-        Value::String(text) => Ok(vec![Part::Text { text }]),
+        Value::String(text) => said.push(Part::Text { text }),
         Value::Array(parts) => {
-            let parts = parts.into_iter().enumerate();
-            parts.map(|(index, part)| content_part(part, &at(path, index), rest)).collect()
+            for (index, part) in parts.into_iter().enumerate() {
+                content_part(part, &at(path, index), &mut said, rest)?;
+            }
         }
-        other => Err(wrong_type(path, "a string or an array of parts", &other)),
+        other => return Err(wrong_type(path, "a string or an array of parts", &other)),
     }
+    Ok(said)
 }
 
-fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Result<Part, Failure> {
+fn content_part(
+    value: Value,
+    path: &str,
+    said: &mut Marked,
+    rest: &mut Map<String, Value>,
+) -> Result<(), Failure> {
     let mut fields = Fields::of(value, path)?;
     let part = match fields.required_string("type")?.as_str() {
         "text" => Part::Text { text: fields.required_string("text")? },
@@ -133,8 +160,12 @@ fn content_part(value: Value, path: &str, rest: &mut Map<String, Value>) -> Resu
             return Err(Failure::unsupported(fields.path_of("type"), text));
         }
     };
+    said.push(part);
+    if let Some(life) = marks::take_value(&mut fields, rest) {
+        said.mark(life);
+    }
     keep_rest(fields, rest);
-    Ok(part)
+    Ok(())
 }
 
 fn image(fields: &mut Fields) -> Result<Part, Failure> {
@@ -183,22 +214,22 @@ fn assistant_parts(
     content: Option<Value>,
     fields: &mut Fields,
     rest: &mut Map<String, Value>,
-) -> Result<Vec<Part>, Failure> {
-    let mut parts = Vec::new();
+) -> Result<Marked, Failure> {
+    let mut said = Marked::default();
     for name in ["reasoning_content", "reasoning"] {
         if let Some(text) = fields.string(name)? {
-            parts.push(Part::reasoning(text));
+            said.push(Part::reasoning(text));
         }
     }
     if let Some(content) = content {
-        parts.extend(content_parts(content, &fields.path_of("content"), rest)?);
+        said.append(content_parts(content, &fields.path_of("content"), rest)?);
     }
-    parts.extend(fields.string("refusal")?.map(|text| Part::Refusal { text }));
+    said.parts.extend(fields.string("refusal")?.map(|text| Part::Refusal { text }));
     let path = fields.path_of("tool_calls");
     for (index, call) in fields.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
-        parts.push(Part::ToolCall(tool_call(call, &at(&path, index))?));
+        said.push(Part::ToolCall(tool_call(call, &at(&path, index))?));
     }
-    Ok(parts)
+    Ok(said)
 }
 
 fn tool_call(value: Value, path: &str) -> Result<ToolCall, Failure> {
@@ -218,35 +249,40 @@ fn tool_result(
     content: Option<Value>,
     fields: &mut Fields,
     rest: &mut Map<String, Value>,
-) -> Result<Part, Failure> {
+) -> Result<Marked, Failure> {
     let call_id = fields.required_string("tool_call_id")?;
     let path = fields.path_of("content");
-    let parts = content_parts(content.ok_or_else(|| missing(&path))?, &path, rest)?;
-    let mut text = String::new();
-    for (index, part) in parts.into_iter().enumerate() {
-        let Part::Text { text: piece } = part else {
-            let field = crate::json::join(&at(&path, index), "type");
-            return Err(Failure::unsupported(field, "a tool's result can only be text"));
-        };
-        text.push_str(&piece);
+    let content = content_parts(content.ok_or_else(|| missing(&path))?, &path, rest)?;
+    if let Some(index) = content.parts.iter().position(|part| part.as_text().is_none()) {
+        let field = crate::json::join(&at(&path, index), "type");
+        return Err(Failure::unsupported(field, "a tool's result can only be text"));
     }
-    Ok(Part::tool_result(call_id, text, false))
+    let mut said = Marked::default();
+    said.hold(content, |parts| Part::tool_result(call_id, joined_text(&parts), false));
+    Ok(said)
 }
 
+/// The tools, and the marks behind them.
 fn tools(
     fields: &mut Fields,
     rest: &mut Map<String, Value>,
-) -> Result<Vec<ToolDefinition>, Failure> {
+) -> Result<(Vec<ToolDefinition>, Vec<(usize, CacheLife)>), Failure> {
     let list = fields.list("tools")?.unwrap_or_default();
-    let list = list.into_iter().enumerate();
-    list.map(|(index, value)| tool(value, &at("tools", index), rest)).collect()
+    let (mut tools, mut marks) = (Vec::with_capacity(list.len()), Vec::new());
+    for (index, value) in list.into_iter().enumerate() {
+        let (definition, mark) = tool(value, &at("tools", index), rest)?;
+        tools.push(definition);
+        marks.extend(mark.map(|life| (index, life)));
+    }
+    Ok((tools, marks))
 }
 
+/// A tool, and the mark behind it: clients write it beside the function or into it.
 fn tool(
     value: Value,
     path: &str,
     rest: &mut Map<String, Value>,
-) -> Result<ToolDefinition, Failure> {
+) -> Result<(ToolDefinition, Option<CacheLife>), Failure> {
     let mut fields = Fields::of(value, path)?;
     let kind = fields.required_string("type")?;
     if kind != "function" {
@@ -261,9 +297,11 @@ fn tool(
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest())),
         strict: function.boolean("strict")?,
     };
+    let inner = marks::take_value(&mut function, rest);
+    let mark = marks::take_value(&mut fields, rest).max(inner);
     keep_rest(function, rest);
     keep_rest(fields, rest);
-    Ok(definition)
+    Ok((definition, mark))
 }
 
 fn tool_choice(choice: Option<Value>) -> Result<ToolChoice, Failure> {

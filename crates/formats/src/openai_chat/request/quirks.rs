@@ -32,6 +32,7 @@ static NONE: Quirks = Quirks {
     no_user_after_tool: false,
     continue_fields: false,
     prefix_path: None,
+    cache_control: None,
     no_done: false,
     drops: Vec::new(),
     refuses: Vec::new(),

@@ -8,15 +8,16 @@
 
 use ::types::Failure;
 use ::types::conversation::{
-    Conversation, Effort, Message, OutputShape, Part, ReasoningAsk, Role, ToolChoice,
-    ToolDefinition, joined_text,
+    CacheLife, Conversation, Effort, MarkPlace, Message, OutputShape, Part, ReasoningAsk, Role,
+    ToolChoice, ToolDefinition, joined_text,
 };
-use ::types::format::{Edits, Quirks, Rendered};
+use ::types::format::{CacheControlPlace, Edits, Quirks, Rendered};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{LOGPROBS, quirks};
 use crate::json::{at, field_names, join};
+use crate::marks::{self, CacheControl, Marks};
 
 /// Fields of `rest` that are this format's own.
 const OWN_FIELDS: [&str; 17] = [
@@ -78,7 +79,7 @@ pub(crate) fn render(conversation: &Conversation, edits: &Edits<'_>) -> Result<R
     let quirks = quirks::of(edits);
     let mut paper = Paper::new(quirks);
     paper.set("model", edits.model);
-    let mut messages = messages(&conversation.messages, &mut paper)?;
+    let mut messages = messages(conversation, &mut paper)?;
     let is_begun = is_begun(conversation);
     if let (true, Some(_), Some(last)) = (is_begun, quirks::prefix_path(edits), messages.last_mut())
     {
@@ -145,23 +146,36 @@ fn is_begun(conversation: &Conversation) -> bool {
     })
 }
 
-fn messages(list: &[Message], paper: &mut Paper<'_>) -> Result<Vec<Value>, Failure> {
+fn messages(conversation: &Conversation, paper: &mut Paper<'_>) -> Result<Vec<Value>, Failure> {
+    let list = &conversation.messages;
     let mut rendered = Vec::with_capacity(list.len());
     let developer = if paper.quirks.no_developer_role { "system" } else { "developer" };
     let mut behind = Vec::new();
+    let marks = marks(conversation, paper);
     for (index, message) in list.iter().enumerate() {
         let path = at("messages", index);
         if message.role != Role::Tool {
             rendered.extend(behind_results(&mut behind));
         }
+        let mark_of = |part| marks.part(index, part);
         match message.role {
-            Role::System => rendered.push(plain("system", message, &path)?),
-            Role::Developer => rendered.push(plain(developer, message, &path)?),
-            Role::User => rendered.push(plain("user", message, &path)?),
-            Role::Assistant => rendered.push(assistant(message, &path, paper)?),
+            Role::System => rendered.push(plain("system", message, &path, &mark_of)?),
+            Role::Developer => rendered.push(plain(developer, message, &path, &mark_of)?),
+            Role::User => rendered.push(plain("user", message, &path, &mark_of)?),
+            Role::Assistant => {
+                let mut said = assistant(message, &path, paper)?;
+                if marks.message(index).is_some_and(|life| !mark(&mut said, life, paper.quirks)) {
+                    marks::report(message, &mut paper.dropped);
+                }
+                rendered.push(said);
+            }
             Role::Tool => {
-                for part in &message.parts {
-                    rendered.push(tool_result(part, &path, &mut behind, paper)?);
+                for (at, part) in message.parts.iter().enumerate() {
+                    let mut result = tool_result(part, &path, &mut behind, paper)?;
+                    if let Some(life) = mark_of(at) {
+                        mark(&mut result, life, paper.quirks);
+                    }
+                    rendered.push(result);
                 }
             }
         }
@@ -170,18 +184,52 @@ fn messages(list: &[Message], paper: &mut Paper<'_>) -> Result<Vec<Value>, Failu
     Ok(rendered)
 }
 
+/// The marks that this server takes: none of them on tools.
+fn marks(conversation: &Conversation, paper: &mut Paper<'_>) -> Marks {
+    let takes = paper.quirks.cache_control.is_some();
+    let lost = conversation.marks.iter().map(|mark| mark.place);
+    let lost = lost.filter(|place| !takes || matches!(place, MarkPlace::Tool(_)));
+    paper.dropped.extend(lost.map(|place| marks::mark_name(conversation, place).to_owned()));
+    if takes { Marks::on_parts(conversation) } else { Marks::default() }
+}
+
+/// Marks the message of an answer or a result; whether it has a place for that.
+fn mark(message: &mut Value, life: CacheLife, quirks: &Quirks) -> bool {
+    let control = CacheControl::value(life);
+    if quirks.cache_control == Some(CacheControlPlace::Messages) {
+        message[marks::FIELD] = control;
+        return true;
+    }
+    let Some(Value::String(text)) = message.get_mut("content").map(Value::take) else {
+        return false;
+    };
+    message["content"] = json!([{ "type": "text", "text": text, marks::FIELD: control }]);
+    true
+}
+
 /// A user's message with the media of the results before it: nothing may stand between results.
 fn behind_results(media: &mut Vec<Value>) -> Option<Value> {
     let content = std::mem::take(media);
     (!content.is_empty()).then(|| json!({ "role": "user", "content": content }))
 }
 
-fn plain(role: &str, message: &Message, path: &str) -> Result<Value, Failure> {
-    if let [Part::Text { text }] = message.parts.as_slice() {
+fn plain(
+    role: &str,
+    message: &Message,
+    path: &str,
+    mark_of: &dyn Fn(usize) -> Option<CacheLife>,
+) -> Result<Value, Failure> {
+    if let ([Part::Text { text }], None) = (message.parts.as_slice(), mark_of(0)) {
         return Ok(json!({ "role": role, "content": text }));
     }
     let parts = message.parts.iter().enumerate();
-    let parts = parts.map(|(index, part)| content(part, &at(&join(path, "content"), index)));
+    let parts = parts.map(|(index, part)| {
+        let mut part = content(part, &at(&join(path, "content"), index))?;
+        if let Some(life) = mark_of(index) {
+            part[marks::FIELD] = CacheControl::value(life);
+        }
+        Ok(part)
+    });
     Ok(json!({ "role": role, "content": parts.collect::<Result<Vec<_>, _>>()? }))
 }
 

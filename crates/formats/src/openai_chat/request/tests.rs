@@ -593,6 +593,7 @@ fn conversation() -> impl Strategy<Value = Conversation> {
                 output_cap,
                 output_shape,
                 reasoning: ReasoningAsk::default(),
+                marks: Vec::new(),
                 rest: rest.into_iter().map(|name| (name.to_owned(), json!(1))).collect(),
             }
         },

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::OUTPUT_CAP;
 use crate::json::{at, field_names, join};
+use crate::marks;
 use crate::openai_chat::request::reasoning_effort;
 use crate::openai_responses::NAME;
 
@@ -46,7 +47,7 @@ pub(in crate::openai_responses) fn render(
     conversation: &Conversation,
     edits: &Edits<'_>,
 ) -> Result<Rendered, Failure> {
-    let mut dropped = Vec::new();
+    let mut dropped: Vec<String> = marks::names(conversation).collect();
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);

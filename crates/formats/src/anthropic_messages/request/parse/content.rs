@@ -1,13 +1,14 @@
 //! Messages and their blocks as neutral ones.
 
 use ::types::Failure;
-use ::types::conversation::{Message, Part, Role, ToolCall};
+use ::types::conversation::{Part, Role, ToolCall};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::anthropic_messages::NAME;
 use crate::head::typed;
-use crate::json::{join, missing};
+use crate::json::{join, missing, without_indices};
+use crate::marks::{self, History, Marked};
 use crate::object::{Object, elements, mistyped};
 use crate::seal::unseal;
 
@@ -21,7 +22,7 @@ type Rest = Map<String, Value>;
 pub(super) fn message(
     raw: &RawValue,
     path: &str,
-    messages: &mut Vec<Message>,
+    history: &mut History,
     rest: &mut Rest,
 ) -> Result<(), Failure> {
     let mut fields = Object::read(raw, path)?;
@@ -42,76 +43,82 @@ pub(super) fn message(
     }
     fields.leave(rest);
     let Some(content) = content else { return Ok(()) };
-    let parts = match role {
+    let said = match role {
         Role::Assistant => blocks(content, &path, rest, assistant_block)?,
         Role::User => blocks(content, &path, rest, user_block)?,
         Role::System | Role::Developer | Role::Tool => said(content, &path, rest)?,
     };
     let is_result = |part: &Part| matches!(part, Part::ToolResult { .. });
-    let (results, others): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(is_result);
+    let (results, others) = said.partition(is_result);
     // Nothing follows the results, or it is the answer that a client begins with nothing.
-    let says_nothing = others.is_empty() && (!results.is_empty() || role == Role::Assistant);
-    if !results.is_empty() {
-        messages.push(Message { role: Role::Tool, parts: results });
+    let says_nothing =
+        others.parts.is_empty() && (!results.parts.is_empty() || role == Role::Assistant);
+    if !results.parts.is_empty() {
+        history.push(Role::Tool, results);
     }
     if !says_nothing {
-        messages.push(Message { role, parts: others });
+        history.push(role, others);
     }
     Ok(())
 }
 
 /// The text of a system prompt.
-pub(super) fn said(raw: &RawValue, path: &str, rest: &mut Rest) -> Result<Vec<Part>, Failure> {
-    let parts = blocks(raw, path, rest, plain_block)?;
-    match parts.iter().position(|part| part.as_text().is_none()) {
+pub(super) fn said(raw: &RawValue, path: &str, rest: &mut Rest) -> Result<Marked, Failure> {
+    let said = blocks(raw, path, rest, plain_block)?;
+    match said.parts.iter().position(|part| part.as_text().is_none()) {
         Some(_) => Err(Failure::unsupported(path, "a system prompt can only be text here")),
-        None => Ok(parts),
+        None => Ok(said),
     }
 }
 
 /// Reads a block of one kind of message, and adds what it says.
-type ReadBlock = fn(&str, &mut Object<'_>, &mut Rest, &mut Vec<Part>) -> Result<(), Failure>;
+type ReadBlock = fn(&str, &mut Object<'_>, &mut Rest, &mut Marked) -> Result<(), Failure>;
 
 fn blocks(
     raw: &RawValue,
     path: &str,
     rest: &mut Rest,
     block: ReadBlock,
-) -> Result<Vec<Part>, Failure> {
+) -> Result<Marked, Failure> {
+    let mut said = Marked::default();
     match raw.get().as_bytes().first() {
         Some(b'"') => {
             let text: Option<String> = typed(raw, path, "a string")?;
-            Ok(text.map(Part::text).into_iter().collect())
+            said.parts.extend(text.map(Part::text));
         }
         Some(b'[') => {
-            let mut parts = Vec::new();
             for (raw, path) in elements(raw, path, BLOCKS_MAX)? {
                 let mut fields = Object::read(raw, &path)?;
                 let kind = fields.required_string("type")?;
-                block(&kind, &mut fields, rest, &mut parts)?;
+                let mark = marks::take(&mut fields, rest);
+                block(&kind, &mut fields, rest, &mut said)?;
                 fields.leave(rest);
+                if mark.is_some_and(|life| !said.mark(life)) {
+                    // It says nothing, and nothing stands before it.
+                    rest.insert(join(&without_indices(&path), marks::FIELD), Value::Bool(true));
+                }
             }
-            Ok(parts)
         }
-        _ => Err(mistyped(raw, path, "a string or a list of blocks")),
+        _ => return Err(mistyped(raw, path, "a string or a list of blocks")),
     }
+    Ok(said)
 }
 
 fn user_block(
     kind: &str,
     fields: &mut Object<'_>,
     rest: &mut Rest,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
 ) -> Result<(), Failure> {
     if kind != "tool_result" {
-        return plain_block(kind, fields, rest, parts);
+        return plain_block(kind, fields, rest, said);
     }
     let call_id = fields.required_string("tool_use_id")?;
     let is_error = fields.get("is_error", "a boolean")?.unwrap_or(false);
     let path = fields.path_of("content");
     let content = fields.take("content").map(|raw| blocks(raw, &path, rest, plain_block));
     let content = content.transpose()?.unwrap_or_default();
-    parts.push(Part::ToolResult { call_id, parts: content, is_error });
+    said.hold(content, |parts| Part::ToolResult { call_id, parts, is_error });
     Ok(())
 }
 
@@ -119,22 +126,22 @@ fn assistant_block(
     kind: &str,
     fields: &mut Object<'_>,
     rest: &mut Rest,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
 ) -> Result<(), Failure> {
     match kind {
-        "tool_use" => parts.push(Part::ToolCall(tool_call(fields)?)),
+        "tool_use" => said.push(Part::ToolCall(tool_call(fields)?)),
         "thinking" => {
             let text = fields.required_string("thinking")?;
             let signature = fields.string("signature")?.filter(|signature| !signature.is_empty());
-            parts.push(match signature {
+            said.push(match signature {
                 Some(signature) => signed(text, &signature, false),
                 None => Part::reasoning(text),
             });
         }
         "redacted_thinking" => {
-            parts.push(signed(String::new(), &fields.required_string("data")?, true));
+            said.push(signed(String::new(), &fields.required_string("data")?, true));
         }
-        _ => plain_block(kind, fields, rest, parts)?,
+        _ => plain_block(kind, fields, rest, said)?,
     }
     Ok(())
 }
@@ -162,16 +169,16 @@ fn plain_block(
     kind: &str,
     fields: &mut Object<'_>,
     rest: &mut Rest,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
 ) -> Result<(), Failure> {
     match kind {
-        "document" => document(fields, rest, parts)?,
+        "document" => document(fields, rest, said)?,
         "search_result" => {
             let path = fields.path_of("content");
             let content = fields.take("content").ok_or_else(|| missing(&path))?;
-            parts.extend(blocks(content, &path, rest, leaf_block)?);
+            said.append(blocks(content, &path, rest, leaf_block)?);
         }
-        _ => leaf_block(kind, fields, rest, parts)?,
+        _ => leaf_block(kind, fields, rest, said)?,
     }
     Ok(())
 }
@@ -181,11 +188,11 @@ fn leaf_block(
     kind: &str,
     fields: &mut Object<'_>,
     rest: &mut Rest,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
 ) -> Result<(), Failure> {
     match kind {
-        "text" => parts.push(Part::Text { text: fields.required_string("text")? }),
-        "image" => parts.push(media("image", fields, rest)?),
+        "text" => said.push(Part::Text { text: fields.required_string("text")? }),
+        "image" => said.push(media("image", fields, rest)?),
         other => {
             let text = format!("content of type '{other}' is not offered here");
             return Err(Failure::unsupported(fields.path_of("type"), text));
@@ -228,26 +235,22 @@ fn media(kind: &str, fields: &mut Object<'_>, rest: &mut Rest) -> Result<Part, F
 }
 
 /// A document: media if it has pages, else the text or the blocks that it is.
-fn document(
-    fields: &mut Object<'_>,
-    rest: &mut Rest,
-    parts: &mut Vec<Part>,
-) -> Result<(), Failure> {
+fn document(fields: &mut Object<'_>, rest: &mut Rest, said: &mut Marked) -> Result<(), Failure> {
     let path = fields.path_of("source");
     let raw = fields.take("source").ok_or_else(|| missing(&path))?;
     let mut source = Object::read(raw, &path)?;
     match source.required_string("type")?.as_str() {
         "text" => {
             source.take("media_type");
-            parts.push(Part::Text { text: source.required_string("data")? });
+            said.push(Part::Text { text: source.required_string("data")? });
         }
         "content" => {
             let path = join(&path, "content");
             let content = source.take("content").ok_or_else(|| missing(&path))?;
-            parts.extend(blocks(content, &path, rest, leaf_block)?);
+            said.append(blocks(content, &path, rest, leaf_block)?);
         }
         _ => {
-            parts.push(media("document", fields, rest)?);
+            said.push(media("document", fields, rest)?);
             return Ok(());
         }
     }

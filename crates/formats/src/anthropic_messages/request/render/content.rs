@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use ::types::Failure;
-use ::types::conversation::{Message, Part, Role, ToolCall};
+use ::types::conversation::{CacheLife, Message, Part, Role, ToolCall};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::tool_name;
 use crate::anthropic_messages::NAME;
-use crate::anthropic_messages::types::{self, Block, Content, Piece, Source};
+use crate::anthropic_messages::types::{self, Bare, Block, Content, Piece, Source};
 use crate::json::{at, join};
+use crate::marks::{self, CacheControl, Marks};
 
 /// Types of image that Anthropic takes.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -19,6 +20,7 @@ const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"]
 /// words of theirs stay in their place.
 pub(super) fn messages<'a>(
     list: &'a [Message],
+    marks: &Marks,
     dropped: &mut Vec<String>,
 ) -> Result<(Vec<Piece<'a>>, Vec<types::Message<'a>>), Failure> {
     let mut system = Vec::new();
@@ -28,7 +30,7 @@ pub(super) fn messages<'a>(
     for (index, message) in list.iter().enumerate() {
         let path = at("messages", index);
         leading &= matches!(message.role, Role::System | Role::Developer);
-        let pieces = pieces(message, &path, dropped)?;
+        let pieces = pieces(message, &path, &|part| marks.part(index, part), dropped)?;
         if pieces.is_empty() {
             continue;
         }
@@ -59,7 +61,7 @@ pub(super) fn messages<'a>(
 /// One text is said as such.
 fn content(pieces: Vec<Piece<'_>>) -> Content<'_> {
     match pieces.as_slice() {
-        [Piece::Block(Block::Text { text })] => Content::Text(text),
+        [Piece::Bare(Bare::Block(Block::Text { text }))] => Content::Text(text),
         _ => Content::Pieces(pieces),
     }
 }
@@ -67,6 +69,7 @@ fn content(pieces: Vec<Piece<'_>>) -> Content<'_> {
 fn pieces<'a>(
     message: &'a Message,
     path: &str,
+    mark_of: &dyn Fn(usize) -> Option<CacheLife>,
     dropped: &mut Vec<String>,
 ) -> Result<Vec<Piece<'a>>, Failure> {
     let mut pieces = Vec::with_capacity(message.parts.len());
@@ -79,10 +82,10 @@ fn pieces<'a>(
             (Part::ToolCall(call), Role::Assistant) => {
                 let path = at(&join(path, "tool_calls"), calls);
                 calls += 1;
-                Some(Piece::Block(tool_use(call, &path)?))
+                Some(Piece::from(tool_use(call, &path)?))
             }
             (Part::ToolResult { .. }, Role::Tool) => {
-                Some(Piece::Block(tool_result(part, path, dropped)?))
+                Some(Piece::from(tool_result(part, path, dropped)?))
             }
             (Part::Reasoning { .. }, Role::Assistant) => thinking(part, dropped),
             (
@@ -97,13 +100,37 @@ fn pieces<'a>(
             }
         };
         pieces.extend(piece);
+        if mark_of(index).is_some_and(|life| !mark(&mut pieces, life)) {
+            marks::report(message, dropped);
+        }
     }
     Ok(pieces)
 }
 
+/// Marks the last piece that can be marked, which thinking can't; whether there is one. Of two
+/// marks at one place the longer counts.
+fn mark(pieces: &mut Vec<Piece<'_>>, life: CacheLife) -> bool {
+    let thinks = |piece: &Piece<'_>| {
+        matches!(
+            piece,
+            Piece::Bare(Bare::Block(Block::Thinking { .. } | Block::RedactedThinking { .. },))
+        )
+    };
+    let Some(at) = pieces.iter().rposition(|piece| !thinks(piece)) else { return false };
+    let wanted = CacheControl::of(life);
+    let marked = match pieces.remove(at) {
+        Piece::Marked { piece, cache_control } => {
+            Piece::Marked { piece, cache_control: cache_control.max(wanted) }
+        }
+        Piece::Bare(piece) => Piece::Marked { piece, cache_control: wanted },
+    };
+    pieces.insert(at, marked);
+    true
+}
+
 /// Blank text is refused by Anthropic, and says nothing.
 fn text_piece(text: &str) -> Option<Piece<'_>> {
-    (!text.trim().is_empty()).then_some(Piece::Block(Block::Text { text }))
+    (!text.trim().is_empty()).then_some(Piece::from(Block::Text { text }))
 }
 
 /// Thinking goes back to whoever signed it, and to nobody else.
@@ -111,10 +138,10 @@ fn thinking<'a>(part: &'a Part, dropped: &mut Vec<String>) -> Option<Piece<'a>> 
     let Part::Reasoning { text, signature, redacted, origin } = part else { return None };
     match signature {
         Some(data) if origin.as_deref() == Some(NAME) && *redacted => {
-            Some(Piece::Block(Block::RedactedThinking { data }))
+            Some(Block::RedactedThinking { data }.into())
         }
         Some(signature) if origin.as_deref() == Some(NAME) => {
-            Some(Piece::Block(Block::Thinking { thinking: text, signature }))
+            Some(Block::Thinking { thinking: text, signature }.into())
         }
         _ => {
             dropped.push("thinking".to_owned());
@@ -185,7 +212,7 @@ fn media<'a>(
     let Some(url) = url.as_deref() else {
         let own = source.get("type").and_then(Value::as_str);
         return match own {
-            Some("image" | "document") => Ok(Piece::Given(source)),
+            Some("image" | "document") => Ok(Piece::Bare(Bare::Given(source))),
             _ => refuse(format!("content of type '{kind}' given by an id can't be said here")),
         };
     };
@@ -203,11 +230,11 @@ fn media<'a>(
         ("image", Source::Base64 { media_type, .. }) if !IMAGES.contains(media_type) => refuse(
             format!("images of type '{media_type}' can't be said: use JPEG, PNG, GIF or WebP"),
         ),
-        ("image", _) => Ok(Piece::Block(Block::Image { source: place })),
+        ("image", _) => Ok(Block::Image { source: place }.into()),
         ("file", Source::Base64 { media_type, .. }) if *media_type != "application/pdf" => {
             refuse(format!("files of type '{media_type}' can't be said: use PDF"))
         }
-        ("file", _) => Ok(Piece::Block(Block::Document { source: place, title: name.as_deref() })),
+        ("file", _) => Ok(Block::Document { source: place, title: name.as_deref() }.into()),
         (kind, _) => refuse(format!("content of type '{kind}' can't be said here")),
     }
 }

@@ -81,12 +81,12 @@ fn text_and_system_prompts() {
         "messages":[{"role":"user","content":"hi"},{"role":"system","content":[{"type":"text","text":"now brief"}],"clear_at":"next_user_message"},{"role":"system","output_config":{"effort":"low"}}]"#,
     );
     assert_snapshot!(blocks, @r#"
-    {"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"rest":{"system.cache_control":{"type":"ephemeral"},"messages.clear_at":"next_user_message","messages.output_config":{"effort":"low"}}}
+    {"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"marks":[{"place":{"part":{"message":0,"part":0}},"life":"minutes"}],"rest":{"messages.clear_at":"next_user_message","messages.output_config":{"effort":"low"}}}
     {"role":"system","parts":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}
     {"role":"user","parts":[{"type":"text","text":"hi"}]}
     {"role":"system","parts":[{"type":"text","text":"now brief"}]}
-    {"model":"m","max_tokens":4096,"system":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"messages":[{"role":"user","content":"hi"},{"role":"system","content":"now brief"}],"stream":false}
-    [("anthropic-version", "2026-10-21")] ["system.cache_control", "messages.clear_at", "messages.output_config"] None
+    {"model":"m","max_tokens":4096,"system":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"b"}],"messages":[{"role":"user","content":"hi"},{"role":"system","content":"now brief"}],"stream":false}
+    [("anthropic-version", "2026-10-21")] ["messages.clear_at", "messages.output_config"] None
     "#);
 }
 
@@ -104,10 +104,10 @@ fn images_and_documents() {
             {"type":"search_result","source":"https://x","title":"t","content":[{"type":"text","text":"found"}]}]}]"#,
     );
     assert_snapshot!(text, @r#"
-    {"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"rest":{"messages.content.cache_control":{"type":"ephemeral"},"messages.content.context":"c","messages.content.citations":{"enabled":true},"messages.content.title":"t","messages.content.source":"https://x"}}
+    {"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"marks":[{"place":{"part":{"message":0,"part":1}},"life":"minutes"}],"rest":{"messages.content.context":"c","messages.content.citations":{"enabled":true},"messages.content.title":"t","messages.content.source":"https://x"}}
     {"role":"user","parts":[{"type":"media","kind":"image","url":"data:image/png;base64,AAAA","name":null,"source":null},{"type":"media","kind":"image","url":"https://x/y.png","name":null,"source":null},{"type":"media","kind":"image","url":null,"name":null,"source":{"type":"image","source":{"type":"file","file_id":"file_1"}}},{"type":"media","kind":"file","url":"data:application/pdf;base64,JVBE","name":"t","source":null},{"type":"media","kind":"file","url":"https://x/y.pdf","name":null,"source":null},{"type":"text","text":"plain"},{"type":"text","text":"inside"},{"type":"text","text":"found"}]}
-    {"model":"m","max_tokens":4096,"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},{"type":"image","source":{"type":"url","url":"https://x/y.png"}},{"type":"image","source":{"type":"file","file_id":"file_1"}},{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBE"},"title":"t"},{"type":"document","source":{"type":"url","url":"https://x/y.pdf"}},{"type":"text","text":"plain"},{"type":"text","text":"inside"},{"type":"text","text":"found"}]}],"stream":false}
-    [("anthropic-version", "2026-10-21")] ["messages.content.cache_control", "messages.content.context", "messages.content.citations", "messages.content.title", "messages.content.source"] None
+    {"model":"m","max_tokens":4096,"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},{"type":"image","source":{"type":"url","url":"https://x/y.png"},"cache_control":{"type":"ephemeral"}},{"type":"image","source":{"type":"file","file_id":"file_1"}},{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBE"},"title":"t"},{"type":"document","source":{"type":"url","url":"https://x/y.pdf"}},{"type":"text","text":"plain"},{"type":"text","text":"inside"},{"type":"text","text":"found"}]}],"stream":false}
+    [("anthropic-version", "2026-10-21")] ["messages.content.context", "messages.content.citations", "messages.content.title", "messages.content.source"] None
     "#);
 }
 
@@ -121,13 +121,13 @@ fn tools_and_their_results() {
         "tool_choice":{"type":"tool","name":"find","disable_parallel_tool_use":true}"#,
     );
     assert_snapshot!(text, @r#"
-    {"tools":[{"name":"find","description":"d","parameters":{"type":"object","properties":{"n":{"type":"integer"}}},"strict":true},{"name":"now","parameters":{"type":"object"}}],"tool_choice":{"mode":"named","name":"find"},"output_cap":4096,"output_shape":{"type":"text"},"rest":{"tools.cache_control":{"type":"ephemeral"}}}
+    {"tools":[{"name":"find","description":"d","parameters":{"type":"object","properties":{"n":{"type":"integer"}}},"strict":true},{"name":"now","parameters":{"type":"object"}}],"tool_choice":{"mode":"named","name":"find"},"output_cap":4096,"output_shape":{"type":"text"},"marks":[{"place":{"tool":0},"life":"minutes"}]}
     {"role":"user","parts":[{"type":"text","text":"go"}]}
     {"role":"assistant","parts":[{"type":"text","text":"I look"},{"type":"tool_call","id":"toolu_1","name":"find","arguments":"{\"n\":9007199254740993, \"b\":1.0,\"a\":[]}"},{"type":"tool_call","id":"toolu_2","name":"now","arguments":"{}"}]}
     {"role":"tool","parts":[{"type":"tool_result","call_id":"toolu_2","parts":[],"is_error":false},{"type":"tool_result","call_id":"toolu_1","parts":[{"type":"text","text":"broken"},{"type":"media","kind":"image","url":"data:image/webp;base64,AAAA","name":null,"source":null}],"is_error":true}]}
     {"role":"user","parts":[{"type":"text","text":"and?"}]}
-    {"model":"m","max_tokens":4096,"messages":[{"role":"user","content":"go"},{"role":"assistant","content":[{"type":"text","text":"I look"},{"type":"tool_use","id":"toolu_1","name":"find","input":{"n":9007199254740993, "b":1.0,"a":[]}},{"type":"tool_use","id":"toolu_2","name":"now","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_2"},{"type":"tool_result","tool_use_id":"toolu_1","content":[{"type":"text","text":"broken"},{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"AAAA"}}],"is_error":true}]},{"role":"user","content":"and?"}],"tools":[{"name":"find","description":"d","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"strict":true},{"name":"now","input_schema":{"type":"object"}}],"tool_choice":{"type":"tool","name":"find","disable_parallel_tool_use":true},"stream":false}
-    [("anthropic-version", "2026-10-21")] ["tools.cache_control"] None
+    {"model":"m","max_tokens":4096,"messages":[{"role":"user","content":"go"},{"role":"assistant","content":[{"type":"text","text":"I look"},{"type":"tool_use","id":"toolu_1","name":"find","input":{"n":9007199254740993, "b":1.0,"a":[]}},{"type":"tool_use","id":"toolu_2","name":"now","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_2"},{"type":"tool_result","tool_use_id":"toolu_1","content":[{"type":"text","text":"broken"},{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"AAAA"}}],"is_error":true}]},{"role":"user","content":"and?"}],"tools":[{"name":"find","description":"d","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"strict":true,"cache_control":{"type":"ephemeral"}},{"name":"now","input_schema":{"type":"object"}}],"tool_choice":{"type":"tool","name":"find","disable_parallel_tool_use":true},"stream":false}
+    [("anthropic-version", "2026-10-21")] [] None
     "#);
 }
 
@@ -193,11 +193,11 @@ fn what_an_agent_sends_is_never_refused() {
         "tools":[{"name":"Bash","description":"d","input_schema":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"},"eager_input_streaming":true}]"#,
     );
     assert_snapshot!(text, @r#"
-    {"tools":[{"name":"Bash","description":"d","parameters":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}}],"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"reasoning":{"effort":"high","adaptive":true},"rest":{"system.cache_control":{"type":"ephemeral","ttl":"1h","scope":"global"},"messages.content.cache_control":{"type":"ephemeral"},"tools.eager_input_streaming":true,"metadata.user_id":"u","context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},"cache_control":{"type":"ephemeral"},"body.n":5,"body.sparkle":{"a":1}}}
+    {"tools":[{"name":"Bash","description":"d","parameters":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}}],"tool_choice":{"mode":"auto"},"output_cap":4096,"output_shape":{"type":"text"},"reasoning":{"effort":"high","adaptive":true},"marks":[{"place":{"part":{"message":0,"part":1}},"life":"hour"},{"place":{"part":{"message":1,"part":1}},"life":"minutes"},{"place":"end","life":"minutes"}],"rest":{"system.cache_control.scope":"global","tools.eager_input_streaming":true,"metadata.user_id":"u","context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},"body.n":5,"body.sparkle":{"a":1}}}
     {"role":"system","parts":[{"type":"text","text":"x-anthropic-billing-header: cc_version=2"},{"type":"text","text":"You are an agent."}]}
     {"role":"user","parts":[{"type":"text","text":"<system-reminder>x</system-reminder>"},{"type":"text","text":"go"}]}
-    {"model":"m","max_tokens":4096,"system":[{"type":"text","text":"x-anthropic-billing-header: cc_version=2"},{"type":"text","text":"You are an agent."}],"messages":[{"role":"user","content":[{"type":"text","text":"<system-reminder>x</system-reminder>"},{"type":"text","text":"go"}]}],"tools":[{"name":"Bash","description":"d","input_schema":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}}],"thinking":{"type":"adaptive"},"output_config":{"effort":"high"},"stream":false}
-    [("anthropic-version", "2026-10-21")] ["system.cache_control", "messages.content.cache_control", "tools.eager_input_streaming", "metadata.user_id", "context_management", "cache_control", "body.n", "body.sparkle"] None
+    {"model":"m","max_tokens":4096,"system":[{"type":"text","text":"x-anthropic-billing-header: cc_version=2"},{"type":"text","text":"You are an agent.","cache_control":{"type":"ephemeral","ttl":"1h"}}],"messages":[{"role":"user","content":[{"type":"text","text":"<system-reminder>x</system-reminder>"},{"type":"text","text":"go","cache_control":{"type":"ephemeral"}}]}],"tools":[{"name":"Bash","description":"d","input_schema":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}}],"thinking":{"type":"adaptive"},"output_config":{"effort":"high"},"cache_control":{"type":"ephemeral"},"stream":false}
+    [("anthropic-version", "2026-10-21")] ["system.cache_control.scope", "tools.eager_input_streaming", "metadata.user_id", "context_management", "body.n", "body.sparkle"] None
     "#);
 }
 

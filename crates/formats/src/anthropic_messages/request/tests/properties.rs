@@ -12,6 +12,7 @@ use types::format::{Edits, Format};
 
 use super::super::{count_estimate, parse, patch, read_head, render};
 use crate::head::TopLevel;
+use crate::marks::testing::marked;
 use crate::{ANTHROPIC_MESSAGES, OPENAI_CHAT};
 
 fn text() -> impl Strategy<Value = String> {
@@ -154,7 +155,8 @@ fn conversation() -> impl Strategy<Value = Conversation> {
             strict: Some(true),
         },
     });
-    (history, tools, sampling(), 4_000u64..9_000, shape, ask()).prop_map(
+    let wishes = prop::collection::vec((any::<usize>(), any::<bool>()), 0..4);
+    (history, tools, sampling(), 4_000u64..9_000, shape, ask(), wishes).prop_map(
         |(
             (signed, messages),
             (tools, choice, parallel),
@@ -162,11 +164,12 @@ fn conversation() -> impl Strategy<Value = Conversation> {
             cap,
             output_shape,
             reasoning,
+            wishes,
         )| {
             let tool_choice = if tools.is_empty() { ToolChoice::Auto } else { choice };
             let silent = tools.is_empty() || tool_choice == ToolChoice::None;
             let free = matches!(tool_choice, ToolChoice::Auto | ToolChoice::None);
-            Conversation {
+            let unmarked = Conversation {
                 messages,
                 tools,
                 parallel_tool_calls: parallel.filter(|_| !silent),
@@ -175,8 +178,9 @@ fn conversation() -> impl Strategy<Value = Conversation> {
                 output_cap: Some(cap),
                 output_shape,
                 reasoning: if signed && free { reasoning } else { ReasoningAsk::default() },
-                rest: serde_json::Map::new(),
-            }
+                ..Conversation::default()
+            };
+            marked(unmarked, &wishes, true)
         },
     )
 }

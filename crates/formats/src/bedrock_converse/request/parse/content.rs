@@ -3,15 +3,18 @@
 //! A block is an object with one field, whose name says what it is.
 
 use ::types::Failure;
-use ::types::conversation::{Message, Part, Role, ToolCall};
+use ::types::conversation::{CacheLife, Part, Role, ToolCall};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::bedrock_converse::NAME;
 use crate::bedrock_converse::media::Kind;
-use crate::json::{join, missing};
+use crate::json::{join, missing, without_indices};
+use crate::marks::{self, History, Marked};
 use crate::object::{Object, elements, mistyped};
 
+/// The block that marks what is to be kept in the prompt cache.
+pub(super) const MARK: &str = "cachePoint";
 /// Blocks in one message at most.
 const BLOCKS_MAX: usize = 100_000;
 
@@ -22,7 +25,7 @@ type Rest = Map<String, Value>;
 pub(super) fn message(
     raw: &RawValue,
     path: &str,
-    messages: &mut Vec<Message>,
+    history: &mut History,
     rest: &mut Rest,
 ) -> Result<(), Failure> {
     let mut fields = Object::read(raw, path)?;
@@ -38,15 +41,16 @@ pub(super) fn message(
     let path = fields.path_of("content");
     let content = fields.take("content").ok_or_else(|| missing(&path))?;
     fields.leave(rest);
-    let parts = blocks(content, &path, role, rest)?;
+    let said = blocks(content, &path, role, rest)?;
     let is_result = |part: &Part| matches!(part, Part::ToolResult { .. });
-    let (results, others): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(is_result);
-    let says_nothing = others.is_empty() && (!results.is_empty() || role == Role::Assistant);
-    if !results.is_empty() {
-        messages.push(Message { role: Role::Tool, parts: results });
+    let (results, others) = said.partition(is_result);
+    let says_nothing =
+        others.parts.is_empty() && (!results.parts.is_empty() || role == Role::Assistant);
+    if !results.parts.is_empty() {
+        history.push(Role::Tool, results);
     }
     if !says_nothing {
-        messages.push(Message { role, parts: others });
+        history.push(role, others);
     }
     Ok(())
 }
@@ -58,20 +62,48 @@ pub(super) fn blocks(
     path: &str,
     role: Role,
     rest: &mut Rest,
-) -> Result<Vec<Part>, Failure> {
-    let mut parts = Vec::new();
+) -> Result<Marked, Failure> {
+    let mut said = Marked::default();
     for (raw, path) in elements(raw, path, BLOCKS_MAX)? {
         let mut union = Object::read(raw, &path)?;
-        block(&mut union, role, &mut parts, rest)?;
+        match is_mark(&union) {
+            // Where nothing stands before it there is nothing to keep.
+            true if mark(&mut union, rest)?.is_some_and(|life| !said.mark(life)) => {
+                rest.insert(without_indices(&join(&path, MARK)), Value::Bool(true));
+            }
+            true => {}
+            false => block(&mut union, role, &mut said, rest)?,
+        }
         union.leave(rest);
     }
-    Ok(parts)
+    Ok(said)
+}
+
+/// Whether a block or a tool is a mark for the prompt cache.
+pub(super) fn is_mark(union: &Object<'_>) -> bool {
+    union.top().raw(MARK).is_some_and(|raw| raw.get() != "null")
+}
+
+/// Takes a mark. One that is not understood is reported.
+pub(super) fn mark(union: &mut Object<'_>, rest: &mut Rest) -> Result<Option<CacheLife>, Failure> {
+    if union.top().fields().filter(|(_, raw)| raw.get() != "null").count() > 1 {
+        let text = "a mark of the prompt cache stands alone";
+        return Err(Failure::invalid(union.path_of(MARK), text));
+    }
+    let mut point = union.required_object(MARK)?;
+    let (kind, ttl) = (point.string("type")?, point.string("ttl")?);
+    let life = marks::life_of(ttl.as_deref()).filter(|_| kind.as_deref() == Some("default"));
+    if life.is_none() {
+        rest.insert(without_indices(&union.path_of(MARK)), Value::Bool(true));
+    }
+    point.leave(rest);
+    Ok(life)
 }
 
 fn block(
     union: &mut Object<'_>,
     role: Role,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
     rest: &mut Rest,
 ) -> Result<(), Failure> {
     let given = union.top().fields().find(|(_, raw)| raw.get() != "null");
@@ -86,29 +118,27 @@ fn block(
         "toolUse" | "reasoningContent" => only(Role::Assistant),
         "toolResult" => only(Role::User),
         "json" => only(Role::Tool),
-        "text" | "cachePoint" | "guardContent" => Ok(()),
+        "text" | "guardContent" => Ok(()),
         _ if role == Role::System => only(Role::User),
         _ => Ok(()),
     };
     placed.map_err(|text| Failure::invalid(union.path_of(&kind), text))?;
     match kind.as_str() {
-        "text" => parts.push(Part::Text { text: union.required_string("text")? }),
+        "text" => said.push(Part::Text { text: union.required_string("text")? }),
         "json" => {
             let value = union.take("json").map(RawValue::get).unwrap_or_default();
-            parts.push(Part::text(value));
+            said.push(Part::text(value));
         }
-        "image" => parts.push(media(union, Kind::Image, rest)?),
-        "video" => parts.push(media(union, Kind::Video, rest)?),
-        "audio" => parts.push(media(union, Kind::Audio, rest)?),
-        "document" => document(union, parts, rest)?,
-        "toolUse" => parts.push(Part::ToolCall(tool_call(union, rest)?)),
-        "toolResult" => parts.push(tool_result(union, rest)?),
-        "reasoningContent" => parts.extend(reasoning(union, rest)?),
-        "citationsContent" => texts(union, "citationsContent", parts, rest)?,
-        "searchResult" => texts(union, "searchResult", parts, rest)?,
-        "guardContent" => guarded(union, parts, rest)?,
-        // Nothing that is said: it is named with what is left.
-        "cachePoint" => {}
+        "image" => said.push(media(union, Kind::Image, rest)?),
+        "video" => said.push(media(union, Kind::Video, rest)?),
+        "audio" => said.push(media(union, Kind::Audio, rest)?),
+        "document" => document(union, said, rest)?,
+        "toolUse" => said.push(Part::ToolCall(tool_call(union, rest)?)),
+        "toolResult" => tool_result(union, said, rest)?,
+        "reasoningContent" => said.parts.extend(reasoning(union, rest)?),
+        "citationsContent" => texts(union, "citationsContent", said, rest)?,
+        "searchResult" => texts(union, "searchResult", said, rest)?,
+        "guardContent" => guarded(union, said, rest)?,
         other => {
             let text = format!("content of type '{other}' is not offered here");
             return Err(Failure::unsupported(union.path_of(other), text));
@@ -121,13 +151,13 @@ fn block(
 fn texts(
     union: &mut Object<'_>,
     name: &'static str,
-    parts: &mut Vec<Part>,
+    said: &mut Marked,
     rest: &mut Rest,
 ) -> Result<(), Failure> {
     let mut fields = union.required_object(name)?;
     for (raw, path) in fields.list("content", BLOCKS_MAX)? {
         let mut text = Object::read(raw, &path)?;
-        parts.push(Part::Text { text: text.required_string("text")? });
+        said.push(Part::Text { text: text.required_string("text")? });
         text.leave(rest);
     }
     fields.leave(rest);
@@ -135,16 +165,16 @@ fn texts(
 }
 
 /// What a guardrail is to look at. It is said all the same, without the guardrail.
-fn guarded(union: &mut Object<'_>, parts: &mut Vec<Part>, rest: &mut Rest) -> Result<(), Failure> {
+fn guarded(union: &mut Object<'_>, said: &mut Marked, rest: &mut Rest) -> Result<(), Failure> {
     let mut fields = union.required_object("guardContent")?;
-    let path = crate::json::without_indices(&union.path_of("guardContent"));
+    let path = without_indices(&union.path_of("guardContent"));
     rest.entry(path).or_insert(Value::Bool(true));
     if let Some(mut text) = fields.object("text")? {
-        parts.push(Part::Text { text: text.required_string("text")? });
+        said.push(Part::Text { text: text.required_string("text")? });
         text.take("qualifiers");
         text.leave(rest);
     } else {
-        parts.push(media(&mut fields, Kind::Image, rest)?);
+        said.push(media(&mut fields, Kind::Image, rest)?);
     }
     fields.leave(rest);
     Ok(())
@@ -168,7 +198,7 @@ fn tool_call(union: &mut Object<'_>, rest: &mut Rest) -> Result<ToolCall, Failur
     Ok(ToolCall { id, name, arguments })
 }
 
-fn tool_result(union: &mut Object<'_>, rest: &mut Rest) -> Result<Part, Failure> {
+fn tool_result(union: &mut Object<'_>, said: &mut Marked, rest: &mut Rest) -> Result<(), Failure> {
     let mut fields = union.required_object("toolResult")?;
     let call_id = fields.required_string("toolUseId")?;
     let is_error = match fields.string("status")?.as_deref() {
@@ -180,9 +210,11 @@ fn tool_result(union: &mut Object<'_>, rest: &mut Rest) -> Result<Part, Failure>
     };
     let path = fields.path_of("content");
     let content = fields.take("content");
-    let parts = content.map(|raw| blocks(raw, &path, Role::Tool, rest)).transpose()?;
+    let content = content.map(|raw| blocks(raw, &path, Role::Tool, rest)).transpose()?;
     fields.leave(rest);
-    Ok(Part::ToolResult { call_id, parts: parts.unwrap_or_default(), is_error })
+    let content = content.unwrap_or_default();
+    said.hold(content, |parts| Part::ToolResult { call_id, parts, is_error });
+    Ok(())
 }
 
 fn reasoning(union: &mut Object<'_>, rest: &mut Rest) -> Result<Option<Part>, Failure> {
@@ -238,19 +270,19 @@ fn media(union: &mut Object<'_>, kind: Kind, rest: &mut Rest) -> Result<Part, Fa
 }
 
 /// A document: media if it is a file, else the texts that it is.
-fn document(union: &mut Object<'_>, parts: &mut Vec<Part>, rest: &mut Rest) -> Result<(), Failure> {
+fn document(union: &mut Object<'_>, said: &mut Marked, rest: &mut Rest) -> Result<(), Failure> {
     let mut fields = union.required_object("document")?;
     let mut source = fields.required_object("source")?;
     if let Some(text) = source.string("text")? {
-        parts.push(Part::Text { text });
+        said.push(Part::Text { text });
     } else if source.top().raw("content").is_some() {
         for (raw, path) in source.list("content", BLOCKS_MAX)? {
             let mut text = Object::read(raw, &path)?;
-            parts.push(Part::Text { text: text.required_string("text")? });
+            said.push(Part::Text { text: text.required_string("text")? });
             text.leave(rest);
         }
     } else {
-        parts.push(media(union, Kind::Document, rest)?);
+        said.push(media(union, Kind::Document, rest)?);
         return Ok(());
     }
     fields.take("format");

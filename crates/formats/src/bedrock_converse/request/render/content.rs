@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use ::types::Failure;
-use ::types::conversation::{Message, Part, Role, ToolCall};
+use ::types::conversation::{CacheLife, Message, Part, Role, ToolCall};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::tool_name;
 use crate::bedrock_converse::NAME;
 use crate::bedrock_converse::media::Kind;
-use crate::bedrock_converse::types::{self, Block, Piece, Reasoning, Source};
+use crate::bedrock_converse::types::{self, Block, CachePoint, Piece, Reasoning, Source};
 use crate::ids::short;
 use crate::json::{at, join};
+use crate::marks::{self, Marks};
 
 /// Characters of a call's id at most, as Bedrock has it.
 const ID_CHARS_MAX: usize = 64;
@@ -24,6 +25,7 @@ const DOCUMENT_CHARS_MAX: usize = 180;
 /// words of theirs stay in their place. Neighbours of one role join, because roles take turns.
 pub(super) fn messages<'a>(
     list: &'a [Message],
+    marks: &Marks,
     dropped: &mut Vec<String>,
 ) -> Result<(Vec<Piece<'a>>, Vec<types::Message<'a>>), Failure> {
     let mut writer = Writer { dropped, documents: HashSet::new() };
@@ -32,7 +34,8 @@ pub(super) fn messages<'a>(
     let mut leading = true;
     for (index, message) in list.iter().enumerate() {
         leading &= matches!(message.role, Role::System | Role::Developer);
-        let pieces = writer.pieces(message, &at("messages", index))?;
+        let mark_of = |part| marks.part(index, part);
+        let pieces = writer.pieces(message, &at("messages", index), &mark_of)?;
         if pieces.is_empty() {
             continue;
         }
@@ -50,6 +53,12 @@ pub(super) fn messages<'a>(
             None => rendered.push(types::Message { role, content: pieces }),
         }
     }
+    if let Some(life) = marks.end() {
+        let last = rendered.last_mut().map_or(&mut system, |last| &mut last.content);
+        if !mark(last, life) {
+            writer.dropped.push(marks::FIELD.to_owned());
+        }
+    }
     Ok((system, rendered))
 }
 
@@ -61,7 +70,12 @@ struct Writer<'d> {
 }
 
 impl Writer<'_> {
-    fn pieces<'a>(&mut self, message: &'a Message, path: &str) -> Result<Vec<Piece<'a>>, Failure> {
+    fn pieces<'a>(
+        &mut self,
+        message: &'a Message,
+        path: &str,
+        mark_of: &dyn Fn(usize) -> Option<CacheLife>,
+    ) -> Result<Vec<Piece<'a>>, Failure> {
         let mut pieces = Vec::with_capacity(message.parts.len());
         let mut calls = 0;
         for (index, part) in message.parts.iter().enumerate() {
@@ -90,6 +104,9 @@ impl Writer<'_> {
                 }
             };
             pieces.extend(piece);
+            if mark_of(index).is_some_and(|life| !mark(&mut pieces, life)) {
+                marks::report(message, self.dropped);
+            }
         }
         Ok(pieces)
     }
@@ -192,6 +209,19 @@ impl Writer<'_> {
         }
         name
     }
+}
+
+/// Puts a mark behind the last piece that one can stand behind, which reasoning is not; whether
+/// there is one. Where a mark stands already the longer one counts.
+fn mark(pieces: &mut Vec<Piece<'_>>, life: CacheLife) -> bool {
+    let reasons = |piece: &Piece<'_>| matches!(piece, Piece::Block(Block::ReasoningContent(_)));
+    let Some(at) = pieces.iter().rposition(|piece| !reasons(piece)) else { return false };
+    let new = CachePoint::of(life);
+    match pieces.get_mut(at) {
+        Some(Piece::Block(Block::CachePoint(mark))) => mark.ttl = mark.ttl.max(new.ttl),
+        _ => pieces.insert(at + 1, Piece::Block(Block::CachePoint(new))),
+    }
+    true
 }
 
 /// A name in the characters that Bedrock takes: letters, digits, hyphens, brackets, and single

@@ -283,8 +283,9 @@ fn documents_get_names_that_bedrock_takes() {
 fn what_no_other_format_says_is_kept_by_name_or_refused() {
     let conversation = parsed(json!({
         "messages": [{ "role": "user", "content": [
-            { "text": "hello" },
             { "cachePoint": { "type": "default" } },
+            { "text": "hello" },
+            { "cachePoint": { "type": "default", "ttl": "3d" } },
             { "guardContent": { "text": { "text": "guard me", "qualifiers": ["query"] } } },
             { "searchResult": { "source": "s", "title": "t", "content": [{ "text": "found" }] } },
             { "document": { "name": "d", "source": { "text": "plain" } } },
@@ -319,6 +320,8 @@ fn what_no_other_format_says_is_kept_by_name_or_refused() {
     assert_eq!(refused(system_tool).0, "toolConfig.tools[0].systemTool");
     let addition = user(&json!([{ "toolAddition": {} }]));
     assert_eq!(refused(addition).0, "messages[0].content[0].toolAddition");
+    let both = user(&json!([{ "text": "a", "cachePoint": { "type": "default" } }]));
+    assert_eq!(refused(both).0, "messages[0].content[0].cachePoint");
     assert_eq!(refused(user(&json!("hello"))).0, "messages[0].content");
     assert_eq!(refused(user(&json!([{}]))).0, "messages[0].content[0].text");
     let misplaced = user(&json!([{ "toolUse": { "toolUseId": "x", "name": "y", "input": {} } }]));
@@ -384,10 +387,8 @@ fn conversations_of_other_doors_arrive_whole_or_are_named() {
         "tools": [{ "type": "function",
                     "function": { "name": "f", "parameters": { "type": "object" } } }],
     });
-    let sources: [(&dyn Format, Value, &[&str]); 2] = [
-        (&ANTHROPIC_MESSAGES, messages, &["thinking", "messages.content.cache_control"]),
-        (&OPENAI_CHAT, chat, &[]),
-    ];
+    let sources: [(&dyn Format, Value, &[&str]); 2] =
+        [(&ANTHROPIC_MESSAGES, messages, &["thinking"]), (&OPENAI_CHAT, chat, &[])];
     for (source, body, lost) in sources {
         let conversation = source.parse_request(body.to_string().as_bytes()).unwrap();
         let edits = Edits { model: CLAUDE, ..Edits::default() };
@@ -455,4 +456,55 @@ fn the_model_stands_in_the_path_as_amazons_sdks_spell_it() {
          /converse-stream"
     );
     assert_eq!(path("../é?#", false), "/model/..%2F%C3%A9%3F%23/converse");
+}
+
+#[test]
+fn marks_of_anthropics_clients_become_blocks_behind_what_they_mark() {
+    let mark = json!({ "type": "ephemeral" });
+    let hour = json!({ "type": "ephemeral", "ttl": "1h" });
+    let body = json!({
+        "model": "m", "max_tokens": 50, "cache_control": mark,
+        "system": [{ "type": "text", "text": "be brief", "cache_control": hour }],
+        "tools": [{ "name": "f", "input_schema": { "type": "object" }, "cache_control": hour },
+                  { "name": "g", "input_schema": { "type": "object" } }],
+        "messages": [
+            { "role": "user", "content": "look" },
+            { "role": "assistant", "content": [
+                { "type": "thinking", "thinking": "hm", "signature": "s" },
+                { "type": "tool_use", "id": "toolu_1", "name": "f", "input": {} },
+            ] },
+            { "role": "user", "content": [
+                { "type": "tool_result", "tool_use_id": "toolu_1", "content": [
+                    { "type": "text", "text": "ok", "cache_control": mark },
+                ] },
+                { "type": "text", "text": "and?" },
+            ] },
+        ],
+    });
+    let conversation = ANTHROPIC_MESSAGES.parse_request(body.to_string().as_bytes()).unwrap();
+    assert_eq!(conversation.cache_writes(), CacheWrites::Hour);
+    let (told, dropped) = rendered(&conversation);
+    assert_eq!(dropped, ["thinking"]);
+    let (point, long) = (
+        json!({ "cachePoint": { "type": "default" } }),
+        json!({ "cachePoint": { "type": "default", "ttl": "1h" } }),
+    );
+    assert_eq!(told["system"], json!([{ "text": "be brief" }, long]));
+    let tools = told["toolConfig"]["tools"].as_array().unwrap();
+    assert_eq!((&tools[1], tools.len()), (&long, 3));
+    let last = told["messages"][2]["content"].as_array().unwrap();
+    let kinds: Vec<&String> =
+        last.iter().flat_map(|block| block.as_object().unwrap().keys()).collect();
+    assert_eq!(kinds, ["toolResult", "cachePoint", "text", "cachePoint"]);
+    assert_eq!(last[3], point);
+    // And back: what stood in a result is marked with it, and the end where it is.
+    let back = BEDROCK_CONVERSE.parse_request(told.to_string().as_bytes()).unwrap();
+    let edits = Edits { model: "m", ..Edits::default() };
+    let again = ANTHROPIC_MESSAGES.render_request(&back, &edits).unwrap();
+    let again: Value = serde_json::from_slice(&again.body).unwrap();
+    assert_eq!(again["system"][0]["cache_control"], hour);
+    assert_eq!(again["tools"][0]["cache_control"], hour);
+    assert_eq!(again["messages"][2]["content"][0]["cache_control"], mark);
+    assert_eq!(again["messages"][3]["content"][0]["cache_control"], mark);
+    assert!(again["messages"][0]["content"].is_string(), "what is not marked is as it was");
 }

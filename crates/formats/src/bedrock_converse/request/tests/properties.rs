@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::marks::testing::marked;
 
 fn text() -> impl Strategy<Value = String> {
     "x[a-zé\"\\\\\n ]{0,12}"
@@ -173,11 +174,19 @@ fn conversation() -> impl Strategy<Value = Conversation> {
         },
     });
     let cap = prop::option::of(4_000u64..9_000);
-    (history, tools, sampling(), cap, shape, ask()).prop_map(
-        |((signed, messages), (tools, choice), sampling, output_cap, output_shape, reasoning)| {
+    let wishes = prop::collection::vec((any::<usize>(), any::<bool>()), 0..4);
+    (history, tools, sampling(), cap, shape, (ask(), wishes)).prop_map(
+        |(
+            (signed, messages),
+            (tools, choice),
+            sampling,
+            output_cap,
+            output_shape,
+            (reasoning, wishes),
+        )| {
             let tool_choice = if tools.is_empty() { ToolChoice::Auto } else { choice };
             let free = tool_choice == ToolChoice::Auto;
-            Conversation {
+            let unmarked = Conversation {
                 messages,
                 tools,
                 tool_choice,
@@ -186,7 +195,8 @@ fn conversation() -> impl Strategy<Value = Conversation> {
                 output_shape,
                 reasoning: if signed && free { reasoning } else { ReasoningAsk::default() },
                 ..Conversation::default()
-            }
+            };
+            marked(unmarked, &wishes, false)
         },
     )
 }

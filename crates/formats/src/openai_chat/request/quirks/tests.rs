@@ -2,6 +2,7 @@ use insta::assert_snapshot;
 use types::conversation::{Conversation, Message, Part, Role, ToolCall};
 
 use ::types::Format as _;
+use ::types::format::CacheControlPlace;
 
 use super::*;
 use crate::OPENAI_CHAT;
@@ -262,4 +263,54 @@ fn a_rest_goes_its_own_way_where_there_is_one() {
     assert_eq!(last(&begun, &usual).get("prefix"), None);
     let nobody = Edits { continues: true, ..Edits::default() };
     assert_eq!(path(&nobody), "/chat/completions");
+}
+
+#[test]
+fn marks_stand_where_the_server_takes_them_and_are_named_where_it_does_not() {
+    let mark = r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#;
+    let body = format!(
+        r#"{{"model":"m","messages":[
+        {{"role":"system","content":[{{"type":"text","text":"s",{mark}}}]}},
+        {{"role":"user","content":"u"}},
+        {{"role":"assistant","content":"a",{mark},"tool_calls":[{{"id":"c","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}},
+        {{"role":"tool","tool_call_id":"c","content":[{{"type":"text","text":"r",{mark}}}]}},
+        {{"role":"user","content":"end"}}],
+        "tools":[{{"type":"function","function":{{"name":"f",{mark}}}}}],
+        "cache_control":{{"type":"ephemeral","scope":"global"}}}}"#
+    );
+    let conversation = parse(body.as_bytes()).unwrap();
+    let told = |cache_control| {
+        let quirks = Quirks { cache_control, ..Quirks::default() };
+        let edits = Edits { model: "m", quirks: Some(&quirks), ..Edits::default() };
+        let rendered = render(&conversation, &edits).unwrap();
+        let tree: serde_json::Value = serde_json::from_slice(&rendered.body).unwrap();
+        (tree["messages"].clone(), rendered.dropped)
+    };
+    let hour = serde_json::json!({ "type": "ephemeral", "ttl": "1h" });
+    let minutes = serde_json::json!({ "type": "ephemeral" });
+    let (beside, lost) = told(Some(CacheControlPlace::Messages));
+    assert_eq!(lost, ["tools.cache_control", "cache_control.scope"]);
+    assert_eq!(beside[0]["content"][0]["cache_control"], hour);
+    assert_eq!(beside[1]["content"], "u");
+    assert_eq!((&beside[2]["content"], &beside[2]["cache_control"]), (&"a".into(), &hour));
+    assert_eq!((&beside[3]["content"], &beside[3]["cache_control"]), (&"r".into(), &hour));
+    assert_eq!(beside[4]["content"][0]["cache_control"], minutes);
+    let (within, _) = told(Some(CacheControlPlace::Parts));
+    for (at, text) in [(2, "a"), (3, "r")] {
+        assert_eq!(within[at].get("cache_control"), None);
+        let part = serde_json::json!([{ "type": "text", "text": text, "cache_control": hour }]);
+        assert_eq!(within[at]["content"], part);
+    }
+    let (none, lost) = told(None);
+    assert!(!none.to_string().contains("cache_control"), "{none}");
+    assert_eq!(
+        lost,
+        [
+            "tools.cache_control",
+            "system.cache_control",
+            "messages.content.cache_control",
+            "cache_control",
+            "cache_control.scope",
+        ]
+    );
 }
