@@ -39,6 +39,9 @@ def request(asked):
         body["response_format"] = {"type": "json_schema", "json_schema": wanted}
     if asked.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
+    for message in (messages[0], messages[-1]) if asked.marks else ():
+        mark = {"cache_control": {"type": "ephemeral"}}
+        message["content"] = [{"type": "text", "text": message["content"]} | mark]
     return body
 
 

@@ -190,6 +190,53 @@ def thoughts_of_the_past(pair):
         same([part.signature for part in found], [SIGNATURE])
 
 
+@check
+def marks_of_the_prompt_cache(pair):
+    if "marks" in pair.door.CANNOT_ASK:
+        raise DoesNotApply
+    seen = asked(pair, hello(system="Be brief.", marks=2), ["cache_control"])
+    if seen is None:
+        assert pair.target.NAME not in ("messages", "bedrock"), "a target that takes marks has none"
+        return
+    same((seen.marks, seen.system, seen.turns[0].parts), (2, "Be brief.", ["hello"]))
+
+
+@check
+def everything_at_once(pair):
+    """Parallel calls, a picture, thoughts and a schema in one conversation, there and back."""
+    thought = [] if "thought" in pair.door.CANNOT_ASK else [Thought("Hm.", SIGNATURE)]
+    turns = [
+        Turn("user", ["What is it?", Image()]),
+        Turn("assistant", [*thought, "I look.", *CALLED]),
+        Turn("tool", [Result("call_a", ["A"]), Result("call_b", ["B"])]),
+        Turn("user", ["And now?"]),
+    ]
+    thinks = [] if "signature" in pair.target.CANNOT_ANSWER else [Thought("So.", SIGNATURE)]
+    for stream in (False, True):
+        about = {"system": "Be brief.", "tools": [TOOL], "schema": SCHEMA, "effort": "high", "cap": None}
+        pair.plan(Said([*thinks, "I look.", *CALLED], stop="tools"))
+        answer = pair.ask(Asked(turns=turns, stream=stream, **about))
+        same(answer.status, 200)
+        lost = set(answer.dropped)
+        assert lost <= {"thinking", "reasoning", "reasoning_effort", "tools.strict"}, lost
+        seen = pair.seen()
+        same((seen.system, seen.schema), ("Be brief.", SCHEMA))
+        same([tool["name"] for tool in seen.tools], ["look"])
+        assert seen.effort or lost, "the effort is neither said nor reported"
+        found = [part for turn in seen.turns for part in turn.parts]
+        same(found[:2], ["What is it?", Image()])
+        same([json.loads(call.arguments) for call in only(Call, found)], [{"n": int(BIG)}, {"n": 2}])
+        results = only(Result, found)
+        same([text_of(result.parts) for result in results], ["A", "B"])
+        same([result.of for result in results], [call.id for call in only(Call, found)])
+        same([text for text in found if isinstance(text, str)][-1], "And now?")
+        heard = pair.door.read_stream(answer.text) if stream else pair.door.read_answer(answer.json())
+        assert heard.whole and not heard.error, heard
+        same([json.loads(call.arguments) for call in only(Call, heard.parts)], [{"n": int(BIG)}, {"n": 2}])
+        same((text_of(heard.parts), heard.stop), ("I look.", "tools"))
+        same("".join(part.text for part in only(Thought, heard.parts)), "So." if thinks else "")
+
+
 def answered(pair, said, stream, **more):
     pair.plan(said)
     answer = pair.ask(hello(stream=stream, tools=[TOOL], **more))

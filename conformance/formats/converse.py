@@ -32,6 +32,8 @@ def read_block(block):
         return Image(held["source"]["bytes"], f"image/{held['format']}")
     if kind == "toolUse":
         return Call(held["name"], dumps(held["input"]), held["toolUseId"])
+    if kind == "reasoningContent" and "redactedContent" in held:
+        return Thought("", held["redactedContent"])
     if kind == "reasoningContent":
         return Thought(held["reasoningText"]["text"], held["reasoningText"]["signature"])
     failed = held.get("status") == "error"

@@ -19,7 +19,7 @@ NAME = "gemini"
 FORMAT = "gemini"
 PATH = "/v1beta/models/{model}:{method}"
 # A result that failed is said in its value here; an effort is a level or a budget.
-CANNOT_ASK = {"failed_result", "image_result"}
+CANNOT_ASK = {"failed_result", "image_result", "marks"}
 CANNOT_ANSWER = set()
 
 STOPS = {"end": "STOP", "length": "MAX_TOKENS", "tools": "STOP", "filter": "SAFETY"}

@@ -59,6 +59,10 @@ def request(asked):
         body["output_config"] = config
     if asked.stream:
         body["stream"] = True
+    if asked.marks:
+        mark = {"cache_control": {"type": "ephemeral"}}
+        body["system"][-1] |= mark
+        body["messages"][-1]["content"][-1] |= mark
     return body
 
 

@@ -17,7 +17,7 @@ from words import (
 NAME = "responses"
 FORMAT = "openai_responses"
 PATH = "/v1/responses"
-CANNOT_ASK = {"stop", "failed_result"}
+CANNOT_ASK = {"stop", "failed_result", "marks"}
 CANNOT_ANSWER = set()
 
 

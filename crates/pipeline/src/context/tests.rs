@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use proptest::prelude::*;
 use types::conversation::{
@@ -289,7 +289,7 @@ proptest! {
     ) {
         let whole = marked_everywhere(conversation(&turns));
         let told = told(&whole, &limits);
-        let mut places: HashSet<MarkPlace> = told.marks.iter().map(|mark| mark.place).collect();
+        let mut places: BTreeSet<MarkPlace> = told.marks.iter().map(|mark| mark.place).collect();
         prop_assert_eq!(places.len(), told.marks.len(), "each place once");
         prop_assert!(places.remove(&MarkPlace::Tool(0)) && places.remove(&MarkPlace::End));
         // Whatever came from the client still has its mark; the summary never had one.

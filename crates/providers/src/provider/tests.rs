@@ -115,3 +115,23 @@ fn keys_that_cannot_be_used_together_are_refused() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(wrong(None, &many), "api_keys are more than 32");
 }
+
+#[test]
+fn each_of_amazons_endpoints_is_signed_for_its_own_service() {
+    for (row, service) in [
+        ("bedrock", "bedrock"),
+        ("bedrock-openai", "bedrock"),
+        ("bedrock-mantle", "bedrock-mantle"),
+        ("bedrock-anthropic", "bedrock-mantle"),
+    ] {
+        let url = vendor(row).unwrap().base_url_in("us-gov-west-1").unwrap();
+        let credentials = Credentials {
+            access_key_id: Secret::new("AK"),
+            secret_access_key: Secret::new("s"),
+            session_token: None,
+        };
+        let provider = made(row, Some(&url), None).unwrap().signed_by(credentials, None).unwrap();
+        let signer = provider.signer().unwrap();
+        assert_eq!((signer.service, &*signer.region), (service, "us-gov-west-1"), "{row}");
+    }
+}
