@@ -90,6 +90,9 @@ pub(crate) fn report(message: &Message, dropped: &mut Vec<String>) {
     dropped.push(name_in(Some(message)).to_owned());
 }
 
+/// Marks behind tools, by the tools' numbers.
+pub(crate) type ToolMarks = Vec<(usize, CacheLife)>;
+
 /// A mark in Anthropic's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct CacheControl {

@@ -51,8 +51,8 @@ pub(crate) fn costs_nothing(call: &Call) -> bool {
     call.model().is_some_and(ModelCall::only_counts)
 }
 
-/// Which writes to its prompt cache the target may bill: what the request's own marks ask for, which
-/// other formats are told too where they have a word for them.
+/// Which writes to its prompt cache the target may bill: what the request's own marks ask for,
+/// which other formats are told too where they have a word for them.
 pub(crate) fn cache_writes(call: &Call, target: &Target) -> CacheWrites {
     let (Some(model), Some(format)) = (call.model(), target.format) else {
         return CacheWrites::Unmarked;

@@ -8,8 +8,7 @@ mod content;
 
 use ::types::Failure;
 use ::types::conversation::{
-    CacheLife, Conversation, Effort, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice,
-    ToolDefinition,
+    Conversation, Effort, OutputShape, ReasoningAsk, Role, Sampling, ToolChoice, ToolDefinition,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -17,7 +16,7 @@ use serde_json::{Map, Value};
 use super::OUTPUT_CAP;
 use super::head::refuse_others_money;
 use crate::json::missing;
-use crate::marks::{self, History};
+use crate::marks::{self, History, ToolMarks};
 use crate::object::{Object, mistyped};
 use crate::weight::check_values;
 
@@ -124,7 +123,7 @@ fn history(fields: &mut Object<'_>, rest: &mut Map<String, Value>) -> Result<His
 fn tools(
     fields: &mut Object<'_>,
     rest: &mut Map<String, Value>,
-) -> Result<(Vec<ToolDefinition>, Vec<(usize, CacheLife)>), Failure> {
+) -> Result<(Vec<ToolDefinition>, ToolMarks), Failure> {
     let mut marks = Vec::new();
     let list = fields.list("tools", TOOLS_MAX)?.into_iter().enumerate();
     let tools = list.map(|(index, (raw, path))| {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::head::TopLevel;
 use crate::json::{Fields, at, malformed, missing, without_indices, wrong_type};
-use crate::marks::{self, History, Marked};
+use crate::marks::{self, History, Marked, ToolMarks};
 use crate::weight::{check_length, check_values};
 
 /// Messages in one request at most.
@@ -266,7 +266,7 @@ fn tool_result(
 fn tools(
     fields: &mut Fields,
     rest: &mut Map<String, Value>,
-) -> Result<(Vec<ToolDefinition>, Vec<(usize, CacheLife)>), Failure> {
+) -> Result<(Vec<ToolDefinition>, ToolMarks), Failure> {
     let list = fields.list("tools")?.unwrap_or_default();
     let (mut tools, mut marks) = (Vec::with_capacity(list.len()), Vec::new());
     for (index, value) in list.into_iter().enumerate() {
