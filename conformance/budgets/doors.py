@@ -1,6 +1,7 @@
 """Every door and every scope: tables, so that a new one is a row."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 MODEL = "mock/demo"
@@ -56,11 +57,35 @@ class Scope:
     headers: Callable = lambda mark: {}
     # Its sessions are named in a header; a stored response's is its own.
     is_session: bool = False
+    # Asked for by another name than the model's own.
+    model: str = MODEL
+    # The doors that lead into it; none = all.
+    doors: tuple = ()
+
+    def takes(self, name):
+        """Whether a door leads into it."""
+        # Where the provider is in the path, the model is the provider's own.
+        says_model = MODEL in DOORS[name].path + repr(DOORS[name].body)
+        return name in self.doors if self.doors else self.model == MODEL or says_model
 
 
+ROUTE = "all"
+GATEWAY_DOORS = ("compat", "native", "universal")
 SCOPES = {
     "account": Scope(lambda key, mark: "account"),
     "key": Scope(lambda key, mark: {"key": key}),
+    # A key's user has the key's name here.
+    "user": Scope(lambda key, mark: {"user": key}),
+    "task": Scope(lambda key, mark: {"task": mark}, lambda mark: {"holdfast-task": mark}),
+    "class": Scope(lambda key, mark: {"class": "background"}, lambda mark: {"holdfast-class": "background"}),
+    "metadata": Scope(
+        lambda key, mark: {"metadata": {"name": "team", "value": mark}},
+        lambda mark: {"holdfast-metadata": json.dumps({"team": mark})},
+    ),
+    "route": Scope(lambda key, mark: {"route": ROUTE}, model=f"route/{ROUTE}"),
+    "gateway": Scope(lambda key, mark: {"gateway": "default"}, doors=GATEWAY_DOORS),
+    "model": Scope(lambda key, mark: {"model": MODEL}),
+    "provider": Scope(lambda key, mark: {"provider": "mock"}),
     "session": Scope(
         lambda key, mark: {"session": mark, "key": key},
         lambda mark: {"holdfast-session": mark},
