@@ -57,7 +57,7 @@ PORTS = (8420, 9000)
 BLOCK_SECONDS = 30
 STOP_SECONDS = 15
 # Commands that ask a server, which they find by its data folder.
-ASKING = ("keys", "calls", "sessions", "budgets", "models", "routes")
+ASKING = ("keys", "calls", "sessions", "budgets", "rate-limits", "models", "routes")
 # Their common options, which commands.md describes once.
 COMMON_OPTIONS = {"--url", "--key", "--data", "--json"}
 RUNS = ("sh", "python", "js")
@@ -410,7 +410,7 @@ def commands(*above):
     """Each command with its own options, as the binary tells them."""
     text = help_of(*above)
     listed = re.search(r"^Commands:\n((?:  .*\n)+)", text, re.M)
-    below = re.findall(r"^  (\w+) ", listed[1], re.M) if listed else []
+    below = re.findall(r"^  ([\w-]+) ", listed[1], re.M) if listed else []
     found = {}
     for name in below:
         if name != "help":

@@ -17,6 +17,7 @@ mod models;
 mod output;
 mod prices;
 mod providers;
+mod rate_limits;
 mod routes;
 mod serve;
 mod sessions;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Sessions(sessions::SessionsArgs),
     /// Limits on money and what they hold.
     Budgets(budgets::BudgetsArgs),
+    /// Limits on what callers may do in a length of time.
+    RateLimits(rate_limits::RateLimitsArgs),
     /// Models that clients can ask for.
     Models(models::ModelsArgs),
     /// Names for several models, and their former versions.
@@ -80,6 +83,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Calls(arguments) => ask(calls::run(arguments)),
         Command::Sessions(arguments) => ask(sessions::run(arguments)),
         Command::Budgets(arguments) => ask(budgets::run(arguments)),
+        Command::RateLimits(arguments) => ask(rate_limits::run(arguments)),
         Command::Models(arguments) => ask(models::run(arguments)),
         Command::Routes(arguments) => ask(routes::run(arguments)),
         Command::Reload(arguments) => ask(routes::reload(arguments)),

@@ -15,6 +15,7 @@ mod cascade;
 mod context;
 pub(crate) mod file;
 mod hedge;
+pub(crate) mod rates;
 pub(crate) mod routes;
 mod substitute;
 pub(crate) mod telemetry;
@@ -23,6 +24,7 @@ mod validate;
 pub(crate) mod warnings;
 
 pub(crate) use file::{BudgetEntry, Config, KeyEntry, ModelEntry, ProviderEntry};
+pub(crate) use rates::RateLimitEntry;
 pub(crate) use routes::RouteEntry;
 pub(crate) use text::{Stamp, Text};
 pub(crate) use validate::routes::{ROUTE_BYTES_MAX, too_large};

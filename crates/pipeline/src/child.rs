@@ -19,6 +19,7 @@ use crate::admit::first::first;
 use crate::execute::attempts::{Attempts, Shared};
 use crate::execute::cascade::answer::{Said, bytes_of};
 use crate::identify::{Purpose, Spawn, spawned};
+use crate::rates;
 use crate::record::answer::Answer;
 use crate::route::candidates;
 
@@ -114,6 +115,7 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     };
     let Asked { model, mut conversation, output_cap, budget, time_max, is_parents, purpose } =
         asked;
+    let is_apart = purpose.is_some();
     conversation.output_cap = Some(output_cap);
     let bytes: usize = conversation.messages.iter().map(text_bytes).sum();
     let bytes = (bytes as u64).saturating_add(AROUND_BYTES);
@@ -131,12 +133,20 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let spawn = Spawn { parent, id, kind, budget, time_max, purpose };
     let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
     let upstreams = Arc::clone(&identified.upstreams);
+    // What its parent waits for runs in its parent's place: with one of its own, both could wait
+    // for each other.
+    let (limits, runs) = (shared.directory.rates(), is_apart);
+    let ticket = Box::pin(rates::admit(limits, &*shared.clock, &identified.call, runs)).await?;
     let admitted = admit(&shared.escrow, &*shared.clock, identified);
     let mut admission = Box::pin(admitted).await?;
+    if let Some(ticket) = &ticket {
+        ticket.limit(&admission.call, &mut admission.offers)?;
+    }
     let offers = std::mem::take(&mut admission.offers);
     let mut candidates = candidates(&upstreams.executors, &admission.call, offers)?;
     let first = first(shared, &admission.call, &mut candidates).await?;
-    let attempts = Attempts::begin(admission, first, candidates, Arc::clone(shared));
+    let mut attempts = Attempts::begin(admission, first, candidates, Arc::clone(shared));
+    attempts.count_for(ticket);
     Ok(Answer::record(attempts, Duration::ZERO))
 }
 

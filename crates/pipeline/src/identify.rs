@@ -274,7 +274,7 @@ fn check_names(headers: &CommonHeaders) -> Result<(), Failure> {
     Ok(())
 }
 
-fn default_class(door: Door) -> Arc<str> {
+pub(crate) fn default_class(door: Door) -> Arc<str> {
     static INTERACTIVE: OnceLock<Arc<str>> = OnceLock::new();
     static AGENT: OnceLock<Arc<str>> = OnceLock::new();
     let (cell, name) = match door {

@@ -16,6 +16,7 @@ mod child;
 pub mod context;
 pub mod execute;
 pub mod identify;
+pub mod rates;
 pub mod record;
 pub mod route;
 pub mod run;
@@ -30,6 +31,7 @@ pub use identify::directory::{
 };
 pub use identify::named_session;
 pub use identify::prices::PriceList;
+pub use rates::{Asking, RateLimit, RateLimits};
 pub use record::answer::{Answer, Bill};
 pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry, Told};
 pub use run::{Parts, Pipeline, Refused};

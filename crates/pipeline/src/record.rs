@@ -24,6 +24,7 @@ use types::{ErrorCode, Failure, Money};
 use crate::admit::Hold;
 use crate::auto::Tiers;
 use crate::execute::cascade::Validator;
+use crate::rates::RateCount;
 use meter::Meter;
 use metrics::Metrics;
 use telemetry::Telemetry;
@@ -170,9 +171,10 @@ impl Recorder {
     }
 
     /// What was counted, in the OpenMetrics text format.
-    pub(crate) fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self, rates: &[RateCount]) -> String {
         let slos = self.state.telemetry.slos();
         let slos = slos.map(|slos| slos.status()).unwrap_or_default();
+        self.state.metrics.rates.set(rates);
         self.state.metrics.text(&slos, &self.state.tiers.all())
     }
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 use storage::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::call::{Credential, Plan};
+use types::call::{Credential, Door, Plan};
 use types::clock::{SharedClock, within};
+use types::error::{Billed, Headroom};
 use types::ids::{CallId, KeyId, NodeId};
-use types::{ErrorCode, Failure, Ids, Incoming, Principal};
+use types::{Call, ErrorCode, Failure, Ids, Incoming, Money, Principal};
 
 use crate::admit::first::first;
 use crate::admit::{Desk, Escrow, admit};
@@ -22,7 +23,8 @@ use crate::auto::RouteTally;
 use crate::context::{Fitted, Purse, Summaries, fit};
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
-use crate::identify::{Identified, authenticate, identify, plan_of};
+use crate::identify::{Identified, authenticate, default_class, identify, plan_of};
+use crate::rates::{self, Asking};
 use crate::record::answer::Answer;
 use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
@@ -126,7 +128,12 @@ impl Pipeline {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
         };
+        let rates = self.parts.directory.rates();
+        let ticket = rates::admit(rates, &**clock, &identified.call, true).await?;
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
+        if let Some(ticket) = &ticket {
+            ticket.limit(&admission.call, &mut admission.offers)?;
+        }
         let offers = std::mem::take(&mut admission.offers);
         let mut candidates = candidates(&upstreams.executors, &admission.call, offers)?;
         let mut fitted = Fitted::default();
@@ -136,7 +143,8 @@ impl Pipeline {
             admission.spent = fitted.charged;
         }
         let first = first(&self.shared, &admission.call, &mut candidates).await?;
-        let attempts = Attempts::begin(admission, first, candidates, Arc::clone(&self.shared));
+        let mut attempts = Attempts::begin(admission, first, candidates, Arc::clone(&self.shared));
+        attempts.count_for(ticket);
         Ok(Answer::record(attempts, fitted.took))
     }
 
@@ -144,6 +152,52 @@ impl Pipeline {
     pub(crate) fn refused(&self, class: &str, failure: Failure) -> Failure {
         self.shared.recorder.refused(class, failure.code);
         failure
+    }
+
+    /// Holds to the limits on rate what is answered here, without a target: it counts as a request.
+    ///
+    /// # Errors
+    /// As [`Self::run`], for what is not about money.
+    pub async fn count_request(&self, incoming: Incoming) -> Result<CallId, Box<Refused>> {
+        let Parts { directory, clock, .. } = &self.parts;
+        let id = CallId::new(&self.parts.ids);
+        let counted = async {
+            let identified = identify(directory, &**clock, id.clone(), incoming);
+            let call = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?.call;
+            let ticket = rates::admit(directory.rates(), &**clock, &call, true).await;
+            if let Some(ticket) = ticket.map_err(|failure| self.refused(&call.class, failure))? {
+                ticket.report(&Billed::No, Money::ZERO);
+            }
+            Ok(())
+        };
+        let counted: Result<(), Failure> = counted.await;
+        counted.map(|()| id.clone()).map_err(|failure| Box::new(Refused { call: id, failure }))
+    }
+
+    /// What is left of the limits on rate that a Call falls under; `None` = it falls under none.
+    pub fn headroom(&self, call: &Call) -> Option<Headroom> {
+        self.headroom_for(&Asking::of(call)?)
+    }
+
+    /// The same for who asks at `door`; an empty class stands for the door's usual one, an empty
+    /// plan for that of the model's name.
+    pub fn headroom_at(&self, door: Door, asking: Asking<'_>) -> Option<Headroom> {
+        let rates = self.parts.directory.rates();
+        if !rates.are_any() {
+            return None;
+        }
+        let class = default_class(door);
+        let plan = self.parts.directory.snapshot().plan(asking.model, self.parts.clock.now());
+        let asking = Asking {
+            class: if asking.class.is_empty() { &class } else { asking.class },
+            plan: plan.as_ref().map_or(asking.plan, |plan| &plan.name),
+            ..asking
+        };
+        self.headroom_for(&asking)
+    }
+
+    fn headroom_for(&self, asking: &Asking<'_>) -> Option<Headroom> {
+        self.parts.directory.rates().headroom(asking, &*self.parts.clock)
     }
 
     /// Who a credential stands for.
@@ -241,7 +295,7 @@ impl Pipeline {
 
     /// Counters and times of all attempts since the start, in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
-        self.shared.recorder.metrics()
+        self.shared.recorder.metrics(&self.parts.directory.rates().counts())
     }
 
     /// What was decided about tiers since the start, by route.

@@ -35,6 +35,7 @@ use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, cascade, execute};
 use crate::identify::{Identified, List, identify};
+use crate::rates::{self, Ticket};
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
@@ -65,6 +66,8 @@ pub struct StepAdmission {
     watch: Option<Box<Watch>>,
     /// How long it had to wait for summaries of its history.
     waited: Duration,
+    /// What it holds of limits on rate.
+    rates: Option<Arc<Ticket>>,
 }
 
 impl StepAdmission {
@@ -156,6 +159,8 @@ pub struct StepRun {
     left: Vec<Arc<Target>>,
     /// Where its answer is read along, for a second opinion on its tier.
     tape: Option<Box<Tape>>,
+    /// What it holds of limits on rate.
+    rates: Option<Arc<Ticket>>,
 }
 
 impl Stream for StepRun {
@@ -292,7 +297,18 @@ impl Pipeline {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
         };
+        let covers = |ticket: &Arc<Ticket>| ticket.cover(false, clock.monotonic());
+        let held = match tries.rates.take().filter(covers) {
+            Some(ticket) => Some(ticket),
+            None => {
+                let limits = self.parts.directory.rates();
+                rates::admit(limits, clock, &identified.call, true).await?
+            }
+        };
         let mut offers = admit_step(&self.shared.escrow, clock, &identified).await?;
+        if let Some(ticket) = &held {
+            ticket.limit(&identified.call, &mut offers)?;
+        }
         tries.affordable(&identified.call, &mut offers)?;
         let candidates = candidates(&identified.upstreams.executors, &identified.call, offers)?;
         let (mut asked_next, mut left) = tries.divide(candidates);
@@ -324,6 +340,7 @@ impl Pipeline {
             patience,
             watch,
             waited: fitted.took,
+            rates: held,
         })
     }
 
@@ -397,6 +414,7 @@ impl Pipeline {
             patience,
             watch,
             waited,
+            rates,
             ..
         } = admission;
         let wanted = Wanted { decode: true, patience, ..Wanted::default() };
@@ -405,6 +423,7 @@ impl Pipeline {
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.parts.clock);
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        meter.rates.clone_from(&rates);
         route.note(&mut meter.notes);
         if meter.call.plan.policy.cascade.is_some() {
             meter.notes.set(cascade::NOTE, cascade::OFF);
@@ -419,7 +438,19 @@ impl Pipeline {
         let outcome = Some(outcome);
         let polled = false;
         let tape = Tape::begin(&shared, &meter.call);
-        StepRun { outcome, meter, shared, probe, reservation, polled, sent, watch, left, tape }
+        StepRun {
+            outcome,
+            meter,
+            shared,
+            probe,
+            reservation,
+            polled,
+            sent,
+            watch,
+            left,
+            tape,
+            rates,
+        }
     }
 
     /// The row for an attempt whose outcome a crash lost: unreconciled, at what was reserved for

@@ -30,6 +30,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod models;
+mod rate_limits;
 mod routes;
 mod sessions;
 mod slos;
@@ -82,6 +83,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         slos::get,
         auto::list,
         limits::get,
+        rate_limits::list,
         metrics::get,
     ),
     modifiers(&AdminKey),
@@ -133,6 +135,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/health", get(config::health))
         .route("/api/auto", get(auto::list))
         .route("/api/limits", get(limits::get))
+        .route("/api/rate-limits", get(rate_limits::list))
         .route("/metrics", get(metrics::get))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

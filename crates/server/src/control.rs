@@ -95,7 +95,7 @@ pub struct ConfigProblem {
 /// A named object that is otherwise than before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ObjectChange {
-    /// `provider`, `route`, `model`, `key` or `budget`.
+    /// `provider`, `route`, `model`, `key`, `budget`, `rate_limit` …
     pub kind: String,
     /// Its name; a budget's scope and window.
     pub name: String,

@@ -13,6 +13,7 @@ use types::ids::CallId;
 use types::{ErrorCode, Failure};
 
 use crate::body::Body;
+use crate::inference::headers;
 
 /// The header that names the Call.
 pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("holdfast-call-id");
@@ -20,6 +21,8 @@ pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("holdfast-call-id
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, as Anthropic's look for it.
 const REQUEST_ID_SHORT: HeaderName = HeaderName::from_static("request-id");
+/// After how many milliseconds to try again, as OpenAI's and Anthropic's SDKs look for it.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Tells OpenAI's and Anthropic's SDKs whether to try again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -40,17 +43,30 @@ pub(crate) fn response(format: &dyn Format, refused: &Refused) -> Response<Body>
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
+    let answered = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
-    headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(json));
-    name_call(headers, &refused.call);
+    answered.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(json));
+    name_call(answered, &refused.call);
     if let Some(wait) = failure.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        answered.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    if let Some(headroom) = &failure.headroom {
+        if let Some(wait) = failure.retry_after {
+            answered.insert(RETRY_AFTER_MS, HeaderValue::from(whole_millis(wait)));
+        }
+        headers::limits(answered, format, headroom);
     }
     if failure.forbids_retry() {
-        forbid_retry(headers);
+        forbid_retry(answered);
     }
     response
+}
+
+/// Rounded up, too.
+const fn whole_millis(wait: Duration) -> u64 {
+    let micros =
+        wait.as_secs().saturating_mul(1_000_000).saturating_add(wait.subsec_micros() as u64);
+    micros.div_ceil(1_000)
 }
 
 /// Rounded up: a client that comes back too early is refused again.
@@ -108,6 +124,7 @@ fn our_reason(failure: &Failure) -> Option<&str> {
             | ErrorCode::RequestTimeout
             | ErrorCode::BudgetExceeded
             | ErrorCode::PriceUnknown
+            | ErrorCode::RateLimited
             | ErrorCode::Overloaded
             | ErrorCode::Unavailable
             | ErrorCode::StorageUnavailable

@@ -13,9 +13,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use pipeline::{Answer, Refused};
-use types::call::{AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX};
+use types::call::{
+    AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX, Operation,
+};
 use types::clock::within;
 use types::format::{Format, WriteContext, WriteOptions, WriteResponse};
+use types::ids::CallId;
 use types::outcome::{OutcomeEvent, Start};
 use types::{CommonHeaders, ErrorCode, Failure};
 
@@ -140,7 +143,21 @@ pub(crate) async fn answer(
     if is_stream(&answer) {
         return Ok(streamed(app, face, answer, (&start, writer)));
     }
-    whole(answer, &start, writer).await
+    whole(app, face, answer, (&start, writer)).await
+}
+
+/// Holds a question that is answered here, without a target, to the limits on requests.
+pub(crate) async fn count_request(
+    app: &App,
+    face: &Face,
+    received: Received,
+    model: ModelCall,
+) -> Result<CallId, Box<Refused>> {
+    let Received { credential, headers, .. } = received;
+    let kind = CallKind::Model(model.for_operation(Operation::CountTokens));
+    let (step, parent, id) = (None, None, None);
+    let incoming = Incoming { credential, door: face.door, headers, step, parent, id, kind };
+    app.pipeline.count_request(incoming).await
 }
 
 fn writer(app: &App, face: &Face, answer: &Answer) -> Box<dyn WriteResponse> {
@@ -170,6 +187,7 @@ fn silence(answer: &Answer) -> Option<Duration> {
 fn early(app: &App, face: &Face, answer: Answer, silence: Duration) -> Response<Body> {
     let mut headers = HeaderMap::new();
     errors::name_call(&mut headers, &answer.call.id);
+    tell_limits(app, face, &mut headers, &answer);
     let session = answer.call.session.as_ref().map(AsRef::as_ref);
     headers::insert(&mut headers, headers::SESSION, session);
     let writer = writer(app, face, &answer);
@@ -189,7 +207,7 @@ fn streamed(
     (start, writer): (&Start, Box<dyn WriteResponse>),
 ) -> Response<Body> {
     let mut headers = HeaderMap::with_capacity(headers::USUAL);
-    describe(&mut headers, &answer, start);
+    describe(app, face, &mut headers, (&answer, start));
     let with_comments = face.format.takes_comments();
     let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
     event_stream(headers, pieces.of(start))
@@ -205,9 +223,10 @@ fn event_stream(mut headers: HeaderMap, pieces: Pieces) -> Response<Body> {
 
 /// A JSON answer is sent when it is whole, so that its cost can stand in its head.
 async fn whole(
+    app: &App,
+    face: &Face,
     mut answer: Answer,
-    start: &Start,
-    mut writer: Box<dyn WriteResponse>,
+    (start, mut writer): (&Start, Box<dyn WriteResponse>),
 ) -> Result<Response<Body>, Box<Refused>> {
     let (mut passed, mut out) = (None::<Bytes>, BytesMut::new());
     writer.start(start, &mut out);
@@ -231,7 +250,7 @@ async fn whole(
         }
     }
     let mut headers = HeaderMap::with_capacity(headers::USUAL);
-    describe(&mut headers, &answer, start);
+    describe(app, face, &mut headers, (&answer, start));
     headers::bill(&mut headers, &answer.bill());
     let content_type = start.content_type.as_deref().filter(|_| passed.is_some());
     let json = HeaderValue::from_static("application/json");
@@ -243,8 +262,15 @@ async fn whole(
     Ok(response)
 }
 
+/// What is left of our limits on rate, if the Call falls under one.
+fn tell_limits(app: &App, face: &Face, headers: &mut HeaderMap, answer: &Answer) {
+    if let Some(headroom) = app.pipeline.headroom(&answer.call) {
+        headers::limits(headers, face.format, &headroom);
+    }
+}
+
 /// What is known when the answer begins.
-fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
+fn describe(app: &App, face: &Face, headers: &mut HeaderMap, (answer, start): (&Answer, &Start)) {
     for (name, value) in &start.headers {
         if let (Ok(name), Ok(value)) =
             (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
@@ -252,6 +278,7 @@ fn describe(headers: &mut HeaderMap, answer: &Answer, start: &Start) {
             headers.insert(name, value);
         }
     }
+    tell_limits(app, face, headers, answer);
     errors::name_call(headers, &answer.call.id);
     headers::insert(headers, headers::MODEL, Some(&answer.target().name));
     let session = answer.call.session.as_ref().map(AsRef::as_ref);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::usage::Usage;
 
 /// When trying again makes sense.
@@ -90,7 +91,7 @@ codes! {
     ContextLengthExceeded = "context_length_exceeded", 400, OtherTarget;
     /// The provider refused the content.
     ContentFiltered = "content_filtered", 400, Never;
-    /// The provider limits the rate.
+    /// A limit on the rate has no room: ours, or the provider's.
     RateLimited = "rate_limited", 429, After;
     /// A queue is full: ours, or the provider's.
     Overloaded = "overloaded", 503, After;
@@ -167,6 +168,32 @@ impl UpstreamError {
     pub const BODY_BYTES_MAX: usize = 256 * 1024;
 }
 
+/// What is left of the limits on rate that a Call falls under here, by kind of the tightest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headroom {
+    /// When it was looked at.
+    pub at: Timestamp,
+    /// Of those on requests.
+    pub requests: Option<Left>,
+    /// Of those on tokens of requests and answers together.
+    pub tokens: Option<Left>,
+    /// Of those on tokens of requests.
+    pub input_tokens: Option<Left>,
+    /// Of those on tokens of answers.
+    pub output_tokens: Option<Left>,
+}
+
+/// What is left of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// How much may be used within its length of time.
+    pub limit: u64,
+    /// How much of that is left.
+    pub remaining: u64,
+    /// How long it takes until all of it is there again, if nothing more is used.
+    pub reset: Duration,
+}
+
 /// Why a Call ended without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -185,6 +212,8 @@ pub struct Failure {
     pub billed: Billed,
     /// Whether nothing was sent, because it would have passed the target's limits.
     pub withheld: bool,
+    /// What is left of our own limits on rate, if one of them is why.
+    pub headroom: Option<Box<Headroom>>,
 }
 
 impl Failure {
@@ -198,6 +227,7 @@ impl Failure {
             upstream: None,
             billed: Billed::No,
             withheld: false,
+            headroom: None,
         }
     }
 

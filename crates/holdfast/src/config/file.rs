@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use types::{Money, Rate, Secret};
 
 use super::telemetry::{Exports, SloEntry};
-use super::{Problems, RouteEntry, Text};
+use super::{Problems, RateLimitEntry, RouteEntry, Text};
 
 /// Sections whose keys `HOLDFAST_SECTION__KEY` can set.
 pub(super) const SETTINGS: &[(&str, &[&str])] = &[
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) keys: Vec<KeyEntry>,
     /// `[[budgets]]`
     pub(crate) budgets: Vec<BudgetEntry>,
+    /// `[[rate_limits]]`
+    pub(crate) rate_limits: Vec<RateLimitEntry>,
     /// `[[mcp_servers]]`
     pub(crate) mcp_servers: Vec<McpServerEntry>,
     /// `[telemetry]`
@@ -464,6 +466,7 @@ pub(super) fn from_table(mut table: Table, problems: &mut Problems) -> Config {
         models: list(&mut table, "models", problems),
         keys: list(&mut table, "keys", problems),
         budgets: list(&mut table, "budgets", problems),
+        rate_limits: list(&mut table, "rate_limits", problems),
         mcp_servers: list(&mut table, "mcp_servers", problems),
         telemetry: section(&mut table, "telemetry", problems),
         slos: list(&mut table, "slos", problems),

@@ -12,8 +12,17 @@ use serde_json::Value;
 use toml::Table;
 
 /// Sections that are taken at run time.
-const OBJECTS: &[&str] =
-    &["providers", "routes", "models", "keys", "budgets", "mcp_servers", "slos", "telemetry"];
+const OBJECTS: &[&str] = &[
+    "providers",
+    "routes",
+    "models",
+    "keys",
+    "budgets",
+    "rate_limits",
+    "mcp_servers",
+    "slos",
+    "telemetry",
+];
 
 /// A file's tables, with what the environment has put in. Not shown: they may hold secrets.
 #[derive(Clone, Default)]

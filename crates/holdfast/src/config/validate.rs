@@ -11,6 +11,7 @@ use providers::vendor::Auth;
 use super::file::PriceEntry;
 use super::{Config, Problem, Problems, ProviderEntry};
 
+pub(super) mod rates;
 pub(crate) mod routes;
 mod telemetry;
 
@@ -36,6 +37,7 @@ pub(super) fn all(
     models(config, problems);
     keys(config, problems);
     budgets(config, problems);
+    rates::all(&config.rate_limits, problems);
     mcp_servers(config, problems);
     telemetry::all(config, environment, problems);
 }

@@ -50,6 +50,11 @@ pub(crate) fn of_keys(config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Prob
             named(format!("budgets[{index}].scope"), name);
         }
     }
+    for (index, limit) in config.rate_limits.iter().enumerate() {
+        if let Some(name) = &limit.scope.key {
+            named(format!("rate_limits[{index}].scope"), name);
+        }
+    }
     for (index, server) in config.mcp_servers.iter().enumerate() {
         for (place, name) in server.keys.iter().flatten().enumerate() {
             named(format!("mcp_servers[{index}].keys[{place}]"), name);

@@ -24,7 +24,7 @@ use super::upstreams::{self, Maker, Providers};
 use super::{changes, telemetry, tool_servers};
 use super::{is_of, routes};
 use crate::config::file::McpServerEntry;
-use crate::config::{self, Config, Problem, Stamp, warnings};
+use crate::config::{self, Config, Problem, RateLimitEntry, Stamp, warnings};
 
 mod api_routes;
 
@@ -77,6 +77,7 @@ struct State {
     started: Arc<Config>,
     providers: Providers,
     mcp_servers: Vec<McpServerEntry>,
+    rate_limits: Vec<RateLimitEntry>,
     stamp: Option<Stamp>,
     last: Option<ReloadView>,
 }
@@ -103,6 +104,7 @@ impl Control {
             running: settings,
             providers: parts.providers.clone(),
             mcp_servers: Vec::new(),
+            rate_limits: Vec::new(),
             stamp: parts.source.stamp,
             last: None,
         };
@@ -274,6 +276,7 @@ impl Control {
         self.parts.directory.change(plan).await.map_err(not_taken)?;
         changes.extend(of_objects);
         changes.extend(self.parts.telemetry.take(settings));
+        changes.extend(self.take_rate_limits(settings));
         changes.extend(self.take_tool_servers(settings));
         self.parts.local.serve_rows(&self.local_models()).await;
         self.change_state(|state| {
@@ -282,6 +285,18 @@ impl Control {
         });
         warnings.extend(self.unknown_names(settings));
         Ok(Told { changes, warnings })
+    }
+
+    /// Has the limits on rate of a checked configuration from now on.
+    fn take_rate_limits(&self, settings: &Config) -> Vec<ObjectChange> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut state.rate_limits, settings.rate_limits.clone());
+        drop(state);
+        if before != settings.rate_limits {
+            let limits = settings.rate_limits.iter().map(RateLimitEntry::limit);
+            self.parts.directory.rates().set(limits.collect());
+        }
+        changes::of("rate_limit", &before, &settings.rate_limits, |entry| entry.name.clone())
     }
 
     /// Has the tool servers of a checked configuration from now on.

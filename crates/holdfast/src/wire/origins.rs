@@ -14,7 +14,7 @@ use types::principal::DEFAULT_ACCOUNT;
 use super::{admin_key, local, objects, routes};
 use crate::config::file::McpServerEntry;
 use crate::config::telemetry::SloEntry;
-use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry};
+use crate::config::{Config, KeyEntry, ModelEntry, ProviderEntry, RateLimitEntry};
 
 /// The named objects that the store holds, and what was last taken from the file.
 #[derive(Debug, Default)]
@@ -65,6 +65,8 @@ pub(crate) fn of(file: &Config, running: &Config, stored: &Stored) -> Vec<Object
     routes(file, stored, &mut all);
     let same = |left: &McpServerEntry, right: &McpServerEntry| left == right;
     of_process("mcp_server", &running.mcp_servers, &file.mcp_servers, same, &mut all);
+    let same = |left: &RateLimitEntry, right: &RateLimitEntry| left == right;
+    of_process("rate_limit", &running.rate_limits, &file.rate_limits, same, &mut all);
     let same = |left: &SloEntry, right: &SloEntry| left == right;
     of_process("slo", &running.slos, &file.slos, same, &mut all);
     keys(file, stored, &mut all);
@@ -85,6 +87,12 @@ impl Named for ProviderEntry {
 }
 
 impl Named for McpServerEntry {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for RateLimitEntry {
     fn name(&self) -> &str {
         &self.name
     }

@@ -132,7 +132,7 @@ pub(crate) fn depends_on_free(call: &Call, price: &Price) -> bool {
 }
 
 /// The model's maximum, or the key's default, or 32,768: whichever is least.
-fn default_cap(call: &Call, target: &Target) -> u64 {
+pub(crate) fn default_cap(call: &Call, target: &Target) -> u64 {
     let default = call.principal.output_cap_default.unwrap_or(OUTPUT_CAP_DEFAULT);
     // An answer stands in the context too: nothing longer than that can come.
     let most = [target.output_tokens_max, target.context_tokens].into_iter().flatten().min();
@@ -169,7 +169,7 @@ pub(crate) fn unbounded(model: &ModelCall) -> Option<&'static str> {
 }
 
 /// Whether a request declares tools: a client's head says so, a session's neutral form does.
-fn has_tools(call: &Call) -> bool {
+pub(crate) fn has_tools(call: &Call) -> bool {
     let Some(model) = call.model() else { return false };
     match model.raw {
         Some(_) => model.head.tools,
@@ -179,7 +179,7 @@ fn has_tools(call: &Call) -> bool {
 
 /// A token has at least one byte, and what stands between the messages outweighs the marks that
 /// chat templates put there.
-fn input_tokens_max(head: &ModelHead, has_tools: bool) -> u64 {
+pub(crate) fn input_tokens_max(head: &ModelHead, has_tools: bool) -> u64 {
     let template = match has_tools {
         true => TEMPLATE_TOKENS_MAX + TOOL_TEMPLATE_TOKENS_MAX,
         false => TEMPLATE_TOKENS_MAX,

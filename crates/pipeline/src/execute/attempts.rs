@@ -38,6 +38,7 @@ use crate::admit::{Admission, Escrow, First, Reserved, Short};
 use crate::auto::opinion::Tape;
 use crate::context::{ContextNote, Edited, Summaries};
 use crate::identify::directory::Directory;
+use crate::rates::Ticket;
 use crate::record::answer::Bill;
 use crate::record::meter::Meter;
 use crate::record::telemetry::Watch;
@@ -101,6 +102,8 @@ pub(crate) struct Attempts {
     cascade: Option<Box<Cascade>>,
     /// What the client has seen, where another attempt may go on with it.
     shown: Shown,
+    /// What is held of limits on rate, until the last of them has ended.
+    rates: Option<Arc<Ticket>>,
 }
 
 /// What of an answer is held back, so that another can take its place.
@@ -173,9 +176,24 @@ impl Attempts {
             shown: Shown::new(may_go_on),
             edited: None,
             cascade,
+            rates: None,
         });
         attempts.start(Planned { route, probe, reserved, place });
         attempts
+    }
+
+    /// What they use counts for what `ticket` holds.
+    pub(crate) fn count_for(&mut self, ticket: Option<Arc<Ticket>>) {
+        if let State::Trying(running) = &mut self.state {
+            running.meter.rates.clone_from(&ticket);
+        }
+        self.rates = ticket;
+    }
+
+    /// Whether limits on rate have room for one attempt more, `beside` one that runs or after it.
+    fn rates_cover(&self, beside: bool) -> bool {
+        let now = self.shared.clock.monotonic();
+        self.rates.as_ref().is_none_or(|ticket| ticket.cover(beside, now))
     }
 
     /// The target of the newest attempt: of the answer, once there is one.
@@ -267,6 +285,10 @@ impl Attempts {
                 }
             };
             if answered.is_some() {
+                if self.are_over() {
+                    // Whoever waits for its place need not wait for its reader.
+                    self.rates = None;
+                }
                 return Poll::Ready(answered);
             }
         }
@@ -411,6 +433,7 @@ impl Attempts {
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
         let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);
+        meter.rates.clone_from(&self.rates);
         route.note(&mut meter.notes);
         // The beginning of an answer that is continued was shown: nobody can take it back.
         let is_judged = goes_on && self.cascade.is_some() && route.continued.is_none();

@@ -25,6 +25,7 @@ use types::{ErrorCode, Execute, Failure, Format, Ids, Money, Principal, Secret};
 use super::prices::PriceList;
 use super::secret_hash;
 use super::snapshot::{Edits, Known, Snapshot};
+use crate::rates::RateLimits;
 use crate::record::storage_failure;
 use crate::route::choice::Choice;
 use crate::route::health::Health;
@@ -168,6 +169,7 @@ struct Shown {
     snapshot: RwLock<Arc<Snapshot>>,
     /// Of targets: what is known of a provider's is forgotten when it becomes another.
     health: Arc<Health>,
+    rates: Arc<RateLimits>,
 }
 
 impl Directory {
@@ -199,6 +201,7 @@ impl Directory {
             shown: Arc::new(Shown {
                 snapshot: RwLock::new(Arc::new(snapshot)),
                 health: Arc::default(),
+                rates: Arc::default(),
             }),
             changing: Arc::default(),
         })
@@ -448,6 +451,11 @@ impl Directory {
     /// Which targets are well.
     pub(crate) fn health(&self) -> &Arc<Health> {
         &self.shown.health
+    }
+
+    /// The limits on what callers may do in a length of time.
+    pub fn rates(&self) -> &RateLimits {
+        &self.shown.rates
     }
 
     async fn changing(&self) -> OwnedMutexGuard<()> {

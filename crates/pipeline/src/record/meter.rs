@@ -19,6 +19,7 @@ use super::telemetry::AttemptEnded;
 use crate::admit::Terms;
 use crate::admit::bound::costs_nothing;
 use crate::auto::{Saved, note_saved};
+use crate::rates::Ticket;
 
 /// Tokens that a provider can report for one attempt: a thousand times the longest context there
 /// is.
@@ -44,6 +45,8 @@ pub(crate) struct Meter {
     bill: Bill,
     /// What its tier saved.
     pub(crate) saved: Option<Saved>,
+    /// What its Call holds of limits on rate, until it has ended.
+    pub(crate) rates: Option<Arc<Ticket>>,
 }
 
 /// How an attempt ended.
@@ -100,6 +103,7 @@ impl Meter {
             end: None,
             bill,
             saved: None,
+            rates: None,
         }
     }
 
@@ -159,6 +163,9 @@ impl Meter {
             tracing::error!(%call, target, %bound, %cost, "billed more than the bound: it was wrong");
         }
         (self.bill.cost, self.bill.over_bound) = (verdict.cost, verdict.over_bound);
+        if let Some(rates) = self.rates.take() {
+            rates.report(&billed, verdict.charged());
+        }
         let usage = match billed {
             Billed::Usage(usage) => Some(*usage),
             Billed::No | Billed::Unknown => None,

@@ -22,11 +22,13 @@ use super::meter::Meter;
 use crate::auto::RouteTally;
 use crate::slo::SloStatus;
 use cascades::Cascades;
+use rates::RateCounts;
 use series::{Added, Families, Found};
 use slos::SloGauges;
 use tiers::TierCounts;
 
 mod cascades;
+mod rates;
 mod series;
 mod slos;
 mod tiers;
@@ -55,6 +57,8 @@ pub(crate) struct Metrics {
     /// Answers that routes have judged.
     pub(super) cascades: Cascades,
     tiers: TierCounts,
+    /// What limits on rate have refused.
+    pub(super) rates: RateCounts,
     /// Conditions of routes that could not be evaluated.
     pub(super) failed_conditions: Counter,
     names: Mutex<HashSet<Arc<str>>>,
@@ -169,6 +173,8 @@ impl Default for Metrics {
         cascades.register(&mut registry);
         let tiers = TierCounts::default();
         tiers.register(&mut registry);
+        let rates = RateCounts::default();
+        rates.register(&mut registry);
         let text = "Conditions of routes that could not be evaluated, and counted as a no";
         let failed_conditions = Counter::default();
         registry.register("holdfast_route_condition_failures", text, failed_conditions.clone());
@@ -180,6 +186,7 @@ impl Default for Metrics {
             slos,
             cascades,
             tiers,
+            rates,
             failed_conditions,
             names: Mutex::default(),
             classes: Mutex::default(),

@@ -16,6 +16,7 @@ use types::{Call, ErrorCode, Failure, Money};
 use super::{StepAdmission, StepRun};
 use crate::admit::Offer;
 use crate::execute::decide::{Next, blames_the_request, decide};
+use crate::rates::Ticket;
 use crate::record::telemetry::Watch;
 use crate::route::Route;
 
@@ -45,6 +46,8 @@ pub struct StepTries {
     first: Option<Failure>,
     /// Goes from try to try, so that all of them are told of as one Call.
     pub(super) watch: Option<Box<Watch>>,
+    /// Likewise, so that all of them count as one.
+    pub(super) rates: Option<Arc<Ticket>>,
 }
 
 /// What budgets that refused a try have left.
@@ -136,7 +139,7 @@ impl StepTries {
     /// Takes an admission back whose commit a budget refused. Whether another target, one that
     /// costs less, can be looked for by admitting the step again.
     pub fn go_cheaper(&mut self, refused: StepAdmission) -> bool {
-        self.watch = refused.watch;
+        (self.watch, self.rates) = (refused.watch, refused.rates);
         self.short.is_some()
     }
 
@@ -249,6 +252,7 @@ impl StepRun {
         if call.deadline.is_some_and(|deadline| then >= deadline) {
             return None;
         }
+        tries.rates = self.rates.take();
         tries.again = wait.is_some();
         tries.first.get_or_insert_with(|| failure.clone());
         let (call, target, code) = (&call.id, &*target.name, failure.code);

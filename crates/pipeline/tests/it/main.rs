@@ -22,6 +22,8 @@ mod names;
 #[cfg(test)]
 mod opinions;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod reconcile;
 #[cfg(test)]
 mod refusals;

@@ -40,7 +40,9 @@ async fn count<B: RequestBody>(
     let plan = app.pipeline.plan(&received.credential, &fields.model).map_err(refuse)?;
     if !can_count(&plan) {
         let tokens = count_estimate(&received.body).map_err(refuse)?;
-        return Ok(estimated(&CallId::new(&app.ids), tokens));
+        let model = ModelCall::from_raw(&ANTHROPIC_MESSAGES, fields, received.body.clone());
+        let call = inference::count_request(app, &FACE, received, model).await?;
+        return Ok(estimated(&call, tokens));
     }
     let model = ModelCall::from_raw(&ANTHROPIC_MESSAGES, fields, received.body.clone())
         .with_wire(wire(&received.head).map_err(refuse)?)

@@ -111,7 +111,7 @@ fn render(model: &Model) -> Value {
 }
 
 /// A time as RFC 3339 writes it, in UTC and whole seconds.
-fn rfc3339(time: Timestamp) -> String {
+pub(crate) fn rfc3339(time: Timestamp) -> String {
     let (days, second) =
         (time.seconds().div_euclid(DAY_SECONDS), time.seconds().rem_euclid(DAY_SECONDS));
     let (year, month, day) = date(days);

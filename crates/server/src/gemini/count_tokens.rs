@@ -38,7 +38,8 @@ async fn count<B: RequestBody>(
     let plan = app.pipeline.plan(&received.credential, &model.head.model).map_err(refuse)?;
     if !can_count(&plan) {
         let tokens = count_estimate(&received.body).map_err(refuse)?;
-        return Ok(estimated(&CallId::new(&app.ids), tokens));
+        let call = inference::count_request(app, &FACE, received, model).await?;
+        return Ok(estimated(&call, tokens));
     }
     inference::answer(app, &FACE, received, model.for_operation(Operation::CountTokens)).await
 }

@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming as HyperBody;
-use pipeline::Refused;
+use pipeline::{Asking, Refused};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessions::{ItemPage, PostIdentity, Turn};
@@ -80,14 +80,29 @@ async fn start<B: RequestBody>(
     let create = parse_create(&post.body).map_err(refuse)?;
     let (stream, background) = (create.stream, create.background);
     let model = create.model.clone();
+    let door = if create.store { Door::Session } else { Door::OpenaiResponses };
+    let (class, task) = (post.headers.class.clone(), post.headers.task.clone());
     let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
-    if stream {
-        return Ok(streamed(deliveries, turn, &model));
-    }
-    if background {
-        return Ok(taken(deliveries, turn, &model));
-    }
-    finished(deliveries, turn, &model).await
+    let session = turn.session_id().cloned();
+    let answered = match (stream, background) {
+        (true, _) => Ok(streamed(deliveries, turn, &model)),
+        (false, true) => Ok(taken(deliveries, turn, &model)),
+        (false, false) => finished(deliveries, turn, &model).await,
+    };
+    let asking = Asking {
+        principal: &principal,
+        class: class.as_deref().unwrap_or_default(),
+        model: &model,
+        plan: "",
+        session: session.as_ref(),
+        task: task.as_deref(),
+    };
+    answered.map(|mut response| {
+        if let Some(headroom) = app.pipeline.headroom_at(door, asking) {
+            headers::limits(response.headers_mut(), &OPENAI_RESPONSES, &headroom);
+        }
+        response
+    })
 }
 
 /// Whether a request was refused because of what its tools may cost.

@@ -105,7 +105,7 @@ impl Attempts {
         let chosen = self.left.iter().position(is_well)?;
         let rival = self.left.get(chosen)?;
         let (needed, beside) = (rival.terms.amount, rival.beside.clone());
-        if !self.allows_beside(needed) {
+        if !self.allows_beside(needed) || !self.rates_cover(true) {
             return None;
         }
         let limited = !self.budgets.is_empty() || beside.is_some();

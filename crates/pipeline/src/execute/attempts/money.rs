@@ -37,6 +37,10 @@ impl Attempts {
         if allowed.is_some_and(|allowed| self.charged.saturating_add(needed) > allowed) {
             return self.too_dear(next);
         }
+        if !self.rates_cover(false) {
+            tracing::info!(call = %self.call.id, "limits on rate have no room for another attempt");
+            return self.too_dear(next);
+        }
         // No money for another target.
         next.reserved.of_target = Vec::new();
         let is_held = self.budgets.is_empty() || needed <= next.reserved.amount;
