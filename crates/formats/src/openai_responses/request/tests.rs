@@ -5,6 +5,8 @@ use types::format::{Edits, Format};
 
 use super::*;
 
+mod properties;
+
 fn refused(fields: &str) -> String {
     let body = format!(r#"{{"model":"m",{fields}}}"#);
     match parse_create(body.as_bytes()) {
