@@ -417,7 +417,7 @@ def commands(*above):
             found |= commands(*above, name)
     if not below:
         options = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.M)) - {"--help"}
-        if above[0] in (*ASKING, "reload"):
+        if above[0] in (*ASKING, "reload", "usage"):
             options -= COMMON_OPTIONS
         found[" ".join(["holdfast", *above])] = options
     return found

@@ -93,6 +93,11 @@ chat("chat: the usage on a chunk between", {"input": 1000, "output": 50}, steps=
 chat("chat: the usage between, then null", {"input": 1000, "output": 50}, steps={"middle": tokens(1000, 50), "late": "null", "stop": "null"})
 chat("chat: the usage beside the finish reason", {"input": 1000, "output": 50}, steps={"stop": tokens(1000, 50)})
 chat("chat: the usage on the first chunk alone", {"input": 1000, "output": 0}, steps={"first": tokens(1000, 0)})
+chat("OpenAI: sound in and out", {"input": 900, "audio_in": 100, "output": 20, "audio_out": 30}, tokens(1000, 50, **prompt(audio_tokens=100, cached_tokens=0), **completion(audio_tokens=30, reasoning_tokens=0)))
+chat("OpenAI: answered at priority", {"tier": "priority", "input": 400, "cached": 600, "output": 50}, tokens(1000, 50, **prompt(cached_tokens=600)), beside='"service_tier":"priority"')
+chat("OpenAI: answered at flex", {"tier": "flex", "input": 1000, "output": 50}, tokens(1000, 50), beside='"service_tier":"flex"')
+chat("OpenAI: answered as usual", {"input": 1000, "output": 50}, tokens(1000, 50), beside='"service_tier":"default"')
+chat("xAI: sources that were searched", {"input": 1000, "output": 50, "search": 3}, tokens(1000, 50, num_sources_used=3))
 
 
 # Anthropic's messages.
@@ -122,6 +127,12 @@ messages("Anthropic: steps of the same kind", READ_AND_WRITTEN, counts(100, 50, 
 messages("Anthropic: a compaction is not in the totals", {"input": 1100, "cached": 600, "write": 300, "output": 130}, counts(100, 50, 600, 300, iterations=[{"type": "compaction", **counts(1000, 80)}, {"type": "message", **counts(100, 50, 600, 300)}]))
 messages("Anthropic: an advisor of another model", UNKNOWN, counts(100, 50, iterations=[{"type": "message", **counts(100, 50)}, {"type": "advisor_message", "model": "claude-other", **counts(500, 20)}]))
 messages("Anthropic: standard is said", {"input": 1000, "output": 50}, counts(1000, 50, service_tier="standard", inference_geo="not_available"))
+messages("Anthropic: searches", {"input": 1000, "output": 50, "search": 3}, counts(1000, 50, server_tool_use={"web_search_requests": 3, "web_fetch_requests": 1}))
+messages("Anthropic: searches are said at the end alone", {"input": 1000, "output": 50, "search": 2}, steps={"start": counts(1000, 1), "end": counts(1000, 50, server_tool_use={"web_search_requests": 2})})
+messages("Anthropic: fast", {"tier": "fast", "input": 400, "cached": 600, "output": 50}, counts(400, 50, 600, speed="fast", service_tier="standard"))
+messages("Anthropic: a batch", {"tier": "batch", "input": 1000, "output": 50}, counts(1000, 50, service_tier="batch"))
+messages("Anthropic: priority is paid in advance", {"input": 1000, "output": 50}, counts(1000, 50, service_tier="priority"))
+messages("Anthropic: the tier is said at the start alone", {"tier": "fast", "input": 1000, "output": 50}, steps={"start": counts(1000, 1, speed="fast"), "end": counts(1000, 50)})
 messages("Kimi: the start has the cached in the input, the end splits it", {"input": 250, "cached": 173056, "output": 50}, steps={"start": counts(173306, 0), "end": counts(250, 50, 173056, prompt_tokens=173306)})
 messages("Qwen: the start has no counts of a cache", {"input": 18, "cached": 8831, "output": 426}, steps={"start": {"input_tokens": 8834, "output_tokens": 0}, "end": {**counts(18, 426, 8831), "cache_creation": {"ephemeral_5m_input_tokens": 0}}})
 messages("GLM: the start has zeros", {"input": 400, "cached": 600, "output": 50}, steps={"start": {"input_tokens": 0, "output_tokens": 0}, "end": {"input_tokens": 400, "cache_read_input_tokens": 600, "output_tokens": 50}})
@@ -159,6 +170,9 @@ responses("Responses: no usage", UNKNOWN)
 responses("Responses: a usage that is null", UNKNOWN, "null")
 responses("Responses: counts below zero", UNKNOWN, spent(-1000, 50))
 responses("Responses: cached tokens below zero", UNKNOWN, spent(1000, 50, -600))
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
+responses("Responses: searches, and a page that was opened", {"input": 1000, "output": 50, "search": 2}, spent(1000, 50), streamed=True, items=[SEARCH, SEARCH, SEARCH | {"action": {"type": "open_page", "url": "https://example.org"}}])
+responses("Responses: answered at flex", {"tier": "flex", "input": 1000, "output": 50}, spent(1000, 50), beside='"service_tier":"flex"')
 
 
 # Gemini.
@@ -184,6 +198,13 @@ gemini("Gemini: zero is left out", {"input": 1000}, {"promptTokenCount": 1000, "
 gemini("Gemini: no usage", UNKNOWN)
 gemini("Gemini: an empty usage", UNKNOWN, "{}")
 gemini("Gemini: counts below zero", UNKNOWN, counted(1000, 50, cachedContentTokenCount=-600))
+AUDIO = [{"modality": "TEXT", "tokenCount": 700}, {"modality": "AUDIO", "tokenCount": 300}]
+gemini("Gemini: sound in the prompt", {"input": 700, "audio_in": 300, "output": 50}, counted(1000, 50, promptTokensDetails=AUDIO))
+gemini("Gemini: priority on Vertex", {"tier": "priority", "input": 1000, "output": 50}, counted(1000, 50, trafficType="ON_DEMAND_PRIORITY"))
+gemini("Gemini: flex", {"tier": "flex", "input": 1000, "output": 50}, counted(1000, 50, serviceTier="flex"))
+GROUNDED = [("groundingMetadata", {"webSearchQueries": ["one", "two"]})]
+gemini("Gemini-3: each query is billed", {"input": 1000, "output": 50, "search": 2}, counted(1000, 50), items=GROUNDED)
+gemini("Gemini-2: a prompt that was grounded is billed once", {"input": 1000, "output": 50, "search": 1}, counted(1000, 50), items=GROUNDED)
 
 
 # Bedrock's Converse.
@@ -198,6 +219,7 @@ def used(input, output, **more):
 converse("Bedrock: input and output", {"input": 1000, "output": 50}, used(1000, 50))
 converse("Bedrock: the cache is beside the input", READ_AND_WRITTEN, used(100, 50, cacheReadInputTokens=600, cacheWriteInputTokens=300))
 converse("Bedrock: written for minutes and for an hour", BOTH_TTLS, used(100, 50, cacheReadInputTokens=600, cacheWriteInputTokens=300, cacheDetails=[{"ttl": "1h", "inputTokens": 100}, {"ttl": "5m", "inputTokens": 200}]))
+converse("Bedrock: priority", {"tier": "priority", "input": 1000, "output": 50}, used(1000, 50), beside='"serviceTier":{"type":"priority"}')
 converse("Bedrock: zero is zero", {}, used(0, 0))
 converse("Bedrock: counts below zero", UNKNOWN, used(-100, 50))
 converse("Bedrock: no usage", UNKNOWN)

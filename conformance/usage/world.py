@@ -9,7 +9,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from shapes import SHAPES  # noqa: E402
-from words import settings  # noqa: E402
+from words import all_settings, settings  # noqa: E402
 
 from harness import eventually  # noqa: E402
 
@@ -26,7 +26,9 @@ PROVIDERS = {
     "embeddings": ("openai-compatible", "/v1", 'api_key = "k"'),
 }
 # Models of checks that are no shapes.
-MORE = {"chat": ["thread", "again", "left", "cut"], "messages": ["thread", "left", "cut"]}
+MORE = {"chat": ["again", "tasked", "cut", "left", "tiered"], "messages": ["left"]}
+# Models with less in their price, and providers that are read on when a client goes.
+DRAINED = ["left", "late", "broken"]
 CAP = 64
 
 
@@ -35,14 +37,34 @@ def config(provider):
     for name, (vendor, path, key) in PROVIDERS.items():
         shapes = [shape.model for shape in SHAPES if shape.kind == name]
         models = ",\n  ".join(
-            f'{{ id = "{model}", {settings()} }}' for model in [*shapes, *MORE.get(name, [])]
+            f'{{ id = "{model}", {all_settings()} }}' for model in [*shapes, *MORE.get(name, [])]
         )
         parts.append(
             f'[[providers]]\nname = "{name}"\nvendor = "{vendor}"\nbase_url = "{provider.url}{path}"\n'
             f"{key}\nmodels = [\n  {models}\n]\n"
         )
     parts.append(f'[[providers]]\nname = "open"\nvendor = "openai-compatible"\nbase_url = "{provider.url}/v1"\napi_key = "k"\n')
-    parts.append('[[routes]]\nname = "again"\ntargets = ["chat/again"]\ntries_per_target = 2\nbackoff = "10ms"\n')
+    bare = [f'{{ id = "{model}", {settings(("input", "output"))} }}' for model in ("bare", "unasked")]
+    parts.append(
+        f'[[providers]]\nname = "bare"\nvendor = "openai-compatible"\nbase_url = "{provider.url}/v1"\napi_key = "k"\n'
+        f'models = [{", ".join(bare)}]\n'
+    )
+    parts.append(
+        f'[[providers]]\nname = "searching"\nvendor = "anthropic"\nbase_url = "{provider.url}/v1"\napi_key = "k"\n'
+        f'models = [{{ id = "searching", context_tokens = 10000, {all_settings()} }}, {{ id = "unasked", {all_settings()} }}]\n'
+    )
+    for name, vendor, longest in (
+        ("drained", "openai-compatible", "20s"),
+        ("hurried", "openai-compatible", "1s"),
+        ("drained-messages", "anthropic", "20s"),
+    ):
+        models = ", ".join(f'{{ id = "{name}-{model}", {all_settings()} }}' for model in DRAINED)
+        parts.append(
+            f'[[providers]]\nname = "{name}"\nvendor = "{vendor}"\nbase_url = "{provider.url}/v1"\napi_key = "k"\n'
+            f'on_disconnect = "drain"\ndrain_max = "{longest}"\nmodels = [{models}]\n'
+        )
+    for name in ("again", "tasked"):
+        parts.append(f'[[routes]]\nname = "{name}"\ntargets = ["chat/{name}"]\ntries_per_target = 2\nbackoff = "10ms"\n')
     parts.append(f'[[keys]]\nname = "suite"\nsecret = "{KEY}"\n')
     parts.append(f'[[keys]]\nname = "free"\nsecret = "{FREE}"\n')
     parts.append('[[budgets]]\nscope = { key = "suite" }\nlimit_usd = "100000"\n')

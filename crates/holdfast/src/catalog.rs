@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use pipeline::PriceList;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use storage::models::DatedPrice;
-use types::price::Step;
-use types::{Money, Price, Rate, Rates, Timestamp};
+use types::price::{Step, TierRates};
+use types::{Money, Price, Rate, Rates, ServiceTier, Timestamp};
 
 /// Every file of `catalog/models/`, by vendor; a test holds that none is missing.
 const FILES: &[(&str, &str)] = &[
@@ -59,8 +58,8 @@ pub(crate) struct Row {
     pub(crate) prices: Vec<RowPrice>,
 }
 
-/// A price as the catalogue has it. What a Call can't be billed by yet (sounds, pictures, tiers) is
-/// in the row and not read here.
+/// A price as the catalogue has it. What a Call can't be billed by yet (single pictures, seconds of
+/// video) is in the row and not read here.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RowPrice {
     /// The day on which its source said so, `2026-11-12`.
@@ -79,11 +78,14 @@ pub(crate) struct RowPrice {
     /// A fee per search, or one by how much of the found is read.
     #[serde(default)]
     web_search: Option<Fee>,
-    /// Where it costs something else.
-    #[serde(default)]
-    regions: BTreeMap<String, IgnoredAny>,
     #[serde(default)]
     steps: Vec<RowStep>,
+    /// What tokens cost at other tiers.
+    #[serde(default)]
+    tiers: BTreeMap<ServiceTier, RowTier>,
+    /// Where it costs something else.
+    #[serde(default)]
+    regions: BTreeMap<String, InRegion>,
     /// What the other source says otherwise, by rate.
     #[serde(default)]
     pub(crate) disagrees: BTreeMap<String, String>,
@@ -114,6 +116,26 @@ struct RowStep {
     said: RowRates,
 }
 
+/// What it costs at a tier. What is absent is as at the usual one.
+#[derive(Clone, Debug, Deserialize)]
+struct RowTier {
+    #[serde(flatten)]
+    said: RowRates,
+    #[serde(default)]
+    steps: Vec<RowStep>,
+}
+
+/// What it costs in a region. What is absent is nowhere else to be looked for.
+#[derive(Clone, Debug, Deserialize)]
+struct InRegion {
+    #[serde(flatten)]
+    said: RowRates,
+    #[serde(default)]
+    steps: Vec<RowStep>,
+    #[serde(default)]
+    tiers: BTreeMap<ServiceTier, RowTier>,
+}
+
 /// What a row says of tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -124,6 +146,10 @@ struct RowRates {
     cache_write: Option<Rate>,
     cache_write_1h: Option<Rate>,
     reasoning: Option<Rate>,
+    audio_input: Option<Rate>,
+    cached_audio_input: Option<Rate>,
+    audio_output: Option<Rate>,
+    image_input: Option<Rate>,
 }
 
 impl RowPrice {
@@ -144,17 +170,34 @@ impl RowPrice {
             cache_write: said.cache_write.and_then(|write| with_input(write, input)),
             cache_write_1h: said.cache_write_1h,
             reasoning: said.reasoning.filter(|reasoning| *reasoning > Rate::FREE),
+            audio_input: said.audio_input,
+            cached_audio_input: said.cached_audio_input,
+            image_input: said.image_input,
+            audio_output: said.audio_output,
         };
+        let per_search = self.web_search.as_ref().and_then(Fee::dearest);
         let search = match SEARCHES.iter().any(|name| model.contains(name)) {
-            true => self.web_search.as_ref().and_then(Fee::dearest)?,
+            true => per_search?,
             false => Money::ZERO,
         };
+        let tiers = self.tiers.iter().filter(|(tier, _)| !tier.is_standard());
         Some(Price {
             version: format!("catalog@{}", self.as_of),
             rates,
             steps: self.steps.iter().map(|step| step.after(rates)).collect(),
             per_request: self.request.unwrap_or(Money::ZERO).saturating_add(search),
+            per_search: if search > Money::ZERO { Some(Money::ZERO) } else { per_search },
+            tiers: tiers.map(|(tier, row)| row.at(*tier, rates)).collect(),
         })
+    }
+
+    /// The same price in a region.
+    fn within(self, region: Option<&str>) -> Self {
+        let Some(there) = region.and_then(|region| self.regions.get(region)).cloned() else {
+            return self;
+        };
+        let InRegion { said, steps, tiers } = there;
+        Self { said, steps, tiers, ..self }
     }
 
     /// The beginning of the day on which its source said so.
@@ -165,24 +208,43 @@ impl RowPrice {
     }
 }
 
+impl RowTier {
+    fn at(&self, tier: ServiceTier, usual: Rates) -> TierRates {
+        let rates = self.said.over(usual);
+        let steps = self.steps.iter().map(|step| step.after(rates)).collect();
+        TierRates { tier, rates, steps }
+    }
+}
+
 impl RowStep {
-    /// A part whose whole costs something else here, and that is not named, costs what the whole
-    /// does.
     fn after(&self, short: Rates) -> Step {
-        let said = self.said;
+        Step { above: self.above, rates: self.said.over(short) }
+    }
+}
+
+impl RowRates {
+    /// What holds instead of `short`. A part whose whole costs something else here, and that is not
+    /// named, costs what the whole does.
+    fn over(self, short: Rates) -> Rates {
+        let said = self;
         let of_input = |rate: Option<Rate>| rate.filter(|_| said.input.is_none());
         let of_output = |rate: Option<Rate>| rate.filter(|_| said.output.is_none());
         let input = said.input.unwrap_or(short.input);
         let written = said.cache_write.and_then(|write| with_input(write, input));
-        let rates = Rates {
+        Rates {
             input,
             output: said.output.unwrap_or(short.output),
             cached_input: said.cached_input.or_else(|| of_input(short.cached_input)),
             cache_write: written.or_else(|| of_input(short.cache_write)),
             cache_write_1h: said.cache_write_1h.or_else(|| of_input(short.cache_write_1h)),
             reasoning: said.reasoning.or_else(|| of_output(short.reasoning)),
-        };
-        Step { above: self.above, rates }
+            audio_input: said.audio_input.or_else(|| of_input(short.audio_input)),
+            cached_audio_input: said
+                .cached_audio_input
+                .or_else(|| of_input(short.cached_audio_input)),
+            image_input: said.image_input.or_else(|| of_input(short.image_input)),
+            audio_output: said.audio_output.or_else(|| of_output(short.audio_output)),
+        }
     }
 }
 
@@ -209,16 +271,17 @@ pub(crate) fn rows(vendor: &str) -> Vec<Row> {
 pub(crate) struct Prices(HashMap<String, Vec<DatedPrice>>);
 
 impl Prices {
-    /// Of a vendor whose own names its models are asked for by. Models that cost something else in
-    /// `region` are left out.
+    /// Of a vendor whose own names its models are asked for by, in `region`.
     pub(crate) fn of(vendor: &str, region: Option<&str>) -> Self {
         if NAMED_BY_CUSTOMERS.contains(&vendor) {
             return Self(HashMap::new());
         }
-        let is_other = |price: &RowPrice| region.is_some_and(|it| price.regions.contains_key(it));
-        let same = |row: &Row| !row.prices.iter().any(is_other);
-        let dated = |row: Row| (row.id.clone(), dated(&row));
-        Self(rows(vendor).into_iter().filter(same).map(dated).collect())
+        let there = |row: Row| {
+            let prices = row.prices.into_iter().map(|price| price.within(region)).collect();
+            let row = Row { id: row.id, prices };
+            (row.id.clone(), dated(&row))
+        };
+        Self(rows(vendor).into_iter().map(there).collect())
     }
 }
 

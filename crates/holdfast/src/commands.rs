@@ -22,6 +22,7 @@ mod routes;
 mod serve;
 mod sessions;
 mod table;
+mod usage;
 
 pub(crate) use output::ReaderGone;
 pub(crate) use serve::{LogFormat, ServeArgs};
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Budgets(budgets::BudgetsArgs),
     /// Limits on what callers may do in a length of time.
     RateLimits(rate_limits::RateLimitsArgs),
+    /// What providers say of the usage, beside the ledger.
+    Usage(usage::UsageArgs),
     /// Models that clients can ask for.
     Models(models::ModelsArgs),
     /// Names for several models, and their former versions.
@@ -84,6 +87,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sessions(arguments) => ask(sessions::run(arguments)),
         Command::Budgets(arguments) => ask(budgets::run(arguments)),
         Command::RateLimits(arguments) => ask(rate_limits::run(arguments)),
+        Command::Usage(arguments) => ask(usage::run(arguments)),
         Command::Models(arguments) => ask(models::run(arguments)),
         Command::Routes(arguments) => ask(routes::run(arguments)),
         Command::Reload(arguments) => ask(routes::reload(arguments)),

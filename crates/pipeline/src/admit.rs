@@ -240,7 +240,7 @@ fn known_price<'a>(
     if let Some(setting) = missing.filter(|_| !price.is_free()) {
         return Err(refusal::cache_price_unknown(&target.name, setting, budget));
     }
-    let surcharge = call.model().and_then(bound::unbounded);
+    let surcharge = call.model().and_then(|model| bound::unbounded_at(model, target, price));
     match surcharge.filter(|_| !price.is_free()) {
         Some(field) => Err(refusal::surcharge(field, &target.name)),
         None => Ok(Some(price)),

@@ -325,6 +325,7 @@ fn tool_plan(tool: &ToolInvocation) -> Arc<Plan> {
         output_tokens_max: None,
         context_tokens: None,
         lacks: types::call::Lacks::default(),
+        drain: None,
     };
     Arc::new(Plan { name, targets: vec![Arc::new(target)], policy: RoutePolicy::default() })
 }

@@ -21,6 +21,7 @@ use crate::admit::first::first;
 use crate::admit::{Desk, Escrow, admit};
 use crate::auto::RouteTally;
 use crate::context::{Fitted, Purse, Summaries, fit};
+use crate::execute::attempts::drained::Drains;
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
 use crate::identify::{Identified, authenticate, default_class, identify, plan_of};
@@ -95,8 +96,9 @@ impl Pipeline {
         let health = Arc::clone(parts.directory.health());
         let summaries = Summaries::default();
         let directory = Arc::clone(&parts.directory);
+        let drains = Drains::new(parts.tracker.clone(), Arc::clone(&clock));
         let shared =
-            Arc::new(Shared { escrow, recorder, health, clock, ids, summaries, directory });
+            Arc::new(Shared { escrow, recorder, health, clock, ids, summaries, directory, drains });
         let stop = CancellationToken::new();
         Self { parts, shared, writer: Mutex::new(Some(writer)), stop }
     }
@@ -281,6 +283,7 @@ impl Pipeline {
             self.parts.tracker.spawn(writer.run());
         }
         self.shared.recorder.tiers().stop();
+        self.shared.drains.stop();
         self.shared.recorder.close().await;
         if within(&*self.parts.clock, STOP_GRACE, self.shared.recorder.all_ended()).await.is_none()
         {

@@ -34,6 +34,7 @@ mod rate_limits;
 mod routes;
 mod sessions;
 mod slos;
+mod tasks;
 
 pub(crate) use models::price_now;
 pub use slos::{SloView, SloWindow, SloWindows};
@@ -56,6 +57,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         calls::list,
         calls::get,
+        tasks::list,
+        tasks::get,
         sessions::list,
         sessions::get,
         sessions::resolve,
@@ -114,6 +117,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/openapi.json", get(|| async { axum::Json(openapi()) }))
         .route("/api/calls", get(calls::list))
         .route("/api/calls/{id}", get(calls::get))
+        .route("/api/tasks", get(tasks::list))
+        .route("/api/tasks/{*task}", get(tasks::get))
         .route("/api/sessions", get(sessions::list))
         .route("/api/sessions/{id}", get(sessions::get))
         .route("/api/sessions/{id}/steps/{step}/resolve", post(sessions::resolve))

@@ -22,7 +22,7 @@ use crate::ids::{CallId, SessionId, StepId};
 use crate::metadata::Metadata;
 use crate::money::Money;
 use crate::notes::Notes;
-use crate::price::{CacheWrites, Price};
+use crate::price::{CacheWrites, Extras, Price};
 use crate::principal::Principal;
 use crate::secret::Secret;
 use crate::trace::TraceParent;
@@ -340,6 +340,8 @@ pub struct ModelHead {
     pub surcharge: Option<&'static str>,
     /// What it asks to be kept in the provider's prompt cache.
     pub cache_writes: CacheWrites,
+    /// What it asks for that only some prices say.
+    pub extras: Extras,
     /// Where the fields that the pipeline may edit stand in the raw body, for byte-exact edits.
     pub spans: HeadSpans,
 }
@@ -479,6 +481,9 @@ pub struct Target {
     pub context_tokens: Option<u64>,
     /// What it is known not to take.
     pub lacks: Lacks,
+    /// How long an answer is read on for its usage once its client has gone; `None` = it is given
+    /// up, and its usage stays unknown.
+    pub drain: Option<Duration>,
 }
 
 /// What a model is known not to take; what nobody knows is taken to be possible.

@@ -23,6 +23,7 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         output_tokens_max: None,
         context_tokens: None,
         lacks: types::call::Lacks::default(),
+        drain: None,
     });
     let key = KeyId::new(&ids);
     let call = Call {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use self::usage::{end_json, reason_of, stop_of, stop_text, usage_of};
+use self::usage::{Tier, end_json, reason_of, stop_of, stop_text, usage_of};
 use super::{NAME, errors};
 use crate::anthropic_messages::response::blocks::{Block, Blocks, Kind};
 use crate::anthropic_messages::response::{broken_call, quoted, was_cut};
@@ -31,6 +31,8 @@ struct Answer<'a> {
     stop_reason: String,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    service_tier: Option<Tier<'a>>,
     #[serde(borrow, default)]
     additional_model_response_fields: Option<&'a RawValue>,
 }
@@ -118,7 +120,7 @@ pub(crate) fn read(body: &[u8], _options: &ReadOptions) -> Result<(Vec<Delta>, F
             return Err(no_answer(Some(&error), "message", || errors::parse_in_answer(body)));
         }
     };
-    let usage = usage_of(answer.usage);
+    let usage = usage_of(answer.usage, answer.service_tier.as_ref());
     let billed = |failure: Failure| match usage {
         Some(usage) => failure.billed(usage.into()),
         None => failure,

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use self::decode::Blocks;
 pub(crate) use self::writer::Writer;
 use super::errors;
-use super::response::usage::{stop_of, stop_text, usage_of};
+use super::response::usage::{Tier, stop_of, stop_text, usage_of};
 use crate::eventstream::{Broken, Decoder, FRAME_BYTES_MAX, Frame};
 use crate::whole::failed;
 
@@ -37,6 +37,8 @@ struct MessageStop<'a> {
 struct Metadata<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, rename = "serviceTier", default)]
+    tier: Option<Tier<'a>>,
 }
 
 /// Reads a stream.
@@ -103,7 +105,7 @@ impl Reader {
             }
             ("metadata", _) => {
                 let said: Metadata<'_> = read(payload)?;
-                self.usage = usage_of(said.usage);
+                self.usage = usage_of(said.usage, said.tier.as_ref());
             }
             ("contentBlockStart", Some(blocks)) => blocks.start(payload, events)?,
             ("contentBlockDelta", Some(blocks)) => blocks.delta(payload, events)?,

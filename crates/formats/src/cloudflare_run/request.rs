@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::surcharge::{FIELDS, surcharge};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -100,6 +100,7 @@ pub fn read_head(model: Option<&str>, body: &[u8]) -> Result<ModelHead, Failure>
         tools: top.raw("tools").is_some(),
         surcharge: surcharge(|name| Some(top.raw(name)?.get().into())).or(media.unbounded),
         cache_writes: CacheWrites::Unread,
+        extras: Extras::default(),
         spans: HeadSpans::default(),
     })
 }

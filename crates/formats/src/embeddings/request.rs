@@ -8,7 +8,7 @@ use std::fmt;
 
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::surcharge::{FIELDS, surcharge};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -77,6 +77,7 @@ pub fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
             .or_else(|| shape.has_others.then_some("input"))
             .or_else(|| has_unknown_fields(&top).then_some("unknown fields")),
         cache_writes: CacheWrites::Unread,
+        extras: Extras::default(),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

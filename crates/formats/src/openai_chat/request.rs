@@ -13,7 +13,7 @@ use std::ops::Range;
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::format::Edits;
 use ::types::surcharge::{FIELDS, surcharge};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure, ServiceTier};
 use bytes::Bytes;
 
 pub(crate) use parse::parse;
@@ -52,7 +52,11 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     }
     let media = media_in(messages, "messages")?;
     let tools = tools_in(top.raw("tools"))?;
-    let billed_apart = surcharge(|name| Some(top.raw(name)?.get().into()));
+    let extras = extras_of(&top);
+    // What a price may say is no surcharge.
+    let is_extra = |name| extras.tier.is_some_and(|(_, field)| field == name);
+    let billed_apart =
+        surcharge(|name| Some(top.raw(name).filter(|_| !is_extra(name))?.get().into()));
     Ok(ModelHead {
         model: top.model()?,
         stream: top.get("stream", "a boolean")?.unwrap_or(false),
@@ -64,6 +68,7 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         tools: tools.any || top.raw("functions").is_some(),
         surcharge: billed_apart.or(tools.unbounded).or(media.unbounded),
         cache_writes: CacheWrites::Unread,
+        extras,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: top.span("stream_options"),
@@ -71,6 +76,14 @@ pub(crate) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
             insert_at: top.insert_at(),
         },
     })
+}
+
+/// What it asks for that only some prices say.
+fn extras_of(top: &TopLevel<'_>) -> Extras {
+    const TIER: &str = "service_tier";
+    let is_dear = top.raw(TIER).is_some_and(|raw| raw.get() == "\"priority\"");
+    let tier = is_dear.then_some((ServiceTier::Priority, TIER));
+    Extras { tier, ..Extras::default() }
 }
 
 /// The cap, and the place of the field that an edit replaces: the one that counts, else one that is

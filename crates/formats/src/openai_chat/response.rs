@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors;
 use super::types::{
-    Answer, CallDelta, Content, MeanLogprob, is_failure, reason_of, stop_of, usage_object, usage_of,
+    Answer, CallDelta, Content, MeanLogprob, is_failure, reason_of, stop_of, usage_object,
 };
 use crate::whole::{failed, no_answer};
 
@@ -45,7 +45,7 @@ pub(super) fn read(body: &[u8], options: &ReadOptions) -> Result<(Vec<Delta>, Fi
     }
     let finish = Finish {
         stop: choice.finish_reason.as_deref().map_or(Stop::End, stop_of),
-        usage: answer.usage.and_then(usage_of),
+        usage: answer.usage(),
         model_version: answer.model,
         mean_logprob_micros: mean.micros(),
         ..Finish::default()

@@ -18,7 +18,7 @@ use ::types::error::Billed;
 use ::types::format::{Begun, ReadOptions, ReadResponse, WriteOptions, WriteResponse};
 use ::types::ids::CallId;
 use ::types::outcome::{Delta, Finish, OutcomeEvent, Start};
-use ::types::usage::Usage;
+use ::types::usage::{ServiceTier, Usage};
 use ::types::{ErrorCode, Failure, Stop};
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -26,7 +26,7 @@ use memchr::memmem::Finder;
 pub(super) use self::begun::read_begun;
 use self::decode::Decoder;
 use super::errors;
-use super::types::{Chunk, ChunkDelta, is_failure, reason_of, stop_of, usage_object};
+use super::types::{Chunk, ChunkDelta, is_failure, reason_of, stop_of, tier_of, usage_object};
 use crate::sse;
 use crate::sse::reading::{self, See, Seen};
 
@@ -48,6 +48,7 @@ impl Reader {
             withhold_usage: options.withhold_usage,
             stop: None,
             usage: None,
+            tier: ServiceTier::default(),
             model_version: None,
             has_ids: false,
         };
@@ -71,6 +72,8 @@ struct Chunks {
     withhold_usage: bool,
     stop: Option<Stop>,
     usage: Option<Usage>,
+    /// The tier at which it is answered, as far as it was said where something else was.
+    tier: ServiceTier,
     model_version: Option<String>,
     /// The upstream sent `id:` lines: then nothing may be put before the last frame.
     has_ids: bool,
@@ -138,7 +141,7 @@ impl See for Chunks {
         Ok(Finish {
             stop,
             stop_text: None,
-            usage: self.usage,
+            usage: self.usage.map(|usage| at_tier(usage, self.tier)),
             model_version: self.model_version.take(),
             raw: raw.filter(|_| self.decoder.is_none()),
             carried_ids: self.has_ids,
@@ -160,6 +163,9 @@ impl Chunks {
             return Seen::Fail(Box::new(errors::in_answer(ErrorCode::UpstreamFailed, error)));
         }
         let usage = chunk.usage();
+        if let Some(tier) = chunk.service_tier.as_deref() {
+            self.tier = tier_of(tier);
+        }
         let choices = chunk.choices.unwrap_or_default();
         for choice in &choices {
             if let Some(reason) = choice.finish_reason.as_deref() {
@@ -182,6 +188,11 @@ impl Chunks {
             Err(failure) => Seen::Fail(Box::new(failure)),
         }
     }
+}
+
+const fn at_tier(mut usage: Usage, tier: ServiceTier) -> Usage {
+    usage.more.service_tier = tier;
+    usage
 }
 
 fn unreadable() -> Failure {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ::types::outcome::Stop;
-use ::types::usage::Usage;
+use ::types::usage::{More, ServiceTier, Usage};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -26,6 +26,8 @@ pub(crate) struct Chunk<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     x_groq: Option<XGroq<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) service_tier: Option<Cow<'a, str>>,
 }
 
 impl Chunk<'_> {
@@ -124,6 +126,17 @@ pub(crate) struct Answer<'a> {
     pub(crate) choices: Vec<AnswerChoice<'a>>,
     #[serde(borrow, default)]
     pub(crate) usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    service_tier: Option<Cow<'a, str>>,
+}
+
+impl Answer<'_> {
+    /// Its usage, at the tier at which it was answered.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let mut usage = self.usage.and_then(usage_of)?;
+        usage.more.service_tier = self.service_tier.as_deref().map(tier_of).unwrap_or_default();
+        Some(usage)
+    }
 }
 
 /// A choice of an answer.
@@ -261,6 +274,9 @@ struct UsageBody {
     /// Perplexity's place of what the details say elsewhere.
     #[serde(default)]
     reasoning_tokens: Option<u64>,
+    /// What xAI searched for the answer, each source for a fee.
+    #[serde(default)]
+    num_sources_used: Option<u64>,
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
@@ -273,10 +289,16 @@ struct PromptDetails {
     cached_tokens: Option<u64>,
     #[serde(default)]
     cache_write_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
+    #[serde(default)]
+    image_tokens: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
 struct CompletionDetails {
+    #[serde(default)]
+    audio_tokens: Option<u64>,
     #[serde(default)]
     reasoning_tokens: Option<u64>,
 }
@@ -307,7 +329,24 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
         cache_write_1h_tokens: 0,
         output_tokens: output,
         reasoning_tokens: reasoning.min(output),
+        more: More {
+            audio_input_tokens: prompt.audio_tokens.unwrap_or(0).min(body.prompt_tokens),
+            image_input_tokens: prompt.image_tokens.unwrap_or(0).min(body.prompt_tokens),
+            audio_output_tokens: completion.audio_tokens.unwrap_or(0).min(output),
+            searches: body.num_sources_used.unwrap_or(0),
+            ..More::default()
+        },
     })
+}
+
+/// The tier at which an answer says that it was made. One that is not known is the usual one.
+pub(crate) fn tier_of(name: &str) -> ServiceTier {
+    match name {
+        "flex" => ServiceTier::Flex,
+        "priority" => ServiceTier::Priority,
+        "batch" => ServiceTier::Batch,
+        _ => ServiceTier::Standard,
+    }
 }
 
 /// A `usage` object.

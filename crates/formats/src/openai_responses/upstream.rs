@@ -14,13 +14,14 @@ use ::types::call::ModelHead;
 use ::types::error::Billed;
 use ::types::format::Edits;
 use ::types::outcome::{Finish, Stop};
-use ::types::usage::Usage;
+use ::types::usage::{More, Usage};
 use ::types::{ErrorCode, Failure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::edit::{Edit, apply, put, text};
 use crate::openai_chat::errors;
+use crate::openai_chat::types::tier_of;
 
 /// The field of the output cap.
 const OUTPUT_CAP: &str = "max_output_tokens";
@@ -42,7 +43,7 @@ pub(super) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
 /// The end that a response object says: whole, or what it failed with.
 fn end_of(response: &Value, calls: bool) -> Result<Finish, Failure> {
     let text = |pointer: &str| response.pointer(pointer).and_then(Value::as_str);
-    let usage = response.get("usage").and_then(usage_of);
+    let usage = usage_in(response);
     let stop = match text("/status") {
         Some("completed") if calls => Stop::ToolCalls,
         Some("completed") => Stop::End,
@@ -70,6 +71,27 @@ fn failure_of(error: Option<&Value>, usage: Option<Usage>) -> Failure {
     said.unwrap_or_else(nothing).billed(billed)
 }
 
+/// The usage of a response: the counts, the searches that were made for it, and its tier.
+fn usage_in(response: &Value) -> Option<Usage> {
+    let mut usage = response.get("usage").and_then(usage_of)?;
+    let tier = response.get("service_tier").and_then(Value::as_str);
+    let items = response.get("output").and_then(Value::as_array);
+    let searches = items.into_iter().flatten().filter(|item| is_search(item)).count();
+    usage.more = More {
+        searches: u64::try_from(searches).unwrap_or(u64::MAX),
+        service_tier: tier.map(tier_of).unwrap_or_default(),
+        ..usage.more
+    };
+    Some(usage)
+}
+
+/// Whether an item is a search that is billed: opening a page that was found is not.
+fn is_search(item: &Value) -> bool {
+    let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str);
+    text("/type") == Some("web_search_call")
+        && matches!(text("/action/type"), None | Some("search"))
+}
+
 /// The usage, if all of it can be read: a wrong bill is worse than none.
 fn usage_of(usage: &Value) -> Option<Usage> {
     let count = |pointer: &str| match usage.pointer(pointer) {
@@ -87,6 +109,7 @@ fn usage_of(usage: &Value) -> Option<Usage> {
         cache_write_1h_tokens: 0,
         output_tokens: count("/output_tokens")??,
         reasoning_tokens: part("/output_tokens_details/reasoning_tokens")?,
+        more: More::default(),
     })
 }
 

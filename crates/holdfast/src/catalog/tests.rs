@@ -50,6 +50,7 @@ fn what_a_row_says_is_what_is_billed() {
         cache_write_1h_tokens: 100_000,
         output_tokens: 10_000,
         reasoning_tokens: 4_000,
+        ..Usage::default()
     };
     // 0.5 M × $3 + 0.2 M × $0.30 + 0.2 M × $3.75 + 0.1 M × $6 + 10,000 × $15.
     assert_eq!(cost(&claude, usage), "3.06");
@@ -72,9 +73,6 @@ fn what_is_not_fully_known_has_no_price() {
     assert_eq!(row(r#""input":"0","output":"0","output_image":"0.04""#), []);
     assert_eq!(price("openrouter", "google/gemini-2.5-flash-image"), None, "it draws");
     assert_eq!(price("vercel", "perplexity/sonar"), None, "it searches, for an unknown fee");
-    let europe = Prices::of("bedrock", Some("eu-central-1"));
-    let usual = Prices::of("bedrock", None);
-    assert!(europe.0.len() < usual.0.len(), "what costs something else there is not known");
     assert_eq!(price("openai", "no-such-model"), None);
     assert_eq!(price("azure", "gpt-4.1"), None, "a deployment may be of any model");
     assert_eq!(price("openai-compatible", "gpt-4.1"), None);
@@ -118,4 +116,29 @@ fn an_older_price_holds_until_the_day_of_the_newer() {
     let since: Vec<i64> = prices.iter().map(|dated| dated.since.seconds()).collect();
     assert_eq!(since, [0, 1_780_272_000]);
     assert_eq!(prices[1].price.version, "catalog@2026-06-01");
+}
+
+#[test]
+fn a_region_and_a_tier_have_prices_of_their_own() {
+    let rates = |region: Option<&str>| {
+        let prices = Prices::of("bedrock", region);
+        prices.prices("amazon.nova-lite-v1:0").last().unwrap().price.rates
+    };
+    assert_eq!(rates(None).input.per_million(), "0.06");
+    assert_eq!(rates(Some("eu-central-1")), rates(None), "as everywhere");
+    assert_eq!(rates(Some("us-gov-west-1")).input.per_million(), "0.072");
+    let gpt = price("openai", "gpt-5").unwrap();
+    let usage = Usage { input_tokens: 1_000_000, output_tokens: 100_000, ..Usage::default() };
+    let at = |service_tier| {
+        let more = types::usage::More { service_tier, ..types::usage::More::default() };
+        cost(&gpt, Usage { more, ..usage })
+    };
+    assert_eq!(at(ServiceTier::Standard), "2.25");
+    assert_eq!(at(ServiceTier::Flex), "1.125");
+    assert_eq!(at(ServiceTier::Priority), "4.50");
+    let asks = types::price::Asks { tier: ServiceTier::Priority, ..types::price::Asks::default() };
+    assert_eq!(gpt.bound(1_000_000, 100_000, asks).to_string(), "4.50");
+    assert_eq!(gpt.per_search, Some(Money::parse("0.01").unwrap()));
+    let sound = price("openai", "gpt-4o-audio-preview-2025-06-03").unwrap().rates;
+    assert_eq!(sound.audio_input.map(Rate::per_million).as_deref(), Some("40.00"));
 }

@@ -12,7 +12,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use storage::{Scope, WindowKind};
 use toml::{Table, Value};
-use types::{Money, Rate, Secret};
+use types::price::TierRates;
+use types::{Money, Price, Rate, Rates, Secret, ServiceTier};
 
 use super::telemetry::{Exports, SloEntry};
 use super::{Problems, RateLimitEntry, RouteEntry, Text};
@@ -88,6 +89,8 @@ impl Config {
                     connect_timeout: None,
                     response_timeout: None,
                     stall_timeout: None,
+                    on_disconnect: OnDisconnect::default(),
+                    drain_max: None,
                     models: Vec::new(),
                 });
             }
@@ -205,10 +208,30 @@ pub(crate) struct ProviderEntry {
     /// Longest silence within an answer's body. Default 300 s.
     #[serde(default, deserialize_with = "some_duration")]
     pub(crate) stall_timeout: Option<Duration>,
+    /// What becomes of an answer whose client has gone. Default `"abort"`.
+    #[serde(default)]
+    pub(crate) on_disconnect: OnDisconnect,
+    /// How long such an answer is read on, to `"drain"` it. Default 30 s.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) drain_max: Option<Duration>,
     /// The models it offers; absent = any name is passed on, unpriced.
     #[serde(default)]
     pub(crate) models: Vec<ProviderModel>,
 }
+
+/// What becomes of an answer whose client has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnDisconnect {
+    /// It is given up: the provider stops, and what it bills stays unknown.
+    #[default]
+    Abort,
+    /// It is read on for its usage.
+    Drain,
+}
+
+/// How long an answer is read on unless said.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Who signs requests to Amazon, and for which region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -294,6 +317,14 @@ impl ProviderEntry {
         Ok(provider.with_timeouts(self.timeouts()))
     }
 
+    /// How long an answer whose client has gone is read on; `None` = it is given up.
+    pub(crate) fn drain(&self) -> Option<Duration> {
+        match self.on_disconnect {
+            OnDisconnect::Abort => None,
+            OnDisconnect::Drain => Some(self.drain_max.unwrap_or(DRAIN_MAX)),
+        }
+    }
+
     /// How long it may take.
     pub(crate) fn timeouts(&self) -> Timeouts {
         let usual = Timeouts::default();
@@ -333,14 +364,84 @@ pub(crate) struct PriceEntry {
     pub(crate) cache_write_usd_per_million: Option<Rate>,
     /// The same, of those that it keeps for an hour.
     pub(crate) cache_write_1h_usd_per_million: Option<Rate>,
+    /// Per million output tokens of reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_usd_per_million: Option<Rate>,
+    /// Per million input tokens of sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audio_input_usd_per_million: Option<Rate>,
+    /// Per million output tokens of sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audio_output_usd_per_million: Option<Rate>,
     /// Per request.
     pub(crate) usd_per_request: Option<Money>,
+    /// Per search that the provider makes for an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usd_per_search: Option<Money>,
+    /// What tokens cost at other tiers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tiers: BTreeMap<ServiceTier, TierEntry>,
     /// Whether it costs nothing.
     #[serde(default)]
     pub(crate) free: bool,
 }
 
+/// What tokens cost at a tier.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TierEntry {
+    /// Per million input tokens.
+    pub(crate) input_usd_per_million: Rate,
+    /// Per million output tokens.
+    pub(crate) output_usd_per_million: Rate,
+    /// Per million input tokens read from the provider's cache.
+    pub(crate) cached_input_usd_per_million: Option<Rate>,
+    /// Per million input tokens written to the provider's cache.
+    pub(crate) cache_write_usd_per_million: Option<Rate>,
+    /// The same, of those that it keeps for an hour.
+    pub(crate) cache_write_1h_usd_per_million: Option<Rate>,
+}
+
+impl TierEntry {
+    fn rates(&self) -> Rates {
+        Rates {
+            input: self.input_usd_per_million,
+            output: self.output_usd_per_million,
+            cached_input: self.cached_input_usd_per_million,
+            cache_write: self.cache_write_usd_per_million,
+            cache_write_1h: self.cache_write_1h_usd_per_million,
+            ..Rates::default()
+        }
+    }
+}
+
 impl PriceEntry {
+    /// The price that it says, of this version.
+    pub(crate) fn price(&self, version: String) -> Price {
+        let tier = |(tier, entry): (&ServiceTier, &TierEntry)| TierRates {
+            tier: *tier,
+            rates: entry.rates(),
+            steps: Vec::new(),
+        };
+        Price {
+            rates: Rates {
+                input: self.input_usd_per_million.unwrap_or(Rate::FREE),
+                output: self.output_usd_per_million.unwrap_or(Rate::FREE),
+                cached_input: self.cached_input_usd_per_million,
+                cache_write: self.cache_write_usd_per_million,
+                cache_write_1h: self.cache_write_1h_usd_per_million,
+                reasoning: self.reasoning_usd_per_million,
+                audio_input: self.audio_input_usd_per_million,
+                audio_output: self.audio_output_usd_per_million,
+                ..Rates::default()
+            },
+            per_request: self.usd_per_request.unwrap_or(Money::ZERO),
+            per_search: self.usd_per_search,
+            tiers: self.tiers.iter().map(tier).collect(),
+            ..Price::free(version)
+        }
+    }
+
     /// Whether it says what the model costs.
     pub(crate) fn is_priced(&self) -> bool {
         self.free || self.input_usd_per_million.is_some() || self.usd_per_request.is_some()

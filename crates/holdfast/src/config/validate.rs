@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use providers::ConfigError;
 use providers::vendor::Auth;
+use types::ServiceTier;
 
 use super::file::PriceEntry;
 use super::{Config, Problem, Problems, ProviderEntry};
@@ -184,7 +185,16 @@ fn can_be_used(provider: &ProviderEntry, at: &dyn Fn(&str) -> String, problems: 
     if own_address && base_url.is_none() && !provider.has_key() {
         problems.add(at("api_key"), format!("vendor \"{kind}\" needs one"));
     }
+    if provider.drain_max.is_some() && provider.drain().is_none() {
+        problems.add(at("drain_max"), "is only for on_disconnect = \"drain\"");
+    }
+    if provider.drain().is_some_and(|within| within > DRAIN_LONGEST) {
+        problems.add(at("drain_max"), "is more than ten minutes");
+    }
 }
+
+/// How long an answer may be read on for nobody, at most.
+const DRAIN_LONGEST: Duration = Duration::from_mins(10);
 
 fn price(price: &PriceEntry, at: &str, problems: &mut Problems) {
     let rates = [price.input_usd_per_million, price.output_usd_per_million];
@@ -194,6 +204,22 @@ fn price(price: &PriceEntry, at: &str, problems: &mut Problems) {
     }
     if rates.iter().filter(|rate| rate.is_some()).count() == 1 {
         problems.add(at, "needs both input_usd_per_million and output_usd_per_million");
+    }
+    let others = [
+        price.reasoning_usd_per_million.is_some(),
+        price.audio_input_usd_per_million.is_some(),
+        price.audio_output_usd_per_million.is_some(),
+        price.usd_per_search.is_some(),
+        !price.tiers.is_empty(),
+    ];
+    if others.contains(&true) && rates.iter().any(Option::is_none) {
+        problems.add(
+            at,
+            "has rates beside input_usd_per_million and output_usd_per_million: give these",
+        );
+    }
+    if price.tiers.contains_key(&ServiceTier::Standard) {
+        problems.add(at, "says tiers.standard: that is what it says without a tier");
     }
 }
 

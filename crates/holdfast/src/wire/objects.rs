@@ -16,7 +16,7 @@ use storage::budgets::Origin;
 use storage::models::{DatedPrice, Taken};
 use storage::{Model, Scope, WindowKind};
 use types::principal::{DEFAULT_ACCOUNT, Role};
-use types::{Money, Price, Rate, Rates, Timestamp};
+use types::{Price, Timestamp};
 
 use super::local::ReadModel;
 use crate::config::file::{PriceEntry, ProviderModel};
@@ -227,16 +227,5 @@ pub(crate) fn dated(entry: &PriceEntry, known: Option<&Model>, now: Timestamp) -
 }
 
 fn price(entry: &PriceEntry, now: Timestamp) -> Option<Price> {
-    entry.is_priced().then(|| Price {
-        rates: Rates {
-            input: entry.input_usd_per_million.unwrap_or(Rate::FREE),
-            output: entry.output_usd_per_million.unwrap_or(Rate::FREE),
-            cached_input: entry.cached_input_usd_per_million,
-            cache_write: entry.cache_write_usd_per_million,
-            cache_write_1h: entry.cache_write_1h_usd_per_million,
-            ..Rates::default()
-        },
-        per_request: entry.usd_per_request.unwrap_or(Money::ZERO),
-        ..Price::free(format!("file@{}", now.seconds()))
-    })
+    entry.is_priced().then(|| entry.price(format!("file@{}", now.seconds())))
 }

@@ -134,6 +134,7 @@ fn provider(entry: &ProviderEntry) -> ProviderInfo {
     ProviderInfo {
         format: providers::vendor(&entry.vendor).map(providers::Vendor::format),
         any_model: entry.models.is_empty(),
+        drain: entry.drain(),
         vendor: entry.vendor.clone(),
         name: entry.name.clone(),
         free_until_priced: false,

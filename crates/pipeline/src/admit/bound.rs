@@ -94,9 +94,15 @@ pub(crate) fn terms(
         CallKind::Model(model) => &model.head,
         CallKind::Tool(_) => return Terms::reserving(price.per_request, None),
     };
-    let (input, choices) = (input_tokens_max(head, has_tools(call)), head.choices.max(1));
-    let writes = cache_writes(call, target);
-    let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices), writes);
+    let asks = head.extras.asks(cache_writes(call, target));
+    let rounds = asks.searches.saturating_add(1);
+    let choices = head.choices.max(1).saturating_mul(rounds);
+    let input = match asks.searches {
+        0 => input_tokens_max(head, has_tools(call)),
+        // Each search is followed by a prompt of its own, with what was found in it.
+        _ => target.context_tokens.unwrap_or(u64::MAX).saturating_mul(rounds),
+    };
+    let bound = |cap: u64| price.bound(input, cap.saturating_mul(choices), asks);
     if let Some(cap) = head.output_cap {
         return Terms::reserving(bound(cap), None);
     }
@@ -104,7 +110,7 @@ pub(crate) fn terms(
     let floor = ceiling.min(OUTPUT_CAP_FLOOR);
     let share = tightest_free.map(|free| free.divided_by(SHARE_OF_FREE));
     let affords = [share, call.budget].into_iter().flatten().min();
-    let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input, writes));
+    let tokens = affords.and_then(|amount| price.output_tokens_for(amount, input, asks));
     let cap = tokens.map_or(ceiling, |tokens| (tokens / choices).clamp(floor, ceiling));
     Terms::reserving(bound(cap), Some(cap))
 }
@@ -139,7 +145,20 @@ pub(crate) fn default_cap(call: &Call, target: &Target) -> u64 {
     most.map_or(default, |most| most.min(default)).max(1)
 }
 
-/// The field of a request for which no bound can be given.
+/// The field of a request for which no bound can be given at this target.
+pub(crate) fn unbounded_at(
+    model: &ModelCall,
+    target: &Target,
+    price: &Price,
+) -> Option<&'static str> {
+    let extras = &model.head.extras;
+    // What a search finds is as long as the context has room for it.
+    let endless = extras.searches.filter(|_| target.context_tokens.is_none());
+    let endless = endless.map(|(_, field)| field);
+    unbounded(model).or_else(|| extras.unpriced(price)).or(endless)
+}
+
+/// The field of a request for which no bound can be given, whatever its target.
 ///
 /// Of what a client sent, its format has read it; what a session made has no bytes, but its neutral
 /// form is there and costs nothing to ask. An image has a bound; a document or a sound has none.

@@ -13,6 +13,7 @@
 
 mod cascade;
 mod continued;
+pub(crate) mod drained;
 mod failed;
 mod hedge;
 mod money;
@@ -46,6 +47,7 @@ use crate::record::{Place, Recorder};
 use crate::route::health::{Health, Probe};
 use crate::route::{Route, has_choice, went_well};
 use cascade::{Cascade, Judging};
+use drained::Drains;
 use hedge::Hedge;
 use money::ToppedUp;
 use running::{Paid, Running};
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) summaries: Summaries,
     /// Who may ask what, for Calls that a Call spawns.
     pub(crate) directory: Arc<Directory>,
+    /// Who reads on what nobody waits for.
+    pub(crate) drains: Drains,
 }
 
 /// The attempts of one Call.
@@ -476,7 +480,7 @@ impl Drop for Attempts {
     fn drop(&mut self) {
         // What waits holds nothing but money, which gives itself back.
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Trying(running) => running.abandon(),
+            State::Trying(running) => self.shared.drains.take(*running),
             State::Judging(judging) => judging.running.leave(),
             State::Waiting { .. } | State::ToppingUp { .. } | State::Over => {}
         }

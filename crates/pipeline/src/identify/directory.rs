@@ -11,6 +11,7 @@ mod scopes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use storage::budgets::Origin;
 use storage::{Budget, Key, Model, Pending, Scope, Store, WindowKind};
@@ -99,6 +100,8 @@ pub struct ProviderInfo {
     pub limits: Option<fn(vendor: &str, model: &str) -> ModelLimits>,
     /// What its models cost where the operator does not say it.
     pub prices: Option<Arc<dyn PriceList>>,
+    /// How long an answer is read on for its usage once its client has gone; `None` = not at all.
+    pub drain: Option<Duration>,
 }
 
 /// How much a model can read and say.

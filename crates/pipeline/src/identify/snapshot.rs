@@ -246,6 +246,7 @@ fn target(
         output_tokens_max: limits.output_tokens,
         context_tokens: limits.context_tokens,
         lacks: limits.lacks,
+        drain: provider.drain,
     }
 }
 

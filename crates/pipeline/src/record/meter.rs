@@ -25,6 +25,8 @@ use crate::rates::Ticket;
 /// is.
 const REPORTED_TOKENS_MAX: u64 = 1_000_000_000;
 
+/// The note on an attempt whose answer has something in it that its price does not say.
+const NOTE_UNPRICED: &str = "unpriced";
 /// The note on an attempt that was not sent, because it would have passed its target's limits.
 const NOTE_SENT: &str = "sent";
 
@@ -165,6 +167,11 @@ impl Meter {
         (self.bill.cost, self.bill.over_bound) = (verdict.cost, verdict.over_bound);
         if let Some(rates) = self.rates.take() {
             rates.report(&billed, verdict.charged());
+        }
+        if let (Billed::Usage(usage), Some(price)) = (&billed, &self.target.price)
+            && let Some(lacks) = price.lacks(usage)
+        {
+            self.notes.set(NOTE_UNPRICED, lacks);
         }
         let usage = match billed {
             Billed::Usage(usage) => Some(*usage),
@@ -313,6 +320,10 @@ pub(crate) fn wall_micros(later: Timestamp, earlier: Timestamp) -> u64 {
 fn judge(price: Option<&Price>, terms: Terms, billed: &Billed) -> Verdict {
     match (billed, price) {
         (Billed::No, _) => Verdict { cost: Some(Money::ZERO), ..Verdict::default() },
+        // The answer has something in it of which nobody knows the price.
+        (Billed::Usage(usage), Some(price)) if price.lacks(usage).is_some() => {
+            Verdict { unreconciled: terms.bound, ..Verdict::default() }
+        }
         (Billed::Usage(usage), Some(price)) => {
             let cost = price.cost(usage);
             let over_bound = terms.amount > Money::ZERO && cost > terms.amount;

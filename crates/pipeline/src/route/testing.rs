@@ -34,6 +34,7 @@ pub(crate) fn call(targets: &[&str], metadata: &str) -> Call {
             output_tokens_max: None,
             context_tokens: None,
             lacks: Lacks::default(),
+            drain: None,
         })
     };
     Call {

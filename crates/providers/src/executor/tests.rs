@@ -61,6 +61,7 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         output_tokens_max: None,
         context_tokens: None,
         lacks: types::call::Lacks::default(),
+        drain: None,
     });
     let key = KeyId::new(&ids);
     let call = Call {

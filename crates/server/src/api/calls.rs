@@ -4,12 +4,14 @@
     reason = "utoipa writes the parameters' type into code of its own"
 )]
 
+use std::cmp::Ordering;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use storage::{CallFilter, LedgerRow};
 use types::ids::{CallId, KeyId, SessionId};
-use types::{Metadata, Timestamp};
+use types::{Metadata, Money, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, ApiFailure, Operator, Parameters, Shared, not_found};
@@ -54,6 +56,29 @@ pub(crate) struct Calls {
 pub(crate) struct CallView {
     #[serde(flatten)]
     row: LedgerRow,
+    /// How its cost and what was reserved came to differ.
+    why: &'static str,
+}
+
+impl CallView {
+    fn of(row: LedgerRow) -> Self {
+        let why = why(&row);
+        Self { row, why }
+    }
+}
+
+/// Why a row costs what it does, and not what was reserved for it.
+fn why(row: &LedgerRow) -> &'static str {
+    let is_open = row.unreconciled > Money::ZERO;
+    match row.cost.cmp(&row.reserved) {
+        _ if row.over_bound => "over_bound",
+        _ if row.notes.get("unpriced").is_some() => "unpriced",
+        _ if is_open => "usage_unknown",
+        _ if row.error.is_some() && row.usage.is_none() => "not_billed",
+        _ if row.reserved == Money::ZERO => "unreserved",
+        Ordering::Less => "below_bound",
+        Ordering::Equal | Ordering::Greater => "as_reserved",
+    }
 }
 
 /// Finished Calls with usage, cost and timings.
@@ -85,7 +110,7 @@ pub(crate) async fn list(
     app.pipeline.flush().await?;
     let rows = app.store.calls(filter).await?;
     let has_more = rows.len() >= limit;
-    Ok(Json(Calls { data: rows.into_iter().map(|row| CallView { row }).collect(), has_more }))
+    Ok(Json(Calls { data: rows.into_iter().map(CallView::of).collect(), has_more }))
 }
 
 fn id<T>(
@@ -118,8 +143,5 @@ pub(crate) async fn get(
     if rows.is_empty() {
         return Err(not_found("call", &text));
     }
-    Ok(Json(Calls {
-        data: rows.into_iter().map(|row| CallView { row }).collect(),
-        has_more: false,
-    }))
+    Ok(Json(Calls { data: rows.into_iter().map(CallView::of).collect(), has_more: false }))
 }

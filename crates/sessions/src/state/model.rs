@@ -66,7 +66,7 @@ impl Turn {
         self.output.extend_from_slice(items);
         self.waiting.extend(tools.iter().cloned());
         if let Some(usage) = usage {
-            self.usage = Some(sum(self.usage.unwrap_or_default(), usage));
+            self.usage = Some(self.usage.unwrap_or_default().plus(&usage));
         }
         self.after_tools = end;
         self.go_on()
@@ -85,18 +85,5 @@ pub(super) fn after_model(stop: Stop, calls_functions: bool, no_tools: bool) -> 
             AfterTools::End(Ending::Completed)
         }
         Stop::End | Stop::ToolCalls => AfterTools::AskModel,
-    }
-}
-
-fn sum(left: Usage, right: Usage) -> Usage {
-    Usage {
-        input_tokens: left.input_tokens.saturating_add(right.input_tokens),
-        cached_tokens: left.cached_tokens.saturating_add(right.cached_tokens),
-        cache_write_tokens: left.cache_write_tokens.saturating_add(right.cache_write_tokens),
-        cache_write_1h_tokens: left
-            .cache_write_1h_tokens
-            .saturating_add(right.cache_write_1h_tokens),
-        output_tokens: left.output_tokens.saturating_add(right.output_tokens),
-        reasoning_tokens: left.reasoning_tokens.saturating_add(right.reasoning_tokens),
     }
 }

@@ -43,10 +43,10 @@ impl Ledger for SqliteStore {
 const COLUMNS: &str = "call, attempt, parent, account, key, user, session, step, task, class, door, kind, name, target,
     model_version, error, stop, input_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
     price_version, cost, unreconciled, reserved, over_bound, output_cap, dropped, started_at, first_content_us,
-    total_us, target_us, reused_tokens, charges, metadata, notes";
+    total_us, target_us, reused_tokens, charges, metadata, notes, usage_more";
 
 /// How many columns there are.
-const COLUMN_COUNT: usize = 38;
+const COLUMN_COUNT: usize = 39;
 
 /// Rows that one statement takes where there are as many: what a statement costs apart from its
 /// rows is as much as a row.
@@ -120,6 +120,8 @@ fn bind(statement: &mut Statement<'_>, before: usize, row: &LedgerRow) -> Result
     let charges = columns::list_to_json(&row.charges)?;
     let metadata = unless_empty(&row.metadata, row.metadata.is_empty())?;
     let notes = unless_empty(&row.notes, row.notes.is_empty())?;
+    let more = usage.map(|usage| unless_empty(&usage.more, usage.more.is_empty()));
+    let more = more.transpose()?.flatten();
     let values: [ToSqlOutput<'_>; COLUMN_COUNT] = [
         text(row.call.as_str()),
         text(row.attempt.as_str()),
@@ -159,6 +161,7 @@ fn bind(statement: &mut Statement<'_>, before: usize, row: &LedgerRow) -> Result
         some_text(charges.as_deref()),
         some_text(metadata.as_deref()),
         some_text(notes.as_deref()),
+        some_text(more.as_deref()),
     ];
     for (index, value) in values.iter().enumerate() {
         if !matches!(value, ToSqlOutput::Borrowed(ValueRef::Null)) {
@@ -372,5 +375,6 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
         cache_write_1h_tokens: columns::opt_count(row, "cache_write_1h_tokens")?.unwrap_or(0),
         output_tokens: columns::count(row, "output_tokens")?,
         reasoning_tokens: columns::count(row, "reasoning_tokens")?,
+        more: columns::object_from_json(row, "usage_more")?,
     }))
 }

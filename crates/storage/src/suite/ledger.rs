@@ -46,6 +46,11 @@ pub async fn a_row_is_read_as_it_was_written(place: &dyn Place) {
             cache_write_1h_tokens: 0,
             output_tokens: 20,
             reasoning_tokens: 5,
+            more: types::usage::More {
+                searches: 2,
+                service_tier: types::ServiceTier::Priority,
+                ..types::usage::More::default()
+            },
         }),
         price_version: Some("config@2026-11-21".to_owned()),
         reserved: money(99),

@@ -19,6 +19,12 @@ fn model(name: &str) -> Model {
         },
         steps: vec![Step { above: 200_000, rates: Rates::default() }],
         per_request: Money::from_nanodollars(3),
+        per_search: Some(Money::from_nanodollars(5)),
+        tiers: vec![types::price::TierRates {
+            tier: types::ServiceTier::Flex,
+            rates: Rates { input: Rate::from_picodollars(50_001), ..Rates::default() },
+            steps: Vec::new(),
+        }],
     };
     Model {
         name: name.to_owned(),

@@ -63,6 +63,7 @@ fn what_is_kept_for_an_hour_and_what_is_thought_have_rates_of_their_own() {
         cache_write_1h_tokens: 200,
         output_tokens: 100,
         reasoning_tokens: 40,
+        ..Usage::default()
     };
     // 400 × 1 + 100 × 0.1 + 300 × 1.25 + 200 × 2 + 60 × 4 + 40 × 6, in millionths.
     assert_eq!(full().cost(&usage), dollars("0.001665"));
@@ -93,6 +94,7 @@ fn a_bound_is_never_below_a_cost_within_it() {
                     cache_write_1h_tokens: hour,
                     output_tokens: 100,
                     reasoning_tokens,
+                    ..Usage::default()
                 };
                 let cost = full().cost(&usage);
                 assert!(cost <= full().bound(input_tokens, 100, CacheWrites::Hour), "{usage:?}");

@@ -4,8 +4,8 @@
 //! not known gives a surcharge, which a hard budget refuses; text that Anthropic adds of its own is
 //! counted into the length.
 
-use ::types::Failure;
 use ::types::call::{HeadSpans, ModelHead};
+use ::types::{Extras, Failure, ServiceTier};
 use serde::Deserialize;
 
 use super::{OUTPUT_CAP, cache, scan};
@@ -39,7 +39,8 @@ const PLAIN: [&str; 17] = [
 /// <https://platform.claude.com/docs/en/about-claude/pricing>
 const BILLED: [(&str, &[&str]); 9] = [
     ("service_tier", &["\"auto\"", "\"standard_only\""]),
-    ("speed", &["\"standard\""]),
+    // The faster one is told as a tier.
+    (SPEED, &["\"standard\"", FAST]),
     ("inference_geo", &[]),
     ("container", &[]),
     ("mcp_servers", &["[]"]),
@@ -48,6 +49,9 @@ const BILLED: [(&str, &[&str]); 9] = [
     ("compaction", &[]),
     ("thread", &[]),
 ];
+/// How fast it is to be answered, and the value that costs more.
+const SPEED: &str = "speed";
+const FAST: &str = "\"fast\"";
 /// What becomes of an old history. How it is billed depends on the edits.
 const MANAGEMENT: &str = "context_management";
 /// Fields that act for, or bill, somebody whom the key does not name.
@@ -79,6 +83,11 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
     }
     let tools = top.raw("tools").map(scan::tools).transpose()?.unwrap_or_default();
     let marks = cache::marks(body);
+    let extras = Extras {
+        tier: (top.raw(SPEED).is_some_and(|raw| raw.get() == FAST))
+            .then_some((ServiceTier::Fast, SPEED)),
+        searches: (tools.searches > 0).then_some((tools.searches, "tools")),
+    };
     let surcharge = billed_apart(&top)
         .or(tools.surcharge)
         .or(found.surcharge)
@@ -95,6 +104,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         tools: tools.count > 0,
         surcharge,
         cache_writes: marks.asked,
+        extras,
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

@@ -67,12 +67,17 @@ pub(super) struct Tools {
     pub(super) count: u64,
     /// How many of them Anthropic defines and the client runs.
     pub(super) defined: u64,
-    /// Set if one is run by Anthropic, which has its own price, or is not known.
+    /// Searches that Anthropic may make, at most.
+    pub(super) searches: u64,
+    /// Set if one is run by Anthropic without a bound, or is not known.
     pub(super) surcharge: Option<&'static str>,
 }
 
 /// Tools that Anthropic defines and a client runs, by the beginning of their type.
 const CLIENT_TOOLS: [&str; 4] = ["bash_", "computer_2", "memory_", "text_editor_"];
+
+/// The search whose results are read as they are: newer ones run code over them, billed apart.
+const SEARCH: &str = "web_search_20250305";
 
 /// What is in `tools`.
 pub(super) fn tools(list: &RawValue) -> Result<Tools, Failure> {
@@ -81,9 +86,12 @@ pub(super) fn tools(list: &RawValue) -> Result<Tools, Failure> {
 }
 
 impl Tools {
-    fn add(&mut self, kind: Option<&str>) {
+    fn add(&mut self, kind: Option<&str>, uses_max: Option<u64>) {
         self.count = self.count.saturating_add(1);
         match kind {
+            Some(SEARCH) if uses_max.is_some() => {
+                self.searches = self.searches.saturating_add(uses_max.unwrap_or(0));
+            }
             None | Some("custom") => {}
             Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
                 self.defined = self.defined.saturating_add(1);
@@ -111,8 +119,8 @@ impl<'de> Visitor<'de> for ToolsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tools, A::Error> {
         // Nothing is kept: a list of millions costs no memory.
         let mut tools = Tools::default();
-        while let Some(Kind(kind)) = list.next_element()? {
-            tools.add(kind.as_deref());
+        while let Some(Kind(kind, uses_max)) = list.next_element()? {
+            tools.add(kind.as_deref(), uses_max);
         }
         Ok(tools)
     }
@@ -424,7 +432,7 @@ impl<'de> Visitor<'de> for SourceVisitor {
 }
 
 /// The type of a tool.
-struct Kind<'a>(Option<Cow<'a, str>>);
+struct Kind<'a>(Option<Cow<'a, str>>, Option<u64>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Kind<'a> {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
@@ -443,12 +451,15 @@ impl<'de> Visitor<'de> for KindVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut kind: Option<Option<Text<'de>>> = None;
+        let mut uses: Option<&RawValue> = None;
         while let Some(Text(name)) = map.next_key()? {
-            match known::<A::Error>(&name, &["type"])? {
-                Some(_) => once(&mut kind, map.next_value()?, "type")?,
+            match known::<A::Error>(&name, &["type", "max_uses"])? {
+                Some("type") => once(&mut kind, map.next_value()?, "type")?,
+                Some(_) => once(&mut uses, map.next_value()?, "max_uses")?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Kind(kind.flatten().map(|Text(kind)| kind)))
+        let uses = uses.and_then(|uses| uses.get().parse().ok());
+        Ok(Kind(kind.flatten().map(|Text(kind)| kind), uses))
     }
 }

@@ -74,6 +74,7 @@ fn a_body_is_passed_on_as_it_came_and_counted() {
             cache_write_1h_tokens: 0,
             output_tokens: 50,
             reasoning_tokens: 20,
+            ..Usage::default()
         };
         let expected = Finish {
             stop: Stop::ToolCalls,
@@ -206,6 +207,7 @@ fn an_answer_is_written_whole() {
         cache_write_1h_tokens: 0,
         output_tokens: 50,
         reasoning_tokens: 20,
+        ..Usage::default()
     };
     let finish = Finish { stop: Stop::ToolCalls, usage: Some(usage), ..Finish::default() };
     assert_snapshot!(written(&all, &finish), @r#"{"id":"msg_1","type":"message","role":"assistant","model":"local/demo","content":[{"type":"thinking","thinking":"hm","signature":"c2ln"},{"type":"redacted_thinking","data":"aGlkZGVu"},{"type":"text","text":"café"},{"type":"tool_use","id":"toolu_a","name":"f","input":{"z": 9007199254740993, "a": 1e2}},{"type":"tool_use","id":"toolu_b","name":"now","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":100,"cache_creation_input_tokens":300,"cache_read_input_tokens":600,"output_tokens":50,"output_tokens_details":{"thinking_tokens":20}}}"#);

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use ::types::outcome::Finish;
 use ::types::outcome::Stop;
-use ::types::usage::Usage;
+use ::types::usage::{More, ServiceTier, Usage};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -24,6 +24,8 @@ pub(crate) struct Counted {
     written_1h: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
+    searches: Option<u64>,
+    tier: Option<ServiceTier>,
     /// There is something that these counts don't say.
     unclear: bool,
 }
@@ -32,8 +34,34 @@ pub(crate) struct Counted {
 struct Body<'a> {
     #[serde(flatten)]
     counts: Counts,
+    #[serde(default)]
+    server_tool_use: Option<ServerToolUse>,
+    #[serde(borrow, default)]
+    service_tier: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    speed: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     iterations: Option<Vec<Iteration<'a>>>,
+}
+
+impl Body<'_> {
+    /// The tier at which it says that it was answered. What Anthropic calls priority is paid in
+    /// advance, and has no price by the token: it is counted as usual.
+    fn tier(&self) -> Option<ServiceTier> {
+        match (self.speed.as_deref(), self.service_tier.as_deref()) {
+            (Some("fast"), _) => Some(ServiceTier::Fast),
+            (_, Some("batch")) => Some(ServiceTier::Batch),
+            (None, None) => None,
+            _ => Some(ServiceTier::Standard),
+        }
+    }
+}
+
+/// What was run beside the model.
+#[derive(Deserialize)]
+struct ServerToolUse {
+    #[serde(default)]
+    web_search_requests: Option<u64>,
 }
 
 /// Counts, of an answer or of one of the steps that made it.
@@ -102,6 +130,9 @@ impl Counted {
         };
         let Some(body) = body else { return };
         self.counts(&body.counts);
+        let ran = body.server_tool_use.as_ref();
+        self.searches = ran.and_then(|ran| ran.web_search_requests).or(self.searches);
+        self.tier = body.tier().or(self.tier);
         let steps = body.iterations.unwrap_or_default();
         // Other kinds of steps may be of other models, each with prices of its own.
         self.unclear |= !steps.iter().all(|step| step.is("message") || step.is("compaction"));
@@ -109,7 +140,8 @@ impl Counted {
             // The totals leave a compaction out: all steps together are the bill.
             let sum = steps.iter().try_fold(Self::default(), |sum, step| sum.plus(&step.counts));
             self.unclear |= sum.is_none();
-            *self = Self { unclear: self.unclear, ..sum.unwrap_or_default() };
+            let Self { unclear, searches, tier, .. } = *self;
+            *self = Self { unclear, searches, tier, ..sum.unwrap_or_default() };
         }
     }
 
@@ -142,7 +174,7 @@ impl Counted {
             written_1h: sum(self.written_1h, its.written_1h),
             output: sum(self.output, its.output),
             thinking: sum(self.thinking, its.thinking),
-            unclear: self.unclear,
+            ..Self::default()
         })
     }
 
@@ -167,6 +199,11 @@ impl Counted {
             cache_write_1h_tokens: self.written_1h.unwrap_or(0).min(written),
             output_tokens: output,
             reasoning_tokens: self.thinking.unwrap_or(0).min(output),
+            more: More {
+                searches: self.searches.unwrap_or(0),
+                service_tier: self.tier.unwrap_or_default(),
+                ..More::default()
+            },
         })
     }
 }

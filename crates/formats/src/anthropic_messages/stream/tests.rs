@@ -177,6 +177,7 @@ fn usage() -> Usage {
         cache_write_1h_tokens: 0,
         output_tokens: 50,
         reasoning_tokens: 20,
+        ..Usage::default()
     }
 }
 
@@ -339,7 +340,8 @@ fn counts_of_the_end_replace_those_of_the_beginning() {
             cache_write_tokens: 20,
             cache_write_1h_tokens: 0,
             output_tokens: 9,
-            reasoning_tokens: 0
+            reasoning_tokens: 0,
+            ..Usage::default()
         })
     );
     assert_eq!(

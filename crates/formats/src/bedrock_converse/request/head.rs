@@ -4,7 +4,7 @@
 //! not known gives a surcharge, which a hard budget refuses.
 
 use ::types::call::{HeadSpans, ModelHead};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -68,6 +68,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
             .or_else(|| tools.filter(|tools| !are_clients(tools)).map(|_| "toolConfig"))
             .or(found.surcharge),
         cache_writes: marks(body),
+        extras: Extras::default(),
         spans: HeadSpans {
             model: None,
             stream_options: None,

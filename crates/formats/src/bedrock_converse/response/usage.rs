@@ -4,9 +4,11 @@
 //! the neutral form has one total. A usage that can't be read is no usage: a wrong bill is worse
 //! than none.
 
+use std::borrow::Cow;
+
 use ::types::Failure;
 use ::types::outcome::{Finish, Stop};
-use ::types::usage::Usage;
+use ::types::usage::{More, ServiceTier, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -34,8 +36,21 @@ struct CacheDetail {
     input_tokens: u64,
 }
 
+/// The tier at which an answer was made.
+#[derive(Deserialize)]
+pub(crate) struct Tier<'a> {
+    #[serde(borrow, rename = "type", default)]
+    name: Option<Cow<'a, str>>,
+}
+
+impl Tier<'_> {
+    fn tier(&self) -> ServiceTier {
+        self.name.as_deref().map(crate::openai_chat::types::tier_of).unwrap_or_default()
+    }
+}
+
 /// The usage, if all of it can be read.
-pub(crate) fn usage_of(raw: Option<&RawValue>) -> Option<Usage> {
+pub(crate) fn usage_of(raw: Option<&RawValue>, tier: Option<&Tier<'_>>) -> Option<Usage> {
     let body: Body = serde_json::from_str(raw?.get()).ok()?;
     let read = body.cache_read_input_tokens.unwrap_or(0);
     let written = body.cache_write_input_tokens.unwrap_or(0);
@@ -48,6 +63,7 @@ pub(crate) fn usage_of(raw: Option<&RawValue>) -> Option<Usage> {
         cache_write_1h_tokens: hour.fold(0, u64::saturating_add).min(written),
         output_tokens: body.output_tokens,
         reasoning_tokens: 0,
+        more: More { service_tier: tier.map(Tier::tier).unwrap_or_default(), ..More::default() },
     })
 }
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ::types::call::{HeadSpans, ModelHead};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure, ServiceTier};
 use serde_json::value::RawValue;
 
 use super::scan::{self, Found};
@@ -33,9 +33,13 @@ const PLAIN: [&str; 9] = [
 /// what came before it again.
 const BILLED: [(&str, &[&str]); 3] = [
     ("cachedContent", &["\"\""]),
-    ("serviceTier", &["\"standard\"", "\"flex\"", "\"unspecified\""]),
+    // The dearer one is told as a tier.
+    (TIER, &["\"standard\"", "\"flex\"", "\"unspecified\"", PRIORITY]),
     ("continuationToken", &[]),
 ];
+/// How soon it is to be answered, and the value that costs more.
+const TIER: &str = "serviceTier";
+const PRIORITY: &str = "\"priority\"";
 /// The same among the fields of `generationConfig`.
 const CONFIG_PLAIN: [&str; 17] = [
     "candidateCount",
@@ -81,6 +85,8 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         None => Config::default(),
     };
     let billed = request.billed(&PLAIN, &BILLED).or(config.surcharge).or(tools.surcharge);
+    let is_dear = request.raw(TIER).is_some_and(|raw| raw.get() == PRIORITY);
+    let tier = is_dear.then_some((ServiceTier::Priority, TIER));
     let place = |span: Option<Range<usize>>, inside: Option<Range<usize>>| {
         let (start, inside) = (span?.start, inside?);
         Some(start + inside.start..start + inside.end)
@@ -97,6 +103,7 @@ pub(in super::super) fn read_head(body: &[u8]) -> Result<ModelHead, Failure> {
         tools: tools.any,
         surcharge: billed.or(found.surcharge),
         cache_writes: CacheWrites::Unread,
+        extras: Extras { tier, ..Extras::default() },
         spans: HeadSpans {
             model: match counted {
                 Some(_) => place(top.span(COUNTED), of_counted),

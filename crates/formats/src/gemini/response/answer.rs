@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use ::types::error::Billed;
 use ::types::outcome::{Delta, Finish, Stop};
-use ::types::usage::Usage;
+use ::types::usage::{More, ServiceTier, Usage};
 use ::types::{ErrorCode, Failure};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -59,6 +59,16 @@ struct Candidate<'a> {
     finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     finish_message: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    grounding_metadata: Option<Grounding<'a>>,
+}
+
+/// What was searched for the answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Grounding<'a> {
+    #[serde(borrow, default)]
+    web_search_queries: Option<Vec<Cow<'a, str>>>,
 }
 
 #[derive(Deserialize)]
@@ -83,9 +93,62 @@ struct Counts {
     thoughts_token_count: Option<u64>,
     #[serde(default)]
     total_token_count: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<Vec<OfModality>>,
+    #[serde(default)]
+    cache_tokens_details: Option<Vec<OfModality>>,
+    #[serde(default)]
+    candidates_tokens_details: Option<Vec<OfModality>>,
+    #[serde(default)]
+    traffic_type: Option<String>,
+    #[serde(default)]
+    service_tier: Option<String>,
+}
+
+/// How many tokens are of one kind: text, sound, pictures.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfModality {
+    #[serde(default)]
+    modality: Option<String>,
+    #[serde(default)]
+    token_count: Option<u64>,
+}
+
+/// Those of one kind.
+fn of_kind(details: Option<&Vec<OfModality>>, kind: &str) -> u64 {
+    let details = details.into_iter().flatten();
+    let of_kind = details.filter(|of| of.modality.as_deref() == Some(kind));
+    of_kind.filter_map(|of| of.token_count).fold(0, u64::saturating_add)
 }
 
 impl Counts {
+    /// What only some answers have.
+    fn more(&self) -> More {
+        let (prompt, cached) =
+            (self.prompt_tokens_details.as_ref(), self.cache_tokens_details.as_ref());
+        let pictures = of_kind(prompt, "IMAGE").saturating_sub(of_kind(cached, "IMAGE"));
+        More {
+            audio_input_tokens: of_kind(prompt, "AUDIO"),
+            cached_audio_tokens: of_kind(cached, "AUDIO"),
+            image_input_tokens: pictures,
+            audio_output_tokens: of_kind(self.candidates_tokens_details.as_ref(), "AUDIO"),
+            searches: 0,
+            service_tier: self.tier(),
+        }
+    }
+
+    /// The tier: as Vertex says it, or as Gemini's own API does.
+    fn tier(&self) -> ServiceTier {
+        match (self.traffic_type.as_deref(), self.service_tier.as_deref()) {
+            (Some("ON_DEMAND_PRIORITY"), _) | (_, Some("priority" | "PRIORITY")) => {
+                ServiceTier::Priority
+            }
+            (Some("ON_DEMAND_FLEX"), _) | (_, Some("flex" | "FLEX")) => ServiceTier::Flex,
+            _ => ServiceTier::Standard,
+        }
+    }
+
     /// The usage. Counts of zero are left out on the wire; a total tells them from missing ones.
     fn usage(&self) -> Option<Usage> {
         let prompt = self.prompt_token_count?;
@@ -102,6 +165,7 @@ impl Counts {
             cache_write_1h_tokens: 0,
             output_tokens: said?.saturating_add(thoughts),
             reasoning_tokens: thoughts,
+            more: self.more(),
         })
     }
 }
@@ -201,6 +265,8 @@ pub(crate) struct Answer {
     stop: Option<Stop>,
     calls: u32,
     has_calls: bool,
+    /// Queries of the search that the answer rests on.
+    queries: u64,
 }
 
 impl Answer {
@@ -254,6 +320,12 @@ impl Answer {
             if self.decode && index == 0 {
                 self.content(content, deltas)?;
             }
+        }
+        if let Some(Grounding { web_search_queries: Some(queries) }) = &candidate.grounding_metadata
+        {
+            // Each chunk that has them has all of them.
+            let queries = queries.iter().filter(|query| !query.is_empty()).count();
+            self.queries = self.queries.max(u64::try_from(queries).unwrap_or(u64::MAX));
         }
         let Some(reason) = candidate.finish_reason.as_deref() else { return Ok(()) };
         if self.decode {
@@ -349,9 +421,20 @@ impl Answer {
         id
     }
 
+    /// The usage with what was searched: models up to the second generation are billed by the
+    /// prompt that was grounded, later ones by the query.
+    fn whole_usage(&self) -> Option<Usage> {
+        let mut usage = self.usage?;
+        let by_prompt = ["gemini-1", "gemini-2"];
+        let model = self.model_version.as_deref().unwrap_or_default();
+        let by_prompt = by_prompt.into_iter().any(|name| model.starts_with(name));
+        usage.more.searches = if by_prompt { self.queries.min(1) } else { self.queries };
+        Some(usage)
+    }
+
     /// What an answer that breaks now has cost: the counts are final once the model has stopped.
     pub(crate) fn billed(&self) -> Billed {
-        let usage = self.stop.and(self.usage);
+        let usage = self.stop.and_then(|_| self.whole_usage());
         Billed::from(usage)
     }
 
@@ -364,7 +447,7 @@ impl Answer {
         };
         Ok(Finish {
             stop,
-            usage: self.usage,
+            usage: self.whole_usage(),
             model_version: self.model_version.take(),
             ..Finish::default()
         })

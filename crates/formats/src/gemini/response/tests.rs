@@ -72,6 +72,7 @@ fn an_answer_passes_as_it_came() {
         cache_write_1h_tokens: 0,
         output_tokens: 12,
         reasoning_tokens: 7,
+        ..Usage::default()
     };
     assert_eq!(finish.usage, Some(usage));
     assert_eq!(finish.stop, Stop::ToolCalls);
@@ -246,6 +247,7 @@ fn an_answer_is_written_with_whose_signatures_they_are() {
         cache_write_1h_tokens: 0,
         output_tokens: 9,
         reasoning_tokens: 2,
+        ..Usage::default()
     };
     let finish = Finish { stop: Stop::ToolCalls, usage: Some(usage), ..Finish::default() };
     let body = written(&deltas, &finish).unwrap();

@@ -38,7 +38,10 @@ fn the_head_has_what_stages_need() {
 fn what_is_billed_by_other_rates_is_named() {
     let surcharge =
         |field: &str| head(&format!(r#"{{"model":"m","messages":[],{field}}}"#)).surcharge;
-    assert_eq!(surcharge(r#""service_tier":"priority""#), Some("service_tier"));
+    assert_eq!(surcharge(r#""service_tier":"scale""#), Some("service_tier"));
+    let asked = head(r#"{"model":"m","messages":[],"service_tier":"priority"}"#);
+    let tier = Some((::types::ServiceTier::Priority, "service_tier"));
+    assert_eq!((asked.surcharge, asked.extras.tier), (None, tier));
     assert_eq!(surcharge(r#""web_search_options":{}"#), Some("web_search_options"));
     assert_eq!(surcharge(r#""modalities":["text","audio"]"#), Some("modalities"));
     assert_eq!(surcharge(r#""audio":{"voice":"ash"}"#), Some("audio"));

@@ -42,6 +42,7 @@ fn a_body_is_passed_on_as_it_came_and_counted() {
             cache_write_1h_tokens: 0,
             output_tokens: 50,
             reasoning_tokens: 20,
+            ..Usage::default()
         };
         assert_eq!(finish.usage, Some(usage));
     }
@@ -146,6 +147,7 @@ fn a_usage_that_cannot_be_is_no_usage_and_parts_never_exceed_totals() {
         cache_write_1h_tokens: 0,
         output_tokens: 2,
         reasoning_tokens: 2,
+        ..Usage::default()
     };
     assert_eq!(cut, Some(expected));
 }

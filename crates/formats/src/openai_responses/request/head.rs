@@ -7,7 +7,7 @@
 
 use ::types::call::{HeadSpans, ModelHead};
 use ::types::surcharge::{FIELDS, surcharge};
-use ::types::{CacheWrites, Failure};
+use ::types::{CacheWrites, Extras, Failure};
 use serde_json::value::RawValue;
 
 use crate::head::TopLevel;
@@ -78,6 +78,7 @@ pub(super) fn read(body: &[u8]) -> Result<Read, Failure> {
         tools: tools.any,
         surcharge: billed_apart(&top)?.or(tools.unbounded).or(items.unbounded),
         cache_writes: CacheWrites::Unread,
+        extras: Extras::default(),
         spans: HeadSpans {
             model: top.span("model"),
             stream_options: None,

@@ -15,7 +15,7 @@ use ::types::{ErrorCode, Failure};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{end_of, failure_of, usage_of};
+use super::{end_of, failure_of, usage_in};
 use crate::openai_responses::NAME;
 use crate::sse::reading::{self, Fields, See, Seen};
 
@@ -145,7 +145,7 @@ impl Events {
                 return Ok(true);
             }
             "response.failed" => {
-                let usage = data.pointer("/response/usage").and_then(usage_of);
+                let usage = data.get("response").and_then(usage_in);
                 return Err(failure_of(data.pointer("/response/error"), usage));
             }
             // Flat or nested, as servers have it.

@@ -31,6 +31,8 @@ fn file() -> Config {
             connect_timeout: None,
             response_timeout: None,
             stall_timeout: None,
+            on_disconnect: config::file::OnDisconnect::default(),
+            drain_max: None,
             models: vec![ProviderModel {
                 id: "m".to_owned(),
                 price: PriceEntry { free: true, ..PriceEntry::default() },

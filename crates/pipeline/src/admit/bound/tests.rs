@@ -71,6 +71,7 @@ fn sized(most: Option<u64>, context_tokens: Option<u64>) -> Target {
         output_tokens_max: most,
         context_tokens,
         lacks: types::call::Lacks::default(),
+        drain: None,
     }
 }
 

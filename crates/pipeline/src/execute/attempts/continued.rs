@@ -179,6 +179,7 @@ pub(super) fn usage_of_whole(usage: &Usage, said_tokens: u64) -> Usage {
         cache_write_1h_tokens: usage.cache_write_1h_tokens.min(cache_write_tokens),
         output_tokens: usage.output_tokens.saturating_add(said),
         reasoning_tokens: usage.reasoning_tokens,
+        more: usage.more,
     }
 }
 

@@ -103,6 +103,7 @@ fn target() -> Target {
         output_tokens_max: None,
         context_tokens: None,
         lacks: types::call::Lacks::default(),
+        drain: None,
     }
 }
 

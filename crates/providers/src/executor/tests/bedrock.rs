@@ -25,6 +25,14 @@ const USAGE: Usage = Usage {
     cache_write_1h_tokens: 0,
     output_tokens: 20,
     reasoning_tokens: 0,
+    more: types::usage::More {
+        audio_input_tokens: 0,
+        cached_audio_tokens: 0,
+        image_input_tokens: 0,
+        audio_output_tokens: 0,
+        searches: 0,
+        service_tier: types::ServiceTier::Standard,
+    },
 };
 
 fn credentials(token: Option<&str>) -> Credentials {

@@ -145,7 +145,7 @@ fn what_is_billed_by_other_rates_is_named() {
     .collect();
     assert_snapshot!(shown.join("\n"), @r#"
     "service_tier":"priority": service_tier
-    "speed":"fast": speed
+    "speed":"fast": -
     "inference_geo":"us": inference_geo
     "container":"c": container
     "mcp_servers":[{}]: mcp_servers

@@ -35,7 +35,7 @@ fn what_google_bills_apart_is_named() {
         (r#","tools":[{"newThing":{"x":1}}]"#, "tools"),
         (r#","cachedContent":"cachedContents/x""#, "cachedContent"),
         (r#","cached_content":"cachedContents/x""#, "cachedContent"),
-        (r#","serviceTier":"priority""#, "serviceTier"),
+        (r#","serviceTier":"soon""#, "serviceTier"),
         (r#","continuationToken":"x""#, "continuationToken"),
         (r#","newField":{}"#, "unknown fields"),
         (r#","GenerationConfig":{"maxOutputTokens":9}"#, "unknown fields"),
@@ -46,6 +46,14 @@ fn what_google_bills_apart_is_named() {
     ] {
         assert_eq!(head(fields).surcharge, Some(name), "{fields}");
     }
+}
+
+#[test]
+fn a_tier_that_a_price_can_say_is_told() {
+    let read = head(r#","serviceTier":"priority""#);
+    let tier = Some((::types::ServiceTier::Priority, "serviceTier"));
+    assert_eq!((read.surcharge, read.extras.tier), (None, tier));
+    assert_eq!(head(r#","serviceTier":"standard""#).extras.tier, None);
 }
 
 #[test]
