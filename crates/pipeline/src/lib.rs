@@ -27,7 +27,7 @@ pub mod steps;
 pub use context::{ContextNote, SummaryNote};
 pub use identify::directory::{
     AskedScope, Change, Directory, DirectoryParts, Executors, FoundScope, Held, ModelLimits,
-    NewBudget, NewKey, ProviderInfo, RouteInfo, Upstreams, check_scope_names,
+    MoreMoney, NewBudget, NewKey, ProviderInfo, RouteInfo, Upstreams, check_scope_names,
 };
 pub use identify::named_session;
 pub use identify::prices::PriceList;

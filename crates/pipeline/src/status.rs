@@ -12,6 +12,7 @@ use storage::{Budget, WindowKey, WindowTotals};
 use types::ids::BudgetId;
 use types::{ErrorCode, Failure, Money, Timestamp};
 
+use crate::identify::directory::MoreMoney;
 use crate::record::storage_failure;
 use crate::run::Pipeline;
 
@@ -72,7 +73,7 @@ impl BudgetStatus {
         let unclaimed = budget.limit.minus_or_zero(totals.taken());
         Self {
             window: totals.window,
-            ends_at: budget.window.end(totals.window),
+            ends_at: budget.window_end(totals.window),
             settled: totals.settled,
             unreconciled: totals.unreconciled,
             presumed: totals.presumed,
@@ -148,6 +149,22 @@ impl Pipeline {
             error => storage_failure(&error),
         })?;
         Ok(self.shown(budget, &totals))
+    }
+
+    /// Raises the limit of a budget in total, and answers its amounts.
+    ///
+    /// # Errors
+    /// `not_found` for a budget that the account does not have, `invalid_request` for one whose
+    /// windows end and for an amount that is none, `conflict` if `key` was used for another amount;
+    /// `storage_unavailable`.
+    pub async fn top_up(
+        &self,
+        account: &str,
+        id: &BudgetId,
+        asked: MoreMoney,
+    ) -> Result<BudgetStatus, Failure> {
+        self.parts.directory.top_up(account, id, asked).await?;
+        self.one_budget_status(account, id).await
     }
 
     /// The window that a budget is in now.

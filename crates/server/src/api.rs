@@ -69,6 +69,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         budgets::create,
         budgets::delete,
         budgets::reconcile,
+        budgets::top_up,
         models::list,
         models::create,
         models::delete,
@@ -127,6 +128,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/budgets", get(budgets::list).post(budgets::create))
         .route("/api/budgets/{id}", axum::routing::delete(budgets::delete))
         .route("/api/budgets/{id}/reconcile", post(budgets::reconcile))
+        .route("/api/budgets/{id}/top-up", post(budgets::top_up))
         .route("/api/models", get(models::list).post(models::create))
         .route("/api/models/{*name}", axum::routing::delete(models::delete))
         .route("/api/slos", get(slos::list))

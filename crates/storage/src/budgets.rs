@@ -12,8 +12,9 @@ use types::{Money, Timestamp};
 
 use crate::store::Pending;
 
-/// Seconds in a day.
-const DAY_SECONDS: i64 = 86_400;
+mod window;
+
+pub use window::{ROLLING_CELLS, Rolling, WindowKey, WindowKind, WrongWindow, Zone};
 
 /// A limit on money for a scope over a window. Hard: what would pass it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +29,26 @@ pub struct Budget {
     pub limit: Money,
     /// Over which time.
     pub window: WindowKind,
+    /// Where that time is told.
+    pub zone: Zone,
     /// Raised by one at each change.
     pub version: u64,
     /// Where its present text came from.
     pub origin: Origin,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Budget {
+    /// The window in which `now` lies.
+    pub fn window_at(&self, now: Timestamp) -> WindowKey {
+        self.window.at(now, &self.zone)
+    }
+
+    /// When a window of it ends; `None` for a total.
+    pub fn window_end(&self, window: WindowKey) -> Option<Timestamp> {
+        self.window.end(window, &self.zone)
+    }
 }
 
 /// What a budget limits.
@@ -97,42 +112,7 @@ pub enum Origin {
     Api,
 }
 
-/// Over which time a budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WindowKind {
-    /// For ever.
-    Total,
-    /// A calendar day, UTC.
-    Day,
-}
-
-/// A window: the second at which it began; 0 for a total.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct WindowKey(pub i64);
-
-impl WindowKind {
-    /// The window in which `now` lies.
-    pub fn at(self, now: Timestamp) -> WindowKey {
-        match self {
-            Self::Total => WindowKey(0),
-            Self::Day => WindowKey(now.seconds().div_euclid(DAY_SECONDS) * DAY_SECONDS),
-        }
-    }
-
-    /// When the window ends; `None` for a total.
-    pub fn end(self, window: WindowKey) -> Option<Timestamp> {
-        match self {
-            Self::Total => None,
-            Self::Day => Some(Timestamp((window.0 + DAY_SECONDS) * 1_000_000)),
-        }
-    }
-}
-
-/// The durable amounts of one window of one budget.
+/// The durable amounts of one window of one budget; of a rolling one, of all its cells together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowTotals {
     /// The window.
@@ -214,6 +194,32 @@ pub struct Reconcile {
     pub at: Timestamp,
 }
 
+/// Money that is put to what a budget in total allows.
+#[derive(Clone, Debug)]
+pub struct TopUp {
+    /// The budget.
+    pub budget: BudgetId,
+    /// What tells it from others: the same again is the same top-up.
+    pub key: String,
+    /// How much.
+    pub amount: Money,
+    /// Who says so, for the record.
+    pub operator: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What came of a top-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToppedUp {
+    /// The limit from now on.
+    pub limit: Money,
+    /// The budget's version.
+    pub version: u64,
+    /// Whether it was this one; else it was made before.
+    pub is_new: bool,
+}
+
 /// Budgets, read and changed on their own.
 pub trait Budgets {
     /// All of an account, in order of id.
@@ -225,6 +231,10 @@ pub trait Budgets {
 
     /// Removes one; its windows stay readable in the ledger's charges.
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool>;
+
+    /// Raises the limit of a budget, once for each key. [`crate::Error::NotFound`] if it is not
+    /// there, [`crate::Error::Exists`] if the key was used for another amount.
+    fn top_up(&self, top_up: TopUp) -> Pending<ToppedUp>;
 
     /// The amounts of a window, zero if it was never opened. `window` = `None`: the latest.
     fn window(&self, id: &BudgetId, window: Option<WindowKey>) -> Pending<WindowTotals>;
@@ -242,7 +252,8 @@ pub trait Budgets {
     /// lock. Answers how many there were.
     fn presume_open_slices(&self, node: &NodeId) -> Pending<u64>;
 
-    /// Takes what the provider really charged. Where less is there than was seen (somebody else was
+    /// Takes what the provider really charged; of a rolling window, from its oldest cells first.
+    /// Where less is there than was seen (somebody else was
     /// faster) nothing is done: [`crate::Error::NotFound`] of [`SEEN_AMOUNT`].
     fn reconcile(&self, reconcile: Reconcile) -> Pending<WindowTotals>;
 }

@@ -48,6 +48,8 @@ macro_rules! suite {
                 nothing_is_claimed_of_what_a_step_holds,
                 open_slices_of_other_nodes_are_presumed_spent,
                 what_the_provider_charged_replaces_what_was_presumed,
+                a_rolling_window_counts_sixty_cells,
+                a_top_up_raises_the_limit_once,
             }
             commits {
                 a_refused_commit_changes_nothing,

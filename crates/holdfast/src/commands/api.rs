@@ -56,6 +56,16 @@ impl ApiArgs {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// The same, done once for each `key`.
+    pub(crate) async fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        self.send_as(Method::POST, path, Some(body), key).await
+    }
+
     /// A `PUT` of a JSON body.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(Method::PUT, path, Some(body)).await
@@ -84,6 +94,16 @@ impl ApiArgs {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
+        self.send_as(method, path, body, None).await
+    }
+
+    async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -93,12 +113,15 @@ impl ApiArgs {
         let base = self.base();
         let address = address(&base.url, path)?;
         let body = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(&address)
             .header("authorization", self.authorization()?)
-            .header("content-type", "application/json")
-            .body(Full::from(body))?;
+            .header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Full::from(body))?;
         let answer = client.request(request).await.with_context(|| {
             format!(
                 "no server answers at {} ({}); start one with `holdfast serve`, or name it by --url or by its --data folder",

@@ -25,9 +25,22 @@ enum BudgetsCommand {
         limit: String,
         #[command(flatten)]
         scope: ScopeArgs,
-        /// total or day.
+        /// total, hour, day, week, month, or a rolling one such as rolling:24h.
         #[arg(long, default_value = "total")]
         window: String,
+        /// Where an hour, a day, a week or a month is told, such as Europe/Berlin; else UTC.
+        #[arg(long)]
+        time_zone: Option<String>,
+    },
+    /// Put money to what a budget in total allows.
+    TopUp {
+        /// Its id.
+        id: String,
+        /// Dollars, such as 5.00.
+        amount: String,
+        /// Tells it from others: the same again is the same top-up. Else it is one of its own.
+        #[arg(long)]
+        idempotency_key: Option<String>,
     },
     /// Remove a budget.
     Delete {
@@ -130,11 +143,23 @@ pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
             let answer = api.get("budgets").await?;
             api.print(&answer, |answer| show(&answer["data"]))
         }
-        BudgetsCommand::Set { limit, scope, window } => {
-            let scope = scope.to_json();
-            let answer = api
-                .post("budgets", &json!({ "scope": scope, "limit_usd": limit, "window": window }))
-                .await?;
+        BudgetsCommand::Set { limit, scope, window, time_zone } => {
+            let window = match window.strip_prefix("rolling:") {
+                Some(length) => json!({ "rolling": length }),
+                None => json!(window),
+            };
+            let mut body =
+                json!({ "scope": scope.to_json(), "limit_usd": limit, "window": window });
+            if let Some(zone) = time_zone {
+                body["time_zone"] = zone.into();
+            }
+            let answer = api.post("budgets", &body).await?;
+            api.print(&answer, |answer| show(&json!([answer])))
+        }
+        BudgetsCommand::TopUp { id, amount, idempotency_key } => {
+            let path = format!("budgets/{}/top-up", encoded(&id));
+            let body = json!({ "amount_usd": amount });
+            let answer = api.post_once(&path, &body, idempotency_key.as_deref()).await?;
             api.print(&answer, |answer| show(&json!([answer])))
         }
         BudgetsCommand::Delete { id } => {
@@ -174,8 +199,9 @@ fn show(budgets: &Value) -> String {
     let data = budgets.as_array().map(Vec::as_slice).unwrap_or_default();
     let row = |budget: &Value| {
         let what = [table::cell(&budget["id"]), table::scope(&budget["scope"])];
-        let rest = ["window"].into_iter().chain(AMOUNTS).map(|field| table::cell(&budget[field]));
-        what.into_iter().chain(rest).collect()
+        let window = [table::window(&budget["window"], &budget["time_zone"])];
+        let amounts = AMOUNTS.into_iter().map(|field| table::cell(&budget[field]));
+        what.into_iter().chain(window).chain(amounts).collect()
     };
     let rows: Vec<Vec<String>> = data.iter().map(row).collect();
     let headings: Vec<&str> = ["id", "scope", "window"].into_iter().chain(AMOUNTS).collect();

@@ -85,6 +85,16 @@ pub(crate) fn scope(scope: &Value) -> String {
     format!("{} {of}", shown(kind))
 }
 
+/// Over which time: `day`, `day Europe/Berlin`, `rolling 24h`.
+pub(crate) fn window(window: &Value, zone: &Value) -> String {
+    let zone = zone.as_str().filter(|zone| *zone != "UTC");
+    match (window.get("rolling"), zone) {
+        (Some(length), _) => format!("rolling {}", cell(length)),
+        (None, Some(zone)) => format!("{} {}", cell(window), shown(zone)),
+        (None, None) => cell(window),
+    }
+}
+
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

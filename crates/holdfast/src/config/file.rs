@@ -10,7 +10,7 @@ use providers::vendor::Auth;
 use providers::{ConfigError, Provider, Timeouts};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
-use storage::{Scope, WindowKind};
+use storage::{Scope, WindowKind, Zone};
 use toml::{Table, Value};
 use types::price::TierRates;
 use types::{Money, Price, Rate, Rates, Secret, ServiceTier};
@@ -487,9 +487,12 @@ pub(crate) struct BudgetEntry {
     pub(crate) scope: Scope,
     /// The limit in dollars.
     pub(crate) limit_usd: Money,
-    /// `"total"` (default) or `"day"`.
+    /// `"total"` (default), `"hour"`, `"day"`, `"week"`, `"month"` or `{ rolling = "24h" }`.
     #[serde(default = "total")]
     pub(crate) window: WindowKind,
+    /// Where an hour, a day, a week or a month is told; default UTC.
+    #[serde(default, skip_serializing_if = "Zone::is_utc")]
+    pub(crate) time_zone: Zone,
 }
 
 const fn total() -> WindowKind {

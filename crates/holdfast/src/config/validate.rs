@@ -294,7 +294,10 @@ fn budgets(config: &Config, problems: &mut Problems) {
             let field = failure.param.as_deref().unwrap_or("scope");
             problems.add(format!("budgets[{index}].{field}"), failure.message);
         }
-        if !seen.insert((&budget.scope, budget.window)) {
+        if let Err(message) = budget.window.check_zone(&budget.time_zone) {
+            problems.add(format!("budgets[{index}].time_zone"), message);
+        }
+        if !seen.insert((&budget.scope, budget.window, budget.time_zone.name())) {
             problems
                 .add(format!("budgets[{index}].scope"), "the same scope and window is there twice");
         }

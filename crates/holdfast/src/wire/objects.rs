@@ -14,7 +14,7 @@ use server::ObjectChange;
 use sha2::{Digest, Sha256};
 use storage::budgets::Origin;
 use storage::models::{DatedPrice, Taken};
-use storage::{Model, Scope, WindowKind};
+use storage::{Model, Scope, WindowKind, Zone};
 use types::principal::{DEFAULT_ACCOUNT, Role};
 use types::{Price, Timestamp};
 
@@ -71,9 +71,14 @@ pub(super) fn fingerprints(taken: Vec<Taken>) -> Fingerprints {
     taken.into_iter().map(|taken| ((taken.kind, taken.name), taken.sha256)).collect()
 }
 
-/// The name under which a budget is remembered: its scope and window.
-pub(crate) fn budget_name(scope: &Scope, window: WindowKind) -> String {
-    serde_json::json!({ "scope": scope, "window": window }).to_string()
+/// The name under which a budget is remembered: its scope, its window and, if that is not UTC, its
+/// time zone.
+pub(crate) fn budget_name(scope: &Scope, window: WindowKind, zone: &Zone) -> String {
+    match zone.is_utc() {
+        true => serde_json::json!({ "scope": scope, "window": window }),
+        false => serde_json::json!({ "scope": scope, "window": window, "time_zone": zone }),
+    }
+    .to_string()
 }
 
 /// The fingerprint of an object's text. Secrets are part of it, hence a hash.
@@ -129,13 +134,14 @@ impl Taking<'_> {
     }
 
     fn budget(&mut self, budget: &BudgetEntry) -> anyhow::Result<()> {
-        let name = budget_name(&budget.scope, budget.window);
+        let name = budget_name(&budget.scope, budget.window, &budget.time_zone);
         if self.is_new("budget", &name, fingerprint(budget)?) {
             self.change.budgets.push(NewBudget {
                 account: DEFAULT_ACCOUNT.to_owned(),
                 scope: budget.scope.clone(),
                 limit: budget.limit_usd,
                 window: budget.window,
+                zone: budget.time_zone.clone(),
                 origin: Origin::File,
             });
         }
@@ -188,7 +194,7 @@ impl Taking<'_> {
             }
         }
         for budget in self.held.budgets(DEFAULT_ACCOUNT) {
-            let name = budget_name(&budget.scope, budget.window);
+            let name = budget_name(&budget.scope, budget.window, &budget.zone);
             if budget.origin == Origin::File && is_gone("budget", &name) {
                 self.change.deleted_budgets.push(budget.id.clone());
                 gone.push(("budget", name));

@@ -153,15 +153,20 @@ fn budgets(file: &Config, stored: &Stored, all: &mut Vec<ObjectView>) {
         let is_same = file.budgets.iter().any(|entry| {
             entry.scope == budget.scope
                 && entry.window == budget.window
+                && entry.time_zone == budget.zone
                 && entry.limit_usd == budget.limit
         });
-        let name = objects::budget_name(&budget.scope, budget.window);
+        let name = objects::budget_name(&budget.scope, budget.window, &budget.zone);
         all.push(view("budget", &name, budget.origin, !is_same));
     }
     for entry in &file.budgets {
-        let is_it = |budget: &Budget| budget.scope == entry.scope && budget.window == entry.window;
+        let is_it = |budget: &Budget| {
+            budget.scope == entry.scope
+                && budget.window == entry.window
+                && budget.zone == entry.time_zone
+        };
         if !stored.budgets.iter().any(is_it) {
-            let name = objects::budget_name(&entry.scope, entry.window);
+            let name = objects::budget_name(&entry.scope, entry.window, &entry.time_zone);
             all.push(view("budget", &name, Origin::File, true));
         }
     }

@@ -107,7 +107,9 @@ impl Pool {
             version: budget.version,
             limit: budget.limit,
             kind: budget.window,
+            zone: budget.zone.clone(),
             window: None,
+            ends: None,
             slices: VecDeque::new(),
             next_number: 1,
             to_return: Vec::new(),
@@ -198,8 +200,7 @@ impl Pool {
     /// What is idle in slices of `window`, or on its way back from there.
     pub(crate) fn idle_in(&self, window: WindowKey) -> Money {
         let state = self.lock();
-        let returning = state.to_return.iter().filter(|part| part.window == window);
-        let returning: Money = returning.map(|part| part.amount).sum();
+        let returning = state.returning(window);
         if state.window == Some(window) { state.idle() + returning } else { returning }
     }
 
@@ -274,8 +275,9 @@ impl Pool {
     /// These parts are back in the store: there is as much more to claim.
     pub(crate) fn returned(&self, parts: &[Returning]) {
         let mut state = self.lock();
-        let window = state.window;
-        let back = parts.iter().filter(|part| Some(part.window) == window);
+        let Some(window) = state.window else { return };
+        let kind = state.kind;
+        let back = parts.iter().filter(|part| kind.counts(part.window, window));
         let back: Money = back.map(|part| part.amount).sum();
         state.back = state.back.saturating_add(back);
     }

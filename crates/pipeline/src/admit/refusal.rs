@@ -19,7 +19,7 @@ pub(crate) fn exceeded(
          set a lower output cap, or have the limit raised"
     );
     let failure = Failure::new(ErrorCode::BudgetExceeded, message);
-    match budget.window.end(window) {
+    match budget.window_end(window) {
         Some(end) => failure.retry_after(end.since(now)),
         None => failure,
     }
@@ -65,8 +65,12 @@ pub(crate) fn surcharge(field: &'static str, model: &str) -> Failure {
 /// `budget bud_… (key `ci`, per day)`.
 fn describe(budget: &Budget) -> String {
     let window = match budget.window {
-        WindowKind::Total => "in total",
-        WindowKind::Day => "per day",
+        WindowKind::Total => "in total".to_owned(),
+        WindowKind::Rolling(length) => format!("in any {length}"),
+        WindowKind::Hour | WindowKind::Day | WindowKind::Week | WindowKind::Month => {
+            let zone = (!budget.zone.is_utc()).then(|| format!(" in {}", budget.zone.name()));
+            format!("per {}{}", budget.window, zone.unwrap_or_default())
+        }
     };
     format!("budget {} ({}, {window})", budget.id, budget.scope)
 }

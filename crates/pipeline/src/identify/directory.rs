@@ -13,8 +13,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use storage::budgets::Origin;
-use storage::{Budget, Key, Model, Pending, Scope, Store, WindowKind};
+use storage::budgets::{Origin, TopUp, ToppedUp};
+use storage::{Budget, Key, Model, Pending, Scope, Store, WindowKind, Zone};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use types::call::{Lacks, RoutePolicy};
@@ -143,8 +143,21 @@ pub struct NewBudget {
     pub limit: Money,
     /// Over which time.
     pub window: WindowKind,
+    /// Where that time is told.
+    pub zone: Zone,
     /// Who asks for it.
     pub origin: Origin,
+}
+
+/// Money that is put to what a budget in total allows.
+#[derive(Clone, Debug)]
+pub struct MoreMoney {
+    /// How much.
+    pub amount: Money,
+    /// What tells it from others; `None` = it is one of its own.
+    pub key: Option<String>,
+    /// Who says so.
+    pub operator: String,
 }
 
 /// What a directory works with.
@@ -229,7 +242,8 @@ impl Directory {
         let (account, scope) = (new.account.clone(), Scope::Key(new.name.clone()));
         let (key, origin) = (self.key(new, &secret), Origin::Api);
         let budget = limit.map(|(limit, window)| {
-            Arc::new(self.budget(NewBudget { account, scope, limit, window, origin }))
+            let zone = Zone::UTC;
+            Arc::new(self.budget(NewBudget { account, scope, limit, window, zone, origin }))
         });
         let store = &self.parts.store;
         let writing = match &budget {
@@ -326,7 +340,7 @@ impl Directory {
 
     /// The same, of those that `snapshot` has.
     fn budget_after(&self, snapshot: &Snapshot, new: NewBudget) -> Budget {
-        let existing = snapshot.same_budget(&new.account, &new.scope, new.window);
+        let existing = snapshot.same_budget(&new.account, &new.scope, (new.window, &new.zone));
         let existing = existing.as_deref();
         Budget {
             id: existing.map_or_else(|| BudgetId::new(&self.parts.ids), |budget| budget.id.clone()),
@@ -336,8 +350,41 @@ impl Directory {
             scope: new.scope,
             limit: new.limit,
             window: new.window,
+            zone: new.zone,
             origin: new.origin,
         }
+    }
+
+    /// Raises the limit of a budget in total, once for each key.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_request` for a budget whose windows end and for an amount that is
+    /// none; `conflict` if the key was used for another amount; `storage_unavailable`.
+    pub async fn top_up(
+        &self,
+        account: &str,
+        id: &BudgetId,
+        asked: MoreMoney,
+    ) -> Result<(), Failure> {
+        let changing = self.changing().await;
+        let missing = || Failure::new(ErrorCode::NotFound, format!("there is no budget {id}"));
+        let before = self.budget_of(account, id).ok_or_else(missing)?;
+        check_top_up(&before, &asked)?;
+        let key = asked.key.unwrap_or_else(|| self.parts.ids.text("top_"));
+        let at = self.parts.clock.now();
+        let MoreMoney { amount, operator, .. } = asked;
+        let top_up = TopUp { budget: id.clone(), key, amount, operator, at };
+        let writing = self.parts.store.top_up(top_up);
+        let edits = Edits::of(&self.snapshot());
+        let after = move |done: &ToppedUp| {
+            let ToppedUp { limit, version, is_new } = *done;
+            let origin = if is_new { Origin::Api } else { before.origin };
+            let budget = Budget { limit, version, origin, ..Budget::clone(&before) };
+            let mut edits = edits;
+            edits.put_budget(&Arc::new(budget));
+            edits.done()
+        };
+        self.commit_then(changing, writing, after).await.map(drop)
     }
 
     /// Removes a budget; `false` if the account has none of that id.
@@ -490,11 +537,24 @@ impl Directory {
         writing: Pending<T>,
         after: Snapshot,
     ) -> Result<T, Failure> {
+        self.commit_then(changing, writing, move |_| after).await
+    }
+
+    /// The same where what Calls see depends on what the store says.
+    async fn commit_then<T: Send + 'static>(
+        &self,
+        changing: OwnedMutexGuard<()>,
+        writing: Pending<T>,
+        after: impl FnOnce(&T) -> Snapshot + Send + 'static,
+    ) -> Result<T, Failure> {
         let shown = Arc::clone(&self.shown);
         let committing = self.parts.tracker.spawn(async move {
             let _changing = changing;
-            let written = writing.await.map_err(|error| storage_failure(&error))?;
-            shown.show(after);
+            let written = writing.await.map_err(|error| match error {
+                storage::Error::Exists { what: what @ "top-up" } => used_before(what),
+                error => storage_failure(&error),
+            })?;
+            shown.show(after(&written));
             Ok(written)
         });
         let broken = |_| Failure::new(ErrorCode::Internal, "the change broke off");
@@ -521,6 +581,33 @@ impl Shown {
         let names = before.keys().chain(after.keys());
         names.filter(|name| !is_same(name)).for_each(|name| self.health.forget(name));
     }
+}
+
+/// Characters of an idempotency key at most.
+const TOP_UP_KEY_CHARS_MAX: usize = 256;
+
+fn check_top_up(budget: &Budget, asked: &MoreMoney) -> Result<(), Failure> {
+    if budget.window != WindowKind::Total {
+        let message = "only a budget in total can be topped up: one whose windows end begins anew";
+        return Err(Failure::invalid("id", message));
+    }
+    if asked.amount <= Money::ZERO {
+        return Err(Failure::invalid("amount_usd", "must be more than 0"));
+    }
+    if budget.limit.saturating_add(asked.amount) == Money::from_nanodollars(i64::MAX) {
+        return Err(Failure::invalid("amount_usd", "is more than a budget can hold"));
+    }
+    let is_long = |key: &String| key.is_empty() || key.chars().count() > TOP_UP_KEY_CHARS_MAX;
+    if asked.key.as_ref().is_some_and(is_long) {
+        let message = format!("must have 1 to {TOP_UP_KEY_CHARS_MAX} characters");
+        return Err(Failure::invalid("idempotency-key", message));
+    }
+    Ok(())
+}
+
+fn used_before(what: &str) -> Failure {
+    let message = format!("this idempotency key was used for another {what} of this budget");
+    Failure::new(ErrorCode::Conflict, message)
 }
 
 /// Two keys can't have one secret.

@@ -12,7 +12,7 @@ mod scopes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use storage::{Budget, Key, Model, Scope, WindowKind};
+use storage::{Budget, Key, Model, Scope, WindowKind, Zone};
 use types::call::{Plan, RoutePolicy, Target};
 use types::ids::{BudgetId, KeyId};
 use types::{Call, Price, Principal, Timestamp};
@@ -168,10 +168,10 @@ impl Snapshot {
         &self,
         account: &str,
         scope: &Scope,
-        window: WindowKind,
+        (window, zone): (WindowKind, &Zone),
     ) -> Option<Arc<Budget>> {
         let on = self.scopes.on(account, scope);
-        on.iter().find(|budget| budget.window == window).cloned()
+        on.iter().find(|budget| budget.window == window && budget.zone == *zone).cloned()
     }
 
     /// All budgets that a Call falls under.

@@ -115,6 +115,7 @@ async fn a_name_alone_is_taken_as_long_as_one_user_can_be_meant() {
         scope: Scope::Session("proj".to_owned()),
         limit: dollars("0.001"),
         window: WindowKind::Total,
+        zone: storage::Zone::UTC,
         origin: Origin::File,
     };
     let refused = node.directory.put_budget(by_name()).await.unwrap_err();

@@ -187,7 +187,8 @@ impl Node {
         window: WindowKind,
     ) -> Arc<Budget> {
         let account = DEFAULT_ACCOUNT.to_owned();
-        let new = NewBudget { account, scope, limit, window, origin: Origin::Api };
+        let (zone, origin) = (storage::Zone::UTC, Origin::Api);
+        let new = NewBudget { account, scope, limit, window, zone, origin };
         self.directory.put_budget(new).await.unwrap()
     }
 

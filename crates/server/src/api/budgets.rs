@@ -1,17 +1,21 @@
 //! Budgets: `GET|POST /api/budgets`, `DELETE /api/budgets/{id}`,
-//! `POST /api/budgets/{id}/reconcile`.
+//! `POST /api/budgets/{id}/reconcile`, `POST /api/budgets/{id}/top-up`.
 
 use axum::extract::{Path, State};
-use pipeline::{AskedScope, BudgetStatus, Charged, NewBudget, Reconciliation};
+use http::HeaderMap;
+use pipeline::{AskedScope, BudgetStatus, Charged, MoreMoney, NewBudget, Reconciliation};
 use serde::{Deserialize, Serialize};
 use storage::budgets::Origin;
-use storage::{Scope, WindowKey, WindowKind};
+use storage::{Scope, WindowKey, WindowKind, Zone};
 use types::ids::BudgetId;
 use types::{Failure, Money};
 use utoipa::ToSchema;
 
 use super::keys::Deleted;
 use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
+
+/// What tells a request from others.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A budget with the amounts of its window, in dollars.
 #[derive(Serialize, ToSchema)]
@@ -26,12 +30,15 @@ pub(crate) struct BudgetView {
     /// Where the scope is another one than was asked for: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
-    /// `total` or `day`.
-    #[schema(value_type = String)]
+    /// `total`, `hour`, `day`, `week`, `month` or `{"rolling": "24h"}`.
+    #[schema(value_type = Object)]
     window: WindowKind,
-    /// The second at which the window began; 0 for a total.
+    /// Where an hour, a day, a week or a month is told.
+    #[schema(value_type = String)]
+    time_zone: Zone,
+    /// The second at which the window began, of a rolling one its newest cell; 0 for a total.
     window_start: i64,
-    /// The second at which it ends.
+    /// The second at which it ends, of a rolling one its newest cell.
     window_end: Option<i64>,
     /// The limit.
     #[schema(value_type = String)]
@@ -68,6 +75,7 @@ impl BudgetView {
             scope: budget.scope.clone(),
             note: None,
             window: budget.window,
+            time_zone: budget.zone.clone(),
             window_start: status.window.0,
             window_end: status.ends_at.map(types::Timestamp::seconds),
             limit_usd: budget.limit,
@@ -113,9 +121,13 @@ pub(crate) struct BudgetCreate {
     /// Dollars, as a decimal string.
     #[schema(value_type = String)]
     limit_usd: Money,
-    /// `total` (default) or `day`.
-    #[schema(value_type = Option<String>)]
+    /// `total` (default), `hour`, `day`, `week`, `month` or `{"rolling": "24h"}`.
+    #[schema(value_type = Option<Object>)]
     window: Option<WindowKind>,
+    /// Where an hour, a day, a week or a month is told, such as `Europe/Berlin`; default UTC.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    time_zone: Zone,
 }
 
 /// A scope as it is written.
@@ -164,12 +176,16 @@ pub(crate) async fn create(
     operator: Operator,
     Json(create): Json<BudgetCreate>,
 ) -> Result<axum::Json<BudgetView>, ApiFailure> {
+    let window = create.window.unwrap_or(WindowKind::Total);
+    let wrong = |message| ApiFailure(Failure::invalid("time_zone", message));
+    window.check_zone(&create.time_zone).map_err(wrong)?;
     let found = app.directory.scope(&operator.0.account, create.scope.asked()?).await?;
     let new = NewBudget {
         account: operator.0.account.to_string(),
         scope: found.scope,
         limit: create.limit_usd,
-        window: create.window.unwrap_or(WindowKind::Total),
+        window,
+        zone: create.time_zone,
         origin: Origin::Api,
     };
     let budget = app.directory.put_budget(new).await?;
@@ -191,6 +207,34 @@ pub(crate) async fn delete(
     } else {
         Err(not_found("budget", &text))
     }
+}
+
+/// Money that is put to what a budget in total allows.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TopUpRequest {
+    /// Dollars, as a decimal string.
+    #[schema(value_type = String)]
+    amount_usd: Money,
+}
+
+/// Raises the limit of a budget in total. The same `Idempotency-Key` again raises it no more.
+#[utoipa::path(post, path = "/api/budgets/{id}/top-up", request_body = TopUpRequest, responses((status = 200, body = BudgetView), (status = 400, body = ApiError), (status = 404, body = ApiError), (status = 409, body = ApiError)))]
+pub(crate) async fn top_up(
+    State(app): Shared,
+    operator: Operator,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<TopUpRequest>,
+) -> Result<axum::Json<BudgetView>, ApiFailure> {
+    let id = BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text))?;
+    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str().map(str::to_owned));
+    let wrong = |_| Failure::invalid(IDEMPOTENCY_KEY, "must be visible ASCII");
+    let key = key.transpose().map_err(wrong).map_err(ApiFailure)?;
+    let (amount, operator_name) = (request.amount_usd, operator.0.key_name.to_string());
+    let asked = MoreMoney { amount, key, operator: operator_name };
+    let status = app.pipeline.top_up(&operator.0.account, &id, asked).await?;
+    Ok(axum::Json(BudgetView::of(&status)))
 }
 
 /// What the provider really charged, in dollars.

@@ -96,8 +96,8 @@ pub(crate) struct KeyBudget {
     /// Dollars, as a decimal string.
     #[schema(value_type = String)]
     limit_usd: Money,
-    /// `total` (default) or `day`.
-    #[schema(value_type = Option<String>)]
+    /// `total` (default), `hour`, `day`, `week`, `month` (all UTC) or `{"rolling": "24h"}`.
+    #[schema(value_type = Option<Object>)]
     window: Option<WindowKind>,
 }
 

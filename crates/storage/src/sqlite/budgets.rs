@@ -13,11 +13,15 @@ use types::ids::{BudgetId, NodeId, ReservationId, ResponseId, SliceId};
 
 use super::{SqliteStore, columns};
 use crate::budgets::{
-    Budget, Budgets, Claim, Reconcile, SEEN_AMOUNT, Slice, Told, WindowKey, WindowTotals,
+    Budget, Budgets, Claim, Reconcile, Slice, ToppedUp, TopUp, WindowKey, WindowKind, WindowTotals,
+    Zone,
 };
 use crate::commit::StepReservation;
 use crate::error::Error;
 use crate::store::Pending;
+
+mod reconcile;
+mod top_up;
 
 impl Budgets for SqliteStore {
     fn budgets(&self, account: &str) -> Pending<Vec<Budget>> {
@@ -36,10 +40,17 @@ impl Budgets for SqliteStore {
 
     fn window(&self, id: &BudgetId, window: Option<WindowKey>) -> Pending<WindowTotals> {
         let id = id.clone();
-        self.read(move |conn| match window {
-            None => Ok(latest(conn, id.as_str())?.unwrap_or_default()),
-            Some(window) => totals(conn, id.as_str(), window),
+        self.read(move |conn| {
+            let kind = terms(conn, &id)?.map(|(_, kind)| kind);
+            match window {
+                None => Ok(latest(conn, id.as_str(), kind)?.unwrap_or_default()),
+                Some(window) => totals(conn, id.as_str(), kind, window),
+            }
         })
+    }
+
+    fn top_up(&self, asked: TopUp) -> Pending<ToppedUp> {
+        self.write(move |conn| top_up::top_up(conn, &asked))
     }
 
     fn claim(&self, asked: Claim) -> Pending<Slice> {
@@ -62,7 +73,7 @@ impl Budgets for SqliteStore {
     }
 
     fn reconcile(&self, told: Reconcile) -> Pending<WindowTotals> {
-        self.write(move |conn| reconcile(conn, &told))
+        self.write(move |conn| reconcile::reconcile(conn, &told))
     }
 }
 
@@ -151,8 +162,8 @@ fn hold(
     turn: Option<&ResponseId>,
 ) -> Result<(), Error> {
     // A budget that was deleted meanwhile limits nothing.
-    let Some(limit) = limit(conn, budget)? else { return Ok(()) };
-    let window = open_window(conn, budget, asked)?;
+    let Some((limit, kind)) = terms(conn, budget)? else { return Ok(()) };
+    let window = open_window(conn, budget, kind, asked)?;
     let free = limit.minus_or_zero(window.taken());
     if reservation.amount > free {
         return Err(Error::OverLimit { budget: budget.clone(), free, needed: reservation.amount });
@@ -244,7 +255,7 @@ fn take_from_slice(
 }
 
 fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
-    let sql = r#"SELECT id, account, scope, "limit", "window", version, origin, created_at
+    let sql = r#"SELECT id, account, scope, "limit", "window", version, origin, created_at, zone
                  FROM budgets WHERE account = ?1 ORDER BY id"#;
     let from_row = |row: &Row<'_>| {
         Ok(Budget {
@@ -252,7 +263,8 @@ fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
             account: row.get(1)?,
             scope: columns::json(row, 2)?,
             limit: columns::money(row, 3)?,
-            window: columns::name(row, 4)?,
+            window: kind_from(row, 4)?,
+            zone: zone_from(row, 8)?,
             version: columns::count(row, 5)?,
             origin: columns::name(row, 6)?,
             created_at: columns::timestamp(row, 7)?,
@@ -264,17 +276,18 @@ fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
 }
 
 pub(super) fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
-    let sql = r#"INSERT OR REPLACE INTO budgets (id, account, scope, "limit", "window", version, origin, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"#;
+    let sql = r#"INSERT OR REPLACE INTO budgets (id, account, scope, "limit", "window", version, origin, created_at, zone)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"#;
     conn.prepare_cached(sql)?.execute(params![
         budget.id.as_str(),
         budget.account,
         columns::to_json(&budget.scope)?,
         budget.limit.nanodollars(),
-        columns::to_name(&budget.window)?,
+        budget.window.to_string(),
         columns::from_count(budget.version),
         columns::to_name(&budget.origin)?,
         budget.created_at.0,
+        (!budget.zone.is_utc()).then(|| budget.zone.name()),
     ])?;
     Ok(())
 }
@@ -284,9 +297,10 @@ pub(super) fn delete(conn: &Connection, id: &BudgetId) -> Result<bool, Error> {
     Ok(conn.prepare_cached(sql)?.execute([id.as_str()])? > 0)
 }
 
-fn limit(conn: &Connection, id: &BudgetId) -> Result<Option<Money>, Error> {
-    let sql = r#"SELECT "limit" FROM budgets WHERE id = ?1"#;
-    let from_row = |row: &Row<'_>| columns::money(row, 0);
+/// A budget's limit and kind of window; `None` = it is not there.
+fn terms(conn: &Connection, id: &BudgetId) -> Result<Option<(Money, WindowKind)>, Error> {
+    let sql = r#"SELECT "limit", "window" FROM budgets WHERE id = ?1"#;
+    let from_row = |row: &Row<'_>| Ok((columns::money(row, 0)?, kind_from(row, 1)?));
     Ok(conn.prepare_cached(sql)?.query_row([id.as_str()], from_row).optional()?)
 }
 
@@ -305,18 +319,48 @@ fn totals_from_row(row: &Row<'_>) -> rusqlite::Result<WindowTotals> {
     })
 }
 
-fn latest(conn: &Connection, budget: &str) -> Result<Option<WindowTotals>, Error> {
+/// The newest window of a budget that was opened, with its amounts.
+fn latest(
+    conn: &Connection,
+    budget: &str,
+    kind: Option<WindowKind>,
+) -> Result<Option<WindowTotals>, Error> {
     let sql = format!(r#"{TOTALS} ORDER BY "window" DESC LIMIT 1"#);
-    Ok(conn.prepare_cached(&sql)?.query_row([budget], totals_from_row).optional()?)
+    let latest = conn.prepare_cached(&sql)?.query_row([budget], totals_from_row).optional()?;
+    match (latest, kind) {
+        (Some(latest), Some(WindowKind::Rolling(_))) => {
+            totals(conn, budget, kind, latest.window).map(Some)
+        }
+        (latest, _) => Ok(latest),
+    }
 }
 
-fn totals(conn: &Connection, budget: &str, window: WindowKey) -> Result<WindowTotals, Error> {
-    let sql = format!(r#"{TOTALS} AND "window" = ?2"#);
+/// The amounts that count in a window: its own, or those of all cells that count together.
+fn totals(
+    conn: &Connection,
+    budget: &str,
+    kind: Option<WindowKind>,
+    window: WindowKey,
+) -> Result<WindowTotals, Error> {
+    let before = kind.map_or(WindowKey(window.0 - 1), |kind| kind.before(window));
+    let sql = r#"SELECT ?3, SUM(settled), SUM(unreconciled), SUM(presumed), SUM(reserved), SUM(claimed)
+                 FROM budget_windows WHERE budget = ?1 AND "window" > ?2 AND "window" <= ?3
+                 GROUP BY budget"#;
     let row = conn
-        .prepare_cached(&sql)?
-        .query_row(params![budget, window.0], totals_from_row)
+        .prepare_cached(sql)?
+        .query_row(params![budget, before.0, window.0], totals_from_row)
         .optional()?;
     Ok(row.unwrap_or_else(|| WindowTotals { window, ..WindowTotals::default() }))
+}
+
+fn kind_from(row: &Row<'_>, at: usize) -> rusqlite::Result<WindowKind> {
+    let text = row.get_ref(at)?.as_str().map_err(columns::damaged)?;
+    WindowKind::parse(text).map_err(columns::damaged)
+}
+
+fn zone_from(row: &Row<'_>, at: usize) -> rusqlite::Result<Zone> {
+    let name = row.get_ref(at)?.as_str_or_null().map_err(columns::damaged)?;
+    name.map_or(Ok(Zone::UTC), |name| Zone::parse(name).map_err(columns::damaged))
 }
 
 /// The window to take from when the clock says `asked`: a later one that was opened before wins,
@@ -324,9 +368,10 @@ fn totals(conn: &Connection, budget: &str, window: WindowKey) -> Result<WindowTo
 fn open_window(
     conn: &Connection,
     budget: &BudgetId,
+    kind: WindowKind,
     asked: WindowKey,
 ) -> Result<WindowTotals, Error> {
-    if let Some(latest) = latest(conn, budget.as_str())?
+    if let Some(latest) = latest(conn, budget.as_str(), Some(kind))?
         && latest.window >= asked
     {
         return Ok(latest);
@@ -334,16 +379,16 @@ fn open_window(
     let mut moves = Moves::default();
     moves.of(budget.as_str(), asked);
     moves.write(conn)?;
-    Ok(WindowTotals { window: asked, ..WindowTotals::default() })
+    totals(conn, budget.as_str(), Some(kind), asked)
 }
 
 fn claim(conn: &Connection, asked: Claim) -> Result<Slice, Error> {
     refuse_negative(asked.wanted)?;
-    let Some(limit) = limit(conn, &asked.budget)? else {
+    let Some((limit, kind)) = terms(conn, &asked.budget)? else {
         let Claim { id, budget, window, .. } = asked;
         return Ok(Slice { id, budget, window, amount: Money::ZERO });
     };
-    let totals = open_window(conn, &asked.budget, asked.window)?;
+    let totals = open_window(conn, &asked.budget, kind, asked.window)?;
     let amount = asked.wanted.min(limit.minus_or_zero(totals.taken()));
     let slice = Slice { id: asked.id, budget: asked.budget, window: totals.window, amount };
     if amount == Money::ZERO {
@@ -381,54 +426,6 @@ fn presume(conn: &Connection, node: &NodeId) -> Result<u64, Error> {
     }
     moves.write(conn)?;
     Ok(closed)
-}
-
-fn reconcile(conn: &Connection, told: &Reconcile) -> Result<WindowTotals, Error> {
-    let budget = told.budget.as_str();
-    let before = conn
-        .prepare_cached(&format!(r#"{TOTALS} AND "window" = ?2"#))?
-        .query_row(params![budget, told.window.0], totals_from_row)
-        .optional()?;
-    let Some(before) = before else { return Err(Error::NotFound { what: "window" }) };
-    let mut moves = Moves::default();
-    let amounts = moves.of(budget, told.window);
-    amounts.presumed -= take_seen(told.presumed, before.presumed)?;
-    amounts.unreconciled -= take_seen(told.unreconciled, before.unreconciled)?;
-    let charged = [told.presumed, told.unreconciled].into_iter().flatten();
-    amounts.settled += charged.map(|told| told.charged).sum::<Money>();
-    moves.write(conn)?;
-    remember(conn, told)?;
-    totals(conn, budget, told.window)
-}
-
-/// What is taken from an amount of which `there` is left: what was seen of it, and no more.
-fn take_seen(told: Option<Told>, there: Money) -> Result<Money, Error> {
-    let Some(told) = told else { return Ok(Money::ZERO) };
-    refuse_negative(told.seen)?;
-    refuse_negative(told.charged)?;
-    if told.seen > there {
-        return Err(Error::NotFound { what: SEEN_AMOUNT });
-    }
-    Ok(told.seen)
-}
-
-/// Keeps who said what, beside what it replaced.
-fn remember(conn: &Connection, told: &Reconcile) -> Result<(), Error> {
-    let sql = r#"INSERT INTO reconciliations (budget, "window", at, operator, presumed_before, presumed_charged,
-                 unreconciled_before, unreconciled_charged) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"#;
-    let seen = |told: Option<Told>| told.map_or(0, |told| told.seen.nanodollars());
-    let charged = |told: Option<Told>| told.map(|told| told.charged.nanodollars());
-    conn.prepare_cached(sql)?.execute(params![
-        told.budget.as_str(),
-        told.window.0,
-        told.at.0,
-        told.operator,
-        seen(told.presumed),
-        charged(told.presumed),
-        seen(told.unreconciled),
-        charged(told.unreconciled),
-    ])?;
-    Ok(())
 }
 
 /// A negative amount would create money that no limit sees.

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_slos.sql"),
     include_str!("migrations/0008_cache_writes.sql"),
     include_str!("migrations/0009_usage_more.sql"),
+    include_str!("migrations/0010_windows.sql"),
 ];
 
 /// Runs the migrations that `conn`'s database does not have.

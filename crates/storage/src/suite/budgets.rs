@@ -7,7 +7,10 @@ use super::fixtures::{
     ACCOUNT, Make, NOON, TODAY, TOMORROW, amounts, hold, in_window, money, part, rows, settle,
     spend,
 };
-use crate::budgets::{Reconcile, SEEN_AMOUNT, Scope, Told, WindowKey, WindowKind, WindowTotals};
+use crate::budgets::{
+    Origin, Reconcile, Rolling, SEEN_AMOUNT, Scope, Told, ToppedUp, TopUp, WindowKey, WindowKind,
+    WindowTotals, Zone,
+};
 use crate::error::Error;
 
 /// Budgets are kept per account in order of id, changed by id, and gone once deleted.
@@ -317,4 +320,75 @@ pub async fn a_deleted_budget_limits_nothing_and_its_windows_stay_readable(place
     store.put_budget(budget.clone()).await.unwrap();
     let slice = store.claim(make.claim(&budget, TODAY, 5, &make.node())).await.unwrap();
     assert_eq!(slice.amount, money(2));
+}
+
+/// A rolling window counts its newest sixty cells together, and what is in an older one is free
+/// again.
+pub async fn a_rolling_window_counts_sixty_cells(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let hour = WindowKind::Rolling(Rolling::parse("1h").unwrap());
+    let budget = make.budget(100, hour);
+    store.put_budget(budget.clone()).await.unwrap();
+    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), [budget.clone()]);
+    let cell = |number: i64| WindowKey(TODAY.0 + number * 60);
+    for (number, amount) in [(0, 30), (1, 20), (59, 40)] {
+        let slice = store.claim(make.claim(&budget, cell(number), amount, &make.node())).await;
+        let slice = slice.unwrap();
+        assert_eq!((slice.amount, slice.window), (money(amount), cell(number)));
+        let spent = spend(&budget, cell(number), vec![part(&slice.id, amount, 0)], amount);
+        store.commit(rows(vec![make.row(vec![spent])])).await.unwrap();
+    }
+    let full = store.claim(make.claim(&budget, cell(59), 50, &make.node())).await.unwrap();
+    assert_eq!(full.amount, money(10), "90 are spent within the hour");
+    assert_eq!(amounts(&*store, &budget).await, [90, 0, 0, 0, 10]);
+    // A clock that goes back opens no cell again.
+    let late = make.reservation(&[&budget], cell(2), 1);
+    let refused = store.commit(hold(late)).await.unwrap_err();
+    assert!(matches!(refused, Error::OverLimit { .. }), "{refused:?}");
+    // The first cell leaves; what is open in a cell stays where it was claimed.
+    let next = store.claim(make.claim(&budget, cell(60), 50, &make.node())).await.unwrap();
+    assert_eq!((next.amount, next.window), (money(30), cell(60)));
+    assert_eq!(in_window(&*store, &budget, Some(cell(59))).await, [90, 0, 0, 0, 10]);
+    assert_eq!(amounts(&*store, &budget).await, [60, 0, 0, 0, 40]);
+
+    store.presume_open_slices(&make.node()).await.unwrap();
+    assert_eq!(amounts(&*store, &budget).await, [60, 0, 40, 0, 0]);
+    let cleared = told(&budget.id, cell(60), Some([15, 12]), None);
+    let after = store.reconcile(cleared).await.unwrap();
+    assert_eq!((after.settled, after.presumed), (money(72), money(25)));
+    let too_much = store.reconcile(told(&budget.id, cell(60), Some([26, 0]), None)).await;
+    assert!(matches!(too_much.unwrap_err(), Error::NotFound { what: SEEN_AMOUNT }));
+    let rest = store.reconcile(told(&budget.id, cell(60), Some([25, 0]), None)).await.unwrap();
+    assert_eq!((rest.settled, rest.presumed), (money(72), money(0)));
+}
+
+/// A top-up raises the limit once for each key, and says whether it did.
+pub async fn a_top_up_raises_the_limit_once(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let mut budget = make.budget(10, WindowKind::Total);
+    budget.zone = Zone::parse("Europe/Berlin").unwrap();
+    store.put_budget(budget.clone()).await.unwrap();
+    let top_up = |key: &str, amount: i64| TopUp {
+        budget: budget.id.clone(),
+        key: key.to_owned(),
+        amount: money(amount),
+        operator: "ops".to_owned(),
+        at: NOON,
+    };
+    let first = store.top_up(top_up("a", 5)).await.unwrap();
+    assert_eq!(first, ToppedUp { limit: money(15), version: 2, is_new: true });
+    let again = store.top_up(top_up("a", 5)).await.unwrap();
+    assert_eq!(again, ToppedUp { limit: money(15), version: 2, is_new: false });
+    let other = store.top_up(top_up("a", 6)).await.unwrap_err();
+    assert!(matches!(other, Error::Exists { .. }), "{other:?}");
+    let second = store.top_up(top_up("b", 1)).await.unwrap();
+    assert_eq!(second, ToppedUp { limit: money(16), version: 3, is_new: true });
+    let kept = store.budgets(ACCOUNT).await.unwrap().remove(0);
+    assert_eq!((kept.limit, kept.version, kept.origin), (money(16), 3, Origin::Api));
+    assert_eq!(kept.zone, budget.zone);
+    store.delete_budget(&budget.id).await.unwrap();
+    let gone = store.top_up(top_up("c", 1)).await.unwrap_err();
+    assert!(matches!(gone, Error::NotFound { .. }), "{gone:?}");
 }

@@ -8,7 +8,7 @@ use types::ids::{AttemptId, BudgetId, CallId, KeyId, NodeId, ReservationId, Slic
 use types::principal::Role;
 use types::{Ids, Money, Timestamp};
 
-use crate::budgets::{Budget, Claim, Origin, Scope, WindowKey, WindowKind, WindowTotals};
+use crate::budgets::{Budget, Claim, Origin, Scope, WindowKey, WindowKind, WindowTotals, Zone};
 use crate::commit::{Commit, StepReservation};
 use crate::keys::Key;
 use crate::ledger::{Charge, Held, LedgerRow, SlicePart};
@@ -65,6 +65,7 @@ impl Make {
             scope: Scope::Account,
             limit: money(limit),
             window,
+            zone: Zone::UTC,
             version: 1,
             origin: Origin::Api,
             created_at: NOON,

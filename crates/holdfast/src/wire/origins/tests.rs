@@ -1,4 +1,4 @@
-use storage::{Scope, WindowKind};
+use storage::{Scope, WindowKind, Zone};
 use types::ids::{BudgetId, KeyId};
 use types::principal::Role;
 use types::{Money, Secret, Timestamp};
@@ -20,6 +20,7 @@ fn file() -> Config {
             scope: Scope::Account,
             limit_usd: Money::parse("5").unwrap(),
             window: WindowKind::Total,
+            time_zone: Zone::UTC,
         }],
         providers: vec![ProviderEntry {
             name: "garage".to_owned(),
@@ -78,6 +79,7 @@ fn stored(file: &Config) -> Stored {
         scope: Scope::Account,
         limit: Money::parse("5").unwrap(),
         window: WindowKind::Total,
+        zone: Zone::UTC,
         origin: Origin::File,
         version: 1,
         created_at: Timestamp(0),

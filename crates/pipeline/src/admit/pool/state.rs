@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use storage::ledger::SlicePart;
-use storage::{Budget, Slice, WindowKey, WindowKind, WindowTotals};
+use storage::{Budget, Slice, WindowKey, WindowKind, WindowTotals, Zone};
 use tokio::sync::oneshot;
 use types::ids::SliceId;
 use types::{Failure, Money, Timestamp};
@@ -24,7 +24,10 @@ pub(super) struct State {
     pub(super) version: u64,
     pub(super) limit: Money,
     pub(super) kind: WindowKind,
+    pub(super) zone: Zone,
     pub(super) window: Option<WindowKey>,
+    /// When that ends; until then nobody looks at a calendar.
+    pub(super) ends: Option<Timestamp>,
     /// Oldest first; the live ones are last.
     pub(super) slices: VecDeque<OpenSlice>,
     pub(super) next_number: u64,
@@ -78,19 +81,21 @@ impl State {
         if budget.version <= self.version {
             return;
         }
-        (self.version, self.limit, self.kind) = (budget.version, budget.limit, budget.window);
+        (self.version, self.limit) = (budget.version, budget.limit);
         self.retire_all();
         (self.unclaimed, self.back, self.dry) = (None, Money::ZERO, false);
     }
 
     /// Enters the window of `now`, unless a later one was entered before.
     pub(super) fn roll(&mut self, now: Timestamp) {
-        self.enter(self.kind.at(now));
+        if self.window.is_none() || self.ends.is_some_and(|ends| now >= ends) {
+            self.enter(self.kind.at(now, &self.zone));
+        }
     }
 
     fn enter(&mut self, window: WindowKey) {
         if self.window.is_none_or(|current| window > current) {
-            self.window = Some(window);
+            (self.window, self.ends) = (Some(window), self.kind.end(window, &self.zone));
             self.retire_all();
             (self.unclaimed, self.back, self.dry) = (None, Money::ZERO, false);
         }
@@ -110,9 +115,13 @@ impl State {
             self.unclaimed = Some(self.limit.minus_or_zero(totals.taken()));
             self.back = Money::ZERO;
         }
-        let returning = self.to_return.iter().filter(|part| part.window == totals.window);
-        let returning: Money = returning.map(|part| part.amount).sum();
-        self.idle() + returning
+        self.idle() + self.returning(totals.window)
+    }
+
+    /// What is on its way back of what counts in a window.
+    pub(super) fn returning(&self, window: WindowKey) -> Money {
+        let counts = |part: &&Returning| self.kind.counts(part.window, window);
+        self.to_return.iter().filter(counts).map(|part| part.amount).sum()
     }
 
     /// Draws on the oldest live slice first. The caller has checked that there is enough.

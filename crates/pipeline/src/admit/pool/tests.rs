@@ -29,6 +29,7 @@ fn desk(limit: i64) -> Desk {
         scope: storage::Scope::Account,
         limit: money(limit),
         window: WindowKind::Day,
+        zone: storage::Zone::UTC,
         version: 1,
         origin: Origin::Api,
         created_at: NOW,

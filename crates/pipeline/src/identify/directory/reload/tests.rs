@@ -71,6 +71,7 @@ fn budget(scope: Scope) -> NewBudget {
         scope,
         limit: Money::from_nanodollars(5),
         window: WindowKind::Total,
+        zone: storage::Zone::UTC,
         origin: Origin::File,
     }
 }

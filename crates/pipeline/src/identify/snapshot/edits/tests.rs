@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use storage::budgets::Origin;
-use storage::{Budget, Key, Scope, WindowKind};
+use storage::{Budget, Key, Scope, WindowKind, Zone};
 use types::clock::FakeClock;
 use types::ids::{BudgetId, KeyId};
 use types::principal::Role;
@@ -58,6 +58,7 @@ impl Make {
             scope: scopes[self.pick(scopes.len())].clone(),
             limit: Money::ZERO,
             window: WindowKind::Total,
+            zone: Zone::UTC,
             version: 1,
             origin: Origin::Api,
             created_at: Timestamp(0),
