@@ -18,6 +18,7 @@ use crate::admit::admit;
 use crate::admit::first::first;
 use crate::execute::attempts::{Attempts, Shared};
 use crate::execute::cascade::answer::{Said, bytes_of};
+use crate::identify::values::with_values;
 use crate::identify::{Purpose, Spawn, spawned};
 use crate::rates;
 use crate::record::answer::Answer;
@@ -132,6 +133,10 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let kind = CallKind::Model(kind);
     let spawn = Spawn { parent, id, kind, budget, time_max, purpose };
     let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
+    let identified = match identified.unseen.is_empty() {
+        true => identified,
+        false => Box::pin(with_values(shared, identified)).await?,
+    };
     let upstreams = Arc::clone(&identified.upstreams);
     // What its parent waits for runs in its parent's place: with one of its own, both could wait
     // for each other.

@@ -8,6 +8,7 @@
 pub mod directory;
 pub(crate) mod prices;
 mod snapshot;
+pub(crate) mod values;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Money, Not
 use crate::route::choice::SharedChoice;
 use directory::{Directory, Upstreams};
 use snapshot::Scoped;
-pub(crate) use snapshot::{Known, List, OfTargets, Snapshot};
+pub(crate) use snapshot::{Known, List, OfTargets, Snapshot, Unseen};
 
 /// The provider under which whoever runs tools is registered.
 pub const TOOL_PROVIDER: &str = "mcp";
@@ -49,6 +50,8 @@ pub(crate) struct Identified {
     pub(crate) budgets: Arc<[Arc<Budget>]>,
     /// What attempts at its targets fall under beside; `None` = nothing.
     pub(crate) of_targets: Option<Arc<OfTargets>>,
+    /// Values that are to have a budget of their own, and have none yet ([`values`]).
+    pub(crate) unseen: Vec<Unseen>,
     /// What its targets are still to be chosen by.
     pub(crate) choice: Option<SharedChoice>,
     /// Who did Calls when this one came.
@@ -110,9 +113,9 @@ pub(crate) fn identify(
 
 impl Identified {
     fn new(snapshot: &Snapshot, known: &Known, call: Call, choice: Option<SharedChoice>) -> Self {
-        let Scoped { budgets, of_targets } = snapshot.scoped(known, &call);
+        let Scoped { budgets, of_targets, unseen } = snapshot.scoped(known, &call);
         let upstreams = Arc::clone(&snapshot.upstreams);
-        Self { call: Arc::new(call), budgets, of_targets, choice, upstreams }
+        Self { call: Arc::new(call), budgets, of_targets, unseen, choice, upstreams }
     }
 }
 
@@ -227,10 +230,15 @@ pub(crate) fn secret_hash(secret: &str) -> [u8; 32] {
 /// The session of a client's own name for it (`holdfast-session: NAME`): the same for the same
 /// account, user and name.
 pub fn named_session(account: &str, user: &str, name: &str) -> SessionId {
+    derived_id(SessionId::PREFIX, &[account, user, name], SessionId::parse)
+}
+
+/// An id that is the same for the same texts.
+pub(crate) fn derived_id<T>(prefix: &str, parts: &[&str], parse: fn(&str) -> Option<T>) -> T {
     static CROCKFORD: OnceLock<Option<Encoding>> = OnceLock::new();
     let mut hash = Sha256::new();
-    for part in [account, user, name] {
-        // A length before each part, so that no two triples run together into the same bytes.
+    for part in parts {
+        // A length before each part, so that no two lists run together into the same bytes.
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
@@ -242,13 +250,12 @@ pub fn named_session(account: &str, user: &str, name: &str) -> SessionId {
         specification.encoding().ok()
     });
     let body = crockford.as_ref().unwrap_or(&data_encoding::HEXLOWER).encode(digest);
-    let text = format!("{}{body}", SessionId::PREFIX);
-    session_id(&text)
+    with_prefix(&format!("{prefix}{body}"), parse)
 }
 
 #[expect(clippy::expect_used, reason = "the text begins with the prefix that is asked for")]
-fn session_id(text: &str) -> SessionId {
-    SessionId::parse(text).expect("invariant: the text has the prefix")
+fn with_prefix<T>(text: &str, parse: fn(&str) -> Option<T>) -> T {
+    parse(text).expect("invariant: the text has the prefix")
 }
 
 fn check_names(headers: &CommonHeaders) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ use crate::context::{Fitted, Purse, Summaries, fit};
 use crate::execute::attempts::drained::Drains;
 use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
+use crate::identify::values::with_values;
 use crate::identify::{Identified, authenticate, default_class, identify, plan_of};
 use crate::rates::{self, Asking};
 use crate::record::answer::Answer;
@@ -125,6 +126,10 @@ impl Pipeline {
 
     async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {
         let clock = &self.parts.clock;
+        let identified = match identified.unseen.is_empty() {
+            true => identified,
+            false => Box::pin(with_values(&self.shared, identified)).await?,
+        };
         let upstreams = Arc::clone(&identified.upstreams);
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,

@@ -100,6 +100,28 @@ impl Pipeline {
         Ok(statuses)
     }
 
+    /// The budgets that a rule of an account has made, after the one of id `after`, `limit` at most,
+    /// by id.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such rule, `storage_unavailable`.
+    pub async fn rule_status(
+        &self,
+        account: &str,
+        rule: &BudgetId,
+        (after, limit): (Option<&BudgetId>, usize),
+    ) -> Result<Vec<BudgetStatus>, Failure> {
+        self.budget(account, rule)?;
+        self.shared.recorder.flush().await?;
+        let all = self.parts.directory.budgets_of_rule(account, rule).into_iter();
+        let mut statuses = Vec::new();
+        let is_later = |budget: &Arc<Budget>| after.is_none_or(|after| budget.id > *after);
+        for budget in all.filter(is_later).take(limit) {
+            statuses.push(self.status_of(budget).await?);
+        }
+        Ok(statuses)
+    }
+
     /// One budget of an account with the amounts of its present window.
     ///
     /// # Errors

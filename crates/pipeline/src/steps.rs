@@ -34,6 +34,7 @@ use crate::auto::{self, opinion::Tape};
 use crate::context::{Fitted, Purse, fit};
 use crate::execute::attempts::Shared;
 use crate::execute::{Wanted, cascade, execute};
+use crate::identify::values::with_values;
 use crate::identify::{Identified, List, identify};
 use crate::rates::{self, Ticket};
 use crate::record::answer::{Bill, no_end};
@@ -293,6 +294,10 @@ impl Pipeline {
         tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
+        let identified = match identified.unseen.is_empty() {
+            true => identified,
+            false => Box::pin(with_values(&self.shared, identified)).await?,
+        };
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,

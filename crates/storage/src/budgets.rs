@@ -31,6 +31,9 @@ pub struct Budget {
     pub window: WindowKind,
     /// Where that time is told.
     pub zone: Zone,
+    /// The rule that made it, if it is the budget of one value of a rule's dimension: limit, window,
+    /// version and origin are then the rule's.
+    pub rule: Option<BudgetId>,
     /// Raised by one at each change.
     pub version: u64,
     /// Where its present text came from.
@@ -82,6 +85,39 @@ pub enum Scope {
     Model(String),
     /// All Calls that were sent to this provider.
     Provider(String),
+    /// A rule: each value of this has a budget of its own.
+    Each(Dimension),
+}
+
+/// What a rule makes a budget for each value of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dimension {
+    /// Users.
+    User,
+    /// Keys, by name.
+    Key,
+    /// Sessions, by the one that their forks descend from.
+    Session,
+    /// Tasks.
+    Task,
+    /// Models, by the names of those that Calls are sent to.
+    Model,
+    /// What metadata say under this name.
+    Metadata(String),
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User => f.write_str("user"),
+            Self::Key => f.write_str("key"),
+            Self::Session => f.write_str("session"),
+            Self::Task => f.write_str("task"),
+            Self::Model => f.write_str("model"),
+            Self::Metadata(name) => write!(f, "metadata `{name}`"),
+        }
+    }
 }
 
 impl fmt::Display for Scope {
@@ -98,6 +134,7 @@ impl fmt::Display for Scope {
             Self::Gateway(gateway) => write!(f, "gateway `{gateway}`"),
             Self::Model(model) => write!(f, "model `{model}`"),
             Self::Provider(provider) => write!(f, "provider `{provider}`"),
+            Self::Each(dimension) => write!(f, "each {dimension}"),
         }
     }
 }
@@ -209,6 +246,17 @@ pub struct TopUp {
     pub at: Timestamp,
 }
 
+/// Which values of a rule are forgotten.
+#[derive(Clone, Debug)]
+pub struct ForgetValues {
+    /// The rule.
+    pub rule: BudgetId,
+    /// Made before this.
+    pub made_before: Timestamp,
+    /// Whose newest window is older; of tasks that nobody named, whatever it is: their Call is over.
+    pub since: WindowKey,
+}
+
 /// What came of a top-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToppedUp {
@@ -222,14 +270,19 @@ pub struct ToppedUp {
 
 /// Budgets, read and changed on their own.
 pub trait Budgets {
-    /// All of an account, in order of id.
+    /// All of an account, those that rules have made included, in order of id.
     fn budgets(&self, account: &str) -> Pending<Vec<Budget>>;
 
     /// Makes or changes one. A lowered limit is kept even if more is taken already; it then refuses
     /// all.
     fn put_budget(&self, budget: Budget) -> Pending<()>;
 
-    /// Removes one; its windows stay readable in the ledger's charges.
+    /// Forgets what a rule made for values that nobody uses any more: those whose newest window is
+    /// older than `since`, of which nothing is open. Their windows stay, so that one that is made
+    /// again goes on where it was. Answers which.
+    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>>;
+
+    /// Removes one, and all that it made if it is a rule; its windows stay readable in the ledger's charges.
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool>;
 
     /// Raises the limit of a budget, once for each key. [`crate::Error::NotFound`] if it is not

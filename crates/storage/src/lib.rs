@@ -27,7 +27,9 @@ pub mod store;
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 pub mod suite;
 
-pub use budgets::{Budget, Budgets, Scope, Slice, WindowKey, WindowKind, WindowTotals, Zone};
+pub use budgets::{
+    Budget, Budgets, Dimension, Scope, Slice, WindowKey, WindowKind, WindowTotals, Zone,
+};
 pub use commit::{Commit, Committed};
 pub use error::Error;
 pub use journal::{Journal, JournalQuery, JournalRow};

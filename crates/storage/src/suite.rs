@@ -50,6 +50,7 @@ macro_rules! suite {
                 what_the_provider_charged_replaces_what_was_presumed,
                 a_rolling_window_counts_sixty_cells,
                 a_top_up_raises_the_limit_once,
+                what_a_rule_has_made_is_as_the_rule_is,
             }
             commits {
                 a_refused_commit_changes_nothing,

@@ -18,13 +18,17 @@ pub(crate) struct BudgetsArgs {
 #[derive(Debug, Subcommand)]
 enum BudgetsCommand {
     /// All budgets with their amounts, in dollars.
-    List,
+    List {
+        /// Those that this rule has made.
+        #[arg(long)]
+        rule: Option<String>,
+    },
     /// Make a budget, or change the limit of the one of this scope and window.
     Set {
         /// The limit in dollars, such as 5.00.
         limit: String,
         #[command(flatten)]
-        scope: ScopeArgs,
+        scope: Box<ScopeArgs>,
         /// total, hour, day, week, month, or a rolling one such as rolling:24h.
         #[arg(long, default_value = "total")]
         window: String,
@@ -103,11 +107,14 @@ struct ScopeArgs {
     /// Of this provider.
     #[arg(long)]
     provider: Option<String>,
+    /// One for each user, key, session, task, model or metadata:NAME.
+    #[arg(long)]
+    each: Option<String>,
 }
 
 /// Scopes that stand alone.
-const ALONE: [&str; 8] =
-    ["user", "task", "class", "metadata", "route", "gateway", "model", "provider"];
+const ALONE: [&str; 9] =
+    ["user", "task", "class", "metadata", "route", "gateway", "model", "provider", "each"];
 
 impl ScopeArgs {
     /// As the API takes it, which checks it.
@@ -116,7 +123,12 @@ impl ScopeArgs {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             json!({ "name": name, "value": value })
         });
+        let each = self.each.as_deref().map(|what| match what.strip_prefix("metadata:") {
+            Some(name) => json!({ "metadata": name }),
+            None => json!(what),
+        });
         let of = [
+            ("each", json!(each)),
             ("session", json!(self.session)),
             ("key", json!(self.key_name)),
             ("user", json!(self.user)),
@@ -139,8 +151,9 @@ impl ScopeArgs {
 pub(crate) async fn run(arguments: BudgetsArgs) -> anyhow::Result<()> {
     let api = &arguments.api;
     match arguments.command {
-        BudgetsCommand::List => {
-            let answer = api.get("budgets").await?;
+        BudgetsCommand::List { rule } => {
+            let of_rule = rule.map(|rule| format!("budgets?rule={}", encoded(&rule)));
+            let answer = api.get(of_rule.as_deref().unwrap_or("budgets")).await?;
             api.print(&answer, |answer| show(&answer["data"]))
         }
         BudgetsCommand::Set { limit, scope, window, time_zone } => {

@@ -80,7 +80,7 @@ pub(crate) fn scope(scope: &Value) -> String {
     };
     let of = match (of.get("name"), of.get("value")) {
         (Some(name), Some(value)) => format!("{}={}", cell(name), cell(value)),
-        (_, _) => cell(of),
+        (_, _) => self::scope(of),
     };
     format!("{} {of}", shown(kind))
 }

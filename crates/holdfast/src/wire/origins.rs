@@ -39,9 +39,11 @@ impl Stored {
         keys.sort_by(|left, right| left.name.cmp(&right.name));
         let taken = objects::fingerprints(store.taken().await?);
         let routes = store.route_versions(1).await?.pop();
+        let mut budgets = store.budgets(DEFAULT_ACCOUNT).await?;
+        budgets.retain(|budget| budget.rule.is_none());
         Ok(Self {
             keys,
-            budgets: store.budgets(DEFAULT_ACCOUNT).await?,
+            budgets,
             models: store.models().await?,
             routes: routes.map(|newest| newest.routes).unwrap_or_default(),
             taken,

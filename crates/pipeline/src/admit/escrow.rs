@@ -102,6 +102,21 @@ impl Escrow {
         self.drain_pools(&pools).await
     }
 
+    /// Returns what is idle in budgets whose windows have ended, and forgets those of which nothing
+    /// is held.
+    pub(crate) async fn drain_ended(&self, now: Timestamp) -> Result<(), Failure> {
+        let ended: Vec<_> = {
+            let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+            pools.values().filter(|pool| pool.has_ended(now)).map(Arc::clone).collect()
+        };
+        self.drain_pools(&ended).await?;
+        drop(ended);
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else has it, and nobody can get it while this is locked.
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());
+        Ok(())
+    }
+
     /// Returns everything idle in all budgets to the store.
     pub(crate) async fn drain_all(&self) -> Result<(), Failure> {
         let pools: Vec<_> = {

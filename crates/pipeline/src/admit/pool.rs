@@ -174,6 +174,18 @@ impl Pool {
         Some((receiver, !std::mem::replace(&mut state.working, true)))
     }
 
+    /// Whether its window is over.
+    pub(crate) fn has_ended(&self, now: Timestamp) -> bool {
+        self.lock().ends.is_some_and(|ends| now >= ends)
+    }
+
+    /// Whether nothing of any window is left here.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        let is_idle = !state.working && state.to_return.is_empty() && state.waiters.is_empty();
+        is_idle && state.slices.is_empty()
+    }
+
     /// What is left of the budget as far as this node knows; `None` = it has not looked in this
     /// window yet.
     pub(crate) fn free_hint(&self, budget: &Budget, now: Timestamp) -> Option<Money> {

@@ -8,6 +8,7 @@
 
 mod reload;
 mod scopes;
+mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -33,6 +34,8 @@ use crate::route::health::Health;
 
 pub use reload::{Change, Held};
 pub use scopes::{AskedScope, FoundScope, check_scope_names};
+pub(crate) use values::VALUES_MAX;
+use values::Waiting;
 
 /// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
 const HINT_CHARS: usize = 7;
@@ -177,6 +180,8 @@ pub struct Directory {
     shown: Arc<Shown>,
     /// Held by whoever changes something, from reading what is there until the snapshot is swapped.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// Values that wait for a budget of their own.
+    waiting: Waiting,
 }
 
 /// What Calls see.
@@ -220,6 +225,7 @@ impl Directory {
                 rates: Arc::default(),
             }),
             changing: Arc::default(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -351,6 +357,7 @@ impl Directory {
             limit: new.limit,
             window: new.window,
             zone: new.zone,
+            rule: None,
             origin: new.origin,
         }
     }
@@ -400,11 +407,23 @@ impl Directory {
         self.commit(changing, self.parts.store.delete_budget(id), after).await
     }
 
-    /// The budgets of an account, by id.
+    /// The budgets of an account, by id, without those that rules have made.
     pub fn budgets(&self, account: &str) -> Vec<Arc<Budget>> {
         let snapshot = self.snapshot();
         let all = snapshot.rows.budgets.values();
-        let mut all: Vec<_> = all.filter(|budget| budget.account == account).cloned().collect();
+        let is_own = |budget: &&Arc<Budget>| budget.account == account && budget.rule.is_none();
+        let mut all: Vec<_> = all.filter(is_own).cloned().collect();
+        all.sort_by(|left, right| left.id.cmp(&right.id));
+        all
+    }
+
+    /// The budgets that a rule of an account has made, by id.
+    pub fn budgets_of_rule(&self, account: &str, rule: &BudgetId) -> Vec<Arc<Budget>> {
+        let snapshot = self.snapshot();
+        let all = snapshot.rows.budgets.values();
+        let is_of =
+            |budget: &&Arc<Budget>| budget.account == account && budget.rule.as_ref() == Some(rule);
+        let mut all: Vec<_> = all.filter(is_of).cloned().collect();
         all.sort_by(|left, right| left.id.cmp(&right.id));
         all
     }
@@ -587,6 +606,10 @@ impl Shown {
 const TOP_UP_KEY_CHARS_MAX: usize = 256;
 
 fn check_top_up(budget: &Budget, asked: &MoreMoney) -> Result<(), Failure> {
+    if budget.rule.is_some() || matches!(budget.scope, Scope::Each(_)) {
+        let message = "a rule's budgets have the rule's limit: change that";
+        return Err(Failure::invalid("id", message));
+    }
     if budget.window != WindowKind::Total {
         let message = "only a budget in total can be topped up: one whose windows end begins anew";
         return Err(Failure::invalid("id", message));

@@ -22,7 +22,7 @@ use crate::route::choice::SharedChoice;
 pub(crate) use cow::CowMap;
 pub(crate) use edits::Edits;
 use scopes::Scopes;
-pub(crate) use scopes::{List, OfTargets};
+pub(crate) use scopes::{List, OfTargets, Unseen};
 
 /// What a route's name is asked for behind: ours, and the one that Cloudflare's clients use.
 const ROUTE_PREFIXES: [&str; 2] = ["route/", "dynamic/"];
@@ -66,6 +66,8 @@ pub(crate) struct Scoped {
     pub(crate) budgets: List,
     /// Beside, where it is sent to; `None` = nothing more for any of its targets.
     pub(crate) of_targets: Option<Arc<OfTargets>>,
+    /// What it is to have a budget for, and has none yet.
+    pub(crate) unseen: Vec<Unseen>,
 }
 
 /// The picture.
@@ -171,14 +173,29 @@ impl Snapshot {
         (window, zone): (WindowKind, &Zone),
     ) -> Option<Arc<Budget>> {
         let on = self.scopes.on(account, scope);
-        on.iter().find(|budget| budget.window == window && budget.zone == *zone).cloned()
+        let is_it = |budget: &&Arc<Budget>| {
+            let is_same = budget.window == window && budget.zone == *zone;
+            is_same && budget.scope == *scope && budget.rule.is_none()
+        };
+        on.iter().find(is_it).cloned()
+    }
+
+    /// How many budgets a rule has made.
+    pub(crate) fn made(&self, rule: &Budget) -> usize {
+        self.scopes.made(rule)
+    }
+
+    /// The rules of all accounts.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Arc<Budget>> {
+        self.scopes.rules()
     }
 
     /// All budgets that a Call falls under.
     pub(crate) fn scoped(&self, known: &Known, call: &Call) -> Scoped {
         let budgets = self.scopes.of_call(&known.budgets, call);
         let of_targets = self.scopes.of_targets(&budgets, call);
-        Scoped { budgets, of_targets }
+        let unseen = self.scopes.unseen(call, &budgets, of_targets.as_deref());
+        Scoped { budgets, of_targets, unseen }
     }
 
     /// What a model's name stands for at `now`.

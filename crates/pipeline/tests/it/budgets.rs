@@ -312,7 +312,8 @@ impl World {
             (node, budgets)
         });
         let books = budgets.iter().map(|budget| (budget.id.clone(), Book::default())).collect();
-        let windows = BTreeSet::from([WindowKey(0), WindowKind::Day.at(MORNING)]);
+        let windows =
+            BTreeSet::from([WindowKey(0), WindowKind::Day.at(MORNING, &storage::Zone::UTC)]);
         Self {
             folder,
             clock,
@@ -347,7 +348,8 @@ impl World {
             | Scope::Route(_)
             | Scope::Gateway(_)
             | Scope::Model(_)
-            | Scope::Provider(_) => false,
+            | Scope::Provider(_)
+            | Scope::Each(_) => false,
         };
         let budgets = self.budgets.iter().filter(|budget| falls_under(&budget.scope));
         budgets.map(|budget| budget.id.clone()).collect()
@@ -377,7 +379,7 @@ impl World {
                 let micros = MORNING.0 + days * 86_400_000_000;
                 self.clock.jump_to(Timestamp(micros));
                 self.freed = !self.pending.is_empty();
-                self.windows.insert(WindowKind::Day.at(Timestamp(micros)));
+                self.windows.insert(WindowKind::Day.at(Timestamp(micros), &storage::Zone::UTC));
             }
             Action::Raise(which, permille) => self.raise(*which, *permille),
             Action::Crash => self.crash(),

@@ -165,7 +165,8 @@ async fn a_refusal_names_budget_limit_free_and_needed() {
     for part in [budget.id.as_str(), "key `ci`", "$0.05 free", "limit of $0.05", "$0.102"] {
         assert!(failure.message.contains(part), "{part} in {}", failure.message);
     }
-    let midnight = WindowKind::Day.end(WindowKind::Day.at(MORNING)).unwrap();
+    let (day, utc) = (WindowKind::Day, storage::Zone::UTC);
+    let midnight = day.end(day.at(MORNING, &utc), &utc).unwrap();
     assert_eq!(failure.retry_after, Some(midnight.since(MORNING)));
     assert!(failure.forbids_retry());
     // Another key is not in the budget's scope.

@@ -42,6 +42,8 @@ mod summaries;
 #[cfg(test)]
 mod tries;
 #[cfg(test)]
+mod values;
+#[cfg(test)]
 mod world;
 
 /// A file that no `mod` line names is never compiled, and its tests never run.

@@ -68,7 +68,7 @@ async fn the_window_is_the_budgets_own_after_the_clock_went_back() {
     let second = Node::start(&database(&folder), &clock, 2).await;
     let told = charged(&budget, "0.002", None);
     let after = second.pipeline.reconcile(DEFAULT_ACCOUNT, told).await.unwrap();
-    assert_eq!(after.window, WindowKind::Day.at(tomorrow));
+    assert_eq!(after.window, WindowKind::Day.at(tomorrow, &storage::Zone::UTC));
     assert_eq!((after.settled, after.unreconciled), (dollars("0.002"), Money::ZERO));
     second.stop().await;
 }

@@ -1,5 +1,9 @@
 //! Budgets: `GET|POST /api/budgets`, `DELETE /api/budgets/{id}`,
 //! `POST /api/budgets/{id}/reconcile`, `POST /api/budgets/{id}/top-up`.
+#![expect(
+    unused_qualifications,
+    reason = "utoipa writes the parameters' type into code of its own"
+)]
 
 use axum::extract::{Path, State};
 use http::HeaderMap;
@@ -9,10 +13,10 @@ use storage::budgets::Origin;
 use storage::{Scope, WindowKey, WindowKind, Zone};
 use types::ids::BudgetId;
 use types::{Failure, Money};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::keys::Deleted;
-use super::{ApiError, ApiFailure, Json, Operator, Shared, not_found};
+use super::{ApiError, ApiFailure, Json, Operator, Parameters, Shared, not_found};
 
 /// What tells a request from others.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -24,7 +28,7 @@ pub(crate) struct BudgetView {
     id: String,
     /// `"account"`, `{"session": id}` (of the session that forks descend from),
     /// `{"metadata": {"name": …, "value": …}}`, or `{KIND: name}` with one of `key`, `user`,
-    /// `task`, `class`, `route`, `gateway`, `model` and `provider`.
+    /// `task`, `class`, `route`, `gateway`, `model` and `provider`; of a rule `{"each": "user"}`.
     #[schema(value_type = Object)]
     scope: Scope,
     /// Where the scope is another one than was asked for: why.
@@ -65,6 +69,9 @@ pub(crate) struct BudgetView {
     origin: String,
     /// Raised by one at each change.
     version: u64,
+    /// The rule that made it, if one has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
 }
 
 impl BudgetView {
@@ -87,6 +94,7 @@ impl BudgetView {
             unclaimed_usd: status.unclaimed,
             origin: super::config::origin(budget.origin).to_owned(),
             version: budget.version,
+            rule: budget.rule.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -98,12 +106,35 @@ pub(crate) struct BudgetList {
     data: Vec<BudgetView>,
 }
 
-/// All budgets with their amounts.
-#[utoipa::path(get, path = "/api/budgets", responses((status = 200, body = BudgetList)))]
+/// Budgets of a rule in one answer at most.
+const PAGE_MAX: usize = 1_000;
+
+/// Which budgets are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BudgetQuery {
+    /// Those that this rule has made, a page of them; else all but what rules have made.
+    rule: Option<String>,
+    /// With a rule: those after this id.
+    after: Option<String>,
+    /// With a rule: at most so many; 1,000 unless it is less.
+    limit: Option<usize>,
+}
+
+/// All budgets with their amounts; or those that a rule has made.
+#[utoipa::path(get, path = "/api/budgets", params(BudgetQuery), responses((status = 200, body = BudgetList), (status = 404, body = ApiError)))]
 pub(crate) async fn list(
     State(app): Shared,
     operator: Operator,
+    Parameters(query): Parameters<BudgetQuery>,
 ) -> Result<axum::Json<BudgetList>, ApiFailure> {
+    if let Some(rule) = query.rule {
+        let id = |text: String| BudgetId::parse(&text).ok_or_else(|| not_found("budget", &text));
+        let (rule, after) = (id(rule)?, query.after.map(id).transpose()?);
+        let page = (after.as_ref(), query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX));
+        let all = app.pipeline.rule_status(&operator.0.account, &rule, page).await?;
+        return Ok(axum::Json(BudgetList { data: all.iter().map(BudgetView::of).collect() }));
+    }
     let all = app.pipeline.budget_status(&operator.0.account).await?;
     Ok(axum::Json(BudgetList { data: all.iter().map(BudgetView::of).collect() }))
 }
@@ -153,7 +184,7 @@ struct SessionFields {
 }
 
 /// What a scope can be.
-const SCOPES: &str = r#"give "account", {"session": id}, {"session": name} with its key or user, {"metadata": {"name": name, "value": value}}, or {KIND: name} with one of key, user, task, class, route, gateway, model and provider"#;
+const SCOPES: &str = r#"give "account", {"session": id}, {"session": name} with its key or user, {"metadata": {"name": name, "value": value}}, or {KIND: name} with one of key, user, task, class, route, gateway, model and provider; {"each": what} with one of user, key, session, task, model and {"metadata": name} makes a budget for each value"#;
 
 impl ScopeText {
     fn asked(self) -> Result<AskedScope, ApiFailure> {

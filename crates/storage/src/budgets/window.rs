@@ -89,7 +89,8 @@ impl Rolling {
     /// [`WrongWindow::Rolling`].
     pub fn parse(text: &str) -> Result<Self, WrongWindow> {
         let unit = text.chars().next_back().ok_or(WrongWindow::Rolling)?;
-        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(WrongWindow::Rolling)?;
+        let (_, seconds) =
+            UNITS.iter().find(|(name, _)| *name == unit).ok_or(WrongWindow::Rolling)?;
         let number = text.get(..text.len() - unit.len_utf8()).unwrap_or_default();
         if !number.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(WrongWindow::Rolling);
@@ -114,7 +115,7 @@ impl Rolling {
 impl fmt::Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.cell_seconds.get() * ROLLING_CELLS;
-        let fits = |(_, unit): &&(char, u32)| seconds % unit == 0;
+        let fits = |(_, unit): &&(char, u32)| seconds.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().find(fits).unwrap_or(&('s', 1));
         write!(f, "{}{name}", seconds / unit)
     }
@@ -134,7 +135,7 @@ impl WindowKind {
                 None => floor(seconds, HOUR_SECONDS, 0),
             },
             (Self::Day | Self::Week | Self::Month, zone) => {
-                let zone = zone.as_ref().unwrap_or(&TimeZone::UTC);
+                let zone = &zone.clone().unwrap_or(TimeZone::UTC);
                 let began = moment(seconds, zone).and_then(|now| self.first_day(now.date()));
                 let began = began.and_then(|day| start_of(day, zone));
                 WindowKey(began.unwrap_or_else(|| floor(seconds, DAY_SECONDS, 0).0))
@@ -149,7 +150,7 @@ impl WindowKind {
             Self::Hour => window.0 + HOUR_SECONDS,
             Self::Rolling(rolling) => window.0 + rolling.cell(),
             Self::Day | Self::Week | Self::Month => {
-                let zone = zone.0.as_ref().unwrap_or(&TimeZone::UTC);
+                let zone = &zone.0.clone().unwrap_or(TimeZone::UTC);
                 let next = moment(window.0, zone).and_then(|began| self.next_day(began.date()));
                 let next = next.and_then(|day| start_of(day, zone));
                 next.filter(|next| *next > window.0).unwrap_or(window.0 + DAY_SECONDS)
@@ -254,7 +255,8 @@ impl Serialize for WindowKind {
 impl<'de> Deserialize<'de> for WindowKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = |_| WrongWindow::Kind("something else".to_owned());
-        let written = Written::deserialize(deserializer).map_err(wrong).map_err(D::Error::custom)?;
+        let written =
+            Written::deserialize(deserializer).map_err(wrong).map_err(D::Error::custom)?;
         match written {
             Written::Word(word) if word.starts_with("rolling") => Err(WrongWindow::Kind(word)),
             Written::Word(word) => Self::parse(&word),

@@ -13,8 +13,8 @@ use types::ids::{BudgetId, NodeId, ReservationId, ResponseId, SliceId};
 
 use super::{SqliteStore, columns};
 use crate::budgets::{
-    Budget, Budgets, Claim, Reconcile, Slice, ToppedUp, TopUp, WindowKey, WindowKind, WindowTotals,
-    Zone,
+    Budget, Budgets, Claim, ForgetValues, Reconcile, Slice, TopUp, ToppedUp, WindowKey, WindowKind,
+    WindowTotals, Zone,
 };
 use crate::commit::StepReservation;
 use crate::error::Error;
@@ -22,6 +22,7 @@ use crate::store::Pending;
 
 mod reconcile;
 mod top_up;
+mod values;
 
 impl Budgets for SqliteStore {
     fn budgets(&self, account: &str) -> Pending<Vec<Budget>> {
@@ -31,6 +32,10 @@ impl Budgets for SqliteStore {
 
     fn put_budget(&self, budget: Budget) -> Pending<()> {
         self.write(move |conn| put(conn, &budget))
+    }
+
+    fn forget_values(&self, asked: ForgetValues) -> Pending<Vec<BudgetId>> {
+        self.write(move |conn| values::forget(conn, &asked))
     }
 
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool> {
@@ -255,8 +260,12 @@ fn take_from_slice(
 }
 
 fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
-    let sql = r#"SELECT id, account, scope, "limit", "window", version, origin, created_at, zone
-                 FROM budgets WHERE account = ?1 ORDER BY id"#;
+    let sql = r#"SELECT id, account, scope, "limit", "window", version, origin, created_at, zone, NULL
+                 FROM budgets WHERE account = ?1
+                 UNION ALL
+                 SELECT made.id, account, made.scope, "limit", "window", version, origin, made.created_at, zone, rule
+                 FROM budget_values AS made JOIN budgets ON budgets.id = rule WHERE account = ?1
+                 ORDER BY 1"#;
     let from_row = |row: &Row<'_>| {
         Ok(Budget {
             id: columns::id(row, 0, BudgetId::parse)?,
@@ -268,6 +277,7 @@ fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
             version: columns::count(row, 5)?,
             origin: columns::name(row, 6)?,
             created_at: columns::timestamp(row, 7)?,
+            rule: columns::opt_id(row, 9, BudgetId::parse)?,
         })
     };
     let budgets =
@@ -276,6 +286,9 @@ fn list(conn: &Connection, account: &str) -> Result<Vec<Budget>, Error> {
 }
 
 pub(super) fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
+    if let Some(rule) = &budget.rule {
+        return values::put(conn, budget, rule);
+    }
     let sql = r#"INSERT OR REPLACE INTO budgets (id, account, scope, "limit", "window", version, origin, created_at, zone)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"#;
     conn.prepare_cached(sql)?.execute(params![
@@ -293,13 +306,18 @@ pub(super) fn put(conn: &Connection, budget: &Budget) -> Result<(), Error> {
 }
 
 pub(super) fn delete(conn: &Connection, id: &BudgetId) -> Result<bool, Error> {
+    let values = "DELETE FROM budget_values WHERE id = ?1 OR rule = ?1";
+    let values = conn.prepare_cached(values)?.execute([id.as_str()])?;
     let sql = "DELETE FROM budgets WHERE id = ?1";
-    Ok(conn.prepare_cached(sql)?.execute([id.as_str()])? > 0)
+    Ok(conn.prepare_cached(sql)?.execute([id.as_str()])? + values > 0)
 }
 
 /// A budget's limit and kind of window; `None` = it is not there.
 fn terms(conn: &Connection, id: &BudgetId) -> Result<Option<(Money, WindowKind)>, Error> {
-    let sql = r#"SELECT "limit", "window" FROM budgets WHERE id = ?1"#;
+    let sql = r#"SELECT "limit", "window" FROM budgets WHERE id = ?1
+                 UNION ALL
+                 SELECT "limit", "window" FROM budget_values AS made JOIN budgets ON budgets.id = rule
+                 WHERE made.id = ?1"#;
     let from_row = |row: &Row<'_>| Ok((columns::money(row, 0)?, kind_from(row, 1)?));
     Ok(conn.prepare_cached(sql)?.query_row([id.as_str()], from_row).optional()?)
 }

@@ -1,5 +1,6 @@
 //! Budgets, windows, slices and reservations.
 
+use types::Timestamp;
 use types::ids::{BudgetId, SliceId};
 
 use super::Place;
@@ -8,8 +9,8 @@ use super::fixtures::{
     spend,
 };
 use crate::budgets::{
-    Origin, Reconcile, Rolling, SEEN_AMOUNT, Scope, Told, ToppedUp, TopUp, WindowKey, WindowKind,
-    WindowTotals, Zone,
+    Budget, Dimension, ForgetValues, Origin, Reconcile, Rolling, SEEN_AMOUNT, Scope, Told, TopUp,
+    ToppedUp, WindowKey, WindowKind, WindowTotals, Zone,
 };
 use crate::error::Error;
 
@@ -330,7 +331,7 @@ pub async fn a_rolling_window_counts_sixty_cells(place: &dyn Place) {
     let hour = WindowKind::Rolling(Rolling::parse("1h").unwrap());
     let budget = make.budget(100, hour);
     store.put_budget(budget.clone()).await.unwrap();
-    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), [budget.clone()]);
+    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), std::slice::from_ref(&budget));
     let cell = |number: i64| WindowKey(TODAY.0 + number * 60);
     for (number, amount) in [(0, 30), (1, 20), (59, 40)] {
         let slice = store.claim(make.claim(&budget, cell(number), amount, &make.node())).await;
@@ -391,4 +392,60 @@ pub async fn a_top_up_raises_the_limit_once(place: &dyn Place) {
     store.delete_budget(&budget.id).await.unwrap();
     let gone = store.top_up(top_up("c", 1)).await.unwrap_err();
     assert!(matches!(gone, Error::NotFound { .. }), "{gone:?}");
+}
+
+/// What a rule has made is as the rule is, limits as it does, and is forgotten when it is over.
+pub async fn what_a_rule_has_made_is_as_the_rule_is(place: &dyn Place) {
+    let store = place.open().await.unwrap();
+    let make = Make::new();
+    let mut rule = make.budget(10, WindowKind::Day);
+    rule.scope = Scope::Each(Dimension::Task);
+    store.put_budget(rule.clone()).await.unwrap();
+    let value = |task: &str| Budget {
+        id: BudgetId::new(&make.ids),
+        scope: Scope::Task(task.to_owned()),
+        rule: Some(rule.id.clone()),
+        ..rule.clone()
+    };
+    let values = [value("a"), value("b"), value("hfc_c"), value("d"), value("e")];
+    for value in &values {
+        store.put_budget(value.clone()).await.unwrap();
+        store.put_budget(value.clone()).await.unwrap();
+    }
+    rule.limit = money(20);
+    rule.version = 2;
+    store.put_budget(rule.clone()).await.unwrap();
+    let kept = store.budgets(ACCOUNT).await.unwrap();
+    assert_eq!(kept.len(), 6);
+    for value in &values {
+        let kept = kept.iter().find(|kept| kept.id == value.id).unwrap();
+        let as_rule = Budget { limit: money(20), version: 2, ..value.clone() };
+        assert_eq!(*kept, as_rule);
+    }
+    let slice = store.claim(make.claim(&values[0], TODAY, 50, &make.node())).await.unwrap();
+    assert_eq!(slice.amount, money(20));
+    let held = make.reservation(&[&values[1]], TODAY, 21);
+    assert!(matches!(store.commit(hold(held)).await, Err(Error::OverLimit { .. })));
+    for (value, window) in [(1, TODAY), (2, TOMORROW), (3, TOMORROW)] {
+        let spent = spend(&values[value], window, vec![], 5);
+        store.commit(rows(vec![make.row(vec![spent])])).await.unwrap();
+    }
+    let forget = |made_before: Timestamp| ForgetValues {
+        rule: rule.id.clone(),
+        made_before,
+        since: TOMORROW,
+    };
+    assert_eq!(store.forget_values(forget(NOON)).await.unwrap(), []);
+    let mut forgotten = store.forget_values(forget(Timestamp(NOON.0 + 1))).await.unwrap();
+    forgotten.sort();
+    // The first has a slice open, the fourth is used tomorrow; the third is a Call's own.
+    let mut expected = [&values[1], &values[2], &values[4]].map(|value| value.id.clone());
+    expected.sort();
+    assert_eq!(forgotten, expected);
+    // Their windows stay.
+    store.put_budget(values[1].clone()).await.unwrap();
+    let again = store.claim(make.claim(&values[1], TODAY, 50, &make.node())).await.unwrap();
+    assert_eq!(again.amount, money(15));
+    store.delete_budget(&rule.id).await.unwrap();
+    assert_eq!(store.budgets(ACCOUNT).await.unwrap(), []);
 }

@@ -66,6 +66,7 @@ impl Make {
             limit: money(limit),
             window,
             zone: Zone::UTC,
+            rule: None,
             version: 1,
             origin: Origin::Api,
             created_at: NOON,

@@ -19,6 +19,8 @@ fn budget(make: &Make) -> Budget {
         scope: Scope::Account,
         limit: money(100),
         window: WindowKind::Total,
+        zone: crate::budgets::Zone::UTC,
+        rule: None,
         version: 1,
         origin: Origin::File,
         created_at: NOON,

@@ -80,6 +80,7 @@ fn stored(file: &Config) -> Stored {
         limit: Money::parse("5").unwrap(),
         window: WindowKind::Total,
         zone: Zone::UTC,
+        rule: None,
         origin: Origin::File,
         version: 1,
         created_at: Timestamp(0),

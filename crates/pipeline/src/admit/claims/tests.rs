@@ -53,6 +53,7 @@ async fn a_worker_that_panics_fails_its_waiters_and_lets_the_next_one_start() {
         limit: Money::from_nanodollars(1_000),
         window: WindowKind::Total,
         zone: storage::Zone::UTC,
+        rule: None,
         version: 1,
         origin: Origin::Api,
         created_at: Timestamp(0),

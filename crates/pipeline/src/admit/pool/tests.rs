@@ -30,6 +30,7 @@ fn desk(limit: i64) -> Desk {
         limit: money(limit),
         window: WindowKind::Day,
         zone: storage::Zone::UTC,
+        rule: None,
         version: 1,
         origin: Origin::Api,
         created_at: NOW,
@@ -59,7 +60,8 @@ impl Desk {
 
     fn install(&self, amount: i64, wanted: i64) -> SliceId {
         let id = SliceId::new(&self.ids);
-        let (budget, window) = (self.budget.id.clone(), WindowKind::Day.at(NOW));
+        let (budget, window) =
+            (self.budget.id.clone(), WindowKind::Day.at(NOW, &storage::Zone::UTC));
         self.pool.install(
             Slice { id: id.clone(), budget, window, amount: money(amount) },
             money(wanted),

@@ -52,10 +52,11 @@ impl<'a> Held<'a> {
         all.into_iter()
     }
 
-    /// The budgets of an account, by id.
+    /// The budgets of an account, by id, without those that rules have made.
     pub fn budgets(&self, account: &str) -> impl Iterator<Item = &'a Budget> + use<'a> {
         let all = self.rows.budgets.values().map(Arc::as_ref);
-        let mut all: Vec<&Budget> = all.filter(|budget| budget.account == account).collect();
+        let is_own = |budget: &&Budget| budget.account == account && budget.rule.is_none();
+        let mut all: Vec<&Budget> = all.filter(is_own).collect();
         all.sort_by(|left, right| left.id.cmp(&right.id));
         all.into_iter()
     }

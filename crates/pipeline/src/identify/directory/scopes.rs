@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use storage::{Key, Scope};
+use storage::{Dimension, Key, Scope};
 use types::call::NAME_CHARS_MAX;
 use types::ids::SessionId;
 use types::principal::Role;
@@ -107,7 +107,8 @@ impl Directory {
             | Scope::Task(_)
             | Scope::Class(_)
             | Scope::Metadata { .. }
-            | Scope::Gateway(_) => return Ok(()),
+            | Scope::Gateway(_)
+            | Scope::Each(_) => return Ok(()),
         };
         if is_there {
             return Ok(());
@@ -171,6 +172,8 @@ impl Directory {
 pub fn check_scope_names(scope: &Scope) -> Result<(), Failure> {
     let (field, name) = match scope {
         Scope::Account => return Ok(()),
+        Scope::Each(Dimension::Metadata(name)) => ("scope.each.metadata", name),
+        Scope::Each(_) => return Ok(()),
         Scope::Metadata { name, value } => {
             check_name("scope.metadata.value", value)?;
             ("scope.metadata.name", name)
@@ -188,7 +191,7 @@ pub fn check_scope_names(scope: &Scope) -> Result<(), Failure> {
     check_name(field, name)
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Failure> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
         let text = format!("must have 1 to {NAME_CHARS_MAX} characters");
         return Err(Failure::invalid(field, text));
@@ -215,7 +218,8 @@ pub(super) fn check_session_name(snapshot: &Snapshot, new: &NewBudget) -> Result
         | Scope::Route(_)
         | Scope::Gateway(_)
         | Scope::Model(_)
-        | Scope::Provider(_) => Ok(()),
+        | Scope::Provider(_)
+        | Scope::Each(_) => Ok(()),
     }
 }
 

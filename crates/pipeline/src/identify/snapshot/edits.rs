@@ -5,7 +5,7 @@
 //! change of a budget that is on a whole account touches all of its keys. Invariant: the snapshot
 //! that comes out is the one that would come out of all rows at once. It must not know the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use storage::{Budget, Key, Model, Scope};
@@ -82,12 +82,35 @@ impl Edits {
         }
         self.next.scopes.put(budget, before.as_ref());
         self.touch(budget);
+        if matches!(budget.scope, Scope::Each(_)) && before.is_some() {
+            self.follow(budget);
+        }
+    }
+
+    /// What a rule has made is as the rule is.
+    fn follow(&mut self, rule: &Budget) {
+        for budget in self.made_by(&rule.id) {
+            let Budget { limit, version, origin, window, .. } = *rule;
+            let zone = rule.zone.clone();
+            let budget = Budget { limit, version, origin, window, zone, ..Budget::clone(&budget) };
+            self.put_budget(&Arc::new(budget));
+        }
+    }
+
+    fn made_by(&self, rule: &BudgetId) -> Vec<Arc<Budget>> {
+        let all = self.next.rows.budgets.values();
+        all.filter(|budget| budget.rule.as_ref() == Some(rule)).cloned().collect()
     }
 
     pub(crate) fn remove_budget(&mut self, id: &BudgetId) {
         let Some(budget) = self.next.rows.budgets.remove(id) else { return };
         self.next.scopes.remove(&budget);
         self.touch(&budget);
+        if matches!(budget.scope, Scope::Each(_)) {
+            for made in self.made_by(id) {
+                self.remove_budget(&made.id);
+            }
+        }
     }
 
     pub(crate) fn put_model(&mut self, model: Arc<Model>) {
@@ -148,19 +171,21 @@ impl Edits {
             | Scope::Route(_)
             | Scope::Gateway(_)
             | Scope::Model(_)
-            | Scope::Provider(_) => {}
+            | Scope::Provider(_)
+            | Scope::Each(_) => {}
         }
     }
 
     fn keys_to_make_anew(&mut self) -> BTreeSet<KeyId> {
         let mut keys = std::mem::take(&mut self.keys);
-        let (users, accounts) = (&self.users, &self.accounts);
+        let users = self.users.iter().map(|(account, user)| (account.as_str(), user.as_str()));
+        let (users, accounts): (HashSet<_>, _) = (users.collect(), &self.accounts);
         if users.is_empty() && accounts.is_empty() {
             return keys;
         }
         let concerned = self.next.rows.keys.values().filter(|key| {
             accounts.contains(&key.account)
-                || (!users.is_empty() && users.contains(&(key.account.clone(), key.user.clone())))
+                || (!users.is_empty() && users.contains(&(key.account.as_str(), key.user.as_str())))
         });
         keys.extend(concerned.map(|key| key.id.clone()));
         keys

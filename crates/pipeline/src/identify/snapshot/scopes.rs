@@ -6,11 +6,11 @@
 //! none. Invariants: every list is in order of id, because money of several budgets is taken in
 //! that order; a budget is in the list of its own scope and in no other. It must not know amounts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use storage::{Budget, Key, Scope};
+use storage::{Budget, Dimension, Key, Scope};
 use types::Call;
 use types::call::Target;
 use types::ids::{BudgetId, SessionId};
@@ -47,6 +47,10 @@ struct OfAccount {
     gateways: By,
     models: By,
     providers: By,
+    /// Those that make a budget for each value of something.
+    rules: List,
+    /// How many each of them has made.
+    made: BTreeMap<BudgetId, usize>,
     /// How many are on what a Call has beside its key, so that most Calls need not look.
     of_calls: usize,
     /// How many are on what a target is.
@@ -200,8 +204,86 @@ impl Scopes {
     }
 }
 
+/// A value of a rule's dimension that has no budget yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Unseen {
+    pub(crate) rule: Arc<Budget>,
+    /// What its budget is on.
+    pub(crate) scope: Scope,
+}
+
+impl Scopes {
+    /// How many budgets a rule has made.
+    pub(crate) fn made(&self, rule: &Budget) -> usize {
+        let of = self.accounts.get(&rule.account);
+        of.and_then(|of| of.made.get(&rule.id)).copied().unwrap_or_default()
+    }
+
+    /// The rules of all accounts.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Arc<Budget>> {
+        self.accounts.values().flat_map(|of| of.rules.iter())
+    }
+
+    /// The values of rules that a Call has and that have no budget yet, given what it falls under.
+    pub(crate) fn unseen(
+        &self,
+        call: &Call,
+        all: &List,
+        of_targets: Option<&OfTargets>,
+    ) -> Vec<Unseen> {
+        let Some(of) = self.accounts.get(&*call.principal.account) else { return Vec::new() };
+        let mut unseen = Vec::new();
+        for rule in of.rules.iter() {
+            let Scope::Each(dimension) = &rule.scope else { continue };
+            let made = |list: &[Arc<Budget>], scope: &Scope| {
+                let is_it = |budget: &Arc<Budget>| {
+                    budget.rule.as_ref() == Some(&rule.id) && budget.scope == *scope
+                };
+                list.iter().any(is_it)
+            };
+            let targets = of_targets.iter().flat_map(|of| of.iter());
+            let lists: Vec<&[Arc<Budget>]> =
+                std::iter::once(&**all).chain(targets.map(|(_, list)| &**list)).collect();
+            for scope in values(dimension, call) {
+                if !lists.iter().any(|list| made(list, &scope)) {
+                    unseen.push(Unseen { rule: Arc::clone(rule), scope });
+                }
+            }
+        }
+        unseen
+    }
+}
+
+/// What a Call is, of a rule's dimension: one value, one for each model that it may be sent to, or
+/// none.
+fn values(dimension: &Dimension, call: &Call) -> Vec<Scope> {
+    let principal = &call.principal;
+    let value = match dimension {
+        Dimension::User => Some(Scope::User(principal.user.as_ref().to_owned())),
+        Dimension::Key => Some(Scope::Key(principal.key_name.as_ref().to_owned())),
+        Dimension::Session => {
+            call.session_root.as_ref().map(|root| Scope::Session(root.as_str().to_owned()))
+        }
+        Dimension::Task => Some(Scope::Task(call.task.as_ref().to_owned())),
+        Dimension::Metadata(name) => {
+            let value = call.metadata.get(name).and_then(text_of);
+            value.map(|value| Scope::Metadata { name: name.clone(), value })
+        }
+        Dimension::Model if call.model().is_some() => {
+            let names = call.plan.targets.iter().map(|target| target.name.as_ref().to_owned());
+            return names.map(Scope::Model).collect();
+        }
+        Dimension::Model => None,
+    };
+    value.into_iter().collect()
+}
+
 impl OfAccount {
     fn count(&mut self, budget: &Budget, comes: bool) {
+        if let Some(rule) = &budget.rule {
+            let made = self.made.entry(rule.clone()).or_default();
+            *made = if comes { *made + 1 } else { made.saturating_sub(1) };
+        }
         let counted = match reach(&budget.scope) {
             Reach::Key => return,
             Reach::Call => &mut self.of_calls,
@@ -213,6 +295,7 @@ impl OfAccount {
     fn on(&self, scope: &Scope) -> Option<&List> {
         match scope {
             Scope::Account => Some(&self.whole),
+            Scope::Each(_) => Some(&self.rules),
             Scope::Metadata { name, value } => self.metadata.get(name)?.get(value),
             Scope::Key(name) => self.keys.get(name),
             Scope::User(name) => self.users.get(name),
@@ -233,6 +316,10 @@ impl OfAccount {
         let (by, key) = match scope {
             Scope::Account => {
                 self.whole = edit(&self.whole);
+                return;
+            }
+            Scope::Each(_) => {
+                self.rules = edit(&self.rules);
                 return;
             }
             Scope::Metadata { name, value } => {
@@ -263,7 +350,8 @@ impl OfAccount {
 
 fn reach(scope: &Scope) -> Reach {
     match scope {
-        Scope::Account | Scope::Key(_) | Scope::User(_) => Reach::Key,
+        // A rule limits nothing; what it makes does.
+        Scope::Account | Scope::Key(_) | Scope::User(_) | Scope::Each(_) => Reach::Key,
         Scope::Session(_)
         | Scope::Task(_)
         | Scope::Class(_)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use storage::budgets::{Claim, Reconcile};
+use storage::budgets::{Claim, ForgetValues, Reconcile, TopUp, ToppedUp};
 use storage::models::Taken;
 use storage::responses::{ItemRow, PostQuery};
 use storage::sessions::{Session, SessionFilter};
@@ -215,6 +215,12 @@ impl Budgets for Gate {
     }
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool> {
         at_once(self.store.delete_budget(id))
+    }
+    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>> {
+        at_once(self.store.forget_values(forget))
+    }
+    fn top_up(&self, top_up: TopUp) -> Pending<ToppedUp> {
+        at_once(self.store.top_up(top_up))
     }
     fn window(&self, id: &BudgetId, window: Option<WindowKey>) -> Pending<WindowTotals> {
         let (asked, id) = (Asked::Look(id.clone()), id.clone());

@@ -175,7 +175,8 @@ impl Play {
             }
             let limit = dollars(self.chance.pick::<&str>(&LIMITS));
             let account = DEFAULT_ACCOUNT.to_owned();
-            let new = NewBudget { account, scope, limit, window, origin: Origin::Api };
+            let (zone, origin) = (storage::Zone::UTC, Origin::Api);
+            let new = NewBudget { account, scope, limit, window, zone, origin };
             budgets.push(node.runtime.block_on(node.directory.put_budget(new)).unwrap());
         }
         self.books = Books::new(budgets);
@@ -318,7 +319,7 @@ impl Play {
         let watched = self.books.watched.iter().enumerate();
         let scope = watched.filter(|(_, watched)| falls_under(&watched.budget.scope));
         let scope = scope.map(|(place, _)| place).collect();
-        let since = WindowKind::Day.at(types::Clock::now(&*node.clock));
+        let since = WindowKind::Day.at(types::Clock::now(&*node.clock), &storage::Zone::UTC);
         (Ask { call, cap, dear, scope, since }, incoming)
     }
 
@@ -450,7 +451,7 @@ impl Play {
     /// The latest window that a Call may count in now.
     fn latest(&self, node: &Node, at: usize) -> WindowKey {
         let watched = &self.books.watched[at];
-        let window = watched.budget.window.at(types::Clock::now(&*node.clock));
+        let window = watched.budget.window_at(types::Clock::now(&*node.clock));
         watched.latest().map_or(window, |latest| latest.max(window))
     }
 
@@ -654,7 +655,8 @@ impl Play {
             play.see_peaks(node);
             let account = DEFAULT_ACCOUNT.to_owned();
             let (scope, window) = (budget.scope.clone(), budget.window);
-            let new = NewBudget { account, scope, limit, window, origin: Origin::Api };
+            let (zone, origin) = (storage::Zone::UTC, Origin::Api);
+            let new = NewBudget { account, scope, limit, window, zone, origin };
             let changed = node.runtime.block_on(node.directory.put_budget(new)).unwrap();
             play.books.watched[at].budget = changed;
             let highest = node.limits.entry(at).or_default();

@@ -94,8 +94,7 @@ fn a_day_of_the_change_of_clocks_has_23_or_25_hours() {
 #[test]
 fn windows_cover_time_without_gaps_and_never_go_back() {
     let rolling = WindowKind::Rolling(Rolling::parse("30h").unwrap());
-    let kinds =
-        [WindowKind::Hour, WindowKind::Day, WindowKind::Week, WindowKind::Month, rolling];
+    let kinds = [WindowKind::Hour, WindowKind::Day, WindowKind::Week, WindowKind::Month, rolling];
     for name in ["UTC", "Europe/Berlin", "Africa/Cairo", "Asia/Kolkata", "America/Sao_Paulo"] {
         let zone = Zone::parse(name).unwrap();
         for kind in kinds {
@@ -127,7 +126,8 @@ fn a_rolling_window_is_its_last_60_cells() {
 
 #[test]
 fn what_is_written_is_read_and_what_is_none_says_what_would_be() {
-    for text in ["\"total\"", "\"hour\"", "\"week\"", r#"{"rolling":"24h"}"#, r#"{"rolling":"7d"}"#] {
+    for text in ["\"total\"", "\"hour\"", "\"week\"", r#"{"rolling":"24h"}"#, r#"{"rolling":"7d"}"#]
+    {
         let kind: WindowKind = serde_json::from_str(text).unwrap();
         let again = serde_json::to_string(&kind).unwrap();
         assert_eq!(serde_json::from_str::<WindowKind>(&again).unwrap(), kind, "{text}");

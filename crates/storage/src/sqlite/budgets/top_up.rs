@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::Money;
 
-use crate::budgets::{ToppedUp, TopUp};
+use crate::budgets::{TopUp, ToppedUp};
 use crate::error::Error;
 use crate::sqlite::columns;
 
@@ -18,7 +18,8 @@ pub(super) fn top_up(conn: &Connection, asked: &TopUp) -> Result<ToppedUp, Error
     }
     let is_new = before.is_none();
     if is_new {
-        let sql = "INSERT INTO top_ups (budget, key, amount, operator, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql =
+            "INSERT INTO top_ups (budget, key, amount, operator, at) VALUES (?1, ?2, ?3, ?4, ?5)";
         conn.prepare_cached(sql)?.execute(params![
             asked.budget.as_str(),
             asked.key,

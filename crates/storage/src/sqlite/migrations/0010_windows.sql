@@ -10,3 +10,13 @@ CREATE TABLE top_ups (
     at       INTEGER NOT NULL,
     PRIMARY KEY (budget, key)
 ) STRICT, WITHOUT ROWID;
+
+-- The budgets that rules ("each user") have made, one for each value; what is not here is the rule's.
+CREATE TABLE budget_values (
+    id         TEXT PRIMARY KEY,
+    rule       TEXT NOT NULL,
+    scope      TEXT NOT NULL,  -- JSON
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX budget_values_rules ON budget_values (rule);

@@ -59,6 +59,7 @@ impl Make {
             limit: Money::ZERO,
             window: WindowKind::Total,
             zone: Zone::UTC,
+            rule: None,
             version: 1,
             origin: Origin::Api,
             created_at: Timestamp(0),
