@@ -11,6 +11,7 @@ import collections
 import json
 import secrets
 import sys
+import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
@@ -125,6 +126,35 @@ targets = [{{ model = "a/one", weight = 1 }}, {{ model = "a/two", weight = 1 }}]
 name = "session"
 sticky = "session"
 targets = [{{ model = "a/one", weight = 1 }}, {{ model = "a/two", weight = 1 }}]
+
+[[routes]]
+name = "talk"
+sticky = "session"
+order = "latency"
+targets = ["a/one", "a/two"]
+
+[[routes]]
+name = "home"
+sticky = "session"
+targets = [{{ model = "a/one", when = "class != 'away'" }}, "a/two"]
+
+[[routes]]
+name = "hasty"
+targets = ["a/one", "a/two"]
+timeout = "300ms"
+
+[[routes]]
+name = "strict"
+targets = ["a/one", "a/two"]
+strict = true
+
+[[routes]]
+name = "kinds"
+targets = [
+  {{ model = "a/three", when = "'image' in media_kinds && operation == 'chat'" }},
+  {{ model = "a/one", when = "failure_percent['a/one'] < 100 && latency_ms['a/one'] >= 0" }},
+  "a/two",
+]
 
 [[routes]]
 name = "broken-split"
@@ -405,6 +435,100 @@ def a_session_stays_on_its_target(routes):
         headers = {"holdfast-session": f"s{number}"}
         asked = {routes.asked("session", headers=headers) for _ in range(4)}
         assert len(asked) == 1, asked
+
+
+@check
+def a_session_stays_where_it_was_answered_whatever_the_order(routes):
+    for number in range(12):
+        headers = {"holdfast-session": f"talk{number}"}
+        asked = {routes.asked("talk", headers=headers) for _ in range(6)}
+        assert len(asked) == 1, asked
+    note = routes.noted("talk", headers={"holdfast-session": "talk0"})
+    assert "pinned" in note["by"], note
+    note = routes.noted("talk", headers={"holdfast-session": "talk0", "holdfast-no-affinity": "true"})
+    assert "pinned" not in note["by"], note
+
+
+@check
+def a_session_moves_when_it_must_and_stays_there(routes):
+    headers = {"holdfast-session": "mover"}
+    assert routes.asked("home", headers=headers) == "a/one"
+    assert routes.asked("home", headers={**headers, "holdfast-class": "away"}) == "a/two"
+    assert [routes.asked("home", headers=headers) for _ in range(3)] == ["a/two"] * 3
+    assert routes.asked("home", headers={"holdfast-session": "other"}) == "a/one"
+    assert routes.asked("home", headers={"holdfast-task": "a task of its own"}) == "a/one"
+
+
+def late(routes, route, headers=None, **more):
+    """(seconds, headers, body, its rows) of a Call whose time is over before it is answered."""
+    task = "t" + secrets.token_hex(6)
+    began = time.monotonic()
+    status, _, got, data = routes.chat(
+        route, headers={"holdfast-task": task, **(headers or {})}, text="[[delay_ms=9000]] slow", **more
+    )
+    return time.monotonic() - began, (status, got, data), routes.rows(f"task={task}")
+
+
+@check
+def a_deadline_ends_the_call_in_its_clients_words(routes):
+    for route, headers in (("home", {"holdfast-deadline": "300ms"}), ("hasty", {})):
+        took, (status, got, data), rows = late(routes, route, headers)
+        assert (status, json.loads(data)["error"]["code"]) == (504, "deadline_exceeded"), data
+        assert took < 5 and got["x-should-retry"] == "false", (took, got)
+        (row,) = rows
+        assert row["error"] == "deadline_exceeded" and row["unreconciled"] not in ("0", "0.00"), row
+    # SDKs count their own patience themselves.
+    body = {"model": "a/one", "max_tokens": 16}
+    body["messages"] = [{"role": "user", "content": "[[delay_ms=1500]] patient"}]
+    status, _, _, data = routes.post(
+        "/v1/chat/completions", body, headers={"x-stainless-timeout": "1"}
+    )
+    assert status == 200, data
+
+
+@check
+def a_deadline_ends_a_stream_in_the_error_and_in_every_format(routes):
+    slow = [{"role": "user", "content": "[[delay_ms=100]] [[words:200]] slow"}]
+    ask = {"model": "route/first-one", "max_tokens": 400, "stream": True, "messages": slow}
+    for path, ends in (("/v1/chat/completions", b"[DONE]"), ("/v1/messages", b"message_stop")):
+        status, _, _, data = routes.post(path, ask, headers={"holdfast-deadline": "1500ms"})
+        assert status == 200 and ends not in data, data[-300:]
+        tail = data[-600:].decode()
+        assert "error" in tail and "the time that this call was given is over" in tail, tail
+    responses = {"model": "route/first-one", "stream": True, "store": False, "input": slow[0]["content"]}
+    status, _, _, data = routes.post("/v1/responses", responses, headers={"holdfast-deadline": "2"})
+    assert b"response.failed" in data and b"response.completed" not in data, data[-600:]
+
+
+@check
+def a_wrong_deadline_is_refused_by_its_name(routes):
+    for wrong in ("0s", "soon", "-1", "2026-01-01T00:00:00Z"):
+        status, _, _, data = routes.chat("home", headers={"holdfast-deadline": wrong})
+        assert status == 400 and b"holdfast-deadline" in data, f"{wrong}: {status} {data[:200]}"
+
+
+@check
+def what_would_be_dropped_is_refused_where_nothing_may_be(routes):
+    def ask(route, headers=None):
+        body = {"model": f"route/{route}", "max_tokens": 16, "shoe_size": 5}
+        body["messages"] = [{"role": "user", "content": "Hello!"}]
+        return routes.post("/v1/messages", body, headers=headers)
+
+    status, _, got, data = ask("home")
+    assert status == 200 and "shoe_size" in got["holdfast-dropped"], f"{status} {got} {data[:300]}"
+    sent = len(routes.provider.requests())
+    for status, _, _, data in (ask("home", {"holdfast-strict": "true"}), ask("strict")):
+        assert status == 400 and b"shoe_size" in data, f"{status} {data[:300]}"
+    assert len(routes.provider.requests()) == sent, "something was sent"
+    assert routes.asked("strict") == "a/one", "what can be told is"
+
+
+@check
+def conditions_read_kinds_of_media_the_operation_and_health(routes):
+    assert routes.asked("kinds") == "a/one"
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    parts = [{"type": "text", "text": "what is it?"}, image]
+    assert routes.asked("kinds", messages=[{"role": "user", "content": parts}]) == "a/three"
 
 
 @check

@@ -131,7 +131,7 @@ flow('gateway_needs_a_key', async (f) => {
 flow('gateway_needs_what_there_is', async (f) => {
   const at = (path) => f.http('POST', path, { body: { model: 'demo', messages: f.user('x') } });
   const no = (rest) => at(`/ai-gateway/v1/default/default/${rest}`);
-  await turnedAway(await at('/ai-gateway/v1/default/other/openai/responses'), 400, 2001, 'not_found');
+  await turnedAway(await at('/ai-gateway/v1/default/Other/openai/responses'), 400, 2001, 'not_found');
   await turnedAway(await at('/ai-gateway/v1/acme/default/openai/responses'), 404, 7003, 'not_found');
   const text = await turnedAway(await no('cohere/chat/completions'), 404, 7003, 'not_found');
   assert(text.includes('openai'), `it does not say what there is: ${text}`);
@@ -248,6 +248,92 @@ flow('gateway_headers_act_at_cloudflares_rest_api', async (f) => {
   const prompt = `[[fault:status=500,times=1]] ${f.mark}`;
   const answer = await f.post(`run/mock/demo`, { prompt }, options);
   same([answer.status, answer.headers.get('cf-aig-model')], [200, 'demo']);
-  const other = await f.post(`run/mock/demo`, { prompt: f.mark }, { headers: { 'cf-aig-gateway-id': 'other' } });
+  const other = await f.post(`run/mock/demo`, { prompt: f.mark }, { headers: { 'cf-aig-gateway-id': 'Other' } });
   assert.equal(other.status, 404);
+});
+
+const hello = (f) => ({ model: 'dynamic/choice', messages: f.user('hello') });
+
+flow('gateway_of_any_name', async (f) => {
+  for (const name of ['default', 'team-7']) {
+    const path = `/ai-gateway/v1/default/${name}/openai/chat/completions`;
+    const answer = await f.http('POST', path, { body: { ...hello(f), model: 'demo' } });
+    assert.equal(answer.status, 200, name);
+  }
+});
+
+flow('gateway_allowed_targets', async (f) => {
+  const ask = (headers, body = hello(f)) => f.gateway('/compat/chat/completions', body, { headers });
+  const routed = (answer) => [
+    answer.headers.get('cf-aig-routed-model'),
+    answer.headers.get('cf-aig-routing-reason'),
+  ];
+  const free = await ask({});
+  same(routed(free), ['openai/demo', 'first_listed']);
+  assert.equal(free.headers.get('cf-aig-routing-decision-id'), free.headers.get('holdfast-call-id'));
+  // AI Gateway's own name of the provider, and a pattern.
+  const forced = ['xai/demo', 'forced_by_candidate_pool'];
+  same(routed(await ask({ 'cf-aig-allowed-providers': 'anthropic, grok' })), forced);
+  same(routed(await ask({ 'cf-aig-allowed-models': 'grok/d*' })), forced);
+  const both = { 'cf-aig-allowed-providers': 'openai,grok', 'cf-aig-allowed-models': '*/demo' };
+  same(routed(await ask(both)), ['openai/demo', 'first_listed']);
+  // A model by its own name was decided by nobody.
+  same(routed(await ask({}, { ...hello(f), model: 'openai/demo' })), [null, null]);
+  const before = f.sent().length;
+  for (const headers of [
+    { 'cf-aig-allowed-providers': 'anthropic' },
+    { 'cf-aig-allowed-models': '*' },
+    { 'cf-aig-allowed-providers': 'openai', 'cf-aig-allowed-models': 'xai/*' },
+  ]) {
+    const refused = await ask(headers);
+    same([refused.status, (await refused.json()).error.param], [400, 'model']);
+  }
+  const plain = await ask({ 'cf-aig-allowed-providers': 'grok' }, { ...hello(f), model: 'openai/demo' });
+  assert.equal(plain.status, 400);
+  assert.equal(f.sent().length, before, 'a model that is not allowed was asked');
+});
+
+flow('gateway_allowed_targets_of_responses', async (f) => {
+  const body = { model: 'route/choice', input: `hello ${f.mark}` };
+  const ask = (headers) => f.http('POST', `/client/v4/accounts/${ACCOUNT}/ai/v1/responses`, { body, headers });
+  assert.equal((await ask({ 'cf-aig-allowed-providers': 'grok' })).status, 200);
+  assert.equal((await ask({ 'cf-aig-allowed-providers': 'anthropic' })).status, 400);
+});
+
+flow('gateway_session_turn_and_trace', async (f) => {
+  const headers = {
+    'cf-aig-session-id': `talk-${f.mark}`,
+    'cf-aig-turn-id': 'turn-3',
+    'cf-aig-no-session-affinity': 'true',
+    'cf-aig-otel-trace-id': '0af7651916cd43dd8448eb211c80319c',
+    'cf-aig-otel-parent-span-id': 'b7ad6b7169203331',
+    'cf-aig-byok-alias': 'default',
+  };
+  const answer = await f.gateway('/compat/chat/completions', hello(f), { headers });
+  assert.equal(answer.status, 200);
+  const named = await f.http('POST', '/v1/chat/completions', {
+    body: hello(f),
+    headers: { 'holdfast-session': `talk-${f.mark}` },
+  });
+  const session = answer.headers.get('holdfast-session');
+  assert(session?.startsWith('sess_') && session === named.headers.get('holdfast-session'), session);
+});
+
+flow('gateway_wrong_ways', async (f) => {
+  for (const [name, value] of [
+    ['cf-aig-byok-alias', 'mine'],
+    ['cf-aig-otel-trace-id', '0af7'],
+    ['cf-aig-otel-trace-id', '0'.repeat(32)],
+    ['cf-aig-otel-parent-span-id', 'b7ad6b7169203331'],
+    ['cf-aig-session-id', 's'.repeat(129)],
+    ['cf-aig-turn-id', ''],
+    ['cf-aig-allowed-models', ' , '],
+    ['cf-aig-no-session-affinity', 'maybe'],
+  ]) {
+    const answer = await f.gateway('/compat/chat/completions', hello(f), { headers: { [name]: value } });
+    const body = await answer.json();
+    assert.equal(answer.status, 400, `${name}: ${JSON.stringify(body)}`);
+    assert(body.error[0].message.includes(name), body.error[0].message);
+  }
+  assert.equal(f.sent().length, 0);
 });

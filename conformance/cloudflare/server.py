@@ -47,6 +47,10 @@ name = "support"
 aliases = ["@cf/meta/llama-3.1-8b-instruct"]
 targets = ["mock/demo"]
 
+[[routes]]
+name = "choice"
+targets = ["openai/demo", "xai/demo"]
+
 [[budgets]]
 scope = { key = "poor" }
 limit_usd = "0.001"

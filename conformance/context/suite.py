@@ -11,6 +11,7 @@ import json
 import pathlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -23,6 +24,9 @@ DOORS = {"chat": chat, "responses": responses, "messages": messages}
 VENDORS = {"chat": "openai-compatible", "responses": "openai-responses", "messages": "anthropic"}
 KEY = "hf_suite_context_0123456789abcdef"
 POOR = "hf_suite_context_poor_0123456789"
+STORM = "hf_suite_context_storm_012345678"
+# Some ten Calls at their bounds, with their summaries: less than the storm asks for.
+STORM_LIMIT = Decimal("0.15")
 PARALLEL = 6
 RESULT_BYTES = 900
 CLEARED = "[Old tool result cleared"
@@ -83,6 +87,8 @@ def config(provider):
     parts.append('\n[[keys]]\nname = "poor"\nsecret = "${POOR_KEY}"\n')
     # Less than one summary at its bound.
     parts.append('\n[[budgets]]\nscope = { key = "poor" }\nlimit_usd = "0.002"\n')
+    parts.append('\n[[keys]]\nname = "storm"\nsecret = "${STORM_KEY}"\n')
+    parts.append(f'\n[[budgets]]\nscope = {{ key = "storm" }}\nlimit_usd = "{STORM_LIMIT}"\n')
     return "".join(parts)
 
 
@@ -339,7 +345,31 @@ def a_budget_without_room_for_a_summary_is_not_passed(bench):
     assert said["summary"] == "missing:budget_exceeded", said
     assert not bench.summaries(), "it was asked all the same"
     _, budgets = bench.server.api("GET", "budgets")
-    assert [row["settled_usd"] for row in budgets["data"]] == ["0.00"], budgets
+    (poor,) = [row for row in budgets["data"] if row["scope"]["key"] == "poor"]
+    assert poor["settled_usd"] == "0.00", poor
+
+
+@check
+def a_storm_of_summaries_passes_no_budget(bench):
+    """Many agents at once, each with a history that wants a summary: all of it is on one bill."""
+    agents = [Bench(bench.server, bench.provider, f"{bench.mark}-{n:02}") for n in range(48)]
+    with ThreadPoolExecutor(16) as pool:
+        ask = lambda agent: agent.ask(chat, "route/compact-chat", agent.history(12), key=STORM)  # noqa: E731
+        answers = list(pool.map(ask, agents))
+    statuses = {status for status, _, _ in answers}
+    rows = [row for agent in agents for row in agent.rows()]
+    summaries = [row for row in rows if row["target"] == "chat/small"]
+    assert statuses == {200, 429}, f"the budget was to end amid the storm: {statuses}"
+    assert summaries and len(summaries) < len(agents), len(summaries)
+    _, budgets = bench.server.api("GET", "budgets")
+    (budget,) = [row for row in budgets["data"] if row["scope"]["key"] == "storm"]
+    amounts = {name: Decimal(budget[f"{name}_usd"]) for name in ("settled", "unreconciled", "reserved")}
+    assert sum(amounts.values()) <= STORM_LIMIT and amounts["reserved"] == 0, budget
+    billed = sum(Decimal(row["cost"]) for row in rows)
+    assert amounts["settled"] == billed > 0, (budget, billed)
+    # Each summary was told to the provider once, and nobody else was.
+    told = sum(len(agent.summaries()) for agent in agents)
+    assert told == len(summaries), (told, len(summaries))
 
 
 @check
@@ -450,7 +480,7 @@ def main(wanted):
     provider = Provider()
     try:
         with World() as world:
-            keys = {"SUITE_KEY": KEY, "POOR_KEY": POOR}
+            keys = {"SUITE_KEY": KEY, "POOR_KEY": POOR, "STORM_KEY": STORM}
             server = world.start(Server, config(provider), env=keys)
             results = run(server, provider, wanted)
             orphans = provider.orphans

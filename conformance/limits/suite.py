@@ -43,6 +43,7 @@ LIMITS = {
     "free": Limit(seconds=0.005),
     "spare": Limit(),
     "cached": Limit(),
+    "cached-too": Limit(),
     "claude-cached": Limit(),
     "revoked": Limit(),
     **{f"blocks-{number}": Limit(seconds=0.005, cache="blocks") for number in range(2)},
@@ -87,6 +88,12 @@ targets = [{{ model = "two/blocks-0", weight = 1 }}, {{ model = "two/blocks-1", 
 name = "marks"
 sticky = "session"
 targets = [{{ model = "claudes/marks-0", weight = 1 }}, {{ model = "claudes/marks-1", weight = 1 }}]
+
+[[routes]]
+name = "fastest"
+sticky = "session"
+order = "latency"
+targets = ["two/cached", "two/cached-too"]
 
 [[routes]]
 name = "either"
@@ -663,6 +670,16 @@ def the_prompt_cache_is_read_as_often_as_directly(s):
 @check
 def so_it_is_with_anthropics_format(s):
     as_often(s, "claude/claude-cached", "/v1/messages")
+
+
+@check
+def a_session_reads_its_cache_though_another_target_is_faster_by_now(s):
+    path = "/v1/chat/completions"
+    with_both_keys(s)
+    through = cached_through_us(s, "route/fastest", path)
+    s.provider.state.prefixes.clear()
+    directly = cached_directly(s, "cached", path)
+    assert through == directly > 0, (through, directly)
 
 
 @check

@@ -43,6 +43,13 @@ vendor = "openai-compatible"
 base_url = "{provider}/v1"
 api_key = "{upstream}"
 
+[[providers]]
+name = "own"
+vendor = "openai-compatible"
+base_url = "{provider}/v1"
+api_key = "{upstream}"
+propagate_trace = true
+
 [[routes]]
 name = "r"
 aliases = ["two-tries"]
@@ -188,6 +195,21 @@ def one_call(of):
     upstream = [headers for headers, _ in of.provider.asked]
     leaked = [headers for headers in upstream if "traceparent" in {h.lower() for h in headers}]
     check("a provider is not told of the trace", not leaked, leaked)
+
+
+@scene
+def told_of_traces(of):
+    given = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+    for headers in (given, {}):
+        body = {"model": "own/d0-0", "messages": [{"role": "user", "content": PROMPT}]}
+        status, head, _ = of.server.http("POST", "/v1/chat/completions", body, KEY, headers)
+        own, [attempt] = of.collector.wait_for(head["holdfast-call-id"], 1)
+        sent = {name.lower(): value for name, value in of.provider.asked[-1][0].items()}
+        wanted = f"00-{own.trace_id.hex()}-{attempt.span_id.hex()}-01"
+        told = sent.get("traceparent")
+        check("its own servers are told of the attempt", status == 200 and told == wanted, told)
+        is_callers = own.trace_id.hex() == TRACE
+        check("in the caller's trace, if it has one", is_callers == bool(headers))
 
 
 @scene

@@ -124,6 +124,9 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Answer>, Fai
         }
         None => Vec::new(),
     };
+    if attempt.call.is_strict() && !dropped.is_empty() {
+        return Err(Failure::not_told(&dropped, &attempt.target.name));
+    }
     let engine = shared.engines.engine(&model);
     let (patience, asked) = (attempt.patience, shared.clock.monotonic());
     let loaded = engine.loaded(patience.map(|patience| patience.wait_max)).await;

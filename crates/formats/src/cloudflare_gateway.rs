@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::edit::{apply, text};
+use crate::edit::{apply, put, text};
 use crate::head::TopLevel;
 use crate::json::{at, join, malformed};
 
@@ -119,6 +119,16 @@ pub fn renamed(body: &Bytes, name: impl FnOnce(&str) -> String) -> Result<Bytes,
         return Ok(body.clone());
     }
     Ok(apply(body, vec![(span, text(&new))]))
+}
+
+/// A body for this model, which its address names: every other byte stays.
+///
+/// # Errors
+/// A 400 for a body that is no JSON object.
+pub fn addressed(body: &Bytes, name: &str) -> Result<Bytes, Failure> {
+    let top = TopLevel::read(body)?;
+    let field = put(top.span("model"), "model", text(name), top.insert_at());
+    Ok(apply(body, vec![field]))
 }
 
 #[cfg(test)]

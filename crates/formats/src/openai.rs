@@ -38,6 +38,7 @@ pub(crate) const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         | ErrorCode::UpstreamCredentials
         | ErrorCode::UpstreamQuota
         | ErrorCode::UpstreamTimeout
+        | ErrorCode::DeadlineExceeded
         | ErrorCode::StreamCut
         | ErrorCode::ToolFailed => (SERVER, code.name()),
         ErrorCode::Internal => (SERVER, SERVER),

@@ -56,7 +56,11 @@ pub(crate) fn decided(tiers: &Tiers, call: &Call, clock: &dyn Clock) -> Option<D
     let policy = call.plan.policy.auto.as_deref()?;
     let model = call.model().filter(|model| model.operation == Operation::Chat)?;
     let begun = clock.monotonic();
-    let decision = tiers.stick(call, decide(model, policy), policy);
+    let decision = decide(model, policy);
+    let decision = match call.has_no_affinity() {
+        true => decision,
+        false => tiers.stick(call, decision, policy),
+    };
     let took = clock.monotonic().saturating_sub(begun);
     tiers.with(&call.plan.name, |tally| tally.took.count(took));
     Some(decision)

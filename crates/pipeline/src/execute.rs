@@ -6,6 +6,7 @@
 pub(crate) mod attempts;
 pub(crate) mod cascade;
 pub(crate) mod decide;
+pub(crate) mod late;
 
 use std::sync::Arc;
 

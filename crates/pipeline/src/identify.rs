@@ -18,9 +18,10 @@ use sha2::{Digest, Sha256};
 use storage::Budget;
 use types::auto::{AutoPolicy, Tier};
 use types::call::{
-    AttemptsAsk, CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RoutePolicy, Target,
+    AttemptsAsk, CallKind, Credential, Door, NAME_CHARS_MAX, Plan, RouteAsk, RoutePolicy, Target,
     ToolInvocation,
 };
+use types::clock::Monotonic;
 use types::ids::{CallId, SessionId};
 use types::{Call, Clock, CommonHeaders, ErrorCode, Failure, Incoming, Money, Notes, Price};
 
@@ -40,6 +41,8 @@ const CLASS_AGENT: &str = "agent";
 /// How long a Call may take in the whole. What trickles for longer holds a connection, an upstream
 /// and a reservation without end; the longest answers of models that think are minutes.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// The note that names the client's turn.
+const NOTE_TURN: &str = "turn";
 /// Bytes of the hash that a named session's id is made of, as many as a UUID has.
 const SESSION_HASH_BYTES: usize = 16;
 
@@ -87,6 +90,7 @@ pub(crate) fn identify(
         None => Arc::from(incoming.parent.as_ref().unwrap_or(&id).as_str()),
     };
     let class = headers.class.map_or_else(|| default_class(incoming.door), Arc::from);
+    let (time, deadline) = time_of(headers.asks.as_deref(), &plan, started);
     let call = Call {
         id,
         parent: incoming.parent,
@@ -100,9 +104,12 @@ pub(crate) fn identify(
         gateway: headers.gateway.map(Arc::from),
         metadata: headers.metadata,
         trace: headers.trace,
-        notes: Notes::default(),
+        notes: notes_of(headers.asks.as_deref()),
         budget: headers.budget,
-        deadline: Some(started.saturating_add(CALL_TIME_MAX)),
+        deadline: Some(deadline),
+        time,
+        asks: headers.asks,
+        pins: Vec::new(),
         started_at,
         started,
         plan,
@@ -176,12 +183,36 @@ pub(crate) fn spawned(
         notes,
         budget,
         deadline: Some(parent.deadline.map_or(latest, |deadline| deadline.min(latest))),
+        // Who waits for it says what its lateness means.
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         started_at,
         started,
         plan,
         kind,
     };
     Ok(Identified::new(&snapshot, &known, call, choice))
+}
+
+/// How long a Call may take in all, if its caller or its route says so, and when it must have ended.
+fn time_of(
+    asks: Option<&RouteAsk>,
+    plan: &Plan,
+    started: Monotonic,
+) -> (Option<Duration>, Monotonic) {
+    let said = [asks.and_then(|asks| asks.time), plan.policy.timeout].into_iter().flatten().min();
+    let time = said.filter(|time| *time < CALL_TIME_MAX);
+    (time, started.saturating_add(time.unwrap_or(CALL_TIME_MAX)))
+}
+
+/// What is noted of a Call from its beginning on.
+fn notes_of(asks: Option<&RouteAsk>) -> Notes {
+    let mut notes = Notes::default();
+    if let Some(turn) = asks.and_then(|asks| asks.turn.as_deref()) {
+        notes.set(NOTE_TURN, turn);
+    }
+    notes
 }
 
 /// A plan with what its caller asks about attempts.

@@ -10,6 +10,7 @@ pub mod condition;
 pub(crate) mod facts;
 pub(crate) mod health;
 pub(crate) mod pace;
+mod pins;
 #[cfg(test)]
 mod testing;
 
@@ -101,6 +102,7 @@ pub(crate) fn unreachable(call: &Call) -> Failure {
 pub(crate) fn went_well(health: &Health, meter: &Meter, now: Monotonic) {
     let target = &meter.target.name;
     health.succeeded(target, meter.began);
+    meter.call.pins.iter().for_each(|pin| health.pins.stays(*pin, target));
     if let Some(first_content) = meter.facts().and_then(|facts| facts.first_content) {
         let streamed = meter.call.model().is_some_and(|model| model.head.stream);
         health.pace.answered(target, streamed, first_content, now);
@@ -109,5 +111,5 @@ pub(crate) fn went_well(health: &Health, meter: &Meter, now: Monotonic) {
 
 /// Whether a Call has a choice, so that it matters which targets are well.
 pub(crate) fn has_choice(call: &Call) -> bool {
-    call.plan.policy.attempts_max > 1 || call.plan.targets.len() > 1
+    call.plan.policy.attempts_max > 1 || call.plan.targets.len() > 1 || !call.pins.is_empty()
 }

@@ -21,6 +21,7 @@ use storage::commit::StepReservation;
 use storage::ledger::Held;
 use storage::{Budget, Charge, LedgerRow, WindowKey};
 use types::call::{Door, Target};
+use types::clock::Sleep;
 use types::error::Billed;
 use types::execute::Patience;
 use types::ids::{AttemptId, BudgetId, CallId, KeyId, ReservationId, SessionId, StepId};
@@ -32,8 +33,8 @@ use types::{
 use crate::admit::{Terms, admit_step, exceeded};
 use crate::auto::{self, opinion::Tape};
 use crate::context::{Fitted, Purse, fit};
-use crate::execute::attempts::Shared;
-use crate::execute::{Wanted, cascade, execute};
+use crate::execute::attempts::{self, Shared};
+use crate::execute::{Wanted, cascade, execute, late};
 use crate::identify::values::with_values;
 use crate::identify::{Identified, List, identify};
 use crate::rates::{self, Ticket};
@@ -162,6 +163,8 @@ pub struct StepRun {
     tape: Option<Box<Tape>>,
     /// What it holds of limits on rate.
     rates: Option<Arc<Ticket>>,
+    /// When its time is over, if it was given one.
+    late: Option<Sleep>,
 }
 
 impl Stream for StepRun {
@@ -170,11 +173,17 @@ impl Stream for StepRun {
     fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutcomeEvent>> {
         let this = &mut *self;
         let Some(outcome) = &mut this.outcome else { return Poll::Ready(None) };
-        this.polled = true;
-        let event = match outcome.as_mut().poll_next(ctx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(event) => event.unwrap_or_else(no_end),
+        let was_polled = std::mem::replace(&mut this.polled, true);
+        let is_late = this.late.as_mut().is_some_and(|late| late.as_mut().poll(ctx).is_ready());
+        let event = match is_late {
+            true if was_polled && this.sent.may_be() => failed_late(Billed::Unknown),
+            true => failed_late(Billed::No),
+            false => match outcome.as_mut().poll_next(ctx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(event) => event.unwrap_or_else(no_end),
+            },
         };
+        let event = late::seen(&this.meter.call, this.meter.clock(), event);
         let is_last = this.meter.observe(&event).is_some();
         if let Some(watch) = &mut this.watch {
             watch.see(&event, &this.meter.target, || this.meter.first_content());
@@ -182,6 +191,7 @@ impl Stream for StepRun {
         this.tell_health(&event);
         Tape::see(&mut this.tape, &event, &this.meter.target);
         if is_last {
+            this.late = None;
             this.outcome = None;
             this.probe = None;
         }
@@ -443,6 +453,7 @@ impl Pipeline {
         let outcome = Some(outcome);
         let polled = false;
         let tape = Tape::begin(&shared, &meter.call);
+        let late = attempts::late::timer(&meter.call, meter.clock());
         StepRun {
             outcome,
             meter,
@@ -455,6 +466,7 @@ impl Pipeline {
             left,
             tape,
             rates,
+            late,
         }
     }
 
@@ -509,6 +521,10 @@ fn with_own(budgets: &List, route: &Route) -> List {
     let mut all: Vec<_> = budgets.iter().chain(beside.iter()).cloned().collect();
     all.sort_by(|left, right| left.id.cmp(&right.id));
     all.into()
+}
+
+fn failed_late(billed: Billed) -> OutcomeEvent {
+    OutcomeEvent::Failed(Box::new(late::failure(billed)))
 }
 
 /// The charges that settle a step's reservation.

@@ -169,7 +169,7 @@ impl Running {
 
 /// Sends the request, with one key after the other while keys are refused.
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
-    let mut prepared = request::prepare(&shared, &attempt)?;
+    let mut prepared = request::prepare(&shared, &attempt)?.strictly(&attempt)?;
     let Some(asked) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
     };

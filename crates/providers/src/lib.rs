@@ -20,6 +20,7 @@ mod keys;
 pub mod limits;
 pub mod provider;
 mod redact;
+pub mod trace;
 mod vault;
 pub mod vendor;
 

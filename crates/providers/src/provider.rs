@@ -37,6 +37,8 @@ pub struct Provider {
     signer: Option<Signer>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// The part of traces that is kept, if it is told of the span that a request is below.
+    pub(crate) trace_sampling: Option<f64>,
 }
 
 /// What is wrong with a provider's configuration.
@@ -96,9 +98,18 @@ impl Provider {
         let base_url = check_url(base_url)?;
         let api_keys = api_key.into_iter().filter(|key| !key.expose().is_empty()).collect();
         let (name, timeouts) = (name.into(), Timeouts::default());
-        let provider = Self { name, vendor, base_url, api_keys, signer: None, timeouts };
+        let (signer, trace_sampling) = (None, None);
+        let provider = Self { name, vendor, base_url, api_keys, signer, timeouts, trace_sampling };
         provider.credential_headers()?;
         Ok(provider)
+    }
+
+    /// The same provider, which is told of the span that a request is below; `sampling` is the part
+    /// of traces that is kept where a Call's caller has not decided.
+    #[must_use]
+    pub const fn told_of_traces(mut self, sampling: f64) -> Self {
+        self.trace_sampling = Some(sampling);
+        self
     }
 
     /// The same provider with several keys instead of one: Calls are spread over them.

@@ -83,9 +83,7 @@ pub(crate) async fn route(
 /// Who asks, and what with the headers of AI Gateway.
 async fn check(app: &App, headers: &HeaderMap, account: &str) -> Result<Asked, Failure> {
     authorize(app, headers, account).await?;
-    if let Some(name) = headers::gateway(headers)? {
-        gateway::check_gateway(name)?;
-    }
+    headers::gateway(headers)?.map(gateway::checked).transpose()?;
     headers::read(headers)
 }
 
@@ -97,8 +95,8 @@ async fn ask(
     place: Place<'_>,
     asked: &Asked,
 ) -> Response<Body> {
-    request.extensions_mut().insert(asked.attempts);
-    headers::take_metadata(request.headers_mut());
+    headers::take(request.headers_mut(), &app);
+    asked.mark(request.extensions_mut());
     match place {
         Place::Run(model) => {
             let model = model.map(percent_decoded);

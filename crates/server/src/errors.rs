@@ -131,6 +131,7 @@ fn our_reason(failure: &Failure) -> Option<&str> {
             | ErrorCode::UpstreamUnreachable
             | ErrorCode::UpstreamCredentials
             | ErrorCode::UpstreamTimeout
+            | ErrorCode::DeadlineExceeded
             | ErrorCode::Internal
     );
     (ours && failure.upstream.is_none()).then_some(failure.message.as_str())

@@ -20,9 +20,10 @@ use types::clock::within;
 use types::format::{Format, WriteContext, WriteOptions, WriteResponse};
 use types::ids::CallId;
 use types::outcome::{OutcomeEvent, Start};
-use types::{CommonHeaders, ErrorCode, Failure};
+use types::{CommonHeaders, ErrorCode, Failure, TraceParent};
 
 use self::pieces::Pieces;
+use self::routed::Routed;
 use crate::app::App;
 use crate::body::Body;
 use crate::request::RequestBody;
@@ -30,6 +31,7 @@ use crate::{errors, request};
 
 pub(crate) mod headers;
 pub(crate) mod pieces;
+pub(crate) mod routed;
 
 /// Random bytes in the id of an answer.
 const ID_RANDOM_BYTES: usize = 12;
@@ -87,6 +89,7 @@ pub(crate) async fn receive<B: RequestBody>(
     }
     // Of doors whose API has words for it.
     headers.attempts = head.extensions.get::<AttemptsAsk>().copied();
+    headers.trace = head.extensions.get::<TraceParent>().copied().or(headers.trace);
     // A key that is not known must not make us take a body of 32 MiB.
     app.pipeline.authenticate(&credential).await?;
     let body = request::body(body, app.limits.body_bytes_max, app.clock.as_ref()).await?;
@@ -208,9 +211,17 @@ fn streamed(
 ) -> Response<Body> {
     let mut headers = HeaderMap::with_capacity(headers::USUAL);
     describe(app, face, &mut headers, (&answer, start));
-    let with_comments = face.format.takes_comments();
+    let (with_comments, routed) = (face.format.takes_comments(), routed::of(&answer));
     let pieces = Pieces::new(answer, writer, Arc::clone(&app.clock), with_comments);
-    event_stream(headers, pieces.of(start))
+    tell(event_stream(headers, pieces.of(start)), routed)
+}
+
+/// Tells the door how a route decided.
+fn tell(mut response: Response<Body>, routed: Option<Routed>) -> Response<Body> {
+    if let Some(routed) = routed {
+        response.extensions_mut().insert(routed);
+    }
+    response
 }
 
 fn event_stream(mut headers: HeaderMap, pieces: Pieces) -> Response<Body> {
@@ -259,7 +270,7 @@ async fn whole(
     headers.insert(CONTENT_TYPE, content_type);
     let mut response = Response::new(Body::whole(passed.unwrap_or_else(|| out.freeze())));
     *response.headers_mut() = headers;
-    Ok(response)
+    Ok(tell(response, routed::of(&answer)))
 }
 
 /// What is left of our limits on rate, if the Call falls under one.

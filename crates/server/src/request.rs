@@ -6,6 +6,7 @@ use types::auto::Tier;
 use types::call::{CommonHeaders, Credential, NAME_CHARS_MAX};
 use types::{Failure, Metadata, Money, Secret, TraceParent};
 
+pub(crate) mod asks;
 mod receive;
 
 pub(crate) use receive::{RequestBody, body};
@@ -17,6 +18,8 @@ const KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 const TRACE: HeaderName = HeaderName::from_static("traceparent");
+/// A client's name for its session.
+pub(crate) const SESSION: &str = "holdfast-session";
 /// What a client says of its Call, as a JSON object.
 pub(crate) const METADATA: &str = "holdfast-metadata";
 /// The gateway of a request to Cloudflare's doors. Where a path names it, it is put here.
@@ -65,7 +68,7 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         })
     });
     Ok(CommonHeaders {
-        session_name: text("holdfast-session")?,
+        session_name: text(SESSION)?,
         task: text("holdfast-task")?,
         class: text("holdfast-class")?,
         budget: budget.transpose()?,
@@ -75,6 +78,7 @@ pub(crate) fn common_headers(headers: &HeaderMap) -> Result<CommonHeaders, Failu
         attempts: None,
         tier: tier.transpose()?,
         gateway: gateway(headers),
+        asks: asks::asks(headers)?,
     })
 }
 

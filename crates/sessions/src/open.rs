@@ -10,8 +10,9 @@ use storage::responses::{Post, PostQuery, Status};
 use storage::sessions::SessionWrite;
 use storage::{Link, Response, Session, SessionState};
 use tokio_util::sync::CancellationToken;
+use types::clock::Monotonic;
 use types::ids::{CallId, ResponseId, SessionId};
-use types::{ErrorCode, Failure, Principal, Timestamp};
+use types::{Clock, CommonHeaders, ErrorCode, Failure, Principal, Timestamp};
 
 use crate::answer::Turn;
 use crate::history::{Hold, previous_not_found};
@@ -36,6 +37,12 @@ const STOPS_FOR: Duration = Duration::from_secs(1);
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// Random bytes in a response's id, as many as OpenAI's has.
 const RESPONSE_ID_BYTES: usize = 24;
+
+/// When a client waits no longer.
+fn until(headers: &CommonHeaders, clock: &dyn Clock) -> Option<Monotonic> {
+    let time = headers.asks.as_ref()?.time?;
+    Some(clock.monotonic().saturating_add(time))
+}
 
 /// Who asks for what.
 pub(crate) struct Asked {
@@ -225,6 +232,7 @@ impl Inner {
             metadata: headers.metadata,
             tier: headers.tier,
             gateway: headers.gateway,
+            asks: headers.asks,
             max_tool_calls: asked.request.max_tool_calls,
             items,
         });
@@ -285,6 +293,7 @@ impl Inner {
                 streamed: asked.request.stream || asked.request.background,
                 request: asked.request.clone(),
                 trace: asked.post.headers.trace,
+                until: until(&asked.post.headers, &*self.parts.clock),
             },
             growth: Growth::new(hold),
             session_state: SessionState::Running,

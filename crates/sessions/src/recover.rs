@@ -221,6 +221,7 @@ impl Inner {
                 streamed: row.stream || row.background,
                 request,
                 trace: None,
+                until: None,
             },
             growth,
             session_state: session.state,

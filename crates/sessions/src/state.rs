@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use pipeline::StepIntent;
 use serde_json::Value;
 use types::auto::Tier;
+use types::call::RouteAsk;
 use types::ids::{AttemptId, CallId, StepId};
 use types::{Metadata, Money, Usage};
 
@@ -91,6 +92,7 @@ pub struct Turn {
     metadata: Metadata,
     tier: Option<Tier>,
     gateway: Option<String>,
+    asks: Option<Box<RouteAsk>>,
     /// What the newest try of a model was billed by, and why it was asked.
     newest_intent: Option<Box<StepIntent>>,
     max_tool_calls: Option<u64>,
@@ -136,6 +138,7 @@ impl Turn {
                 metadata,
                 tier,
                 gateway,
+                asks,
                 max_tool_calls,
                 items,
             } => {
@@ -146,7 +149,7 @@ impl Turn {
                 task.clone_into(&mut self.task);
                 (self.class, self.budget, self.tier) = (class.clone(), *budget, *tier);
                 (self.metadata, self.gateway) = (metadata.clone(), gateway.clone());
-                self.max_tool_calls = *max_tool_calls;
+                (self.asks, self.max_tool_calls) = (asks.clone(), *max_tool_calls);
                 self.output.extend_from_slice(items);
                 self.phase = Phase::Between;
                 Some(self.next())

@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 use storage::SessionState;
 use storage::responses::{ItemRow, ResponseWrite};
 use tokio::sync::{mpsc, oneshot, watch};
-use types::call::{Credential, Door, StepRef};
+use types::call::{Credential, Door, RouteAsk, StepRef};
+use types::clock::Monotonic;
 use types::ids::{CallId, SessionId, StepId};
 use types::{CallKind, CommonHeaders, ErrorCode, Failure, Incoming, Principal, TraceParent};
 
@@ -59,6 +60,8 @@ pub(crate) struct Ask {
     pub(crate) streamed: bool,
     /// The trace of who asked; not kept across a restart.
     pub(crate) trace: Option<TraceParent>,
+    /// When its client waits no longer; not kept across a restart.
+    pub(crate) until: Option<Monotonic>,
 }
 
 /// Who works on an open turn.
@@ -221,6 +224,7 @@ impl Runner {
                 attempts: None,
                 tier: self.turn.tier(),
                 gateway: self.turn.gateway().map(str::to_owned),
+                asks: self.asks(&kind),
             },
             step: Some(StepRef {
                 session: self.cursor.session.clone(),
@@ -230,6 +234,18 @@ impl Runner {
             parent: root_call.filter(|root| call.as_ref() != Some(*root)).cloned(),
             id: call,
             kind,
+        }
+    }
+
+    /// What its client asks about the way of a step. A tool that runs is not cut by the client's
+    /// time: its effect would be in doubt.
+    fn asks(&self, kind: &CallKind) -> Option<Box<RouteAsk>> {
+        let CallKind::Model(_) = kind else { return None };
+        let until = self.ask.until.map(|until| until.saturating_sub(self.parts.clock.monotonic()));
+        let asks = self.turn.asks().cloned();
+        match until {
+            Some(_) => Some(Box::new(RouteAsk { time: until, ..asks.unwrap_or_default() })),
+            None => asks.map(Box::new),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A door builds an [`Incoming`]; `identify` turns it into a [`Call`], which from then on is read
 //! only. The plan of a Call is data: which targets its model name stands for, and what they cost.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -95,6 +96,81 @@ pub struct CommonHeaders {
     pub tier: Option<Tier>,
     /// The gateway that it came in by, where its door has gateways.
     pub gateway: Option<String>,
+    /// What the caller asks about the Call's way, if anything.
+    pub asks: Option<Box<RouteAsk>>,
+}
+
+/// Characters of a gateway's name at most, as AI Gateway has it.
+pub const GATEWAY_CHARS_MAX: usize = 64;
+
+/// Whether a text can be a gateway's name: lower-case letters, digits, `_` and `-`.
+pub fn is_gateway(name: &str) -> bool {
+    let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=GATEWAY_CHARS_MAX).contains(&name.len()) && name.bytes().all(fits)
+}
+
+/// What a caller asks about the way that its Call takes, beyond its model's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAsk {
+    /// `holdfast-deadline`: how long the Call may take in all, from when it came in. Not kept: what
+    /// goes on after a restart has a client that waited no longer.
+    #[serde(skip)]
+    pub time: Option<Duration>,
+    /// `holdfast-strict`: whether what a target can't be told is refused instead of dropped.
+    pub strict: bool,
+    /// `holdfast-allowed-models`, `holdfast-allowed-providers`: which targets may be asked.
+    pub allowed: Option<Allowed>,
+    /// `holdfast-no-affinity`: whether it need not stay where its session was.
+    pub no_affinity: bool,
+    /// The turn that it is of, as its client counts them; at most [`NAME_CHARS_MAX`] characters.
+    pub turn: Option<String>,
+}
+
+/// Which targets a caller allows. What is `None` allows all; a target must fit both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// Models as `provider/model`; a `*` stands for any characters but `/`.
+    pub models: Option<Vec<String>>,
+    /// Providers by name.
+    pub providers: Option<Vec<String>>,
+}
+
+impl Allowed {
+    /// Names in one list at most.
+    pub const NAMES_MAX: usize = 64;
+
+    /// Whether a target may be asked.
+    pub fn allows(&self, target: &Target) -> bool {
+        let is_model = |pattern: &String| fits(pattern, &target.name);
+        let model = self.models.as_ref().is_none_or(|models| models.iter().any(is_model));
+        let is_provider = |name: &String| **name == *target.provider;
+        model && self.providers.as_ref().is_none_or(|names| names.iter().any(is_provider))
+    }
+}
+
+/// Whether a name fits a pattern, segment by segment: a `*` matches no `/`. Takes time in
+/// proportion to the product of their lengths at most, whatever a client sends.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), name.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(given)) if segment_fits(wanted, given) => {}
+            (Some(_) | None, _) => return false,
+        }
+    }
+}
+
+fn segment_fits(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let Some((middle, last)) = rest.rsplit_once('*') else { return left.ends_with(rest) };
+    for part in middle.split('*') {
+        // The leftmost place leaves most for those behind it.
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
 }
 
 /// What a caller asks about attempts, where its API has words for it. What it does not say is as
@@ -122,8 +198,18 @@ impl AttemptsAsk {
             same_target_max,
             backoff: self.backoff.unwrap_or(policy.backoff),
             growth: self.growth.unwrap_or(policy.growth),
+            of_targets: policy.of_targets.as_ref().map(|all| self.over(all)),
             ..policy
         }
+    }
+
+    /// What is done at single targets, as it is for this caller.
+    fn over(&self, all: &Arc<HashMap<String, TargetPolicy>>) -> Arc<HashMap<String, TargetPolicy>> {
+        if self.same_target_max.is_none() {
+            return Arc::clone(all);
+        }
+        let own = |own: &TargetPolicy| TargetPolicy { same_target_max: None, ..*own };
+        Arc::new(all.iter().map(|(name, of)| (name.clone(), own(of))).collect())
     }
 }
 
@@ -193,6 +279,14 @@ pub struct Call {
     pub budget: Option<Money>,
     /// When it must have ended, on the monotonic clock.
     pub deadline: Option<Monotonic>,
+    /// How long its caller or its route gave it until then; `None` = the deadline is the one that
+    /// every Call has.
+    pub time: Option<Duration>,
+    /// What its caller asks about its way, if anything.
+    pub asks: Option<Box<RouteAsk>>,
+    /// What keeps it on the target that answers it, once one does: what later Calls of the same
+    /// session, or whatever its route goes by, look for.
+    pub pins: Vec<u64>,
     /// When it came in.
     pub started_at: Timestamp,
     /// When it came in, on the monotonic clock.
@@ -210,6 +304,16 @@ impl Call {
             CallKind::Model(model) => Some(model),
             CallKind::Tool(_) => None,
         }
+    }
+
+    /// Whether what a target can't be told is refused instead of dropped.
+    pub fn is_strict(&self) -> bool {
+        self.plan.policy.strict || self.asks.as_ref().is_some_and(|asks| asks.strict)
+    }
+
+    /// Whether it need not stay where its session was.
+    pub fn has_no_affinity(&self) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.no_affinity)
     }
 }
 
@@ -421,6 +525,22 @@ pub struct RoutePolicy {
     pub cascade: Option<Arc<CascadePolicy>>,
     /// Which of its targets are for which tasks.
     pub auto: Option<Arc<AutoPolicy>>,
+    /// How long a Call may take in all; `None` = as every Call.
+    pub timeout: Option<Duration>,
+    /// Whether what a target can't be told is refused instead of dropped.
+    pub strict: bool,
+    /// What is done otherwise when one of these targets fails, by name.
+    pub of_targets: Option<Arc<HashMap<String, TargetPolicy>>>,
+}
+
+/// What is done otherwise when one target of a route fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetPolicy {
+    /// Attempts there, the first included; at least 1. `None` = as the route has it.
+    pub same_target_max: Option<u32>,
+    /// How long the first content of a streamed answer may take while another target is left.
+    /// `None` = as the route has it.
+    pub first_token: Option<Duration>,
 }
 
 /// How the wait before a target is asked again grows from try to try.
@@ -453,7 +573,24 @@ impl RoutePolicy {
         context: None,
         cascade: None,
         auto: None,
+        timeout: None,
+        strict: false,
+        of_targets: None,
     };
+
+    /// Attempts at `target`, the first included.
+    pub fn tries_at(&self, target: &Target) -> u32 {
+        self.of(target).and_then(|own| own.same_target_max).unwrap_or(self.same_target_max)
+    }
+
+    /// How long the first content of a stream from `target` may take while another is left.
+    pub fn first_token_at(&self, target: &Target) -> Option<Duration> {
+        self.of(target).and_then(|own| own.first_token).or(self.first_token)
+    }
+
+    fn of(&self, target: &Target) -> Option<&TargetPolicy> {
+        self.of_targets.as_ref()?.get(&*target.name)
+    }
 }
 
 impl Default for RoutePolicy {
@@ -517,6 +654,36 @@ mod tests {
         let once = AttemptsAsk { same_target_max: Some(1), ..AttemptsAsk::default() };
         let route = once.applied_to(RoutePolicy::OF_ROUTE);
         assert_eq!((route.attempts_max, route.same_target_max), (4, 1));
+    }
+
+    #[test]
+    fn what_a_caller_allows_is_found_by_its_patterns() {
+        for (pattern, name, is) in [
+            ("a/m", "a/m", true),
+            ("a/m", "a/m2", false),
+            ("a/*", "a/m", true),
+            ("a/*", "a/m/n", false),
+            ("*", "a/m", false),
+            ("*/m", "a/m", true),
+            ("a/gpt-*-mini", "a/gpt-5-mini", true),
+            ("a/gpt-*-mini", "a/gpt-mini", false),
+            ("a/*5*", "a/gpt-5", true),
+            ("a/*ab*ab", "a/ab", false),
+            ("a/*ab*ab", "a/abab", true),
+            ("a/b*b", "a/b", false),
+            ("", "", true),
+        ] {
+            assert_eq!(fits(pattern, name), is, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_has_a_name_as_cloudflare_has_it() {
+        assert!(is_gateway("default") && is_gateway("team-7_eu"));
+        let long = "a".repeat(GATEWAY_CHARS_MAX + 1);
+        for wrong in ["", "Team", "a b", "a/b", "é", &long] {
+            assert!(!is_gateway(wrong), "{wrong}");
+        }
     }
 
     #[test]

@@ -49,6 +49,21 @@ impl Timestamp {
     }
 }
 
+/// A duration as people write it: `250ms`, `30s`, `5m`, `1h` or `30d`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number: u64 = digits.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
 /// A point on the monotonic clock, as time since the process's clock was made.
 pub type Monotonic = Duration;
 

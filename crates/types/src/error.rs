@@ -109,6 +109,8 @@ codes! {
     UpstreamQuota = "upstream_quota", 502, OtherTarget;
     /// The provider took too long.
     UpstreamTimeout = "upstream_timeout", 504, OtherTarget;
+    /// The Call took longer than its caller, or its route, gave it.
+    DeadlineExceeded = "deadline_exceeded", 504, Never;
     /// The provider's answer ended before it was whole.
     StreamCut = "stream_cut", 502, OtherTarget;
     /// A tool server could not be used.
@@ -241,6 +243,16 @@ impl Failure {
         Self { param: Some(param.into()), ..Self::new(ErrorCode::Unsupported, message) }
     }
 
+    /// A strict request has something that its target can't be told: nothing is sent.
+    pub fn not_told(names: &[String], target: &str) -> Self {
+        let message = format!(
+            "the request is strict, and {target} can't be told of it: {}; leave that out, or ask \
+             another model",
+            names.join(", ")
+        );
+        Self::unsupported(names.first().map_or("", String::as_str), message)
+    }
+
     /// A target that is run here had no room for a Call at once, or is being started: nothing was
     /// done, and the next Call may find it well.
     pub fn turned_away(code: ErrorCode, message: impl Into<String>) -> Self {
@@ -283,6 +295,7 @@ impl Failure {
             || matches!(
                 self.code,
                 ErrorCode::BudgetExceeded
+                    | ErrorCode::DeadlineExceeded
                     | ErrorCode::SessionInDoubt
                     | ErrorCode::UpstreamCredentials
                     | ErrorCode::UpstreamQuota

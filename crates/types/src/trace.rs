@@ -9,7 +9,7 @@ const LENGTH: usize = 55;
 pub struct TraceParent {
     /// The trace.
     pub trace: [u8; 16],
-    /// The span in it that the Call is below.
+    /// The span in it that the Call is below; zeros where only the trace is known.
     pub span: [u8; 8],
     /// Whether the caller keeps the trace.
     pub is_sampled: bool,

@@ -49,6 +49,9 @@ fn attempt(operation: Operation, body: &str) -> Attempt {
         notes: types::Notes::default(),
         budget: None,
         deadline: None,
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         started_at: Timestamp(0),
         started: Duration::ZERO,
         plan: Arc::new(Plan {

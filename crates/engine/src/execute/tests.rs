@@ -132,6 +132,9 @@ fn call() -> Call {
         notes: types::Notes::default(),
         budget: None,
         deadline: None,
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         started_at: Timestamp(0),
         started: Duration::ZERO,
         plan: Arc::new(Plan {

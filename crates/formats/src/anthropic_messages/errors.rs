@@ -72,7 +72,9 @@ const fn words(code: ErrorCode) -> (&'static str, &'static str) {
         ErrorCode::BudgetExceeded => return ("rate_limit_error", SPEND_LIMIT),
         ErrorCode::RateLimited => "rate_limit_error",
         ErrorCode::Overloaded => "overloaded_error",
-        ErrorCode::UpstreamTimeout | ErrorCode::RequestTimeout => "timeout_error",
+        ErrorCode::UpstreamTimeout | ErrorCode::DeadlineExceeded | ErrorCode::RequestTimeout => {
+            "timeout_error"
+        }
         ErrorCode::Unavailable
         | ErrorCode::StorageUnavailable
         | ErrorCode::UpstreamUnreachable

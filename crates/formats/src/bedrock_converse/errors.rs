@@ -57,7 +57,9 @@ pub(super) const fn words(code: ErrorCode) -> (&'static str, u16) {
         // SDKs send a throttled request again, which no budget is helped by.
         ErrorCode::BudgetExceeded => ("ServiceQuotaExceededException", 400),
         ErrorCode::RateLimited => ("ThrottlingException", 429),
-        ErrorCode::UpstreamTimeout | ErrorCode::RequestTimeout => ("ModelTimeoutException", 408),
+        ErrorCode::UpstreamTimeout | ErrorCode::DeadlineExceeded | ErrorCode::RequestTimeout => {
+            ("ModelTimeoutException", 408)
+        }
         ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::StorageUnavailable => {
             ("ServiceUnavailableException", 503)
         }

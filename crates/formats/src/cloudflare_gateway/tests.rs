@@ -64,3 +64,15 @@ fn a_model_gets_another_name_and_nothing_else_moves() {
     assert!(renamed(&body(r#"{"model":1}"#), str::to_owned).is_err());
     assert!(renamed(&body("[]"), str::to_owned).is_err());
 }
+
+#[test]
+fn a_model_of_the_address_goes_into_the_body() {
+    let bare = body(r#"{ "messages":[ 1 ]}"#);
+    assert_eq!(
+        &addressed(&bare, "az/g\"5").unwrap()[..],
+        br#"{"model":"az/g\"5", "messages":[ 1 ]}"#
+    );
+    let other = body(r#"{"model" : "x", "n":1}"#);
+    assert_eq!(&addressed(&other, "az/gpt").unwrap()[..], br#"{"model" : "az/gpt", "n":1}"#);
+    assert!(addressed(&body("[]"), "a/m").is_err());
+}

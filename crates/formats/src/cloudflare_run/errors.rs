@@ -53,7 +53,9 @@ pub const fn number(code: ErrorCode) -> u16 {
         | ErrorCode::ContextLengthExceeded
         | ErrorCode::ContentFiltered => 5006,
         ErrorCode::TooLarge => 3006,
-        ErrorCode::RequestTimeout | ErrorCode::UpstreamTimeout => 3007,
+        ErrorCode::RequestTimeout | ErrorCode::UpstreamTimeout | ErrorCode::DeadlineExceeded => {
+            3007
+        }
         ErrorCode::Cancelled => 3008,
         ErrorCode::Unauthenticated | ErrorCode::PermissionDenied => 10_000,
         ErrorCode::NotFound => 7003,

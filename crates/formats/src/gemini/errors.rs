@@ -65,7 +65,9 @@ const fn status_name(code: ErrorCode, status: u16) -> &'static str {
         ErrorCode::SessionInDoubt | ErrorCode::PriceUnknown => "FAILED_PRECONDITION",
         ErrorCode::Conflict => "ABORTED",
         ErrorCode::Cancelled => "CANCELLED",
-        ErrorCode::RequestTimeout | ErrorCode::UpstreamTimeout => "DEADLINE_EXCEEDED",
+        ErrorCode::RequestTimeout | ErrorCode::UpstreamTimeout | ErrorCode::DeadlineExceeded => {
+            "DEADLINE_EXCEEDED"
+        }
         ErrorCode::Overloaded
         | ErrorCode::Unavailable
         | ErrorCode::StorageUnavailable

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use pipeline::route::choice::{Candidate, What};
+use pipeline::route::choice::Candidate;
 use serde::{Deserialize, Deserializer};
 use types::Money;
 use types::auto::{AutoJudge, AutoPolicy};
@@ -124,9 +124,7 @@ impl AutoEntry {
     /// Its models as a route's targets, where the route names none itself.
     pub(crate) fn targets(&self) -> Vec<Candidate> {
         let models = self.cheap.iter().chain(&self.strong).cloned();
-        models
-            .map(|model| Candidate { what: What::Model(model), when: None, weight: None })
-            .collect()
+        models.map(Candidate::from).collect()
     }
 
     /// What is wrong with it, by field. `models` are those of the route; `is_model` says whether a
@@ -164,6 +162,8 @@ impl AutoEntry {
 
 #[cfg(test)]
 mod tests {
+    use pipeline::route::choice::What;
+
     use super::*;
 
     fn problems(text: &str, models: &[&str]) -> Vec<String> {

@@ -91,6 +91,7 @@ impl Config {
                     stall_timeout: None,
                     on_disconnect: OnDisconnect::default(),
                     drain_max: None,
+                    propagate_trace: false,
                     models: Vec::new(),
                 });
             }
@@ -214,6 +215,10 @@ pub(crate) struct ProviderEntry {
     /// How long such an answer is read on, to `"drain"` it. Default 30 s.
     #[serde(default, deserialize_with = "some_duration")]
     pub(crate) drain_max: Option<Duration>,
+    /// Whether it is told of the trace that a request is part of, while traces are exported.
+    /// Default false: it learns which requests belong together.
+    #[serde(default)]
+    pub(crate) propagate_trace: bool,
     /// The models it offers; absent = any name is passed on, unpriced.
     #[serde(default)]
     pub(crate) models: Vec<ProviderModel>,
@@ -538,17 +543,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     let text = String::deserialize(deserializer)?;
     let wrong =
         || D::Error::custom("is no duration such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"30d\"");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    let millis = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+    types::clock::duration(&text).ok_or_else(wrong)
 }
 
 /// As [`duration`], for a field that may be left out.

@@ -4,12 +4,13 @@
 //! a route have files of their own beside this one. What a route may be is for
 //! [`validate`](super::validate); this module must not know the other sections.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::route::choice::{Candidate, Choice, Order, Sticky};
 use serde::Deserialize;
-use types::call::RoutePolicy;
+use types::call::{RoutePolicy, TargetPolicy};
 
 use super::auto::AutoEntry;
 use super::cascade::CascadeEntry;
@@ -38,7 +39,7 @@ pub(crate) struct RouteEntry {
     /// In which order they are asked: `listed` (default), `price`, `latency` or `health`.
     #[serde(default)]
     pub(crate) order: Order,
-    /// What keeps a split on one target: `session`, `user`, `key`, `task` or `metadata.NAME`.
+    /// What keeps Calls on one target: `session`, `user`, `key`, `task` or `metadata.NAME`.
     pub(crate) sticky: Option<Sticky>,
     /// Whether the others are asked after the first one that may be. Default true.
     pub(crate) fallback: Option<bool>,
@@ -77,6 +78,14 @@ pub(crate) struct RouteEntry {
     /// another target's. Default 10 s.
     #[serde(default, deserialize_with = "some_duration")]
     pub(crate) keep_alive_after: Option<Duration>,
+    /// How long a Call may take in all, its retries and waits included. Default: an hour, as every
+    /// Call.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(crate) timeout: Option<Duration>,
+    /// Whether a Call is refused of which a model could not be told everything. Default: what it
+    /// can't be told is dropped, and named.
+    #[serde(default)]
+    pub(crate) strict: bool,
     /// A second attempt beside one that shows nothing for long.
     pub(crate) hedge: Option<HedgeEntry>,
     /// What is done with a history that grows. Default: nothing.
@@ -128,13 +137,22 @@ impl RouteEntry {
     fn usual(&self) -> RoutePolicy {
         let usual = RoutePolicy::OF_ROUTE;
         let Some(imported) = &self.cloudflare else { return usual };
-        let models = u32::try_from(self.models().len()).unwrap_or(u32::MAX);
-        RoutePolicy {
-            attempts_max: imported.tries.saturating_mul(models).clamp(1, ATTEMPTS_MAX),
-            same_target_max: imported.tries,
-            first_token: imported.timeout,
-            ..usual
+        let attempts_max = imported.tries.clamp(1, ATTEMPTS_MAX);
+        RoutePolicy { attempts_max, same_target_max: 1, ..usual }
+    }
+
+    /// What is done otherwise when one of them fails. What the route says for all counts more than a
+    /// graph of Cloudflare's.
+    fn of_targets(&self) -> Option<Arc<HashMap<String, TargetPolicy>>> {
+        let mut all = self.choice().of_targets();
+        if self.cloudflare.is_some() {
+            for own in all.values_mut() {
+                own.same_target_max =
+                    own.same_target_max.filter(|_| self.tries_per_target.is_none());
+                own.first_token = own.first_token.filter(|_| self.first_token_timeout.is_none());
+            }
         }
+        (!all.is_empty()).then(|| Arc::new(all))
     }
 
     /// What is done when a target fails.
@@ -156,6 +174,9 @@ impl RouteEntry {
             context: self.context.as_ref().map(|context| Arc::new(context.policy())),
             cascade: self.cascade.as_ref().map(|cascade| Arc::new(cascade.policy())),
             auto: self.auto.as_ref().map(|auto| Arc::new(auto.policy())),
+            timeout: self.timeout,
+            strict: self.strict,
+            of_targets: self.of_targets(),
         }
     }
 }

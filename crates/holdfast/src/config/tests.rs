@@ -383,7 +383,7 @@ fn a_route_says_what_is_done_when_a_target_fails() {
     let all = "targets = [\"local/demo\", \"a/m\"]\naliases = [\"claude-x\"]\nattempts = 3\n\
         tries_per_target = 1\nbackoff = \"100ms\"\nwait_max = \"0s\"\n\
         first_token_timeout = \"20s\"\ncooldown = \"1m\"\nlocal_wait_max = \"0s\"\nlocal_queue_max = 0\n\
-        keep_alive_after = \"3s\"\nhedge = { after = \"800ms\" }";
+        keep_alive_after = \"3s\"\ntimeout = \"90s\"\nstrict = true\nhedge = { after = \"800ms\" }";
     let expected = types::call::RoutePolicy {
         attempts_max: 3,
         same_target_max: 1,
@@ -400,6 +400,9 @@ fn a_route_says_what_is_done_when_a_target_fails() {
         context: None,
         cascade: None,
         auto: None,
+        timeout: Some(std::time::Duration::from_secs(90)),
+        strict: true,
+        of_targets: None,
     };
     assert_eq!(route(all), expected);
 }
@@ -446,7 +449,6 @@ fn what_is_wrong_with_a_choice_has_its_place() {
             "routes[0].targets[1].targets[1].weight: must be 0 to 1000000",
             "routes[0].targets[1].targets[1]: no provider \"b\" is configured",
             "routes[0].targets[2].targets: must name at least one model",
-            "routes[0].targets[2].sticky: keeps a split on one target: give weights",
             "routes[0].order: decides, so that a weight says nothing: choose one",
             "routes[0].targets: need a weight above 0",
         ]

@@ -23,6 +23,8 @@ use crate::config::{Config, ProviderEntry, RouteEntry};
 #[derive(Clone)]
 struct Made {
     entry: ProviderEntry,
+    /// The part of traces that is kept, where it is told of them.
+    sampling: Option<f64>,
     executor: Arc<dyn Execute>,
 }
 
@@ -73,19 +75,28 @@ impl Maker {
         before: &Providers,
     ) -> anyhow::Result<Providers> {
         let mut all = Vec::new();
+        let export = settings.telemetry.otlp(&|name| std::env::var(name).ok());
+        let kept = export.ok().flatten().map(|export| export.sampling);
         for entry in settings.all_providers(&|name| std::env::var(name).ok()) {
-            let same = before.0.iter().find(|made| made.entry.is_same_upstream(&entry));
+            let sampling = kept.filter(|_| entry.propagate_trace);
+            let is_same =
+                |made: &&Made| made.entry.is_same_upstream(&entry) && made.sampling == sampling;
+            let same = before.0.iter().find(is_same);
             let executor = match same {
                 Some(made) => Arc::clone(&made.executor),
                 None => {
                     let provider = entry.provider();
                     let provider =
                         provider.with_context(|| format!("the provider {}", entry.name))?;
+                    let provider = match sampling {
+                        Some(sampling) => provider.told_of_traces(sampling),
+                        None => provider,
+                    };
                     let (clock, vault) = (Arc::clone(&self.clock), self.vault.clone());
                     providers::executor(provider, clock, vault, &self.limits)
                 }
             };
-            all.push(Made { entry, executor });
+            all.push(Made { entry, sampling, executor });
         }
         Ok(Providers(all))
     }

@@ -16,6 +16,7 @@ mod continued;
 pub(crate) mod drained;
 mod failed;
 mod hedge;
+pub(crate) mod late;
 mod money;
 mod running;
 mod shown;
@@ -108,6 +109,8 @@ pub(crate) struct Attempts {
     shown: Shown,
     /// What is held of limits on rate, until the last of them has ended.
     rates: Option<Arc<Ticket>>,
+    /// When its time is over, if it was given one.
+    late: Option<Sleep>,
 }
 
 /// What of an answer is held back, so that another can take its place.
@@ -161,6 +164,7 @@ impl Attempts {
         let goes_on = |route: &Route| route.executor.continues(&route.target);
         let has_fallback = call.plan.policy.attempts_max > 1;
         let may_go_on = has_fallback && (goes_on(&route) || candidates.iter().any(goes_on));
+        let late = late::timer(&call, &*shared.clock);
         let mut attempts = Box::new(Self {
             call,
             budgets,
@@ -181,6 +185,7 @@ impl Attempts {
             edited: None,
             cascade,
             rates: None,
+            late,
         });
         attempts.start(Planned { route, probe, reserved, place });
         attempts
@@ -269,6 +274,9 @@ impl Attempts {
             return Poll::Ready(Some(event));
         }
         loop {
+            if let Some(event) = self.poll_late(ctx) {
+                return Poll::Ready(Some(event));
+            }
             let answered = match &mut self.state {
                 State::Over => return Poll::Ready(None),
                 State::Trying(running) => match running.poll_event(ctx) {
@@ -433,7 +441,7 @@ impl Attempts {
         let overlap = self.overlap(&route);
         let outcome = execute(&self.call, &route, attempt.clone(), wanted, &sent);
         let streams = self.call.model().is_some_and(|model| model.head.stream);
-        let limit = policy.first_token.filter(|_| goes_on && streams);
+        let limit = policy.first_token_at(&route.target).filter(|_| goes_on && streams);
         let first_token = limit.map(|limit| (limit, self.shared.clock.sleep(limit)));
         let (call, clock) = (Arc::clone(&self.call), Arc::clone(&self.shared.clock));
         let mut meter = Meter::new(call, Arc::clone(&route.target), attempt, route.terms, clock);

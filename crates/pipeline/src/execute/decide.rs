@@ -25,12 +25,13 @@ pub(crate) enum Next {
     Elsewhere,
 }
 
-/// Decides after the `tries`-th failure in a row at one target, `others` being left or not.
+/// Decides after the `tries`-th failure in a row at one target, which may be tried `tries_max`
+/// times, `others` being left or not.
 ///
 /// `jitter` is random in `0.0..1.0`, so that Calls that failed together don't come back together.
 pub(crate) fn decide(
     failure: &Failure,
-    tries: u32,
+    (tries, tries_max): (u32, u32),
     others: bool,
     policy: &RoutePolicy,
     jitter: f64,
@@ -41,7 +42,7 @@ pub(crate) fn decide(
             Some(wait) => wait.saturating_add(spread(backoff(policy, 1), jitter)),
             None => spread(backoff(policy, tries), jitter),
         };
-        (tries < policy.same_target_max).then_some(Next::Again { after })
+        (tries < tries_max).then_some(Next::Again { after })
     };
     let elsewhere = others.then_some(Next::Elsewhere);
     let next = match failure.code {
@@ -80,6 +81,7 @@ pub(crate) fn decide(
         | ErrorCode::ContentFiltered
         | ErrorCode::StorageUnavailable
         | ErrorCode::ToolFailed
+        | ErrorCode::DeadlineExceeded
         | ErrorCode::Cancelled
         | ErrorCode::Internal => None,
     };

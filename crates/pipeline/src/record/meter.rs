@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use storage::{Charge, LedgerRow};
 use types::call::{CallKind, Target};
-use types::clock::{Monotonic, SharedClock};
+use types::clock::{Clock, Monotonic, SharedClock};
 use types::error::Billed;
 use types::ids::AttemptId;
 use types::{Call, ErrorCode, Failure, Money, Notes, OutcomeEvent, Price, Stop, Timestamp, Usage};
@@ -107,6 +107,11 @@ impl Meter {
             saved: None,
             rates: None,
         }
+    }
+
+    /// What it measures time by.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Takes an event in. Answers the verdict if it was the last one.

@@ -5,12 +5,16 @@
 //! conditions and splits is written with four words: `when`, `weight`, `order`, `fallback`. What
 //! follows from it for a Call is for [`super::choose`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use types::call::TargetPolicy;
+use types::clock::duration;
 
 use super::condition::Condition;
 
@@ -26,7 +30,7 @@ pub struct Choice {
     pub targets: Vec<Candidate>,
     /// In which order they are asked.
     pub order: Order,
-    /// What keeps a split on one target.
+    /// What keeps Calls on one target.
     pub sticky: Option<Sticky>,
     /// Whether the others are asked after the first one.
     pub only_first: bool,
@@ -41,6 +45,8 @@ pub struct Candidate {
     pub weight: Option<u32>,
     /// When it may be asked; `None` = always.
     pub when: Option<Condition>,
+    /// What is done otherwise than elsewhere in its route when it fails; of a model only.
+    pub own: TargetPolicy,
 }
 
 /// What a candidate is.
@@ -67,7 +73,7 @@ pub enum Order {
     Health,
 }
 
-/// What keeps Calls of one split on one target.
+/// What keeps Calls on one target: of a split by their shares, else where one answered last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// The session.
@@ -95,7 +101,23 @@ impl Choice {
             let is_model = matches!(candidate.what, What::Model(_));
             is_model && candidate.weight.is_none() && candidate.when.is_none()
         };
-        self.order == Order::Listed && !self.only_first && self.targets.iter().all(plain)
+        let listed = self.order == Order::Listed && !self.only_first && self.sticky.is_none();
+        listed && self.targets.iter().all(plain)
+    }
+
+    /// Whether Calls stay with the target that answered last. A split has its own way to keep them
+    /// together, by their shares.
+    pub fn pins(&self) -> bool {
+        self.sticky.is_some() && self.targets.iter().all(|candidate| candidate.weight.is_none())
+    }
+
+    /// Whether they do in it, or in a choice within it.
+    pub fn pins_anywhere(&self) -> bool {
+        let within = |candidate: &Candidate| match &candidate.what {
+            What::Model(_) => false,
+            What::Choice(choice) => choice.pins_anywhere(),
+        };
+        self.pins() || self.targets.iter().any(within)
     }
 
     /// Every model in it, as they stand, each once.
@@ -111,6 +133,27 @@ impl Choice {
                 What::Model(model) if all.contains(&model.as_str()) => {}
                 What::Model(model) => all.push(model),
                 What::Choice(choice) => choice.collect(all),
+            }
+        }
+    }
+
+    /// What is said of its models alone, by name. Where one is there twice, the first counts.
+    pub fn of_targets(&self) -> HashMap<String, TargetPolicy> {
+        let mut all = HashMap::new();
+        self.each_model(&mut |model, own| {
+            if own != TargetPolicy::default() {
+                all.entry(model.to_owned()).or_insert(own);
+            }
+        });
+        all
+    }
+
+    /// Shows every model in it, with what is said of it alone.
+    pub fn each_model(&self, see: &mut dyn FnMut(&str, TargetPolicy)) {
+        for candidate in &self.targets {
+            match &candidate.what {
+                What::Model(model) => see(model, candidate.own),
+                What::Choice(choice) => choice.each_model(see),
             }
         }
     }
@@ -139,7 +182,7 @@ impl Candidate {
 
 impl From<String> for Candidate {
     fn from(model: String) -> Self {
-        Self { what: What::Model(model), weight: None, when: None }
+        Self { what: What::Model(model), weight: None, when: None, own: TargetPolicy::default() }
     }
 }
 
@@ -167,17 +210,26 @@ struct Written {
     weight: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     when: Option<Condition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_token_timeout: Option<Time>,
 }
 
 impl Written {
     fn candidate<E: Error>(self) -> Result<Candidate, E> {
-        let Self { model, targets, order, sticky, fallback, weight, when } = self;
+        let Self { model, targets, order, sticky, fallback, weight, when, .. } = self;
+        let first_token = self.first_token_timeout.map(|Time(time)| time);
+        let own = TargetPolicy { same_target_max: self.tries, first_token };
         let what = match (model, targets) {
             (Some(model), None) => {
                 if order.is_some() || sticky.is_some() || fallback.is_some() {
                     return Err(E::custom("order, sticky and fallback belong beside `targets`"));
                 }
                 What::Model(model)
+            }
+            (None, Some(_)) if own != TargetPolicy::default() => {
+                return Err(E::custom("tries and first_token_timeout belong beside `model`"));
             }
             (None, Some(targets)) => {
                 let only_first = fallback == Some(false);
@@ -188,7 +240,7 @@ impl Written {
                 return Err(E::custom("needs either `model` or `targets`"));
             }
         };
-        Ok(Candidate { what, weight, when })
+        Ok(Candidate { what, weight, when, own })
     }
 }
 
@@ -220,9 +272,12 @@ impl<'de> Visitor<'de> for TargetVisitor {
 impl Serialize for Candidate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (weight, when) = (self.weight, self.when.clone());
-        let written = Written { weight, when, ..Written::default() };
+        let TargetPolicy { same_target_max: tries, first_token } = self.own;
+        let first_token_timeout = first_token.map(Time);
+        let written = Written { weight, when, tries, first_token_timeout, ..Written::default() };
+        let is_bare = self.weight.is_none() && self.when.is_none();
         match &self.what {
-            What::Model(model) if self.weight.is_none() && self.when.is_none() => {
+            What::Model(model) if is_bare && self.own == TargetPolicy::default() => {
                 serializer.serialize_str(model)
             }
             What::Model(model) => {
@@ -236,6 +291,24 @@ impl Serialize for Candidate {
                     .serialize(serializer)
             }
         }
+    }
+}
+
+/// A duration as it is written.
+#[derive(Clone, Copy)]
+struct Time(Duration);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ms", self.0.as_millis()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || D::Error::custom("is no duration such as \"250ms\", \"30s\" or \"5m\"");
+        duration(&text).map(Self).ok_or_else(wrong)
     }
 }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use storage::Budget;
-use types::call::{Plan, Target};
+use types::call::{Allowed, Plan, Target};
 use types::clock::Monotonic;
 use types::{Call, ErrorCode, Failure, Ids, Money, Operation};
 
 use super::choice::{Candidate, Choice, Order, Sticky, What};
-use super::condition::{Now, Unknown, Variable};
+use super::condition::{Lately, Now, Unknown, Variable};
 use super::facts::{BudgetLeft, Facts};
 use super::health::Health;
 use crate::admit::bound;
@@ -35,7 +35,8 @@ const NOTE: &str = "route";
 
 /// Whether anything is to be chosen.
 pub(crate) fn has_to_choose(identified: &Identified) -> bool {
-    identified.choice.is_some() || identified.call.plan.targets.len() > 1
+    let Identified { choice, call, .. } = identified;
+    choice.is_some() || call.plan.targets.len() > 1 || allowed(call).is_some()
 }
 
 /// Puts the chosen targets into the Call's plan, and why into its notes.
@@ -64,7 +65,8 @@ pub(crate) async fn choose(
         shared.recorder.count_failed_conditions(chosen.failed);
     }
     if chosen.targets.is_empty() {
-        return Err(nothing_left(&identified.call));
+        let call = &identified.call;
+        return Err(nothing_allowed(call).unwrap_or_else(|| nothing_left(call)));
     }
     let tiered = decision
         .as_ref()
@@ -75,6 +77,7 @@ pub(crate) async fn choose(
     let unshared = || Failure::new(ErrorCode::Internal, "a call was shared before it was chosen");
     let call = Arc::get_mut(&mut identified.call).ok_or_else(unshared)?;
     call.plan = Arc::new(Plan { targets: chosen.targets, ..Plan::clone(&call.plan) });
+    call.pins = chosen.pins;
     if !chosen.note.is_empty() {
         call.notes.set(NOTE, Value::Object(chosen.note));
     }
@@ -96,6 +99,8 @@ struct World<'a> {
 struct Chosen {
     targets: Vec<Arc<Target>>,
     note: Map<String, Value>,
+    /// What keeps the Call on the target that answers it.
+    pins: Vec<u64>,
     /// Conditions that could not be evaluated.
     failed: u64,
 }
@@ -108,8 +113,10 @@ fn chosen(world: &World<'_>, call: &Call, choice: Option<&Choice>, facts: Facts<
         draw: None,
         cooling: Vec::new(),
         burning: Vec::new(),
+        lately: Vec::new(),
         failed: 0,
         by: Vec::new(),
+        pins: Vec::new(),
         left_out: Map::new(),
     };
     let listed = match choice {
@@ -117,10 +124,35 @@ fn chosen(world: &World<'_>, call: &Call, choice: Option<&Choice>, facts: Facts<
             chooser.look_at_health(choice);
             chooser.list(choice)
         }
-        None => call.plan.targets.clone(),
+        None => {
+            let mut targets = call.plan.targets.clone();
+            targets.retain(|target| chooser.is_allowed(target));
+            targets
+        }
     };
     let targets = chooser.able(listed);
-    Chosen { targets, failed: chooser.failed, note: chooser.note() }
+    let pins = std::mem::take(&mut chooser.pins);
+    Chosen { targets, pins, failed: chooser.failed, note: chooser.note() }
+}
+
+/// Which targets the caller allows, if not all.
+fn allowed(call: &Call) -> Option<&Allowed> {
+    call.asks.as_ref()?.allowed.as_ref()
+}
+
+/// Why a Call has no target, if none of its name's is among those that its caller allows.
+fn nothing_allowed(call: &Call) -> Option<Failure> {
+    let (allowed, targets) = (allowed(call)?, &call.plan.targets);
+    if targets.iter().any(|target| allowed.allows(target)) {
+        return None;
+    }
+    let names: Vec<&str> = targets.iter().take(NOTED_MAX).map(|target| &*target.name).collect();
+    let message = format!(
+        "none of the models that `{}` stands for is among those that the request allows: {}",
+        call.plan.name,
+        names.join(", ")
+    );
+    Some(Failure::invalid("model", message))
 }
 
 fn nothing_left(call: &Call) -> Failure {
@@ -159,10 +191,12 @@ struct Chooser<'a> {
     draw: Option<f64>,
     cooling: Vec<&'a str>,
     burning: Vec<&'a str>,
+    lately: Vec<Lately<'a>>,
     /// Conditions that could not be evaluated.
     failed: u64,
     /// By what targets were ordered.
     by: Vec<&'static str>,
+    pins: Vec<u64>,
     left_out: Map<String, Value>,
 }
 
@@ -183,6 +217,20 @@ impl<'a> Chooser<'a> {
         if choice.any_condition(&|when| when.names(Variable::Burning)) {
             self.burning = self.world.slos.map(|slos| slos.burning().collect()).unwrap_or_default();
         }
+        if choice.any_condition(&|when| when.needs_lately()) {
+            let World { health, now, .. } = *self.world;
+            let streamed = self.facts.stream();
+            let lately = |target: &'a Arc<Target>| {
+                let took = health.pace.first_content(&target.name, streamed, now);
+                Lately {
+                    target: &target.name,
+                    failure_percent: health.pace.failure_percent(&target.name, now),
+                    latency_ms: took
+                        .map_or(0, |took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                }
+            };
+            self.lately = self.call.plan.targets.iter().map(lately).collect();
+        }
     }
 
     /// The targets of a choice that may be asked, in their order, each once.
@@ -197,6 +245,7 @@ impl<'a> Chooser<'a> {
                 What::Model(model) => {
                     let mut targets = self.call.plan.targets.iter();
                     let found = targets.find(|target| *target.name == **model);
+                    let found = found.filter(|target| self.is_allowed(target));
                     found.cloned().into_iter().collect()
                 }
             };
@@ -207,6 +256,7 @@ impl<'a> Chooser<'a> {
         if able.len() > 1 {
             self.order(choice, &mut able);
         }
+        self.pin(choice, &mut able);
         if choice.only_first {
             able.truncate(1);
         }
@@ -219,18 +269,26 @@ impl<'a> Chooser<'a> {
         all
     }
 
+    fn is_allowed(&mut self, target: &Target) -> bool {
+        let is = allowed(self.call).is_none_or(|allowed| allowed.allows(target));
+        if !is {
+            self.leave_out(&target.name, "not allowed by the request");
+        }
+        is
+    }
+
     fn may_be_asked(&mut self, candidate: &Candidate) -> bool {
         let Some(when) = &candidate.when else { return true };
-        let why =
-            match when.holds(&self.facts, Now { cooling: &self.cooling, burning: &self.burning }) {
-                Ok(true) => return true,
-                Ok(false) => "when",
-                Err(Unknown::Absent) => "when: not in the metadata",
-                Err(Unknown::Failed) => {
-                    self.failed += 1;
-                    "when: can't be evaluated"
-                }
-            };
+        let Self { cooling, burning, lately, .. } = self;
+        let why = match when.holds(&self.facts, Now { cooling, burning, lately }) {
+            Ok(true) => return true,
+            Ok(false) => "when",
+            Err(Unknown::Absent) => "when: not in the metadata",
+            Err(Unknown::Failed) => {
+                self.failed += 1;
+                "when: can't be evaluated"
+            }
+        };
         self.leave_out(candidate.name(), why);
         false
     }
@@ -291,6 +349,40 @@ impl<'a> Chooser<'a> {
         by
     }
 
+    /// The target that answered last before all others, while it is well: where Calls stay together
+    /// and are not a split's.
+    fn pin(&mut self, choice: &Choice, able: &mut Vec<Able<'_>>) {
+        let sticky = choice.sticky.as_ref().filter(|_| choice.pins());
+        let Some(pin) = sticky.and_then(|sticky| self.pin_of(sticky)) else { return };
+        self.pins.push(pin);
+        let World { health, now, .. } = *self.world;
+        let Some(name) = health.pins.find(pin).filter(|name| !health.is_open(name, now)) else {
+            return;
+        };
+        let place = |able: &Able<'_>| able.targets.iter().position(|target| target.name == name);
+        let found = able.iter().enumerate().find_map(|(index, able)| Some((index, place(able)?)));
+        let Some((index, place)) = found else { return };
+        able[..=index].rotate_right(1);
+        able[0].targets[..=place].rotate_right(1);
+        self.by.push("pinned");
+    }
+
+    /// What its Call has in common with others that stay with it; of a session without a name its
+    /// task, if that has one.
+    fn pin_of(&self, sticky: &Sticky) -> Option<u64> {
+        let call = self.call;
+        let of_task = || {
+            let is_named = *call.task != *call.id.as_str();
+            is_named.then(|| self.key(&Sticky::Task)).flatten()
+        };
+        let key = match sticky {
+            Sticky::Session => self.key(sticky).or_else(of_task),
+            Sticky::Task => of_task(),
+            Sticky::User | Sticky::Key | Sticky::Metadata(_) => self.key(sticky),
+        };
+        Some(bits(&key?, &call.plan.name))
+    }
+
     /// The fastest first, those that nobody knows last; now and then one of these first, so that
     /// they become known.
     fn by_latency(&mut self, able: &mut Vec<Able<'_>>) -> &'static str {
@@ -327,6 +419,7 @@ impl<'a> Chooser<'a> {
     fn key(&self, sticky: &Sticky) -> Option<Vec<u8>> {
         let call = self.call;
         let text = match sticky {
+            Sticky::Session | Sticky::Task if call.has_no_affinity() => return None,
             Sticky::Session => call.session_root.as_ref()?.as_str().to_owned(),
             Sticky::User => call.principal.user.as_ref().to_owned(),
             Sticky::Key => call.principal.key.as_str().to_owned(),
@@ -388,13 +481,16 @@ impl<'a> Chooser<'a> {
 
 /// A number in `0.0..1.0`, never quite either, that is the same for the same key and name.
 fn fraction(key: &[u8], name: &str) -> f64 {
+    exact(bits(key, name) >> (u64::BITS - FRACTION_BITS))
+}
+
+fn bits(key: &[u8], name: &str) -> u64 {
     let mut hash = Sha256::new();
     hash.update((key.len() as u64).to_le_bytes());
     hash.update(key);
     hash.update(name.as_bytes());
     let digest = hash.finalize();
-    let bits = digest.iter().take(8).fold(0_u64, |bits, byte| (bits << 8) | u64::from(*byte));
-    exact(bits >> (u64::BITS - FRACTION_BITS))
+    digest.iter().take(8).fold(0_u64, |bits, byte| (bits << 8) | u64::from(*byte))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of 53 bits is exact")]

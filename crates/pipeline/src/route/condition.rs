@@ -46,12 +46,16 @@ pub(crate) enum Variable {
     Cooling,
     Door,
     Effort,
+    FailurePercent,
     HasTools,
     Hour,
     InputTokens,
     Key,
+    LatencyMs,
     Media,
+    MediaKinds,
     Metadata,
+    Operation,
     OutputCap,
     Score,
     Session,
@@ -64,7 +68,7 @@ pub(crate) enum Variable {
 }
 
 impl Variable {
-    const ALL: [(&'static str, Self); 24] = [
+    const ALL: [(&'static str, Self); 28] = [
         ("admin", Self::Admin),
         ("body_bytes", Self::BodyBytes),
         ("budget_left_microusd", Self::BudgetLeftMicrousd),
@@ -74,12 +78,16 @@ impl Variable {
         ("cooling", Self::Cooling),
         ("door", Self::Door),
         ("effort", Self::Effort),
+        ("failure_percent", Self::FailurePercent),
         ("has_tools", Self::HasTools),
         ("hour", Self::Hour),
         ("input_tokens", Self::InputTokens),
         ("key", Self::Key),
+        ("latency_ms", Self::LatencyMs),
         ("media", Self::Media),
+        ("media_kinds", Self::MediaKinds),
         ("metadata", Self::Metadata),
+        ("operation", Self::Operation),
         ("output_cap", Self::OutputCap),
         ("score", Self::Score),
         ("session", Self::Session),
@@ -122,12 +130,25 @@ pub(crate) struct Now<'a> {
     pub(crate) cooling: &'a [&'a str],
     /// The objectives that burn.
     pub(crate) burning: &'a [&'a str],
+    /// How the route's targets did lately.
+    pub(crate) lately: &'a [Lately<'a>],
+}
+
+/// How one target did lately.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lately<'a> {
+    pub(crate) target: &'a str,
+    /// Of a hundred attempts so many failed.
+    pub(crate) failure_percent: u8,
+    /// Milliseconds to the first content, 0 while nobody knows.
+    pub(crate) latency_ms: u64,
 }
 
 /// What came of a condition that could not be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unknown {
-    /// It reads an entry of the metadata that was not sent: as expected as a "no".
+    /// It reads an entry of the metadata that was not sent, or of a target that the route has not:
+    /// as expected as a "no".
     Absent,
     /// It does not fit its values.
     Failed,
@@ -168,9 +189,9 @@ impl Condition {
     }
 
     /// Tries it on values of the right types: an expression over facts that are always there must
-    /// come to true or false. What depends on metadata can't be known before.
+    /// come to true or false. What depends on metadata, or on targets, can't be known before.
     fn check_type(&self) -> Result<(), WrongCondition> {
-        if self.names(Variable::Metadata) {
+        if self.names(Variable::Metadata) || self.needs_lately() {
             return Ok(());
         }
         let value = |variable: &Variable| (variable.name(), sample(*variable));
@@ -203,6 +224,11 @@ impl Condition {
     /// Whether it looks up what budgets have left.
     pub(crate) fn needs_budget(&self) -> bool {
         self.names(Variable::BudgetLeftMicrousd) || self.names(Variable::BudgetLeftPercent)
+    }
+
+    /// Whether it looks up how targets did lately.
+    pub(crate) fn needs_lately(&self) -> bool {
+        self.names(Variable::FailurePercent) || self.names(Variable::LatencyMs)
     }
 
     /// Whether it looks up what is decided about tiers.
@@ -256,12 +282,16 @@ fn value(variable: Variable, facts: &Facts<'_>, now: Now<'_>) -> Value {
         Variable::Cooling => list(now.cooling.iter().copied()),
         Variable::Door => Value::from(facts.door()),
         Variable::Effort => Value::from(facts.effort()),
+        Variable::FailurePercent => of_targets(now, |lately| u64::from(lately.failure_percent)),
         Variable::HasTools => Value::Bool(facts.has_tools()),
         Variable::Hour => Value::Int(facts.hour()),
         Variable::InputTokens => whole(facts.input_tokens()),
         Variable::Key => Value::from(&*facts.principal().key_name),
+        Variable::LatencyMs => of_targets(now, |lately| lately.latency_ms),
         Variable::Media => whole(facts.media()),
+        Variable::MediaKinds => list(facts.media_kinds()),
         Variable::Metadata => metadata(facts),
+        Variable::Operation => Value::from(facts.operation()),
         Variable::OutputCap => whole(facts.output_cap()),
         Variable::Score => whole(facts.score()),
         Variable::Session => Value::Bool(facts.in_session()),
@@ -272,6 +302,12 @@ fn value(variable: Variable, facts: &Facts<'_>, now: Now<'_>) -> Value {
         Variable::WantsSchema => Value::Bool(facts.wants_schema()),
         Variable::Weekday => Value::Int(facts.weekday()),
     }
+}
+
+fn of_targets(now: Now<'_>, number: impl Fn(&Lately<'_>) -> u64) -> Value {
+    let entry = |lately: &Lately<'_>| (lately.target.to_owned(), whole(number(lately)));
+    let map: std::collections::HashMap<String, Value> = now.lately.iter().map(entry).collect();
+    Value::from(map)
 }
 
 fn metadata(facts: &Facts<'_>) -> Value {
@@ -310,15 +346,20 @@ fn sample(variable: Variable) -> Value {
         | Variable::Door
         | Variable::Effort
         | Variable::Key
+        | Variable::Operation
         | Variable::Tier
         | Variable::User => Value::from("a"),
-        Variable::Burning | Variable::Cooling | Variable::ToolNames => list(["a"]),
+        Variable::Burning | Variable::Cooling | Variable::MediaKinds | Variable::ToolNames => {
+            list(["a"])
+        }
         Variable::Admin
         | Variable::HasTools
         | Variable::Session
         | Variable::Stream
         | Variable::WantsSchema => Value::Bool(true),
-        Variable::Metadata => Value::from(std::collections::HashMap::<String, Value>::new()),
+        Variable::FailurePercent | Variable::LatencyMs | Variable::Metadata => {
+            Value::from(std::collections::HashMap::<String, Value>::new())
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 //! It must not know what a condition or a tier is.
 
 use types::auto::{AutoPolicy, Tier};
-use types::conversation::{Conversation, OutputShape};
-use types::{Call, Metadata, Money, Principal};
+use types::conversation::{Conversation, OutputShape, Part};
+use types::{Call, Metadata, Money, Operation, Principal};
 
 use crate::auto::Decision;
 
@@ -108,6 +108,34 @@ impl<'a> Facts<'a> {
     /// Images, sounds and documents in it.
     pub(crate) fn media(&self) -> u64 {
         self.call.model().map_or(0, |model| u64::from(model.head.media))
+    }
+
+    /// What is asked of the model, by name; empty of a tool.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self.call.model().map(|model| model.operation) {
+            Some(Operation::Chat) => "chat",
+            Some(Operation::CountTokens) => "count_tokens",
+            Some(Operation::Embed) => "embed",
+            None => "",
+        }
+    }
+
+    /// Which kinds of media are in it, each once. Parses the request if it has any.
+    pub(crate) fn media_kinds(&self) -> Vec<String> {
+        if self.media() == 0 {
+            return Vec::new();
+        }
+        let Some(Ok(asked)) = self.call.model().map(types::ModelCall::neutral) else {
+            return Vec::new();
+        };
+        let mut kinds: Vec<String> = asked
+            .parts()
+            .filter_map(|part| if let Part::Media { kind, .. } = part { Some(kind) } else { None })
+            .cloned()
+            .collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
     }
 
     /// About how many tokens the request has: an estimate, for choosing and never for money.

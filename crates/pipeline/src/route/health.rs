@@ -18,6 +18,7 @@ use types::{ErrorCode, Failure};
 
 use super::Route;
 use super::pace::Pace;
+use super::pins::Pins;
 
 /// Failures in a row that open a breaker.
 const FAILURES_MAX: u32 = 3;
@@ -35,6 +36,8 @@ pub(crate) struct Health {
     targets: RwLock<HashMap<Arc<str>, Shared>>,
     /// How they did lately.
     pub(crate) pace: Pace,
+    /// Who stays with which of them.
+    pub(crate) pins: Pins,
 }
 
 type Shared = Arc<Mutex<Breaker>>;
@@ -238,6 +241,8 @@ const fn counts(code: ErrorCode) -> bool {
         | ErrorCode::ContentFiltered
         | ErrorCode::StorageUnavailable
         | ErrorCode::ToolFailed
+        // Its caller's own time says nothing about the target.
+        | ErrorCode::DeadlineExceeded
         | ErrorCode::Cancelled
         | ErrorCode::Internal => false,
     }

@@ -24,6 +24,7 @@ const TIMES_MAX: usize = 64;
 const TIMES_MIN: usize = 20;
 /// Failures are told in thousandths.
 const THOUSAND: f64 = 1_000.0;
+const HUNDRED: f64 = 100.0;
 
 /// How all targets did lately.
 #[derive(Debug, Default)]
@@ -40,6 +41,9 @@ struct Lately {
     whole_times: Times,
     failures: f64,
     failed_at: Monotonic,
+    /// Answers, which fade as failures do.
+    answers: f64,
+    answered_at: Monotonic,
 }
 
 /// The last times of one kind.
@@ -81,6 +85,8 @@ impl Pace {
             None => newest,
         };
         *mean = Some(Mean { seconds, at: now });
+        lately.answers = fade(lately.answers, lately.answered_at, now) + 1.0;
+        lately.answered_at = now;
         lately.times(streamed).add(took, now);
     }
 
@@ -140,6 +146,17 @@ impl Pace {
         Duration::try_from_secs_f64(thousandths).map_or(u64::MAX, |whole| whole.as_secs())
     }
 
+    /// Of a hundred attempts lately so many failed, rounded down; none of a target that nobody asked.
+    pub(crate) fn failure_percent(&self, target: &str, now: Monotonic) -> u8 {
+        let Some(lately) = self.find(target) else { return 0 };
+        let lately = lock(&lately);
+        let failed = lately.faded(now);
+        let all = failed + fade(lately.answers, lately.answered_at, now);
+        let percent = if all > 0.0 { HUNDRED * failed / all } else { 0.0 };
+        let whole = Duration::try_from_secs_f64(percent).map_or(0, |percent| percent.as_secs());
+        u8::try_from(whole).unwrap_or(u8::MAX)
+    }
+
     fn find(&self, target: &str) -> Option<Arc<Mutex<Lately>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(target).map(Arc::clone)
     }
@@ -176,9 +193,14 @@ impl Lately {
     }
 
     fn faded(&self, now: Monotonic) -> f64 {
-        let since = now.saturating_sub(self.failed_at).as_secs_f64();
-        self.failures * (-since / HALF_LIFE.as_secs_f64()).exp2()
+        fade(self.failures, self.failed_at, now)
     }
+}
+
+/// What a number of then counts for now.
+fn fade(number: f64, then: Monotonic, now: Monotonic) -> f64 {
+    let since = now.saturating_sub(then).as_secs_f64();
+    number * (-since / HALF_LIFE.as_secs_f64()).exp2()
 }
 
 impl Times {
@@ -271,6 +293,18 @@ mod tests {
         (0..64).for_each(|_| pace.answered(&target, true, millis(7), at(2)));
         assert_eq!(pace.percentile("a/m", true, 99, at(2)), Some(millis(7)), "64 are kept");
         assert_eq!(pace.percentile("a/m", true, 99, at(303)), None, "what is old says nothing");
+    }
+
+    #[test]
+    fn failures_are_a_share_of_what_was_asked_lately() {
+        let (pace, target) = (Pace::default(), Arc::from("a/m"));
+        assert_eq!(pace.failure_percent("a/m", at(0)), 0);
+        (0..3).for_each(|_| pace.answered(&target, true, Duration::from_millis(1), at(0)));
+        pace.failed(&target, at(0));
+        assert_eq!(pace.failure_percent("a/m", at(0)), 25);
+        assert_eq!(pace.failure_percent("a/m", at(60)), 25, "both fade alike");
+        (0..2).for_each(|_| pace.failed(&target, at(120)));
+        assert_eq!(pace.failure_percent("a/m", at(120)), 75);
     }
 
     #[test]

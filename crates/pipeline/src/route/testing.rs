@@ -53,6 +53,9 @@ pub(crate) fn call(targets: &[&str], metadata: &str) -> Call {
         notes: Notes::default(),
         budget: None,
         deadline: None,
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         // Saturday, 2026-11-21, 23:15 UTC.
         started_at: Timestamp(1_795_302_900 * 1_000_000),
         started: std::time::Duration::ZERO,

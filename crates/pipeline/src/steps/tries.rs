@@ -240,6 +240,7 @@ impl StepRun {
         let others = self.left.iter().any(|other| larger(&other));
         let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);
         let jitter = self.shared.ids.fraction();
+        let in_a_row = (in_a_row, policy.tries_at(target));
         let mut wait = match decide(failure, in_a_row, others, policy, jitter) {
             Next::Stop => return None,
             Next::Elsewhere => None,

@@ -12,6 +12,8 @@ mod cascades;
 #[cfg(test)]
 mod continued;
 #[cfg(test)]
+mod deadlines;
+#[cfg(test)]
 mod hedges;
 #[cfg(test)]
 mod journey;

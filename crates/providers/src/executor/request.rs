@@ -14,8 +14,10 @@ use types::{Attempt, Conversation, ErrorCode, Failure};
 use super::Shared;
 use crate::family::{Family, Fitted, family, fit, fit_marks, needs_responses};
 use crate::provider::Provider;
+use crate::trace::traceparent;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ATTEMPT: HeaderName = HeaderName::from_static("holdfast-attempt");
 
 /// What every request to a provider has in common.
@@ -53,6 +55,16 @@ pub(super) struct Prepared {
     pub(super) read: ReadOptions,
     pub(super) dropped: Vec<String>,
     pub(super) output_cap: Option<u64>,
+}
+
+impl Prepared {
+    /// Refuses what a strict Call's target can't be told.
+    pub(super) fn strictly(self, attempt: &Attempt) -> Result<Self, Failure> {
+        if attempt.call.is_strict() && !self.dropped.is_empty() {
+            return Err(Failure::not_told(&self.dropped, &attempt.target.name));
+        }
+        Ok(self)
+    }
 }
 
 /// Makes the request of an attempt.
@@ -111,7 +123,7 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
     let has_own_path = edits.continues && provider.vendor.quirks.prefix_path.is_some();
     let prefix = if has_own_path { "" } else { &template.prefix };
     let mut request = new_request(&format!("{prefix}{path}{query}"), rendered.body.clone())?;
-    *request.headers_mut() = headers(template, attempt, stream.then(|| format.stream_type()))?;
+    *request.headers_mut() = headers(shared, attempt, stream.then(|| format.stream_type()))?;
     add_headers(&mut request, rendered.headers.iter().chain(&wire.headers))?;
     if let Some(signer) = provider.signer() {
         let signed = signer.sign(&mut request, &rendered.body, shared.clock.now());
@@ -192,16 +204,19 @@ fn new_request(uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> 
 
 /// What every request of this kind says.
 fn headers(
-    template: &Template,
+    shared: &Shared,
     attempt: &Attempt,
     stream: Option<&'static str>,
 ) -> Result<HeaderMap, Failure> {
-    let mut headers = template.headers.clone();
+    let mut headers = shared.template.headers.clone();
     let accept = stream.unwrap_or("application/json");
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| unsendable());
     headers.insert(CLIENT_REQUEST_ID, value(attempt.call.id.as_str())?);
     headers.insert(ATTEMPT, value(attempt.id.as_str())?);
+    if let Some(sampling) = shared.provider.trace_sampling {
+        headers.insert(TRACEPARENT, value(&traceparent(attempt, sampling))?);
+    }
     Ok(headers)
 }
 

@@ -87,6 +87,9 @@ fn attempt_of(asked: &'static dyn Format, spoken: &'static dyn Format, body: &st
         notes: Notes::default(),
         budget: None,
         deadline: None,
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         started_at: Timestamp(0),
         started: Duration::ZERO,
         plan: Arc::new(Plan {

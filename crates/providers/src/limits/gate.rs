@@ -22,7 +22,7 @@ use types::clock::{Monotonic, SharedClock, Sleep};
 
 use super::headers::{Counted, Told, WAIT_MAX};
 use super::pace::Pace;
-use super::queue::{Place, Queue, Ranked};
+use super::queue::{Queue, Ranked, Ticket};
 use super::window::{Unseen, Window};
 use super::{Cost, Outage};
 
@@ -168,10 +168,10 @@ impl Gate {
             return Err(state.late(expected, now));
         }
         let cell = Arc::<Cell>::default();
-        let place = state.queue.push(entrant.ranked, entrant.cost, Arc::clone(&cell));
+        let ticket = state.queue.push(entrant.ranked, entrant.cost, Arc::clone(&cell));
         drop(state);
         let gate = Arc::clone(self);
-        Ok(Entry::Wait(Waiting { gate, entrant, place, cell, timer: None, is_over: false }))
+        Ok(Entry::Wait(Waiting { gate, entrant, ticket, cell, timer: None, is_over: false }))
     }
 
     /// A Call that was sent before there was a gate, with so many others, whose answer has begun.
@@ -310,13 +310,13 @@ impl State {
 
     /// Lets in who can be. Answers when the next one can be, who is then at the queue's head, and
     /// wakes it to set its timer unless it is `awake`.
-    fn pump(&mut self, now: Monotonic, awake: Option<Place>) -> Option<Monotonic> {
+    fn pump(&mut self, now: Monotonic, awake: Option<Ticket>) -> Option<Monotonic> {
         loop {
-            let (place, waiter) = self.queue.head()?;
+            let (ticket, waiter) = self.queue.head()?;
             let (cost, cell) = (waiter.cost, Arc::clone(&waiter.cell));
             let opens = self.opens_at(cost, now);
             if opens > now {
-                if awake != Some(place) {
+                if awake != Some(ticket) {
                     cell.waker.wake();
                 }
                 return Some(opens);
@@ -434,7 +434,7 @@ pub(crate) enum Entry {
 pub(crate) struct Waiting {
     gate: Arc<Gate>,
     entrant: Entrant,
-    place: Place,
+    ticket: Ticket,
     cell: Arc<Cell>,
     timer: Option<(Monotonic, Sleep)>,
     is_over: bool,
@@ -442,7 +442,7 @@ pub(crate) struct Waiting {
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Waiting").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 
@@ -455,7 +455,7 @@ impl Future for Waiting {
             this.cell.waker.register(ctx.waker());
             let now = this.gate.clock.monotonic();
             let mut state = this.gate.lock();
-            let next = state.pump(now, Some(this.place));
+            let next = state.pump(now, Some(this.ticket));
             let number = this.cell.number.load(Ordering::Acquire);
             if number != NO_NUMBER {
                 this.is_over = true;
@@ -467,11 +467,11 @@ impl Future for Waiting {
                 this.is_over = true;
                 let expected = state.expected(&this.entrant, now);
                 let late = state.late(expected, now);
-                state.queue.remove(this.place);
+                state.queue.remove(this.ticket);
                 state.pump(now, None);
                 return Poll::Ready(Err(late));
             }
-            let is_head = state.queue.head().is_some_and(|(place, _)| place == this.place);
+            let is_head = state.queue.head().is_some_and(|(ticket, _)| ticket == this.ticket);
             drop(state);
             let alarm = match next {
                 Some(next) if is_head => next.min(this.entrant.until),
@@ -497,7 +497,7 @@ impl Drop for Waiting {
         let now = self.gate.clock.monotonic();
         let mut state = self.gate.lock();
         match self.cell.number.load(Ordering::Acquire) {
-            NO_NUMBER => state.queue.remove(self.place),
+            NO_NUMBER => state.queue.remove(self.ticket),
             number => state.turn_back(number, self.entrant.cost),
         }
         state.pump(now, None);

@@ -1,10 +1,11 @@
 //! Who waits for a limit, and who is next.
 //!
 //! The order is: the more urgent class; within it one of each flow (a session, else a user) after
-//! the other, so that a loop with many Calls does not hold up one with few; within such a round the
-//! nearest deadline, then who came first. Must not know what is waited for.
+//! the other, so that a loop with many Calls, or with near deadlines, does not hold up one with few;
+//! within such a round the nearest deadline, then who came first. A flow's own turns go to its
+//! nearest deadlines. Must not know what is waited for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use types::clock::Monotonic;
@@ -14,6 +15,10 @@ use super::gate::Cell;
 
 /// Calls that wait for one model at one key at most; a further one fails at once.
 pub(crate) const WAITING_MAX: usize = 1_024;
+
+/// Names a Call that waits, wherever it stands by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket(u64);
 
 /// Where a Call stands. The smallest is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +41,7 @@ pub(crate) struct Waiter {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: BTreeMap<Place, Waiter>,
+    places: HashMap<Ticket, Place>,
     flows: HashMap<u64, Flow>,
     /// The round of whoever was served last.
     round: u64,
@@ -46,7 +52,20 @@ pub(crate) struct Queue {
 struct Flow {
     /// The round of its last Call.
     last: u64,
-    waiting: usize,
+    /// Those that wait; of one class, the nearer deadline has the earlier round.
+    waiting: BTreeSet<Place>,
+}
+
+impl Flow {
+    /// Its Calls of this class that have more time, in their order.
+    fn later(&self, rank: u8, deadline: Monotonic) -> Vec<Place> {
+        let first = |rank| Place { rank, round: 0, deadline: Monotonic::ZERO, number: 0 };
+        let of_class = self.waiting.range(first(rank)..first(rank.saturating_add(1)));
+        let mut later: Vec<Place> =
+            of_class.rev().take_while(|place| place.deadline > deadline).copied().collect();
+        later.reverse();
+        later
+    }
 }
 
 /// How a Call is to be ranked.
@@ -70,8 +89,11 @@ impl Queue {
     /// Where a Call would stand that came now.
     pub(crate) fn place(&self, ranked: Ranked) -> Place {
         let Ranked { rank, flow, deadline } = ranked;
-        let last = self.flows.get(&flow).map_or(0, |flow| flow.last);
-        Place { rank, round: self.round.max(last) + 1, deadline, number: self.number }
+        let flow = self.flows.get(&flow);
+        let later = flow.and_then(|flow| flow.later(rank, deadline).first().copied());
+        let last = flow.map_or(0, |flow| flow.last);
+        let round = later.map_or_else(|| self.round.max(last) + 1, |place| place.round);
+        Place { rank, round, deadline, number: self.number }
     }
 
     /// What those cost who are before `place`.
@@ -79,40 +101,57 @@ impl Queue {
         self.waiting.range(..place).fold(Cost::default(), |sum, (_, waiter)| sum.plus(waiter.cost))
     }
 
-    pub(crate) fn push(&mut self, ranked: Ranked, cost: Cost, cell: Arc<Cell>) -> Place {
-        let place = self.place(ranked);
+    pub(crate) fn push(&mut self, ranked: Ranked, cost: Cost, cell: Arc<Cell>) -> Ticket {
+        let Ranked { rank, flow: of, deadline } = ranked;
+        let flow = self.flows.entry(of).or_default();
+        let newest = self.round.max(flow.last) + 1;
+        flow.last = newest;
+        // Each of its Calls that has more time takes the next one's turn.
+        let mut round = newest;
+        for place in flow.later(rank, deadline).into_iter().rev() {
+            flow.waiting.remove(&place);
+            let moved = Place { round, ..place };
+            round = place.round;
+            flow.waiting.insert(moved);
+            if let Some(waiter) = self.waiting.remove(&place) {
+                self.waiting.insert(moved, waiter);
+            }
+            self.places.insert(Ticket(place.number), moved);
+        }
+        let place = Place { rank, round, deadline, number: self.number };
         self.number += 1;
-        let flow = self.flows.entry(ranked.flow).or_default();
-        flow.last = place.round;
-        flow.waiting += 1;
-        self.waiting.insert(place, Waiter { cost, cell, flow: ranked.flow });
-        place
+        flow.waiting.insert(place);
+        self.places.insert(Ticket(place.number), place);
+        self.waiting.insert(place, Waiter { cost, cell, flow: of });
+        Ticket(place.number)
     }
 
     /// Who is next.
-    pub(crate) fn head(&self) -> Option<(Place, &Waiter)> {
-        self.waiting.first_key_value().map(|(place, waiter)| (*place, waiter))
+    pub(crate) fn head(&self) -> Option<(Ticket, &Waiter)> {
+        self.waiting.first_key_value().map(|(place, waiter)| (Ticket(place.number), waiter))
     }
 
     /// Takes out who is next, to be served.
     pub(crate) fn serve(&mut self) -> Option<Waiter> {
         let (place, waiter) = self.waiting.pop_first()?;
         self.round = self.round.max(place.round);
-        self.leaves(waiter.flow);
+        self.leaves(waiter.flow, place);
         Some(waiter)
     }
 
     /// Takes out who waits no longer.
-    pub(crate) fn remove(&mut self, place: Place) {
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        let Some(place) = self.places.get(&ticket).copied() else { return };
         if let Some(waiter) = self.waiting.remove(&place) {
-            self.leaves(waiter.flow);
+            self.leaves(waiter.flow, place);
         }
     }
 
-    fn leaves(&mut self, flow: u64) {
+    fn leaves(&mut self, flow: u64, place: Place) {
+        self.places.remove(&Ticket(place.number));
         let Some(known) = self.flows.get_mut(&flow) else { return };
-        known.waiting -= 1;
-        if known.waiting == 0 {
+        known.waiting.remove(&place);
+        if known.waiting.is_empty() {
             self.flows.remove(&flow);
         }
     }

@@ -18,6 +18,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 use pipeline::Refused;
 use serde_json::json;
+use types::call::{GATEWAY_CHARS_MAX, is_gateway};
 use types::{ErrorCode, Failure};
 
 use super::headers::{self, Asked};
@@ -31,6 +32,7 @@ mod endpoint;
 mod universal;
 
 use endpoint::Endpoint;
+pub(super) use endpoint::providers_of;
 
 /// What the addresses lie under on every host.
 const PREFIX: &str = "/ai-gateway/v1/";
@@ -122,9 +124,7 @@ async fn receive(
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let place = place(host, &path).ok_or_else(|| nothing(&path))?;
     authorize(app, &head.headers, place.account).await?;
-    check_gateway(place.gateway)?;
-    let gateway = HeaderValue::from_str(place.gateway).map_err(|_| nothing(&path))?;
-    head.headers.insert(request::GATEWAY_ID, gateway);
+    head.headers.insert(request::GATEWAY_ID, checked(place.gateway)?);
     let asked = headers::read(&head.headers)?;
     if head.method != Method::POST {
         return Err(Failure::new(ErrorCode::MethodNotAllowed, "use POST on this path"));
@@ -133,12 +133,18 @@ async fn receive(
     Ok((Incoming { head, body }, asked))
 }
 
-/// Every account has one gateway, until more can be configured.
-pub(super) fn check_gateway(name: &str) -> Result<(), Failure> {
-    if name == DEFAULT_NAME {
-        return Ok(());
+/// A gateway's name. An account has every gateway that is asked for, since there is nothing to be
+/// set of one; what a name is good for is to be counted by.
+pub(super) fn checked(name: &str) -> Result<HeaderValue, Failure> {
+    if is_gateway(name)
+        && let Ok(name) = HeaderValue::from_str(name)
+    {
+        return Ok(name);
     }
-    let text = format!("there is no gateway of this name: the account's is '{DEFAULT_NAME}'");
+    let text = format!(
+        "this can't be a gateway's name: 1 to {GATEWAY_CHARS_MAX} lower-case letters, digits, '-' \
+         and '_' can"
+    );
     Err(Failure { param: Some("gateway".into()), ..Failure::new(ErrorCode::NotFound, text) })
 }
 

@@ -1,20 +1,26 @@
 //! AI Gateway's headers, `cf-aig-*`: what a request asks with them, and what an answer says.
 //!
-//! Each is read, so that a wrong value is a 400 and never a surprise. Those of time and tries act;
-//! those of caching, cost and retention do nothing here and are taken all the same. An answer says
-//! only what is true: there is no cache, hence no word of one.
+//! Each is read, so that a wrong value is a 400 and never a surprise. Those of time, tries, traces
+//! and of the way that a request takes act; those of caching, cost and retention do nothing here and
+//! are taken all the same. An answer says only what is true: there is no cache, hence no word of
+//! one.
 
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use http::{HeaderMap, Response};
+use http::{Extensions, HeaderMap, Response};
 use serde_json::Value;
 use types::call::{AttemptsAsk, Growth};
-use types::{Failure, Metadata};
+use types::{Failure, Metadata, TraceParent};
 
 use crate::body::Body;
 use crate::errors::CALL_ID;
+use crate::inference::routed::Routed;
 use crate::request;
+
+mod own;
+
+pub(super) use own::take;
 
 /// The key of a gateway, beside which `authorization` is the provider's.
 const AUTHORIZATION_HERE: &str = "cf-aig-authorization";
@@ -24,7 +30,7 @@ const REQUEST_TIMEOUT: &str = "cf-aig-request-timeout";
 const MAX_ATTEMPTS: &str = "cf-aig-max-attempts";
 const RETRY_DELAY: &str = "cf-aig-retry-delay";
 const BACKOFF: &str = "cf-aig-backoff";
-const METADATA: &str = "cf-aig-metadata";
+pub(super) const METADATA: &str = "cf-aig-metadata";
 const EVENT_ID: &str = "cf-aig-event-id";
 
 /// Tries of one provider at most.
@@ -35,7 +41,7 @@ const RETRY_DELAY_MAX: u64 = 5_000;
 const REQUEST_TIMEOUT_MAX: u64 = 60 * 60 * 1_000;
 /// Seconds that a cached answer may be kept, as AI Gateway has it: a minute to a month.
 const CACHE_TTL: std::ops::RangeInclusive<u64> = 60..=2_678_400;
-/// Headers that say yes or no and do nothing here.
+/// Headers that say yes or no; only the last one does something here.
 const SWITCHES: [&str; 7] = [
     "cf-aig-skip-cache",
     "cf-skip-cache",
@@ -43,7 +49,7 @@ const SWITCHES: [&str; 7] = [
     "cf-aig-collect-log-payload",
     "cf-aig-zdr",
     "cf-aig-no-wholesale",
-    "cf-aig-no-session-affinity",
+    own::NO_AFFINITY,
 ];
 /// How long a cached answer is to be kept, by its name and its old one.
 const CACHE_TTLS: [&str; 2] = ["cf-aig-cache-ttl", "cf-cache-ttl"];
@@ -57,7 +63,9 @@ pub(super) struct Asked {
     /// How long an answer may take to begin.
     pub(super) request_timeout: Option<Duration>,
     /// The client's name for the request.
-    event_id: Option<HeaderValue>,
+    pub(super) event_id: Option<HeaderValue>,
+    /// The trace that it belongs to.
+    pub(super) trace: Option<TraceParent>,
 }
 
 /// Puts a gateway's key where keys are looked for. What stands there beside it is a provider's key:
@@ -66,13 +74,6 @@ pub(super) fn take_key(headers: &mut HeaderMap) {
     if let Some(key) = headers.remove(AUTHORIZATION_HERE) {
         PROVIDER_KEYS.iter().for_each(|name| drop(headers.remove(*name)));
         headers.insert(AUTHORIZATION, key);
-    }
-}
-
-/// Puts a gateway's metadata where a door looks for a Call's, which is what it is.
-pub(super) fn take_metadata(headers: &mut HeaderMap) {
-    if let Some(metadata) = headers.get(METADATA).cloned() {
-        headers.insert(HeaderName::from_static(request::METADATA), metadata);
     }
 }
 
@@ -109,13 +110,15 @@ pub(super) fn read(headers: &HeaderMap) -> Result<Asked, Failure> {
     }
     check_metadata(headers)?;
     check_custom_cost(headers)?;
+    own::check(headers)?;
     let said = Said {
         request_timeout: number(headers, REQUEST_TIMEOUT)?,
         max_attempts: number(headers, MAX_ATTEMPTS)?,
         retry_delay: number(headers, RETRY_DELAY)?,
         backoff: text(headers, BACKOFF)?,
     };
-    Ok(Asked { event_id: headers.get(EVENT_ID).cloned(), ..said.read(&HEADERS)? })
+    let event_id = headers.get(EVENT_ID).cloned();
+    Ok(Asked { event_id, trace: own::trace(headers)?, ..said.read(&HEADERS)? })
 }
 
 /// What is said of time and tries, in headers or in a step's `config`.
@@ -166,12 +169,20 @@ impl Said<'_> {
                 hold: false,
             },
             request_timeout: limit.map(Duration::from_millis),
-            event_id: None,
+            ..Asked::default()
         })
     }
 }
 
 impl Asked {
+    /// Tells the door what it reads beside headers.
+    pub(super) fn mark(&self, extensions: &mut Extensions) {
+        extensions.insert(self.attempts);
+        if let Some(trace) = self.trace {
+            extensions.insert(trace);
+        }
+    }
+
     /// With what another place says on top, which counts where both say something.
     #[must_use]
     pub(super) fn overlaid(self, above: Self) -> Self {
@@ -185,11 +196,13 @@ impl Asked {
             },
             request_timeout: above.request_timeout.or(self.request_timeout),
             event_id: above.event_id.or(self.event_id),
+            trace: above.trace.or(self.trace),
         }
     }
 
     /// Says in an answer which Call it is, whose it is, and which step it was.
     pub(super) fn describe(&self, response: &mut Response<Body>, step: usize) {
+        let routed = response.extensions_mut().remove::<Routed>();
         let headers = response.headers_mut();
         let mut set = |name: &'static str, value: Option<HeaderValue>| {
             if let Some(value) = value {
@@ -200,6 +213,7 @@ impl Asked {
         set("cf-aig-step", Some(HeaderValue::from(step)));
         let call = headers.get(CALL_ID).cloned();
         let target = headers.get("holdfast-model").and_then(|name| name.to_str().ok());
+        let whole = target.and_then(|name| HeaderValue::from_str(name).ok());
         let target = target.and_then(|name| name.split_once('/'));
         let target = target
             .map(|(provider, model)| [provider, model].map(|t| HeaderValue::from_str(t).ok()));
@@ -209,6 +223,11 @@ impl Asked {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
+        if let Some(Routed { reason }) = routed {
+            set("cf-aig-routed-model", whole);
+            set("cf-aig-routing-reason", Some(HeaderValue::from_static(reason)));
+            set("cf-aig-routing-decision-id", call.clone());
+        }
         set("cf-aig-log-id", call.clone());
         set("cf-aig-request-id", call);
         set("cf-aig-provider", provider);

@@ -75,6 +75,9 @@ async fn vectors(
 ) -> Result<Response<Body>, Box<Refused>> {
     let refuse = |failure| errors::refused(&app.ids, failure);
     let asked = embeddings::ask(model, input).map_err(refuse)?;
+    if !asked.dropped.is_empty() && is_strict(app, &received, model) {
+        return Err(refuse(Failure::not_told(&asked.dropped, model)));
+    }
     let head = openai_embeddings::read_head(&asked.body).map_err(refuse)?;
     let call = ModelCall::from_raw(&OPENAI_CHAT, head, asked.body);
     let call = call.for_operation(Operation::Embed);
@@ -91,6 +94,13 @@ async fn vectors(
         headers::insert(headers, "holdfast-dropped", Some(&asked.dropped.join(",")));
     }
     Ok(response)
+}
+
+/// Whether its caller, or its route, wants nothing dropped.
+fn is_strict(app: &App, received: &Received, model: &str) -> bool {
+    let asked = received.headers.asks.as_ref().is_some_and(|asks| asks.strict);
+    let plan = || app.pipeline.plan(&received.credential, model);
+    asked || plan().is_ok_and(|plan| plan.policy.strict)
 }
 
 /// A request for text.

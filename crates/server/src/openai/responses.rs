@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sessions::{ItemPage, PostIdentity, Turn};
 use types::call::{AttemptsAsk, Door, ModelCall};
 use types::format::Format;
-use types::{ErrorCode, Failure, Principal};
+use types::{CommonHeaders, ErrorCode, Failure, Principal, TraceParent};
 
 use super::events::Events;
 use crate::app::App;
@@ -134,7 +134,11 @@ fn identity(head: &Parts) -> Result<PostIdentity, Failure> {
             .unwrap_or(0),
         path: head.uri.path().to_owned(),
         body: Bytes::new(),
-        headers: request::common_headers(&head.headers)?,
+        headers: {
+            let headers = request::common_headers(&head.headers)?;
+            let trace = head.extensions.get::<TraceParent>().copied().or(headers.trace);
+            CommonHeaders { trace, ..headers }
+        },
     })
 }
 

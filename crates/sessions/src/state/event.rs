@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::responses::Status;
 use types::auto::Tier;
+use types::call::RouteAsk;
 use types::ids::{AttemptId, CallId, StepId};
 use types::{ErrorCode, Metadata, Money, Stop, Timestamp, Usage};
 
@@ -33,6 +34,9 @@ pub enum Event {
         /// The gateway that it came in by.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gateway: Option<String>,
+        /// What the client asked about the way of its Calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asks: Option<Box<RouteAsk>>,
         /// The most calls of tools that the client allows.
         max_tool_calls: Option<u64>,
         /// Items that were finished before the first step, with their output indexes.

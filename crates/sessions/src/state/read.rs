@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use pipeline::StepIntent;
 use serde_json::Value;
 use types::auto::Tier;
+use types::call::RouteAsk;
 use types::ids::{CallId, StepId};
 use types::{Metadata, Money, Usage};
 
@@ -46,6 +47,11 @@ impl Turn {
     /// The tier of targets that its client asked for.
     pub const fn tier(&self) -> Option<Tier> {
         self.tier
+    }
+
+    /// What its client asked about the way of its Calls.
+    pub fn asks(&self) -> Option<&RouteAsk> {
+        self.asks.as_deref()
     }
 
     /// What the newest try of a model was billed by, and why it was asked.

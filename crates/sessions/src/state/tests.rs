@@ -60,6 +60,7 @@ fn opened() -> Event {
         metadata: types::Metadata::default(),
         tier: None,
         gateway: None,
+        asks: None,
         max_tool_calls: None,
         items: Vec::new(),
     }

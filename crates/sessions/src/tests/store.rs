@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use storage::budgets::{Claim, Reconcile};
+use storage::budgets::{Claim, ForgetValues, Reconcile, TopUp, ToppedUp};
 use storage::models::Taken;
 use storage::responses::{ItemRow, PostQuery};
 use storage::sessions::{Session, SessionFilter};
@@ -206,6 +206,12 @@ impl Budgets for Faulty {
     }
     fn reconcile(&self, reconcile: Reconcile) -> Pending<WindowTotals> {
         self.inner.reconcile(reconcile)
+    }
+    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>> {
+        self.inner.forget_values(forget)
+    }
+    fn top_up(&self, top_up: TopUp) -> Pending<ToppedUp> {
+        self.inner.top_up(top_up)
     }
 }
 

@@ -42,6 +42,7 @@ fn every_code_has_a_type_and_a_status() {
     502 api_error upstream_credentials
     502 api_error upstream_quota
     504 timeout_error upstream_timeout
+    504 timeout_error deadline_exceeded
     502 api_error stream_cut
     502 api_error tool_failed
     400 invalid_request_error cancelled

@@ -4,7 +4,7 @@
 //! a graph says and a choice can't is refused by the element's name, never left out.
 //! <https://developers.cloudflare.com/ai-gateway/features/dynamic-routing/json-configuration/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use pipeline::route::choice::{Candidate, Choice, What};
@@ -12,6 +12,7 @@ use pipeline::route::condition::Condition;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use types::call::TargetPolicy;
 
 /// Elements that are walked at most: one that two others lead to counts twice.
 const STEPS_MAX: usize = 128;
@@ -25,12 +26,10 @@ const METADATA: &str = "metadata.";
 /// A graph, as a route of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Imported {
-    /// Its targets.
+    /// Its targets, each with its tries and its time to the first content.
     pub(crate) choice: Choice,
-    /// Attempts at each.
+    /// Attempts at all of them together.
     pub(crate) tries: u32,
-    /// How long each may take to its first content.
-    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -76,11 +75,12 @@ pub(crate) fn from_cloudflare(graph: Value) -> Result<Imported, String> {
     let (Some(start), None) = (starts.next(), starts.next()) else {
         return Err("needs exactly one element of the type start".to_owned());
     };
-    let mut walk = Walk { graph: &graph, above: Vec::new(), steps: 0, tries: None, timeout: None };
+    let mut walk = Walk { graph: &graph, above: Vec::new(), steps: 0, models: HashMap::new() };
     let targets = walk.output(start, "next")?;
     let choice = Choice { targets, ..Choice::default() };
-    let (tries, timeout) = (walk.tries.unwrap_or(1), walk.timeout.flatten());
-    Ok(Imported { choice, tries, timeout: timeout.map(Duration::from_millis) })
+    let tries = walk.models.values().filter_map(|own| own.same_target_max);
+    let tries = tries.fold(0, u32::saturating_add);
+    Ok(Imported { choice, tries })
 }
 
 struct Walk<'a> {
@@ -88,9 +88,8 @@ struct Walk<'a> {
     /// Elements on the way to the present one.
     above: Vec<&'a str>,
     steps: usize,
-    tries: Option<u32>,
-    /// The first model's, which may be none.
-    timeout: Option<Option<u64>>,
+    /// What was said of each model so far.
+    models: HashMap<String, TargetPolicy>,
 }
 
 impl<'a> Walk<'a> {
@@ -138,17 +137,16 @@ impl<'a> Walk<'a> {
         let number = |name: &str| element.properties.get(name).and_then(Value::as_u64);
         let retries = number("retries").unwrap_or(0);
         let tries = u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1).min(TRIES_MAX);
-        if self.tries.replace(tries).is_some_and(|before| before != tries) {
-            return says("has other retries than the one before: a route has one number");
-        }
-        let timeout = number("timeout").filter(|millis| *millis > 0);
-        if self.timeout.replace(timeout).is_some_and(|before| before != timeout) {
-            return says("has another timeout than the one before: a route has one");
+        let timeout = number("timeout").filter(|millis| *millis > 0).map(Duration::from_millis);
+        let own = TargetPolicy { same_target_max: Some(tries), first_token: timeout };
+        let name = format!("{provider}/{model}");
+        if self.models.insert(name.clone(), own).is_some_and(|before| before != own) {
+            return says("has other retries or another timeout than the same model elsewhere");
         }
         if !self.output(element, "success")?.is_empty() {
             return says("goes on after a success: an answer is the end here");
         }
-        let mut targets = vec![Candidate::from(format!("{provider}/{model}"))];
+        let mut targets = vec![Candidate { own, ..Candidate::from(name) }];
         if element.outputs.contains_key("fallback") {
             targets.append(&mut self.output(element, "fallback")?);
         }
@@ -184,14 +182,19 @@ impl<'a> Walk<'a> {
             return Err(format!("element \"{id}\": its output \"{name}\" leads to no model"));
         }
         let choice = Choice { targets, ..Choice::default() };
-        Ok(Candidate { what: What::Choice(Box::new(choice)), weight: None, when: None })
+        Ok(of_choice(choice))
     }
 }
 
 /// The first of these that may be asked, and no other.
 fn first_of(targets: Vec<Candidate>) -> Candidate {
     let choice = Choice { targets, only_first: true, ..Choice::default() };
-    Candidate { what: What::Choice(Box::new(choice)), weight: None, when: None }
+    of_choice(choice)
+}
+
+fn of_choice(choice: Choice) -> Candidate {
+    let what = What::Choice(Box::new(choice));
+    Candidate { what, weight: None, when: None, own: TargetPolicy::default() }
 }
 
 fn condition(element: &Element) -> Result<Condition, String> {
@@ -295,6 +298,7 @@ mod tests {
 
     #[test]
     fn a_graph_becomes_a_choice() {
+        let own = |model| json!({ "model": model, "tries": 2, "first_token_timeout": "20000ms" });
         for name in ["condition", "conditions"] {
             let imported = graph(vec![
                 json!({ "id": "first", "type": "conditional", "outputs": leads(&[("true", "big"), ("false", "split")]),
@@ -308,36 +312,46 @@ mod tests {
             assert_eq!(
                 targets(imported),
                 json!([{ "fallback": false, "targets": [
-                    { "targets": ["garage/big", "garage/small"],
+                    { "targets": [own("garage/big"), own("garage/small")],
                       "when": "((\"plan\" in metadata && metadata[\"plan\"] == \"paid\"))" },
                     { "targets": [{ "fallback": false, "targets": [
-                        { "targets": ["garage/new"], "weight": 10 },
-                        { "targets": ["garage/small"], "weight": 90 },
+                        { "targets": [own("garage/new")], "weight": 10 },
+                        { "targets": [own("garage/small")], "weight": 90 },
                     ] }] },
                 ] }])
             );
         }
         let one = from_cloudflare(graph(vec![model("first", 2, "end")])).unwrap();
-        assert_eq!((one.tries, one.timeout), (3, Some(Duration::from_secs(20))));
+        let own =
+            TargetPolicy { same_target_max: Some(3), first_token: Some(Duration::from_secs(20)) };
+        let expected = HashMap::from([("garage/first".to_owned(), own)]);
+        assert_eq!((one.tries, one.choice.of_targets()), (3, expected));
     }
 
     #[test]
-    fn models_whose_times_differ_are_refused() {
-        let hasty = || model("hasty", 0, "end");
+    fn each_model_has_its_own_tries_and_time() {
         let patient = |id: &str, fallback: &str| {
             let mut patient = model(id, 0, fallback);
             patient["properties"].as_object_mut().unwrap().shift_remove("timeout");
             patient
         };
-        for elements in [
-            vec![patient("first", "hasty"), hasty()],
-            vec![model("first", 0, "patient"), patient("patient", "end")],
-        ] {
-            let refused = from_cloudflare(graph(elements)).unwrap_err();
-            assert!(refused.contains("another timeout"), "{refused}");
-        }
-        let same = vec![patient("first", "second"), patient("second", "end")];
-        assert_eq!(from_cloudflare(graph(same)).unwrap().timeout, None);
+        let differ = vec![model("first", 2, "patient"), patient("patient", "end")];
+        let imported = from_cloudflare(graph(differ)).unwrap();
+        let of = imported.choice.of_targets();
+        let time = Some(Duration::from_secs(20));
+        assert_eq!(imported.tries, 4);
+        let first = TargetPolicy { same_target_max: Some(3), first_token: time };
+        assert_eq!(of["garage/first"], first);
+        let patient = TargetPolicy { same_target_max: Some(1), first_token: None };
+        assert_eq!(of["garage/patient"], patient);
+    }
+
+    #[test]
+    fn one_model_with_two_policies_is_refused() {
+        let mut again = model("again", 1, "end");
+        again["properties"]["model"] = json!("first");
+        let refused = from_cloudflare(graph(vec![model("first", 0, "again"), again])).unwrap_err();
+        assert!(refused.contains("than the same model elsewhere"), "{refused}");
     }
 
     #[test]
@@ -385,7 +399,6 @@ mod tests {
             ),
             (vec![model("first", 0, "first")], "leads in a circle"),
             (vec![model("first", 0, "nowhere")], "leads to \"nowhere\", which is not there"),
-            (vec![model("first", 0, "m"), model("m", 1, "end")], "has other retries"),
             (
                 vec![
                     json!({ "id": "first", "type": "percentage", "outputs": leads(&[("60%", "m"), ("60%x", "m")]) }),

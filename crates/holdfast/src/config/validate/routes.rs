@@ -3,12 +3,13 @@
 //! Whether a target's model exists is not asked here: it may be one that was made at run time
 //! ([`warnings::of_routes`](super::super::warnings::of_routes)).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use pipeline::route::choice::{Choice, Order, WEIGHT_MAX, What};
 use pipeline::route::condition::Condition;
 use serde_json::Value;
+use types::call::TargetPolicy;
 
 use super::super::routes::ATTEMPTS_MAX;
 use super::super::{Config, Problems, RouteEntry};
@@ -53,6 +54,7 @@ pub(super) fn all(
         let has_tiers = route.auto.is_some();
         let mut targets = Targets { known: &known, has_tiers, left: TARGETS_MAX, problems };
         targets.check(&route.choice(), &at(route.written()), 1);
+        policies(route, &at(route.written()), problems);
         if route.cloudflare.is_some() && route.says_more_than_a_graph() {
             problems.add(
                 at("cloudflare"),
@@ -72,6 +74,19 @@ pub(super) fn all(
             }
         }
     }
+}
+
+/// A model has one policy in a route, wherever it stands.
+fn policies(route: &RouteEntry, at: &str, problems: &mut Problems) {
+    let mut known: HashMap<String, TargetPolicy> = HashMap::new();
+    route.choice().each_model(&mut |model, own| {
+        let before = *known.entry(model.to_owned()).or_insert(own);
+        if before != own {
+            let text =
+                format!("say two things of \"{model}\": one `tries` and one time for a model");
+            problems.add(at, text);
+        }
+    });
 }
 
 /// Adds what is too large of the file's routes.
@@ -135,6 +150,7 @@ impl Targets<'_> {
             if candidate.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
                 self.problems.add(format!("{at}.weight"), format!("must be 0 to {WEIGHT_MAX}"));
             }
+            self.own(&candidate.own, &at);
             match &candidate.what {
                 What::Model(model) if candidate.when.is_none() && !plain.insert(model) => {
                     self.problems.add(at, format!("\"{model}\" is there twice"));
@@ -154,8 +170,16 @@ impl Targets<'_> {
         if is_split && weights().all(|weight| weight == 0) {
             self.problems.add(at, "need a weight above 0");
         }
-        if choice.sticky.is_some() && !is_split {
-            self.problems.add(field("sticky"), "keeps a split on one target: give weights");
+    }
+
+    /// What is said of one model alone.
+    fn own(&mut self, own: &TargetPolicy, at: &str) {
+        if own.same_target_max.is_some_and(|tries| !ATTEMPTS.contains(&tries)) {
+            let (least, most) = (ATTEMPTS.start(), ATTEMPTS.end());
+            self.problems.add(format!("{at}.tries"), format!("must be {least} to {most}"));
+        }
+        if is_none_at_all(own.first_token) {
+            self.problems.add(format!("{at}.first_token_timeout"), "must be longer than 0");
         }
     }
 
@@ -188,6 +212,7 @@ fn limits(route: &RouteEntry, at: &dyn Fn(&str) -> String, problems: &mut Proble
         ("first_token_timeout", route.first_token_timeout),
         ("cooldown", route.cooldown),
         ("keep_alive_after", route.keep_alive_after),
+        ("timeout", route.timeout),
     ];
     for (field, _) in durations.into_iter().filter(|(_, duration)| is_none_at_all(*duration)) {
         problems.add(at(field), "must be longer than 0");
@@ -219,6 +244,11 @@ fn cascade(
     let Some(cascade) = &route.cascade else { return };
     if route.models().len() < 2 || route.fallback == Some(false) {
         problems.add(at("cascade"), "needs a second target to ask: name it, and allow fallback");
+    }
+    if route.choice().pins_anywhere() {
+        let message =
+            "begins with its first target: leave `sticky` out, which begins with the last";
+        problems.add(at("cascade"), message);
     }
     for (field, message) in cascade.problems(&|name| is_model(name, known)) {
         problems.add(at(&format!("cascade.{field}")), message);

@@ -34,6 +34,7 @@ fn file() -> Config {
             stall_timeout: None,
             on_disconnect: config::file::OnDisconnect::default(),
             drain_max: None,
+            propagate_trace: false,
             models: vec![ProviderModel {
                 id: "m".to_owned(),
                 price: PriceEntry { free: true, ..PriceEntry::default() },

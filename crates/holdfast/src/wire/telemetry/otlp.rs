@@ -19,6 +19,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use http::{StatusCode, Uri};
 use pipeline::{AttemptEnded, CallEnded, Observer};
 use prost::Message;
+use providers::trace::is_sampled;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use types::clock::{Monotonic, SharedClock, within};
@@ -72,13 +73,13 @@ impl Exporter {
 
 impl Observer for Exporter {
     fn attempt_ended(&self, attempt: AttemptEnded) {
-        let is_sampled = words::is_sampled(&attempt.call, self.sampling);
+        let is_sampled = is_sampled(&attempt.call, self.sampling);
         let span = is_sampled.then(|| Box::new(words::of_attempt(&attempt)));
         self.put(Ended::Attempt(Box::new(Measured::of(&attempt)), span));
     }
 
     fn call_ended(&self, call: &CallEnded) {
-        if words::is_sampled(&call.call, self.sampling) {
+        if is_sampled(&call.call, self.sampling) {
             self.put(Ended::Call(Box::new(words::of_call(call))));
         }
     }

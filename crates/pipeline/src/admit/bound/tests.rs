@@ -37,6 +37,9 @@ fn call(kind: CallKind, key_default: Option<u64>) -> Call {
         notes: types::Notes::default(),
         budget: None,
         deadline: None,
+        time: None,
+        asks: None,
+        pins: Vec::new(),
         started_at: Timestamp(0),
         started: std::time::Duration::ZERO,
         plan: Arc::new(Plan {

@@ -104,7 +104,8 @@ impl Attempts {
             left.retain(|route| route.target.context_tokens > target.context_tokens);
         }
         let others = !left.is_empty();
-        let next = match decide(failure, self.in_a_row, others, policy, shared.ids.fraction()) {
+        let tries = (self.in_a_row, policy.tries_at(target));
+        let next = match decide(failure, tries, others, policy, shared.ids.fraction()) {
             Next::Stop => return None,
             Next::Elsewhere => Next::Elsewhere,
             Next::Again { after } => {

@@ -12,6 +12,7 @@ use types::error::Billed;
 use types::{ErrorCode, Failure, Money, OutcomeEvent, OutcomeStream, Sent};
 
 use crate::admit::Reserved;
+use crate::execute::late;
 use crate::record::answer::no_end;
 use crate::record::meter::Meter;
 use crate::record::{Ended, Place, Settlement};
@@ -54,7 +55,9 @@ impl Running {
     pub(super) fn poll_event(&mut self, ctx: &mut Context<'_>) -> Poll<OutcomeEvent> {
         self.polled = true;
         if let Poll::Ready(event) = self.outcome.as_mut().poll_next(ctx) {
-            return Poll::Ready(event.unwrap_or_else(no_end));
+            let meter = &self.meter;
+            let event = event.unwrap_or_else(no_end);
+            return Poll::Ready(late::seen(&meter.call, meter.clock(), event));
         }
         let Some((limit, timer)) = &mut self.first_token else { return Poll::Pending };
         match timer.as_mut().poll(ctx) {

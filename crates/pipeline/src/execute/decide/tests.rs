@@ -16,8 +16,9 @@ fn again(millis: u64) -> Next {
 
 /// What follows the first failure with and without another target, and the second with one.
 fn row(failure: &Failure) -> [Next; 3] {
-    [(1, true), (1, false), (2, true)]
-        .map(|(tries, others)| decide(failure, tries, others, &POLICY, HALF))
+    [(1, true), (1, false), (2, true)].map(|(tries, others)| {
+        decide(failure, (tries, POLICY.same_target_max), others, &POLICY, HALF)
+    })
 }
 
 #[test]
@@ -51,6 +52,7 @@ fn each_code_has_its_row() {
             | ContentFiltered
             | StorageUnavailable
             | ToolFailed
+            | DeadlineExceeded
             | Cancelled
             | Internal => [Stop; 3],
         };
@@ -78,7 +80,7 @@ fn a_time_to_wait_is_kept_and_spread_and_a_long_one_is_not_waited_for() {
 fn the_backoff_doubles_is_spread_and_ends() {
     let policy = RoutePolicy { same_target_max: u32::MAX, ..POLICY };
     let failure = failure(ErrorCode::UpstreamFailed);
-    let after = |tries, jitter| match decide(&failure, tries, true, &policy, jitter) {
+    let after = |tries, jitter| match decide(&failure, (tries, u32::MAX), true, &policy, jitter) {
         Next::Again { after } => after.as_millis(),
         other => panic!("{other:?}"),
     };
@@ -104,7 +106,7 @@ fn what_a_provider_calls_unsupported_is_the_requests_fault() {
 fn one_try_per_target_is_never_repeated() {
     let policy = RoutePolicy { same_target_max: 1, ..POLICY };
     for &code in ErrorCode::ALL {
-        let next = decide(&failure(code), 1, true, &policy, HALF);
+        let next = decide(&failure(code), (1, 1), true, &policy, HALF);
         assert!(!matches!(next, Next::Again { .. }), "{code}");
     }
 }
@@ -114,7 +116,13 @@ fn a_wait_grows_as_the_policy_says() {
     let waits = |growth| {
         let policy = RoutePolicy { same_target_max: u32::MAX, growth, ..POLICY };
         [1, 2, 3, 4].map(|tries| {
-            match decide(&failure(ErrorCode::UpstreamFailed), tries, false, &policy, 0.0) {
+            match decide(
+                &failure(ErrorCode::UpstreamFailed),
+                (tries, u32::MAX),
+                false,
+                &policy,
+                0.0,
+            ) {
                 Next::Again { after } => after.as_millis(),
                 other => panic!("{other:?}"),
             }

@@ -72,6 +72,9 @@ impl Desk {
             notes: types::Notes::default(),
             budget: None,
             deadline: None,
+            time: None,
+            asks: None,
+            pins: Vec::new(),
             started_at: Timestamp(0),
             started: Duration::ZERO,
             plan: Arc::new(Plan {

@@ -63,6 +63,114 @@ fn only_the_first_branch_is_taken_without_fallback() {
     assert_eq!(asked("{}"), "c/m", "what can't be known is a no");
 }
 
+/// Asks for a Call of a session `session`, whose first target then answers, and says which it was.
+fn stays(health: &Health, choice: &Choice, session: Option<&str>, task: &str) -> String {
+    let mut call = call(ALL, "{}");
+    call.session_root = session.map(|name| crate::identify::named_session("a", "ada", name));
+    call.task = Arc::from(task);
+    let task_is_own = task.is_empty();
+    if task_is_own {
+        call.task = Arc::from(call.id.as_str());
+    }
+    let world = World { health, ids: &ids(7), slos: None, now: Duration::ZERO };
+    let chosen = chosen(&world, &call, Some(choice), Facts::new(&call, None));
+    let first = Arc::clone(&chosen.targets[0].name);
+    chosen.pins.iter().for_each(|pin| health.pins.stays(*pin, &first));
+    first.to_string()
+}
+
+#[test]
+fn a_session_stays_where_it_was_whatever_the_order_says() {
+    let (health, millis) = (Health::default(), Duration::from_millis);
+    let by_latency =
+        Choice { order: Order::Latency, sticky: Some(Sticky::Session), ..choice(json!(ALL)) };
+    for (name, time) in [("a/m", 100), ("b/m", 200), ("c/m", 300), ("d/m", 400)] {
+        health.pace.answered(&Arc::from(name), false, millis(time), Duration::ZERO);
+    }
+    let of_session = |name| stays(&health, &by_latency, Some(name), "t");
+    assert_eq!(of_session("one"), "a/m");
+    for _ in 0..20 {
+        health.pace.answered(&Arc::from("a/m"), false, millis(900), Duration::ZERO);
+    }
+    assert_eq!([of_session("one"), of_session("two")], ["a/m", "b/m"]);
+    // Without a session it is the task; without either, nothing.
+    assert_eq!(stays(&health, &by_latency, None, "task"), "b/m");
+    for _ in 0..20 {
+        health.pace.answered(&Arc::from("b/m"), false, millis(950), Duration::ZERO);
+    }
+    assert_eq!(stays(&health, &by_latency, None, "task"), "b/m");
+    assert_eq!(stays(&health, &by_latency, None, "other"), "c/m");
+    assert_eq!(stays(&health, &by_latency, None, ""), "c/m");
+}
+
+#[test]
+fn a_session_moves_from_a_target_that_is_not_well_and_stays_there() {
+    let health = Health::default();
+    let listed = Choice { sticky: Some(Sticky::Session), ..choice(json!(ALL)) };
+    assert!(!listed.is_plain() && listed.pins());
+    assert_eq!(stays(&health, &listed, Some("one"), "t"), "a/m");
+    let pin = {
+        let mut call = call(ALL, "{}");
+        call.session_root = Some(crate::identify::named_session("a", "ada", "one"));
+        let world = World { health: &health, ids: &ids(7), slos: None, now: Duration::ZERO };
+        chosen(&world, &call, Some(&listed), Facts::new(&call, None)).pins[0]
+    };
+    // A fallback answered once: from then on it is the session's.
+    health.pins.stays(pin, &Arc::from("c/m"));
+    assert_eq!(stays(&health, &listed, Some("one"), "t"), "c/m");
+    let failure = Failure::new(ErrorCode::UpstreamFailed, "told to");
+    let policy = types::call::RoutePolicy::OF_ROUTE;
+    for _ in 0..3 {
+        let times = (Duration::ZERO, Duration::ZERO);
+        health.failed(&Arc::from("c/m"), &failure, &policy, times);
+    }
+    assert_eq!(stays(&health, &listed, Some("one"), "t"), "a/m", "what is left alone is no home");
+}
+
+#[test]
+fn a_call_that_can_go_to_one_target_only_moves_its_session_there() {
+    let health = Health::default();
+    let targets = json!([{ "model": "a/m", "when": "class != 'batch'" }, "b/m"]);
+    let away = Choice { sticky: Some(Sticky::Session), ..choice(targets) };
+    let back = Choice { sticky: Some(Sticky::Session), ..choice(json!(["a/m", "b/m"])) };
+    assert_eq!(stays(&health, &back, Some("one"), "t"), "a/m");
+    assert_eq!(stays(&health, &away, Some("one"), "t"), "b/m");
+    assert_eq!(stays(&health, &back, Some("one"), "t"), "b/m");
+}
+
+#[test]
+fn who_wants_no_affinity_stays_nowhere() {
+    let health = Health::default();
+    let listed = Choice { sticky: Some(Sticky::Session), ..choice(json!(ALL)) };
+    let mut call = call(ALL, "{}");
+    call.session_root = Some(crate::identify::named_session("a", "ada", "one"));
+    call.asks = Some(Box::new(types::call::RouteAsk { no_affinity: true, ..Default::default() }));
+    let world = World { health: &health, ids: &ids(7), slos: None, now: Duration::ZERO };
+    assert!(chosen(&world, &call, Some(&listed), Facts::new(&call, None)).pins.is_empty());
+}
+
+#[test]
+fn what_the_caller_does_not_allow_is_left_out() {
+    let mut call = call(ALL, "{}");
+    let allowed =
+        Allowed { models: Some(vec!["b/*".to_owned(), "c/m".to_owned()]), providers: None };
+    call.asks =
+        Some(Box::new(types::call::RouteAsk { allowed: Some(allowed), ..Default::default() }));
+    let listed = chosen_of(&call, &choice(json!(ALL)));
+    assert_eq!(names(&listed), ["b/m", "c/m"]);
+    let only = Choice { only_first: true, ..choice(json!(ALL)) };
+    assert_eq!(names(&chosen_of(&call, &only)), ["b/m"]);
+    assert_eq!(nothing_allowed(&call), None);
+    let (health, ids) = (Health::default(), ids(7));
+    let world = World { health: &health, ids: &ids, slos: None, now: Duration::ZERO };
+    assert_eq!(names(&chosen(&world, &call, None, Facts::new(&call, None))), ["b/m", "c/m"]);
+    let none = Allowed { models: None, providers: Some(vec!["x".to_owned()]) };
+    call.asks = Some(Box::new(types::call::RouteAsk { allowed: Some(none), ..Default::default() }));
+    let refused = nothing_allowed(&call).unwrap();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    assert!(refused.message.contains("a/m, b/m"), "{}", refused.message);
+}
+
 #[test]
 fn a_split_follows_its_weights_and_the_others_come_after() {
     let choice = choice(json!([

@@ -16,7 +16,8 @@ fn holds(text: &str) -> Result<bool, Unknown> {
     let call = call(&["a/m"], r#"{"team":"harbor","n":2,"beta":true,"none":null}"#);
     let left = BudgetLeft { amount: Money::parse("1.50").unwrap(), percent: 20 };
     let condition = Condition::compile(text).unwrap();
-    let now = Now { cooling: &["a/cold"], burning: &["fast"] };
+    let lately = [Lately { target: "a/m", failure_percent: 25, latency_ms: 800 }];
+    let now = Now { cooling: &["a/cold"], burning: &["fast"], lately: &lately };
     condition.holds(&Facts::new(&call, Some(left)), now)
 }
 
@@ -34,12 +35,16 @@ fn facts_of_a_call_can_be_asked_for() {
         "'a/cold' in cooling && !('a/m' in cooling)",
         "cooling.exists(name, name.startsWith('a/'))",
         "'fast' in burning && !('slow' in burning)",
+        "failure_percent['a/m'] == 25 && latency_ms['a/m'] > 500",
+        "'a/m' in latency_ms && !('b/m' in latency_ms)",
+        "operation == '' && size(media_kinds) == 0 && !('image' in media_kinds)",
         "!stream && !has_tools && size(tool_names) == 0 && effort == '' && !wants_schema",
         "output_cap == 0 && body_bytes == 0 && input_tokens == 0 && media == 0",
     ] {
         assert_eq!(holds(text), Ok(true), "{text}");
     }
     assert_eq!(holds("class == 'interactive'"), Ok(false));
+    assert_eq!(holds("failure_percent['b/m'] < 50"), Err(Unknown::Absent));
 }
 
 #[test]

@@ -152,6 +152,17 @@ async fn what_another_vendor_signed_does_not_reach_this_one() {
     let sent = server.requests().remove(0).json().to_string();
     assert!(!sent.contains("hf1.") && sent.contains("\"so\""), "{sent}");
     assert_eq!(start(&events).dropped, ["thinking"]);
+    // Where nothing may be dropped, nothing is sent.
+    let mut strict = passed(body);
+    let asks = types::call::RouteAsk { strict: true, ..types::call::RouteAsk::default() };
+    Arc::get_mut(&mut strict.call).unwrap().asks = Some(Box::new(asks));
+    let refused = all(&executor, strict).await;
+    let failure = failure(&refused);
+    assert_eq!(
+        (failure.code, failure.param.as_deref()),
+        (ErrorCode::Unsupported, Some("thinking"))
+    );
+    assert!(failure.message.contains("thinking") && failure.billed == Billed::No, "{failure}");
     // A count has no deltas: it is told as it came though the request could not pass.
     let count = with(passed(body), |model| model.for_operation(Operation::CountTokens));
     let events = all(&executor, count).await;

@@ -35,6 +35,47 @@ fn in_a_round_the_nearest_deadline_is_first() {
 }
 
 #[test]
+fn a_flows_own_turns_go_to_its_nearest_deadlines() {
+    let mut queue = Queue::default();
+    for (flow, deadline) in [(1, 9), (1, 5), (2, 9), (1, 1), (1, 7), (1, 7)] {
+        queue.push(ranked(0, flow, deadline), ONE, Arc::default());
+    }
+    let order: Vec<(u64, u64, u64)> = std::iter::from_fn(|| {
+        let place = *queue.waiting.first_key_value()?.0;
+        let waiter = queue.serve()?;
+        Some((waiter.flow, place.deadline.as_secs(), place.number))
+    })
+    .collect();
+    // One of each flow after the other; who came first is first where deadlines are the same.
+    let own = [(1, 1, 3), (2, 9, 2), (1, 5, 1), (1, 7, 4), (1, 7, 5), (1, 9, 0)];
+    assert_eq!(order, own);
+    assert!(queue.flows.is_empty() && queue.places.is_empty());
+}
+
+#[test]
+fn near_deadlines_of_one_flow_do_not_hold_up_another() {
+    let asked = [ranked(0, 1, 9), ranked(0, 2, 1), ranked(0, 2, 1), ranked(0, 2, 1)];
+    assert_eq!(served(&asked), [2, 1, 2, 2]);
+}
+
+#[test]
+fn who_moved_back_is_found_all_the_same() {
+    let mut queue = Queue::default();
+    let patient = queue.push(ranked(0, 1, 9), ONE, Arc::default());
+    let hasty = queue.push(ranked(0, 1, 1), ONE, Arc::default());
+    assert_eq!(queue.head().unwrap().0, hasty);
+    assert_eq!(queue.cost_before(queue.places[&patient]).requests, 1);
+    // A place for who comes now is the one that it gets.
+    assert_eq!(queue.cost_before(queue.place(ranked(0, 1, 5))).requests, 1);
+    queue.remove(patient);
+    assert_eq!(queue.len(), 1);
+    queue.remove(patient);
+    assert_eq!(queue.head().unwrap().0, hasty);
+    queue.remove(hasty);
+    assert!(queue.flows.is_empty() && queue.places.is_empty());
+}
+
+#[test]
 fn who_was_served_comes_back_behind_those_who_wait() {
     let mut queue = Queue::default();
     for flow in [1, 2] {
@@ -71,5 +112,5 @@ fn it_does_not_grow_without_end() {
     }
     assert!(queue.is_full());
     while queue.serve().is_some() {}
-    assert!(queue.flows.is_empty());
+    assert!(queue.flows.is_empty() && queue.places.is_empty());
 }

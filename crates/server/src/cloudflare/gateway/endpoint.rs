@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use formats::cloudflare_gateway::renamed;
+use formats::cloudflare_gateway::{addressed, renamed};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
@@ -28,6 +28,12 @@ const COMPAT: &str = "compat";
 const WORKERS_AI: &str = "workers-ai";
 /// What AI Gateway puts before the name of a provider that its user configured.
 const CUSTOM: &str = "custom-";
+/// AI Gateway's names of providers whose endpoints say more than the path of an API.
+const AZURE: &str = "azure-openai";
+const AZURE_VENDOR: &str = "azure";
+const VERTEX: &str = "google-vertex-ai";
+/// What stands before Gemini's path at Vertex.
+const VERTEX_PUBLISHER: &str = "/publishers/google/";
 /// Vendors that AI Gateway calls otherwise.
 const SLUGS: [(&str, &str); 6] = [
     ("aws-bedrock", "bedrock"),
@@ -71,6 +77,8 @@ enum Names {
 pub(super) struct Endpoint {
     door: Door,
     names: Names,
+    /// The model, where the address says it and not the body.
+    model: Option<String>,
     /// The query that stands in an endpoint of the universal endpoint.
     query: Option<String>,
 }
@@ -88,7 +96,7 @@ pub(super) fn find(app: &App, provider: &str, endpoint: &str) -> Result<Endpoint
         let door = door(endpoint).unwrap_or_else(|| {
             Door::Run(endpoint.strip_prefix("run/").unwrap_or(endpoint).to_owned())
         });
-        return Ok(Endpoint { door, names: Names::Whole, query });
+        return Ok(Endpoint { door, names: Names::Whole, model: None, query });
     }
     let names = if provider == COMPAT {
         Names::Slugged
@@ -96,14 +104,52 @@ pub(super) fn find(app: &App, provider: &str, endpoint: &str) -> Result<Endpoint
         let found = provider_of(app, provider).ok_or_else(|| unknown(app, provider))?;
         Names::Of(found)
     };
-    let door = door(endpoint).ok_or_else(|| {
+    let Native { provider: own, model, rest } = native(provider, endpoint);
+    let names = match own.and_then(|own| named(app, own)) {
+        Some(own) => Names::Of(own),
+        None => names,
+    };
+    let door = door(rest).ok_or_else(|| {
         let text = format!(
             "'{endpoint}' of {provider} is not offered: chat/completions, responses, embeddings, \
-             messages, messages/count_tokens and Gemini's models/{{model}}:{{method}} are"
+             messages, messages/count_tokens and Gemini's models/{{model}}:{{method}} are, of Azure \
+             below {{resource}}/{{deployment}}, of Vertex below \
+             v1/projects/{{project}}/locations/{{location}}/publishers/google"
         );
         Failure::new(ErrorCode::NotFound, text)
     })?;
-    Ok(Endpoint { door, names, query })
+    Ok(Endpoint { door, names, model: model.map(str::to_owned), query })
+}
+
+/// What an endpoint says before the path of its API, where AI Gateway has a form of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Native<'a> {
+    /// The provider's own name for where the model is, such as Azure's resource.
+    provider: Option<&'a str>,
+    /// The model.
+    model: Option<&'a str>,
+    /// The path of the API.
+    rest: &'a str,
+}
+
+/// Reads it. What it says of a project and a location is the operator's business here.
+fn native<'a>(slug: &str, endpoint: &'a str) -> Native<'a> {
+    let plain = Native { provider: None, model: None, rest: endpoint };
+    let found = match slug {
+        // azure-openai/{resource}/{deployment}/chat/completions
+        AZURE if door(endpoint).is_none() => azure(endpoint),
+        // google-vertex-ai/v1/projects/{project}/locations/{location}/publishers/google/models/…
+        VERTEX => endpoint.split_once(VERTEX_PUBLISHER).map(|(_, rest)| Native { rest, ..plain }),
+        _ => None,
+    };
+    found.unwrap_or(plain)
+}
+
+fn azure(endpoint: &str) -> Option<Native<'_>> {
+    let (resource, below) = endpoint.split_once('/')?;
+    let (deployment, rest) = below.split_once('/')?;
+    let named = !resource.is_empty() && !deployment.is_empty();
+    named.then_some(Native { provider: Some(resource), model: Some(deployment), rest })
 }
 
 /// The door whose path an endpoint ends with, behind a version or none.
@@ -125,6 +171,13 @@ fn door(endpoint: &str) -> Option<Door> {
     }
 }
 
+/// The configured provider of Azure's that has the name of a resource.
+fn named(app: &App, resource: &str) -> Option<String> {
+    let upstreams = app.directory.upstreams();
+    let mut own = upstreams.providers.iter().filter(|provider| provider.vendor == AZURE_VENDOR);
+    own.find(|provider| provider.name == resource).map(|provider| provider.name.clone())
+}
+
 /// The configured provider that a slug stands for.
 fn provider_of(app: &App, slug: &str) -> Option<String> {
     let slug = slug.strip_prefix(CUSTOM).unwrap_or(slug);
@@ -135,6 +188,16 @@ fn provider_of(app: &App, slug: &str) -> Option<String> {
     let of_vendor = || providers.iter().find(|provider| provider.vendor == vendor);
     let found = named(slug).or_else(|| named(vendor)).or_else(of_vendor)?;
     Some(found.name.clone())
+}
+
+/// All configured providers that a slug can stand for.
+pub(in super::super) fn providers_of(app: &App, slug: &str) -> Vec<String> {
+    let slug = slug.strip_prefix(CUSTOM).unwrap_or(slug);
+    let vendor = SLUGS.iter().find(|(known, _)| *known == slug).map_or(slug, |(_, vendor)| vendor);
+    let upstreams = app.directory.upstreams();
+    let fits = |name: &str, of: &str| name == slug || name == vendor || of == vendor;
+    let all = upstreams.providers.iter();
+    all.filter(|it| fits(&it.name, &it.vendor)).map(|it| it.name.clone()).collect()
 }
 
 fn unknown(app: &App, slug: &str) -> Failure {
@@ -187,7 +250,10 @@ impl Endpoint {
             | Door::Embeddings
             | Door::Responses
             | Door::Messages
-            | Door::CountTokens => renamed(&body, |model| self.name_here(app, model))?,
+            | Door::CountTokens => match &self.model {
+                Some(model) => addressed(&body, &self.name_here(app, model))?,
+                None => renamed(&body, |model| self.name_here(app, model))?,
+            },
         };
         let query = self.query.as_deref().or_else(|| head.uri.query());
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
@@ -195,8 +261,8 @@ impl Endpoint {
         head.uri = uri.map_err(|_| Failure::invalid("endpoint", "the endpoint is no path"))?;
         head.method = Method::POST;
         head.headers.remove(CONTENT_LENGTH);
-        head.extensions.insert(asked.attempts);
-        headers::take_metadata(&mut head.headers);
+        headers::take(&mut head.headers, app);
+        asked.mark(&mut head.extensions);
         Ok(Request::from_parts(head, Full::new(body)))
     }
 

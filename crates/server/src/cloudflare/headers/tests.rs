@@ -51,6 +51,16 @@ fn each_wrong_value_is_a_400_that_names_its_header() {
         ("cf-aig-skip-cache", "maybe"),
         ("cf-aig-collect-log", ""),
         ("cf-aig-zdr", "on"),
+        ("cf-aig-byok-alias", "mine"),
+        ("cf-aig-session-id", ""),
+        ("cf-aig-session-id", "sess_00000000000000000000000000"),
+        ("cf-aig-turn-id", &"t".repeat(129)),
+        ("cf-aig-allowed-models", ","),
+        ("cf-aig-allowed-providers", &"a,".repeat(33)),
+        ("cf-aig-no-session-affinity", "on"),
+        ("cf-aig-otel-trace-id", "0af7"),
+        ("cf-aig-otel-trace-id", &"0".repeat(32)),
+        ("cf-aig-otel-parent-span-id", "b7ad6b7169203331"),
     ] {
         let refused = read(&headers(&[(name, value)])).unwrap_err();
         assert_eq!(refused.param.as_deref(), Some(name), "{value}");
@@ -65,11 +75,20 @@ fn what_does_nothing_is_taken() {
         ("cf-aig-cache-ttl", "3600"),
         ("cf-aig-cache-key", "mine"),
         ("cf-aig-skip-cache", "true"),
-        ("cf-aig-otel-trace-id", "x"),
         ("cf-aig-session-id", "s"),
         ("cf-aig-unknown", "y"),
     ]));
     assert_eq!(taken.unwrap(), Asked::default());
+}
+
+#[test]
+fn a_trace_is_joined_with_its_span_or_without() {
+    let trace = ("cf-aig-otel-trace-id", "0AF7651916cd43dd8448eb211c80319c");
+    let span = ("cf-aig-otel-parent-span-id", "b7ad6b7169203331");
+    let joined = read(&headers(&[trace, span])).unwrap().trace.unwrap();
+    assert_eq!((joined.trace[0], joined.span[0], joined.is_sampled), (0x0a, 0xb7, true));
+    let alone = read(&headers(&[trace])).unwrap().trace.unwrap();
+    assert_eq!((alone.trace, alone.span), (joined.trace, [0; 8]));
 }
 
 #[test]

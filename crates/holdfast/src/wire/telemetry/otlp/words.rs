@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use pipeline::{AttemptEnded, CallEnded};
-use sha2::{Digest, Sha256};
+use providers::trace::{span_id, trace_id};
 use types::call::{CallKind, Operation};
 use types::{Call, ErrorCode, Stop};
 
@@ -39,42 +39,10 @@ pub(super) fn operation(call: &Call) -> &'static str {
     }
 }
 
-/// The trace of a Call: its caller's, else that of all Calls of its task.
-pub(super) fn trace_id(call: &Call) -> [u8; 16] {
-    call.trace.map_or_else(|| hashed(&[&call.principal.account, &call.task]), |trace| trace.trace)
-}
-
-/// Whether a Call's spans are exported: as its caller says; else by the trace's id, so that all of
-/// a trace is kept or nothing.
-pub(super) fn is_sampled(call: &Call, sampling: f64) -> bool {
-    if let Some(trace) = call.trace {
-        return trace.is_sampled;
-    }
-    let [.., a, b, c, d] = trace_id(call);
-    f64::from(u32::from_be_bytes([a, b, c, d])) < sampling * (f64::from(u32::MAX) + 1.0)
-}
-
-/// The id of the span of a Call or of an attempt: no state is needed to name it again.
-fn span_id(id: &str) -> [u8; 8] {
-    hashed(&[id])
-}
-
-fn hashed<const N: usize>(parts: &[&str]) -> [u8; N] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    let digest = hash.finalize();
-    let mut bytes = [0; N];
-    bytes.iter_mut().zip(digest).for_each(|(byte, hashed)| *byte = hashed);
-    bytes
-}
-
 /// The span of a Call.
 pub(super) fn of_call(ended: &CallEnded) -> Span {
     let call = &*ended.call;
-    let caller = call.trace.map(|trace| trace.span);
+    let caller = call.trace.map(|trace| trace.span).filter(|span| *span != [0; 8]);
     // A session's first step is the parent of the others, and stands below the caller's span.
     let parent = call.parent.as_ref().map(|parent| span_id(parent.as_str())).or(caller);
     let mut attributes = subject(call);

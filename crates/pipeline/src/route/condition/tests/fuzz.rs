@@ -56,7 +56,11 @@ fn evaluated(text: &str, metadata: &str) -> Option<[Result<bool, Unknown>; 2]> {
     let condition = Condition::compile(text).ok()?;
     let call = call(&["a/m"], metadata);
     let facts = Facts::new(&call, None);
-    Some([(); 2].map(|()| condition.holds(&facts, Now { cooling: &["a/m"], burning: &[] })))
+    Some(
+        [(); 2].map(|()| {
+            condition.holds(&facts, Now { cooling: &["a/m"], burning: &[], lately: &[] })
+        }),
+    )
 }
 
 #[test]
