@@ -195,7 +195,8 @@ pub(crate) fn spawned(
     Ok(Identified::new(&snapshot, &known, call, choice))
 }
 
-/// How long a Call may take in all, if its caller or its route says so, and when it must have ended.
+/// How long a Call may take in all, if its caller or its route says so, and when it must have
+/// ended.
 fn time_of(
     asks: Option<&RouteAsk>,
     plan: &Plan,

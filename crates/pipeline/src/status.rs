@@ -100,8 +100,8 @@ impl Pipeline {
         Ok(statuses)
     }
 
-    /// The budgets that a rule of an account has made, after the one of id `after`, `limit` at most,
-    /// by id.
+    /// The budgets that a rule of an account has made, after the one of id `after`, `limit` at
+    /// most, by id.
     ///
     /// # Errors
     /// `not_found` if there is no such rule, `storage_unavailable`.

@@ -31,8 +31,8 @@ pub struct Budget {
     pub window: WindowKind,
     /// Where that time is told.
     pub zone: Zone,
-    /// The rule that made it, if it is the budget of one value of a rule's dimension: limit, window,
-    /// version and origin are then the rule's.
+    /// The rule that made it, if it is the budget of one value of a rule's dimension: limit,
+    /// window, version and origin are then the rule's.
     pub rule: Option<BudgetId>,
     /// Raised by one at each change.
     pub version: u64,
@@ -253,7 +253,8 @@ pub struct ForgetValues {
     pub rule: BudgetId,
     /// Made before this.
     pub made_before: Timestamp,
-    /// Whose newest window is older; of tasks that nobody named, whatever it is: their Call is over.
+    /// Whose newest window is older; of tasks that nobody named, whatever it is: their Call is
+    /// over.
     pub since: WindowKey,
 }
 
@@ -282,7 +283,8 @@ pub trait Budgets {
     /// again goes on where it was. Answers which.
     fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>>;
 
-    /// Removes one, and all that it made if it is a rule; its windows stay readable in the ledger's charges.
+    /// Removes one, and all that it made if it is a rule; its windows stay readable in the ledger's
+    /// charges.
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool>;
 
     /// Raises the limit of a budget, once for each key. [`crate::Error::NotFound`] if it is not

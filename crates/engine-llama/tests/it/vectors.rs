@@ -212,7 +212,8 @@ fn spoil(world: &World, other: &World, row: usize, row_bytes: usize) {
 
 #[test]
 fn numbers_that_are_not_finite_reach_no_other_text() {
-    // The second character of the BERT's, a letter's byte of the decoder's; 34 bytes for 32 numbers.
+    // The second character of the BERT's, a letter's byte of the decoder's; 34 bytes for 32
+    // numbers.
     let cases = [
         (bert(""), bert("--seed 2"), 6, 64 * 4),
         (decoder("last"), decoder("last --seed 2"), usize::from(b'b'), 64 / 32 * 34),

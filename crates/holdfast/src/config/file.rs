@@ -488,8 +488,8 @@ pub(crate) struct KeyEntry {
 pub(crate) struct BudgetEntry {
     /// What it limits: `"account"`, `{ key = "name" }`, `{ session = "id or name" }`,
     /// `{ metadata = { name = "team", value = "search" } }`, or the same of a `user`, a `task`, a
-    /// `class`, a `route`, a `gateway`, a `model` or a `provider`; `{ each = "user" }` makes one for
-    /// each of them.
+    /// `class`, a `route`, a `gateway`, a `model` or a `provider`; `{ each = "user" }` makes one
+    /// for each of them.
     pub(crate) scope: Scope,
     /// The limit in dollars.
     pub(crate) limit_usd: Money,

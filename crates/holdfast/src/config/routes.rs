@@ -141,8 +141,8 @@ impl RouteEntry {
         RoutePolicy { attempts_max, same_target_max: 1, ..usual }
     }
 
-    /// What is done otherwise when one of them fails. What the route says for all counts more than a
-    /// graph of Cloudflare's.
+    /// What is done otherwise when one of them fails. What the route says for all counts more than
+    /// a graph of Cloudflare's.
     fn of_targets(&self) -> Option<Arc<HashMap<String, TargetPolicy>>> {
         let mut all = self.choice().of_targets();
         if self.cloudflare.is_some() {

@@ -146,7 +146,8 @@ impl Pace {
         Duration::try_from_secs_f64(thousandths).map_or(u64::MAX, |whole| whole.as_secs())
     }
 
-    /// Of a hundred attempts lately so many failed, rounded down; none of a target that nobody asked.
+    /// Of a hundred attempts lately so many failed, rounded down; none of a target that nobody
+    /// asked.
     pub(crate) fn failure_percent(&self, target: &str, now: Monotonic) -> u8 {
         let Some(lately) = self.find(target) else { return 0 };
         let lately = lock(&lately);

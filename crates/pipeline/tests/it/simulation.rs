@@ -46,8 +46,8 @@ const SCHEDULES: u64 = if cfg!(debug_assertions) { 100 } else { 2_500 };
 /// Schedules on one database: it grows.
 const PER_DATABASE: u64 = 250;
 
-/// In memory where there is such a folder: a crash is a node's death here, so that no disk has to be
-/// waited for.
+/// In memory where there is such a folder: a crash is a node's death here, so that no disk has to
+/// be waited for.
 struct Database {
     _folder: tempfile::TempDir,
     store: Arc<SqliteStore>,

@@ -1,8 +1,8 @@
 //! Who waits for a limit, and who is next.
 //!
 //! The order is: the more urgent class; within it one of each flow (a session, else a user) after
-//! the other, so that a loop with many Calls, or with near deadlines, does not hold up one with few;
-//! within such a round the nearest deadline, then who came first. A flow's own turns go to its
+//! the other, so that a loop with many Calls, or with near deadlines, does not hold up one with
+//! few; within such a round the nearest deadline, then who came first. A flow's own turns go to its
 //! nearest deadlines. Must not know what is waited for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,9 +1,9 @@
 //! AI Gateway's headers, `cf-aig-*`: what a request asks with them, and what an answer says.
 //!
 //! Each is read, so that a wrong value is a 400 and never a surprise. Those of time, tries, traces
-//! and of the way that a request takes act; those of caching, cost and retention do nothing here and
-//! are taken all the same. An answer says only what is true: there is no cache, hence no word of
-//! one.
+//! and of the way that a request takes act; those of caching, cost and retention do nothing here
+//! and are taken all the same. An answer says only what is true: there is no cache, hence no word
+//! of one.
 
 use std::time::Duration;
 

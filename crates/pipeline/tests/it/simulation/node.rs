@@ -1,5 +1,5 @@
-//! A node of the simulation: the whole pipeline on a gate to the store, a clock and a runtime of its
-//! own, which only goes on when it is told to.
+//! A node of the simulation: the whole pipeline on a gate to the store, a clock and a runtime of
+//! its own, which only goes on when it is told to.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

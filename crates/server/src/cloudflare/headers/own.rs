@@ -1,8 +1,8 @@
-//! Headers of AI Gateway that Holdfast has headers of its own for: they are checked by the name that
-//! the client sent, and then said in Holdfast's words, which every door reads.
+//! Headers of AI Gateway that Holdfast has headers of its own for: they are checked by the name
+//! that the client sent, and then said in Holdfast's words, which every door reads.
 //!
-//! Where a client sends both, Holdfast's own counts. A name of AI Gateway's for a provider stands for
-//! all configured ones of that vendor.
+//! Where a client sends both, Holdfast's own counts. A name of AI Gateway's for a provider stands
+//! for all configured ones of that vendor.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
