@@ -133,15 +133,16 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let kind = CallKind::Model(kind);
     let spawn = Spawn { parent, id, kind, budget, time_max, purpose };
     let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
-    let identified = match identified.unseen.is_empty() {
-        true => identified,
-        false => Box::pin(with_values(shared, identified)).await?,
-    };
     let upstreams = Arc::clone(&identified.upstreams);
     // What its parent waits for runs in its parent's place: with one of its own, both could wait
     // for each other.
     let (limits, runs) = (shared.directory.rates(), is_apart);
     let ticket = Box::pin(rates::admit(limits, &*shared.clock, &identified.call, runs)).await?;
+    // What a limit on rate refuses makes no budgets.
+    let identified = match identified.unseen.is_empty() {
+        true => identified,
+        false => Box::pin(with_values(shared, identified)).await?,
+    };
     let admitted = admit(&shared.escrow, &*shared.clock, identified);
     let mut admission = Box::pin(admitted).await?;
     if let Some(ticket) = &ticket {

@@ -126,10 +126,6 @@ impl Pipeline {
 
     async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {
         let clock = &self.parts.clock;
-        let identified = match identified.unseen.is_empty() {
-            true => identified,
-            false => Box::pin(with_values(&self.shared, identified)).await?,
-        };
         let upstreams = Arc::clone(&identified.upstreams);
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
@@ -137,6 +133,11 @@ impl Pipeline {
         };
         let rates = self.parts.directory.rates();
         let ticket = rates::admit(rates, &**clock, &identified.call, true).await?;
+        // What a limit on rate refuses makes no budgets.
+        let identified = match identified.unseen.is_empty() {
+            true => identified,
+            false => Box::pin(with_values(&self.shared, identified)).await?,
+        };
         let mut admission = admit(&self.shared.escrow, &**clock, identified).await?;
         if let Some(ticket) = &ticket {
             ticket.limit(&admission.call, &mut admission.offers)?;

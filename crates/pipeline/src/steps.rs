@@ -304,10 +304,6 @@ impl Pipeline {
         tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
-        let identified = match identified.unseen.is_empty() {
-            true => identified,
-            false => Box::pin(with_values(&self.shared, identified)).await?,
-        };
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
@@ -319,6 +315,11 @@ impl Pipeline {
                 let limits = self.parts.directory.rates();
                 rates::admit(limits, clock, &identified.call, true).await?
             }
+        };
+        // What a limit on rate refuses makes no budgets.
+        let identified = match identified.unseen.is_empty() {
+            true => identified,
+            false => Box::pin(with_values(&self.shared, identified)).await?,
         };
         let mut offers = admit_step(&self.shared.escrow, clock, &identified).await?;
         if let Some(ticket) = &held {
@@ -369,7 +370,9 @@ impl Pipeline {
             (budget.id.clone(), window)
         });
         let id = ReservationId::new(&self.parts.ids);
-        Some(StepReservation { id, budgets: windows.collect(), amount: terms.amount })
+        let made = budgets.iter().filter_map(|budget| Some((&budget.id, budget.rule.as_ref()?)));
+        let rules = made.map(|(id, rule)| (id.clone(), rule.clone())).collect();
+        Some(StepReservation { id, budgets: windows.collect(), rules, amount: terms.amount })
     }
 
     /// After a commit was refused as over a limit: writes what has ended, and returns the idle part

@@ -193,6 +193,8 @@ pub struct Claim {
     pub id: SliceId,
     /// The budget.
     pub budget: BudgetId,
+    /// The rule that made it: if it was forgotten meanwhile, it limits as the rule does.
+    pub rule: Option<BudgetId>,
     /// The window that the clock says; a later one that was opened before wins.
     pub window: WindowKey,
     /// How much is wanted; what is unclaimed, if that is less.
@@ -278,10 +280,11 @@ pub trait Budgets {
     /// all.
     fn put_budget(&self, budget: Budget) -> Pending<()>;
 
-    /// Forgets what a rule made for values that nobody uses any more: those whose newest window is
-    /// older than `since`, of which nothing is open. Their windows stay, so that one that is made
-    /// again goes on where it was. Answers which.
-    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>>;
+    /// Forgets what rules made for values that nobody uses any more: those whose newest window is
+    /// older than `since`, of which nothing is open and, but for tasks that nobody named, nothing
+    /// is to be reconciled. Their windows stay, so that one that is made again goes on where it
+    /// was. All or none; answers which.
+    fn forget_values(&self, forget: Vec<ForgetValues>) -> Pending<Vec<BudgetId>>;
 
     /// Removes one, and all that it made if it is a rule; its windows stay readable in the ledger's
     /// charges.

@@ -1,5 +1,7 @@
 //! What must be durable together, as one value.
 
+use std::collections::BTreeMap;
+
 use types::Money;
 use types::ids::{BudgetId, ReservationId};
 
@@ -40,6 +42,8 @@ pub struct StepReservation {
     pub id: ReservationId,
     /// Every budget that it falls under, with the window at this moment, in order of budget id.
     pub budgets: Vec<(BudgetId, WindowKey)>,
+    /// The rules that made some of them: what was forgotten meanwhile limits as its rule does.
+    pub rules: BTreeMap<BudgetId, BudgetId>,
     /// How much is held of each.
     pub amount: Money,
 }

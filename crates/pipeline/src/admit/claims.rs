@@ -98,7 +98,8 @@ impl Desk {
         wanted: Money,
     ) -> Result<Money, NotDone> {
         let id = SliceId::new(&self.ids);
-        let claim = Claim { id, budget: pool.id.clone(), window, wanted, node: self.node.clone() };
+        let (budget, rule) = (pool.id.clone(), pool.rule.clone());
+        let claim = Claim { id, budget, rule, window, wanted, node: self.node.clone() };
         let slice = self.store.claim(claim).await.map_err(|error| not_done(&error))?;
         let (window, claimed) = (slice.window, slice.amount);
         pool.install(slice, wanted);

@@ -32,6 +32,8 @@ type Parts = [(u64, Money); LIVE_SLICES_MAX];
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) id: BudgetId,
+    /// The rule that made the budget, if one did.
+    pub(crate) rule: Option<BudgetId>,
     state: Mutex<State>,
 }
 
@@ -125,7 +127,7 @@ impl Pool {
             drains: Vec::new(),
             drain_all: false,
         };
-        Self { id: budget.id.clone(), state: Mutex::new(state) }
+        Self { id: budget.id.clone(), rule: budget.rule.clone(), state: Mutex::new(state) }
     }
 
     /// Takes `amount`, or queues for it. The second answer says that a worker must be started.

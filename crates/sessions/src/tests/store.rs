@@ -207,7 +207,7 @@ impl Budgets for Faulty {
     fn reconcile(&self, reconcile: Reconcile) -> Pending<WindowTotals> {
         self.inner.reconcile(reconcile)
     }
-    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>> {
+    fn forget_values(&self, forget: Vec<ForgetValues>) -> Pending<Vec<BudgetId>> {
         self.inner.forget_values(forget)
     }
     fn top_up(&self, top_up: TopUp) -> Pending<ToppedUp> {

@@ -34,7 +34,7 @@ impl Budgets for SqliteStore {
         self.write(move |conn| put(conn, &budget))
     }
 
-    fn forget_values(&self, asked: ForgetValues) -> Pending<Vec<BudgetId>> {
+    fn forget_values(&self, asked: Vec<ForgetValues>) -> Pending<Vec<BudgetId>> {
         self.write(move |conn| values::forget(conn, &asked))
     }
 
@@ -166,8 +166,9 @@ fn hold(
     asked: WindowKey,
     turn: Option<&ResponseId>,
 ) -> Result<(), Error> {
-    // A budget that was deleted meanwhile limits nothing.
-    let Some((limit, kind)) = terms(conn, budget)? else { return Ok(()) };
+    // A budget that was deleted meanwhile limits nothing; a value that was forgotten does.
+    let rule = reservation.rules.get(budget);
+    let Some((limit, kind)) = terms_or_rules(conn, budget, rule)? else { return Ok(()) };
     let window = open_window(conn, budget, kind, asked)?;
     let free = limit.minus_or_zero(window.taken());
     if reservation.amount > free {
@@ -322,6 +323,18 @@ fn terms(conn: &Connection, id: &BudgetId) -> Result<Option<(Money, WindowKind)>
     Ok(conn.prepare_cached(sql)?.query_row([id.as_str()], from_row).optional()?)
 }
 
+/// The same of one that `rule` made: while the rule is there, forgetting a value lifts no limit.
+fn terms_or_rules(
+    conn: &Connection,
+    id: &BudgetId,
+    rule: Option<&BudgetId>,
+) -> Result<Option<(Money, WindowKind)>, Error> {
+    match (terms(conn, id)?, rule) {
+        (None, Some(rule)) => terms(conn, rule),
+        (terms, _) => Ok(terms),
+    }
+}
+
 /// Columns of [`WindowTotals`], in the order of [`totals_from_row`].
 const TOTALS: &str = r#"SELECT "window", settled, unreconciled, presumed, reserved, claimed
                         FROM budget_windows WHERE budget = ?1"#;
@@ -402,7 +415,8 @@ fn open_window(
 
 fn claim(conn: &Connection, asked: Claim) -> Result<Slice, Error> {
     refuse_negative(asked.wanted)?;
-    let Some((limit, kind)) = terms(conn, &asked.budget)? else {
+    let terms = terms_or_rules(conn, &asked.budget, asked.rule.as_ref())?;
+    let Some((limit, kind)) = terms else {
         let Claim { id, budget, window, .. } = asked;
         return Ok(Slice { id, budget, window, amount: Money::ZERO });
     };

@@ -13,6 +13,7 @@ use crate::budgets::{
     ToppedUp, WindowKey, WindowKind, WindowTotals, Zone,
 };
 use crate::error::Error;
+use crate::ledger::Charge;
 
 /// Budgets are kept per account in order of id, changed by id, and gone once deleted.
 pub async fn budgets_are_kept_and_changed(place: &dyn Place) {
@@ -407,7 +408,7 @@ pub async fn what_a_rule_has_made_is_as_the_rule_is(place: &dyn Place) {
         rule: Some(rule.id.clone()),
         ..rule.clone()
     };
-    let values = [value("a"), value("b"), value("hfc_c"), value("d"), value("e")];
+    let values = [value("a"), value("b"), value("hfc_c"), value("d"), value("e"), value("f")];
     for value in &values {
         store.put_budget(value.clone()).await.unwrap();
         store.put_budget(value.clone()).await.unwrap();
@@ -416,7 +417,7 @@ pub async fn what_a_rule_has_made_is_as_the_rule_is(place: &dyn Place) {
     rule.version = 2;
     store.put_budget(rule.clone()).await.unwrap();
     let kept = store.budgets(ACCOUNT).await.unwrap();
-    assert_eq!(kept.len(), 6);
+    assert_eq!(kept.len(), 7);
     for value in &values {
         let kept = kept.iter().find(|kept| kept.id == value.id).unwrap();
         let as_rule = Budget { limit: money(20), version: 2, ..value.clone() };
@@ -430,18 +431,24 @@ pub async fn what_a_rule_has_made_is_as_the_rule_is(place: &dyn Place) {
         let spent = spend(&values[value], window, vec![], 5);
         store.commit(rows(vec![make.row(vec![spent])])).await.unwrap();
     }
-    let forget = |made_before: Timestamp| ForgetValues {
-        rule: rule.id.clone(),
-        made_before,
-        since: TOMORROW,
+    let open = Charge { unreconciled: money(5), ..spend(&values[5], TODAY, vec![], 0) };
+    store.commit(rows(vec![make.row(vec![open])])).await.unwrap();
+    let forget = |made_before: Timestamp| {
+        vec![ForgetValues { rule: rule.id.clone(), made_before, since: TOMORROW }]
     };
     assert_eq!(store.forget_values(forget(NOON)).await.unwrap(), []);
     let mut forgotten = store.forget_values(forget(Timestamp(NOON.0 + 1))).await.unwrap();
     forgotten.sort();
-    // The first has a slice open, the fourth is used tomorrow; the third is a Call's own.
+    // The first has a slice open, the fourth is used tomorrow, the sixth is to be reconciled; the
+    // third is a Call's own.
     let mut expected = [&values[1], &values[2], &values[4]].map(|value| value.id.clone());
     expected.sort();
     assert_eq!(forgotten, expected);
+    // Who was identified before is held to the rule all the same.
+    let held = make.reservation(&[&values[1]], TODAY, 16);
+    assert!(matches!(store.commit(hold(held)).await, Err(Error::OverLimit { .. })));
+    let slice = store.claim(make.claim(&values[4], TODAY, 50, &make.node())).await.unwrap();
+    assert_eq!(slice.amount, money(20));
     // Their windows stay.
     store.put_budget(values[1].clone()).await.unwrap();
     let again = store.claim(make.claim(&values[1], TODAY, 50, &make.node())).await.unwrap();

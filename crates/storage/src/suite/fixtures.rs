@@ -78,6 +78,7 @@ impl Make {
         Claim {
             id: SliceId::new(&self.ids),
             budget: budget.id.clone(),
+            rule: budget.rule.clone(),
             window,
             wanted: money(wanted),
             node: node.clone(),
@@ -91,9 +92,12 @@ impl Make {
         window: WindowKey,
         amount: i64,
     ) -> StepReservation {
+        let made = budgets.iter().filter_map(|budget| Some((&budget.id, budget.rule.as_ref()?)));
+        let rules = made.map(|(id, rule)| (id.clone(), rule.clone()));
         StepReservation {
             id: ReservationId::new(&self.ids),
             budgets: budgets.iter().map(|budget| (budget.id.clone(), window)).collect(),
+            rules: rules.collect(),
             amount: money(amount),
         }
     }

@@ -19,7 +19,6 @@ use super::Directory;
 use super::scopes::check_scope_names;
 use crate::identify::snapshot::{Edits, Unseen};
 use crate::identify::{CALL_TIME_MAX, derived_id};
-use crate::record::storage_failure;
 
 /// Budgets that a rule makes at most; values that come then are refused.
 pub(crate) const VALUES_MAX: usize = 100_000;
@@ -105,21 +104,23 @@ impl Directory {
         let snapshot = self.snapshot();
         let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
         let made_before = Timestamp(self.parts.clock.now().0.saturating_sub(kept));
-        let mut edits = Edits::of(&snapshot);
-        for rule in snapshot.rules() {
+        let forget = snapshot.rules().map(|rule| {
             let since = match rule.window {
                 // What is paid for ever is never over.
                 WindowKind::Total => WindowKey(i64::MIN),
                 window => WindowKey(window.before(rule.window_at(made_before)).0 + 1),
             };
-            let forget = ForgetValues { rule: rule.id.clone(), made_before, since };
-            let forgotten = self.parts.store.forget_values(forget).await;
-            for id in forgotten.map_err(|error| storage_failure(&error))? {
-                edits.remove_budget(&id);
-            }
-        }
-        // The store has it: what Calls see is no more than that.
-        self.commit(changing, Box::pin(async { Ok(()) }), edits.done()).await
+            ForgetValues { rule: rule.id.clone(), made_before, since }
+        });
+        // One write, and to its end whoever asked for it: what the store has forgotten and Calls
+        // still see would be a budget that nobody can claim of.
+        let writing = self.parts.store.forget_values(forget.collect());
+        let after = move |forgotten: &Vec<BudgetId>| {
+            let mut edits = Edits::of(&snapshot);
+            forgotten.iter().for_each(|id| edits.remove_budget(id));
+            edits.done()
+        };
+        self.commit_then(changing, writing, after).await.map(drop)
     }
 
     fn wait_with(&self, unseen: &[Unseen]) -> Result<(), Failure> {

@@ -216,7 +216,7 @@ impl Budgets for Gate {
     fn delete_budget(&self, id: &BudgetId) -> Pending<bool> {
         at_once(self.store.delete_budget(id))
     }
-    fn forget_values(&self, forget: ForgetValues) -> Pending<Vec<BudgetId>> {
+    fn forget_values(&self, forget: Vec<ForgetValues>) -> Pending<Vec<BudgetId>> {
         at_once(self.store.forget_values(forget))
     }
     fn top_up(&self, top_up: TopUp) -> Pending<ToppedUp> {

@@ -23,17 +23,25 @@ pub(super) fn put(conn: &Connection, budget: &Budget, rule: &BudgetId) -> Result
     Ok(())
 }
 
-/// Forgets those that nobody uses any more.
-pub(super) fn forget(conn: &Connection, asked: &ForgetValues) -> Result<Vec<BudgetId>, Error> {
+/// Forgets those that nobody uses any more. What an operator may still reconcile keeps its value,
+/// but for a task that nobody named: no other Call will ever have that budget.
+pub(super) fn forget(conn: &Connection, asked: &[ForgetValues]) -> Result<Vec<BudgetId>, Error> {
     let sql = r#"DELETE FROM budget_values WHERE rule = ?1 AND created_at < ?2
                  AND (substr(scope, 1, 13) = '{"task":"hfc_'
                       OR NOT EXISTS (SELECT 1 FROM budget_windows AS used
-                                     WHERE used.budget = budget_values.id AND used."window" >= ?3))
+                                     WHERE used.budget = budget_values.id
+                                     AND (used."window" >= ?3 OR used.presumed + used.unreconciled > 0)))
                  AND id NOT IN (SELECT budget FROM slices)
                  AND id NOT IN (SELECT budget FROM reservations)
                  RETURNING id"#;
     let mut statement = conn.prepare_cached(sql)?;
-    let arguments = params![asked.rule.as_str(), asked.made_before.0, asked.since.0];
-    let rows = statement.query_map(arguments, |row| columns::id(row, 0, BudgetId::parse))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut forgotten = Vec::new();
+    for ForgetValues { rule, made_before, since } in asked {
+        let arguments = params![rule.as_str(), made_before.0, since.0];
+        let rows = statement.query_map(arguments, |row| columns::id(row, 0, BudgetId::parse))?;
+        for id in rows {
+            forgotten.push(id?);
+        }
+    }
+    Ok(forgotten)
 }
