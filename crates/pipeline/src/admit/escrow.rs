@@ -102,15 +102,15 @@ impl Escrow {
         self.drain_pools(&pools).await
     }
 
-    /// Returns what is idle in budgets whose windows have ended, and forgets those of which nothing
-    /// is held.
-    pub(crate) async fn drain_ended(&self, now: Timestamp) -> Result<(), Failure> {
-        let ended: Vec<_> = {
+    /// Returns what is idle in budgets whose windows have ended, or that nobody has used since
+    /// `since`, and forgets those of which nothing is held.
+    pub(crate) async fn drain_over(&self, now: Timestamp, since: Timestamp) -> Result<(), Failure> {
+        let over: Vec<_> = {
             let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-            pools.values().filter(|pool| pool.has_ended(now)).map(Arc::clone).collect()
+            pools.values().filter(|pool| pool.is_over(now, since)).map(Arc::clone).collect()
         };
-        self.drain_pools(&ended).await?;
-        drop(ended);
+        self.drain_pools(&over).await?;
+        drop(over);
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         // Nobody else has it, and nobody can get it while this is locked.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());

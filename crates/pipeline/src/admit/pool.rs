@@ -126,6 +126,7 @@ impl Pool {
             arrivals: 0,
             drains: Vec::new(),
             drain_all: false,
+            asked_at: Timestamp(i64::MIN),
         };
         Self { id: budget.id.clone(), rule: budget.rule.clone(), state: Mutex::new(state) }
     }
@@ -138,6 +139,7 @@ impl Pool {
         now: Timestamp,
     ) -> (Taken, bool) {
         let mut state = self.lock();
+        state.asked_at = state.asked_at.max(now);
         state.adopt(budget);
         state.roll(now);
         if state.waiters.is_empty() && state.idle() >= amount {
@@ -176,9 +178,10 @@ impl Pool {
         Some((receiver, !std::mem::replace(&mut state.working, true)))
     }
 
-    /// Whether its window is over.
-    pub(crate) fn has_ended(&self, now: Timestamp) -> bool {
-        self.lock().ends.is_some_and(|ends| now >= ends)
+    /// Whether its window is over, or nobody has asked for money since `since`.
+    pub(crate) fn is_over(&self, now: Timestamp, since: Timestamp) -> bool {
+        let state = self.lock();
+        state.asked_at < since || state.ends.is_some_and(|ends| now >= ends)
     }
 
     /// Whether nothing of any window is left here.
@@ -263,6 +266,10 @@ impl Pool {
     pub(crate) fn refuse(&self, totals: &WindowTotals, arrivals: u64) -> Looked {
         let mut state = self.lock();
         let idle = state.learn(totals);
+        if state.window != Some(totals.window) {
+            // The window ended during the look, which says nothing of the new one.
+            return Looked { wanted: None, refused: Answers::new() };
+        }
         let free = state.unclaimed.unwrap_or_default().saturating_add(idle);
         let mut refused: Answers = Vec::new();
         let mut staying = VecDeque::new();

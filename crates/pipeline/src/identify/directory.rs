@@ -34,8 +34,8 @@ use crate::route::health::Health;
 
 pub use reload::{Change, Held};
 pub use scopes::{AskedScope, FoundScope, check_scope_names};
-pub(crate) use values::VALUES_MAX;
 use values::Waiting;
+pub(crate) use values::{VALUES_MAX, unused_since};
 
 /// Characters of a secret that are kept to recognise a key by: `hf_` and four more.
 const HINT_CHARS: usize = 7;

@@ -3,10 +3,14 @@
 //! Off the way of all other Calls. Invariant: no Call goes on without a budget that a rule wants it
 //! to have.
 
+use std::sync::Arc;
+
+use storage::Scope;
+use types::call::Plan;
 use types::{ErrorCode, Failure};
 
-use super::directory::VALUES_MAX;
-use super::{Identified, Scoped, unauthenticated};
+use super::directory::{VALUES_MAX, unused_since};
+use super::{Identified, Scoped, Unseen, unauthenticated};
 use crate::execute::attempts::Shared;
 use crate::record::RETRY_AFTER;
 
@@ -36,13 +40,16 @@ pub(crate) async fn with_values(
         let Scoped { budgets, of_targets, unseen } = snapshot.scoped(&known, &identified.call);
         identified = Identified { budgets, of_targets, unseen, ..identified };
     }
-    let full = identified.unseen.iter().find(|value| shared.directory.is_full(&value.rule));
+    if drop_full(shared, &mut identified) {
+        return Ok(identified);
+    }
+    let full = identified.unseen.iter().find(|value| shared.directory.is_full(value));
     Err(match full {
         Some(value) => {
             let (rule, scope) = (&value.rule.id, &value.rule.scope);
             let message = format!(
-                "the budget {rule} ({scope}) has made {VALUES_MAX} budgets already, and makes no \
-                 more: delete those that are not needed, or the rule"
+                "the budget {rule} ({scope}) has made nearly {VALUES_MAX} budgets already, and \
+                 makes no more for this user: delete those that are not needed, or the rule"
             );
             Failure::new(ErrorCode::BudgetExceeded, message)
         }
@@ -53,10 +60,28 @@ pub(crate) async fn with_values(
     })
 }
 
+/// Leaves out the targets for which a rule makes no budgets any more. Answers whether all that is
+/// missing then is not needed, and somebody is left to ask.
+fn drop_full(shared: &Shared, identified: &mut Identified) -> bool {
+    let Identified { unseen, call, .. } = identified;
+    let of_full = |value: &Unseen| {
+        let Scope::Model(name) = &value.scope else { return None };
+        shared.directory.is_full(value).then(|| name.clone())
+    };
+    let Some(full) = unseen.iter().map(of_full).collect::<Option<Vec<_>>>() else { return false };
+    let mut targets = call.plan.targets.clone();
+    targets.retain(|target| !full.iter().any(|name| *name == *target.name));
+    let Some(call) = Arc::get_mut(call).filter(|_| !targets.is_empty()) else { return false };
+    call.plan = Arc::new(Plan { targets, ..Plan::clone(&call.plan) });
+    unseen.clear();
+    true
+}
+
 /// Room for new values, where others are over. What can't be forgotten is tried again later.
 async fn forget(shared: &Shared) {
     let now = shared.clock.now();
-    let forgotten = match shared.escrow.drain_ended(now).await {
+    let drained = shared.escrow.drain_over(now, unused_since(now)).await;
+    let forgotten = match drained {
         Ok(()) => shared.directory.forget_values().await,
         Err(failure) => Err(failure),
     };

@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) drains: Vec<oneshot::Sender<Result<(), Failure>>>,
     /// Somebody asked for everything idle to go back.
     pub(super) drain_all: bool,
+    /// When somebody last asked for money.
+    pub(super) asked_at: Timestamp,
 }
 
 #[derive(Debug)]

@@ -255,3 +255,28 @@ fn what_is_being_claimed_for_a_refused_call_goes_back_before_it_is_told() {
     drop(desk.pool.next_job(NOW));
     assert!(told.try_recv().unwrap().is_ok());
 }
+
+#[test]
+fn a_look_that_a_new_window_overtakes_refuses_nobody() {
+    let desk = desk(100);
+    let mut waiting = desk.waits(10);
+    desk.install(5, 80);
+    let Some(Job::LookAgain { arrivals, .. }) = desk.pool.next_job(NOW) else { panic!() };
+    let tomorrow = Timestamp(24 * 60 * 60 * 1_000_000);
+    let window = desk.pool.window(&desk.budget, tomorrow);
+    let looked = desk.pool.refuse(&desk.totals(95), arrivals);
+    assert!(looked.answer().is_none());
+    assert_eq!(waiting.try_recv().unwrap_err(), TryRecvError::Empty);
+    // What is left of the old one goes back, and the new one is claimed of.
+    assert!(matches!(desk.pool.next_job(tomorrow), Some(Job::Return(_))));
+    let job = desk.pool.next_job(tomorrow);
+    assert!(matches!(job, Some(Job::Claim { window: new, .. }) if new == window), "{job:?}");
+}
+
+#[test]
+fn a_pool_that_nobody_asks_is_over_although_its_window_is_not() {
+    let desk = desk(100);
+    let _waiting = desk.waits(10);
+    assert!(!desk.pool.is_over(Timestamp(1), NOW));
+    assert!(desk.pool.is_over(Timestamp(1), Timestamp(1)));
+}

@@ -5,7 +5,7 @@
 //! Call is admitted under it; its id follows from rule and value, so that one that was forgotten
 //! goes on where it was. It must not know Calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use crate::identify::{CALL_TIME_MAX, derived_id};
 
 /// Budgets that a rule makes at most; values that come then are refused.
 pub(crate) const VALUES_MAX: usize = 100_000;
+/// Of these, the last ones are for users that have brought fewer than so many: no single user can
+/// have a rule refuse all others.
+const VALUES_FOR_OTHERS: usize = VALUES_MAX / 10;
 /// Values that wait at most.
 const WAITING_MAX: usize = 10_000;
 /// How long a value that nobody uses is kept after its window: longer than any Call takes.
@@ -34,7 +37,11 @@ const FORGET_EVERY: Duration = Duration::from_mins(10);
 pub(super) struct Waiting {
     values: Mutex<Vec<Unseen>>,
     forgot_at: Mutex<Timestamp>,
+    brought: Mutex<Brought>,
 }
+
+/// Which values a user has brought to a rule, since the start.
+type Brought = HashMap<(BudgetId, Arc<str>), HashSet<BudgetId>>;
 
 impl Directory {
     /// Makes budgets for these values. Those for which there is no room are left out.
@@ -50,14 +57,16 @@ impl Directory {
         let batch = std::mem::take(&mut *self.values());
         let mut edits = Edits::of(&self.snapshot());
         let mut budgets = BTreeMap::new();
-        for Unseen { rule, scope } in batch {
+        for Unseen { rule, scope, by } in batch {
             let before = edits.so_far();
             let id = id_of(&rule.id, &scope);
             // The rule as it is now; it may be gone.
             let Some(rule) = before.rows.budgets.get(&rule.id).cloned() else { continue };
-            if before.rows.budgets.get(&id).is_some() || before.made(&rule) >= VALUES_MAX {
+            let is_made = before.rows.budgets.get(&id).is_some();
+            if is_made || !self.has_room(before.made(&rule), &rule.id, &by) {
                 continue;
             }
+            self.brought().entry((rule.id.clone(), by)).or_default().insert(id.clone());
             let budget = Budget {
                 id: id.clone(),
                 scope,
@@ -76,9 +85,16 @@ impl Directory {
         self.commit(changing, self.parts.store.change_objects(stored), edits.done()).await
     }
 
-    /// Whether a rule has made all that it may.
-    pub(crate) fn is_full(&self, rule: &Budget) -> bool {
-        self.snapshot().made(rule) >= VALUES_MAX
+    /// Whether a rule has made all that it may for the user who brings a value.
+    pub(crate) fn is_full(&self, Unseen { rule, by, .. }: &Unseen) -> bool {
+        !self.has_room(self.snapshot().made(rule), &rule.id, by)
+    }
+
+    fn has_room(&self, made: usize, rule: &BudgetId, by: &Arc<str>) -> bool {
+        let brought =
+            || self.brought().get(&(rule.clone(), Arc::clone(by))).map_or(0, HashSet::len);
+        made < VALUES_MAX - VALUES_FOR_OTHERS
+            || (made < VALUES_MAX && brought() < VALUES_FOR_OTHERS)
     }
 
     /// Whether it is time to forget values, since rules have many.
@@ -102,8 +118,7 @@ impl Directory {
     pub(crate) async fn forget_values(&self) -> Result<(), Failure> {
         let changing = self.changing().await;
         let snapshot = self.snapshot();
-        let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
-        let made_before = Timestamp(self.parts.clock.now().0.saturating_sub(kept));
+        let made_before = unused_since(self.parts.clock.now());
         let forget = snapshot.rules().map(|rule| {
             let since = match rule.window {
                 // What is paid for ever is never over.
@@ -120,7 +135,13 @@ impl Directory {
             forgotten.iter().for_each(|id| edits.remove_budget(id));
             edits.done()
         };
-        self.commit_then(changing, writing, after).await.map(drop)
+        let forgotten = self.commit_then(changing, writing, after).await?;
+        let forgotten: HashSet<BudgetId> = forgotten.into_iter().collect();
+        self.brought().retain(|_, values| {
+            values.retain(|id| !forgotten.contains(id));
+            !values.is_empty()
+        });
+        Ok(())
     }
 
     fn wait_with(&self, unseen: &[Unseen]) -> Result<(), Failure> {
@@ -134,9 +155,19 @@ impl Directory {
         Ok(())
     }
 
+    fn brought(&self) -> std::sync::MutexGuard<'_, Brought> {
+        self.waiting.brought.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn values(&self) -> std::sync::MutexGuard<'_, Vec<Unseen>> {
         self.waiting.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has not been used since then is nobody's any more.
+pub(crate) fn unused_since(now: Timestamp) -> Timestamp {
+    let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(now.0.saturating_sub(kept))
 }
 
 /// The id of a rule's budget for a value.

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use storage::{Budget, Dimension, Key, Scope};
-use types::Call;
 use types::call::Target;
 use types::ids::{BudgetId, SessionId};
+use types::{Call, Price};
 
 use super::super::named_session;
 use super::cow::CowMap;
+use crate::admit::bound;
 
 /// Budgets in order of id.
 pub(crate) type List = Arc<[Arc<Budget>]>;
@@ -106,7 +107,8 @@ impl Scopes {
     }
 
     fn edit(&mut self, account: &str, change: impl FnOnce(&mut OfAccount)) {
-        let mut of = self.accounts.get(account).cloned().unwrap_or_default();
+        // Taken out, so that the second edit of a snapshot finds it its own and copies nothing.
+        let mut of = self.accounts.remove(account).unwrap_or_default();
         change(Arc::make_mut(&mut of));
         self.accounts.insert(account.to_owned(), of);
     }
@@ -210,6 +212,8 @@ pub(crate) struct Unseen {
     pub(crate) rule: Arc<Budget>,
     /// What its budget is on.
     pub(crate) scope: Scope,
+    /// The user whose Call brings it.
+    pub(crate) by: Arc<str>,
 }
 
 impl Scopes {
@@ -232,6 +236,9 @@ impl Scopes {
         of_targets: Option<&OfTargets>,
     ) -> Vec<Unseen> {
         let Some(of) = self.accounts.get(&*call.principal.account) else { return Vec::new() };
+        if is_free(call) {
+            return Vec::new();
+        }
         let mut unseen = Vec::new();
         for rule in of.rules.iter() {
             let Scope::Each(dimension) = &rule.scope else { continue };
@@ -246,12 +253,20 @@ impl Scopes {
                 std::iter::once(&**all).chain(targets.map(|(_, list)| &**list)).collect();
             for scope in values(dimension, call) {
                 if !lists.iter().any(|list| made(list, &scope)) {
-                    unseen.push(Unseen { rule: Arc::clone(rule), scope });
+                    let by = Arc::clone(&call.principal.user);
+                    unseen.push(Unseen { rule: Arc::clone(rule), scope, by });
                 }
             }
         }
         unseen
     }
+}
+
+/// Whether a Call costs nothing wherever it is sent: no budget has to hold anything for it.
+fn is_free(call: &Call) -> bool {
+    let mut prices = call.plan.targets.iter().map(|target| target.price.as_deref());
+    let all_free = prices.all(|price| price.is_some_and(Price::is_free));
+    bound::costs_nothing(call) || all_free
 }
 
 /// What a Call is, of a rule's dimension: one value, one for each model that it may be sent to, or
@@ -323,11 +338,10 @@ impl OfAccount {
                 return;
             }
             Scope::Metadata { name, value } => {
-                let mut by = self.metadata.get(name).cloned().unwrap_or_default();
+                let mut by = self.metadata.remove(name).unwrap_or_default();
                 change(&mut by, value, edit);
-                match by.is_empty() {
-                    true => drop(self.metadata.remove(name)),
-                    false => drop(self.metadata.insert(name.clone(), by)),
+                if !by.is_empty() {
+                    self.metadata.insert(name.clone(), by);
                 }
                 return;
             }
