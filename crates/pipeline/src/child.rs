@@ -20,7 +20,7 @@ use crate::execute::attempts::{Attempts, Shared};
 use crate::execute::cascade::answer::{Said, bytes_of};
 use crate::identify::values::with_values;
 use crate::identify::{Purpose, Spawn, spawned};
-use crate::rates;
+use crate::rates::{self, Pace};
 use crate::record::answer::Answer;
 use crate::route::candidates;
 
@@ -136,8 +136,9 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let upstreams = Arc::clone(&identified.upstreams);
     // What its parent waits for runs in its parent's place: with one of its own, both could wait
     // for each other.
-    let (limits, runs) = (shared.directory.rates(), is_apart);
-    let ticket = Box::pin(rates::admit(limits, &*shared.clock, &identified.call, runs)).await?;
+    let pace = if is_apart { Pace::New } else { Pace::Within };
+    let limits = shared.directory.rates();
+    let ticket = Box::pin(rates::admit(limits, &*shared.clock, &identified.call, pace)).await?;
     // What a limit on rate refuses makes no budgets.
     let identified = match identified.unseen.is_empty() {
         true => identified,

@@ -29,7 +29,7 @@ use types::error::Headroom;
 use types::ids::SessionId;
 use types::{Call, Clock, Principal};
 
-pub(crate) use admit::{Ticket, admit};
+pub(crate) use admit::{Pace, Ticket, admit};
 use cell::{Cells, Shape};
 use set::Set;
 pub use status::{RateCount, RateLimitStatus, RateUse};
@@ -74,6 +74,9 @@ impl Kind {
     /// Those of which nobody knows before its end what a Call uses.
     const OF_USAGE: [Self; KINDS - 1] =
         [Self::Tokens, Self::InputTokens, Self::OutputTokens, Self::Cost];
+
+    /// Those that are tokens.
+    const OF_TOKENS: [Self; 3] = [Self::Tokens, Self::InputTokens, Self::OutputTokens];
 
     /// As it is written in a limit's settings.
     pub const fn name(self) -> &'static str {
@@ -230,7 +233,7 @@ impl RateLimits {
 
     /// What is left for whoever asks; `None` = no limit of which a door would tell.
     pub(crate) fn headroom(&self, asking: &Asking<'_>, clock: &dyn Clock) -> Option<Headroom> {
-        let in_scope = self.in_force()?.in_scope(asking, clock.monotonic()).ok()?;
+        let in_scope = self.in_force()?.seen(asking);
         refusal::headroom(&in_scope, clock)
     }
 

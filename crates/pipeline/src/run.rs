@@ -26,7 +26,7 @@ use crate::execute::attempts::{Attempts, Shared};
 use crate::identify::directory::Directory;
 use crate::identify::values::with_values;
 use crate::identify::{Identified, authenticate, default_class, identify, plan_of};
-use crate::rates::{self, Asking};
+use crate::rates::{self, Asking, Pace};
 use crate::record::answer::Answer;
 use crate::record::telemetry::Telemetry;
 use crate::record::{Recorder, Writer, storage_failure};
@@ -132,7 +132,7 @@ impl Pipeline {
             false => identified,
         };
         let rates = self.parts.directory.rates();
-        let ticket = rates::admit(rates, &**clock, &identified.call, true).await?;
+        let ticket = rates::admit(rates, &**clock, &identified.call, Pace::New).await?;
         // What a limit on rate refuses makes no budgets.
         let identified = match identified.unseen.is_empty() {
             true => identified,
@@ -172,7 +172,7 @@ impl Pipeline {
         let counted = async {
             let identified = identify(directory, &**clock, id.clone(), incoming);
             let call = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?.call;
-            let ticket = rates::admit(directory.rates(), &**clock, &call, true).await;
+            let ticket = rates::admit(directory.rates(), &**clock, &call, Pace::New).await;
             if let Some(ticket) = ticket.map_err(|failure| self.refused(&call.class, failure))? {
                 ticket.report(&Billed::No, Money::ZERO);
             }

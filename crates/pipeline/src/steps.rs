@@ -37,7 +37,7 @@ use crate::execute::attempts::{self, Shared};
 use crate::execute::{Wanted, cascade, execute, late};
 use crate::identify::values::with_values;
 use crate::identify::{Identified, List, identify};
-use crate::rates::{self, Ticket};
+use crate::rates::{self, Pace, Ticket};
 use crate::record::answer::{Bill, no_end};
 use crate::record::meter::{Meter, Verdict, kind_and_name, wall_micros};
 use crate::record::storage_failure;
@@ -287,10 +287,12 @@ impl Pipeline {
         tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
+        let is_begun = incoming.step.as_ref().is_some_and(|step| step.begun);
+        let pace = Pace::begun(is_begun || tries.have_begun());
         let identified = identify(&self.parts.directory, clock, id, incoming);
         let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
         let class = Arc::clone(&identified.call.class);
-        let admitted = self.admitted_step(identified, tries).await;
+        let admitted = self.admitted_step(identified, pace, tries).await;
         admitted.map_err(|failure| match tries.have_begun() {
             // A step that somebody was asked for is told of by its tries.
             true => failure,
@@ -301,6 +303,7 @@ impl Pipeline {
     async fn admitted_step(
         &self,
         identified: Identified,
+        pace: Pace,
         tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
@@ -313,7 +316,7 @@ impl Pipeline {
             Some(ticket) => Some(ticket),
             None => {
                 let limits = self.parts.directory.rates();
-                rates::admit(limits, clock, &identified.call, true).await?
+                rates::admit(limits, clock, &identified.call, pace).await?
             }
         };
         // What a limit on rate refuses makes no budgets.

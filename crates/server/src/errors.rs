@@ -49,11 +49,12 @@ pub(crate) fn response(format: &dyn Format, refused: &Refused) -> Response<Body>
     name_call(answered, &refused.call);
     if let Some(wait) = failure.retry_after {
         answered.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    if let Some(headroom) = &failure.headroom {
-        if let Some(wait) = failure.retry_after {
+        // What a provider said has come through as it said it: in seconds.
+        if failure.upstream.is_none() {
             answered.insert(RETRY_AFTER_MS, HeaderValue::from(whole_millis(wait)));
         }
+    }
+    if let Some(headroom) = &failure.headroom {
         headers::limits(answered, format, headroom);
     }
     if failure.forbids_retry() {

@@ -66,6 +66,15 @@ impl Turn {
         }
     }
 
+    /// The session from which its own descends, by which limits go; `None` where nobody knows.
+    pub fn session_root(&self) -> Option<&SessionId> {
+        match &self.kind {
+            Kind::Live { live, .. } => Some(&live.about.root),
+            Kind::Ended { .. } => None,
+            Kind::Plain(plain) => plain.session(),
+        }
+    }
+
     /// The Call that is the root of the turn's others.
     pub const fn call_id(&self) -> &CallId {
         &self.call

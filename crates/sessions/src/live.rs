@@ -81,6 +81,8 @@ pub(crate) struct Ended {
 pub(crate) struct About {
     pub(crate) response: ResponseId,
     pub(crate) session: SessionId,
+    /// The session from which that one descends.
+    pub(crate) root: SessionId,
     pub(crate) call: CallId,
     pub(crate) account: String,
     pub(crate) user: String,

@@ -263,6 +263,7 @@ impl Inner {
         let about = About {
             response: id.clone(),
             session: session.id.clone(),
+            root: session.root.clone(),
             call: asked.call.clone(),
             account: asked.principal.account.as_ref().to_owned(),
             user: asked.principal.user.as_ref().to_owned(),

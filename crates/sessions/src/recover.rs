@@ -193,6 +193,7 @@ impl Inner {
         let about = About {
             response: row.id.clone(),
             session: session.id.clone(),
+            root: session.root.clone(),
             call,
             account: row.account,
             user: row.user,

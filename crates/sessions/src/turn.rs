@@ -203,6 +203,7 @@ impl Runner {
 
     /// Ends the turn because of this failure.
     fn fail(&mut self, failure: Failure) -> Vec<Action> {
+        self.tries.let_go();
         let error = ErrorRecord { code: failure.code, message: failure.message.clone() };
         self.failure = Some(failure);
         vec![Action::Close(Ending::Failed { error })]
@@ -230,6 +231,7 @@ impl Runner {
                 session: self.cursor.session.clone(),
                 root: self.ask.root.clone(),
                 step: step.clone(),
+                begun: self.batch.opening.is_none(),
             }),
             parent: root_call.filter(|root| call.as_ref() != Some(*root)).cloned(),
             id: call,

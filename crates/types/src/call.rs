@@ -244,6 +244,8 @@ pub struct StepRef {
     pub root: SessionId,
     /// The step.
     pub step: StepId,
+    /// Whether its turn has begun: what it has done is durable, so that it waits rather than fails.
+    pub begun: bool,
 }
 
 /// An identified Call.

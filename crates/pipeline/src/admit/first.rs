@@ -74,8 +74,10 @@ async fn paid(
 /// Terms that a budget which refused can hold, where the cap is ours.
 fn lower(call: &Call, route: &Route, refusal: &Refusal) -> Option<Terms> {
     let Refusal::Exceeded { free } = refusal else { return None };
-    route.terms.output_cap?;
+    let chosen = route.terms.output_cap?;
     let price = route.target.price.as_deref()?;
     let terms = bound::terms(call, &route.target, price, Some(*free));
+    // The cap before may be lower for other reasons than money, as limits on rate have.
+    let terms = Terms { output_cap: terms.output_cap.map(|cap| cap.min(chosen)), ..terms };
     (terms.amount < route.terms.amount && terms.amount <= *free).then_some(terms)
 }

@@ -21,7 +21,7 @@ use types::clock::{Monotonic, within};
 use types::context::CompactPolicy;
 use types::conversation::Conversation;
 use types::ids::CallId;
-use types::{Call, ErrorCode, Money, Stop, estimate};
+use types::{Call, ErrorCode, Failure, Money, Stop, estimate};
 
 use super::SummaryNote;
 use super::edit::{allowance, asked, kept_summary};
@@ -87,9 +87,29 @@ pub(super) struct Found {
     pub(super) charged: Money,
 }
 
-/// Why a summary could not be had, and what that was charged.
-#[derive(Clone, Copy)]
-struct Missing(ErrorCode, Money);
+/// Why a summary could not be had.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    code: ErrorCode,
+    /// What that was charged.
+    charged: Money,
+    /// Whether limits of who asks are why: others may have it all the same.
+    is_askers: bool,
+}
+
+impl Missing {
+    const fn uncharged(code: ErrorCode) -> Self {
+        Self { code, charged: Money::ZERO, is_askers: false }
+    }
+
+    fn of(failure: &Failure, charged: Money) -> Self {
+        let is_ours = failure.upstream.is_none() && !failure.withheld;
+        let by_money = matches!(failure.code, ErrorCode::BudgetExceeded | ErrorCode::PriceUnknown);
+        let by_rate = matches!(failure.code, ErrorCode::RateLimited | ErrorCode::TooLarge);
+        let is_askers = by_money || (by_rate && is_ours);
+        Self { code: failure.code, charged, is_askers }
+    }
+}
 
 /// A summary that was had: the number of its crossing, its text, and who wrote it for what, if it
 /// was written now.
@@ -145,7 +165,7 @@ impl Summaries {
                     });
                     summary = Some((number, text));
                 }
-                Err(Missing(code, cost)) => {
+                Err(Missing { code, charged: cost, .. }) => {
                     charged = charged.saturating_add(cost);
                     return Found { summary, note: Some(SummaryNote::Missing(code)), charged };
                 }
@@ -162,7 +182,7 @@ impl Summaries {
         wish: Wish<'_>,
         progress: Progress<'_>,
     ) -> Result<Made, Missing> {
-        let free = |code| Missing(code, Money::ZERO);
+        let free = Missing::uncharged;
         if !wish.may_ask {
             return Err(free(ErrorCode::Unavailable));
         }
@@ -189,10 +209,10 @@ impl Summaries {
                 purpose: None,
             };
             let made = ask(pipeline, call, wish, asked).await;
-            let (told, text) = made.inspect_err(|Missing(code, _)| {
-                slot.fail(clock.monotonic(), *code);
+            let (told, text) = made.inspect_err(|missing| {
+                slot.fail(clock.monotonic(), missing);
                 // Its code alone: a provider's words may repeat the prompt.
-                let (call, model) = (&call.id, &wish.policy.model);
+                let (call, model, code) = (&call.id, &wish.policy.model, missing.code);
                 tracing::warn!(%call, model, %code, "a history could not be summarised");
             })?;
             by = Some((told.call, told.cost));
@@ -218,10 +238,11 @@ async fn ask(
     } else {
         let now = pipeline.parts.clock.now();
         let held = pipeline.shared.escrow.reserve(budgets, own, now).await;
-        held.map_err(|_| Missing(ErrorCode::BudgetExceeded, Money::ZERO))?
+        let missing = Missing::uncharged(ErrorCode::BudgetExceeded);
+        held.map_err(|_| Missing { is_askers: true, ..missing })?
     };
     let told = Box::pin(child::ask(&pipeline.shared, call, asked)).await;
-    let told = told.map_err(|(failure, cost)| Missing(failure.code, cost))?;
+    let told = told.map_err(|(failure, cost)| Missing::of(&failure, cost))?;
     let text = usable(&told, wish.policy.summary_tokens)?;
     Ok((told, text))
 }
@@ -235,12 +256,12 @@ impl Slot {
         }
     }
 
-    /// A refusal for want of money is of one caller's limits, and not of the summary.
-    fn fail(&self, now: Monotonic, code: ErrorCode) {
-        if matches!(code, ErrorCode::BudgetExceeded | ErrorCode::PriceUnknown) {
+    /// A refusal by one caller's limits says nothing of the summary.
+    fn fail(&self, now: Monotonic, missing: &Missing) {
+        if missing.is_askers {
             return;
         }
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, code));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, missing.code));
     }
 }
 
@@ -250,7 +271,8 @@ fn usable(told: &Told, summary_tokens: u64) -> Result<String, Missing> {
         Stop::End | Stop::Length => kept_summary(&told.said.text, summary_tokens),
         Stop::ToolCalls | Stop::ContentFilter => None,
     };
-    text.ok_or(Missing(ErrorCode::UpstreamFailed, told.cost))
+    let missing = Missing::uncharged(ErrorCode::UpstreamFailed);
+    text.ok_or(Missing { charged: told.cost, ..missing })
 }
 
 /// What the model is asked, up to the farthest crossing that its window has room for.

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use types::clock::Monotonic;
@@ -21,12 +22,39 @@ use super::refusal::{Lack, refused};
 use super::set::InScope;
 use super::subject::Subject;
 use super::window::Room;
-use super::{Asking, KINDS, Kind, Limit, RateLimits};
+use super::{Asking, KINDS, Kind, Limit, QUEUE_CALLS_MAX, QUEUE_TIME_MAX, RateLimits};
 use crate::admit::Offer;
 
 /// Steps of turns that are under way wait for one limit at most, whether or not it has a queue: a
 /// turn that has begun rather takes longer than it fails.
 const STEPS_WAITING_MAX: u32 = 1_024;
+/// They wait no longer than any other Call may: whoever is next holds up all the others.
+const STEP_WAIT_MAX: Duration = QUEUE_TIME_MAX;
+/// Calls that wait for one limit at most, all those together whom it counts apart.
+const WAITING_MAX: u32 = QUEUE_CALLS_MAX;
+
+/// How a Call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// By itself.
+    New,
+    /// By itself, and it is a step of a turn that has begun.
+    Begun,
+    /// Another Call waits for it: it has that one's place, and so waits for nobody's turn.
+    Within,
+}
+
+impl Pace {
+    /// Of a Call that runs by itself.
+    pub(crate) const fn begun(is_begun: bool) -> Self {
+        if is_begun { Self::Begun } else { Self::New }
+    }
+
+    /// Whether it runs in a place of its own.
+    const fn runs(self) -> bool {
+        matches!(self, Self::New | Self::Begun)
+    }
+}
 
 /// What a Call holds of the limits that it falls under, until it has ended.
 ///
@@ -53,15 +81,13 @@ struct Hold {
 
 /// Holds `call` to the limits in force; `None` = it falls under none.
 ///
-/// `runs`: whether it runs by itself; one that another Call waits for has that one's place.
-///
 /// # Errors
 /// `rate_limited` if there is no room, and none in time; `too_large` if there never can be.
 pub(crate) async fn admit(
     limits: &RateLimits,
     clock: &dyn Clock,
     call: &Call,
-    runs: bool,
+    pace: Pace,
 ) -> Result<Option<Arc<Ticket>>, Failure> {
     let Some(set) = limits.in_force() else { return Ok(None) };
     let Some(asking) = Asking::of(call) else { return Ok(None) };
@@ -71,12 +97,12 @@ pub(crate) async fn admit(
         return Ok(None);
     }
     let needs = Needs::of(call, &in_scope)?;
-    let short = match take(&in_scope, &needs, runs, &Places::default(), now) {
+    let short = match take(&in_scope, &needs, pace, &Places::default(), now) {
         Ok(holds) => return Ok(Some(Arc::new(Ticket::new(holds, needs)))),
         Err(short) => short,
     };
     drop(set);
-    let waiter = Waiter { limits, clock, call, asking, runs, began: now };
+    let waiter = Waiter { limits, clock, call, asking, pace, began: now };
     Box::pin(waiter.wait(in_scope, short)).await
 }
 
@@ -95,12 +121,13 @@ struct Short {
 fn take(
     in_scope: &[InScope],
     needs: &Needs,
-    runs: bool,
+    pace: Pace,
     places: &Places,
     now: Monotonic,
 ) -> Result<Vec<Hold>, Short> {
     let mut states = Vec::with_capacity(in_scope.len());
     let mut short: Option<Short> = None;
+    let runs = pace.runs();
     for (place, (limit, cell)) in in_scope.iter().enumerate() {
         let state = cell.at(now, limit.settings.per);
         let lack = lack(limit, &state, needs, runs).or_else(|| {
@@ -108,7 +135,8 @@ fn take(
                 Some(place) => queue.is_next(place),
                 None => queue.is_empty(),
             });
-            (!is_turn).then_some(Lack::Turn)
+            // Those who wait may wait for the very place that it runs in.
+            (runs && !is_turn).then_some(Lack::Turn)
         });
         // What can never be admitted need not wait for anything.
         let is_worse = matches!(lack, Some(Lack::TooMuch { .. })) || short.is_none();
@@ -125,7 +153,7 @@ fn take(
 /// What a limit lacks for a Call, if it does.
 fn lack(limit: &Limit, state: &State, needs: &Needs, runs: bool) -> Option<Lack> {
     let per = limit.settings.per;
-    let mut lack: Option<Lack> = None;
+    let (mut lack, mut soonest): (Option<Lack>, Duration) = (None, Duration::ZERO);
     for ((kind, most), window) in limit.settings.most.iter().zip(&state.windows) {
         let needed = needs.amounts.get(*kind);
         if needed == 0 {
@@ -134,12 +162,19 @@ fn lack(limit: &Limit, state: &State, needs: &Needs, runs: bool) -> Option<Lack>
         match window.room(needed, *most, state.now, per) {
             Room::Now => {}
             Room::Never => return Some(Lack::TooMuch { kind: *kind, needed, most: *most }),
-            Room::After(wait) if lack.is_none_or(|other| other.wait() < wait) => {
-                let free = most.saturating_sub(window.used());
-                lack = Some(Lack::Amount { kind: *kind, needed, free, wait });
+            Room::After { wait, earliest } => {
+                // Requests don't come back: each is one, whatever it used.
+                let earliest = if *kind == Kind::Requests { wait } else { earliest };
+                soonest = soonest.max(earliest);
+                if lack.is_none_or(|other| other.wait() < wait) {
+                    let free = most.saturating_sub(window.used());
+                    lack = Some(Lack::Amount { kind: *kind, needed, free, wait, earliest });
+                }
             }
-            Room::After(_) => {}
         }
+    }
+    if let Some(Lack::Amount { earliest, .. }) = &mut lack {
+        *earliest = soonest;
     }
     let is_full = limit.settings.concurrency.is_some_and(|most| state.running >= most);
     lack.or_else(|| (runs && is_full).then_some(Lack::Running))
@@ -175,6 +210,13 @@ impl Places {
         let mut all = self.all.iter();
         all.find(|(of, _)| Arc::ptr_eq(of, cell)).map(|(_, place)| *place)
     }
+
+    fn keep(&mut self, cell: &Arc<Cell>, place: Place) {
+        match self.all.iter_mut().find(|(of, _)| Arc::ptr_eq(of, cell)) {
+            Some((_, kept)) => *kept = place,
+            None => self.all.push((Arc::clone(cell), place)),
+        }
+    }
 }
 
 /// A place in a queue: left when this is dropped.
@@ -201,13 +243,25 @@ impl Drop for Waiting {
     }
 }
 
+impl Waiting {
+    fn is_next(&self) -> bool {
+        let state = self.cell.lock();
+        state.queue.as_ref().is_none_or(|queue| queue.is_next(self.place))
+    }
+}
+
+/// Whether there is no room before it is too late, whatever Calls that run give back.
+fn is_in_vain(lack: Lack, now: Monotonic, until: Monotonic) -> bool {
+    matches!(lack, Lack::Amount { earliest, .. } if now.saturating_add(earliest) > until)
+}
+
 /// A Call that may wait.
 struct Waiter<'a> {
     limits: &'a RateLimits,
     clock: &'a dyn Clock,
     call: &'a Call,
     asking: Asking<'a>,
-    runs: bool,
+    pace: Pace,
     began: Monotonic,
 }
 
@@ -225,7 +279,7 @@ impl Waiter<'_> {
             let waited = places.now.is_some();
             let refuse = |lack: Lack| Err(refused(&limit, lack, (&in_scope, self.clock), waited));
             let Some(until) = self.until(&limit, short.lack) else { return refuse(short.lack) };
-            if now >= until || self.is_in_vain(short.lack, now, until) {
+            if now >= until || is_in_vain(short.lack, now, until) {
                 return refuse(short.lack);
             }
             let is_here = places.now.as_ref().is_some_and(|it| Arc::ptr_eq(&it.cell, &cell));
@@ -243,7 +297,7 @@ impl Waiter<'_> {
                 return Ok(None);
             }
             let needs = Needs::of(self.call, &in_scope)?;
-            match take(&in_scope, &needs, self.runs, &places, now) {
+            match take(&in_scope, &needs, self.pace, &places, now) {
                 Ok(holds) => {
                     if let Some(waiting) = &mut places.now {
                         waiting.is_served = true;
@@ -262,21 +316,11 @@ impl Waiter<'_> {
         }
         let deadline = self.call.deadline.unwrap_or(Monotonic::MAX);
         let queue = limit.settings.queue.as_ref();
-        match self.is_later_step() {
-            true => Some(deadline),
-            false => queue.map(|queue| self.began.saturating_add(queue.time).min(deadline)),
-        }
-    }
-
-    /// Whether it is a step of a turn that has begun.
-    fn is_later_step(&self) -> bool {
-        self.call.step.is_some() && self.call.parent.is_some()
-    }
-
-    /// Whether nothing can come back before it is too late: requests don't.
-    fn is_in_vain(&self, lack: Lack, now: Monotonic, until: Monotonic) -> bool {
-        matches!(lack, Lack::Amount { kind: Kind::Requests, wait, .. }
-            if now.saturating_add(wait) > until)
+        let time = match self.pace {
+            Pace::Begun => Some(STEP_WAIT_MAX),
+            Pace::New | Pace::Within => queue.map(|queue| queue.time),
+        };
+        time.map(|time| self.began.saturating_add(time).min(deadline))
     }
 
     /// Queues for a limit; `false` = too many do.
@@ -285,26 +329,33 @@ impl Waiter<'_> {
         places.now = None;
         let queue = limit.settings.queue.as_ref();
         let calls = queue.map_or(0, |queue| queue.calls);
-        let most = if self.is_later_step() { calls.max(STEPS_WAITING_MAX) } else { calls };
+        let most = match self.pace {
+            Pace::Begun => calls.max(STEPS_WAITING_MAX),
+            Pace::New | Pace::Within => calls,
+        };
         let cells = &limit.cells;
-        let add = |waiting: u32| (waiting < most).then_some(waiting + 1);
-        if cells.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_err() {
-            return false;
-        }
         let weight = queue.and_then(|queue| queue.weights.get(self.asking.class));
         let weight = weight.copied().unwrap_or(1);
         let called = Arc::<Notify>::default();
         let flow = Subject::flow(&self.asking);
         let mut state = cell.lock();
+        // Of each whom the limit counts apart: else one of them could fill it for all.
+        let waiting = state.queue.as_ref().map_or(0, |queue| queue.len());
+        let add = |all: u32| (all < WAITING_MAX).then_some(all + 1);
+        if u32::try_from(waiting).is_ok_and(|waiting| waiting >= most)
+            || cells.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_err()
+        {
+            return false;
+        }
         let queue = state.queue.get_or_insert_default();
         let place = match places.of(cell) {
-            Some(place) => queue.rejoin(place, &flow, Arc::clone(&called)),
-            None => queue.push(&flow, weight, Arc::clone(&called)),
+            Some(place) => queue.rejoin(place, (&flow, weight), Arc::clone(&called)),
+            None if self.pace.runs() => queue.push(&flow, weight, Arc::clone(&called)),
+            // What is behind it may wait for it to end.
+            None => queue.push_first(&flow, Arc::clone(&called)),
         };
         drop(state);
-        if places.of(cell).is_none() {
-            places.all.push((Arc::clone(cell), place));
-        }
+        places.keep(cell, place);
         places.now = Some(Waiting {
             cells: Arc::clone(cells),
             cell: Arc::clone(cell),
@@ -320,8 +371,13 @@ impl Waiter<'_> {
         let Some(waiting) = &places.now else { return };
         let now = self.clock.monotonic();
         let room_at = match lack {
-            Lack::Amount { wait, .. } => now.saturating_add(wait),
-            Lack::TooMuch { .. } | Lack::Running | Lack::Turn | Lack::Subjects => until,
+            // Everybody behind it is called when it has left: one timer wakes one.
+            Lack::Amount { wait, .. } if waiting.is_next() => now.saturating_add(wait),
+            Lack::Amount { .. }
+            | Lack::TooMuch { .. }
+            | Lack::Running
+            | Lack::Turn
+            | Lack::Subjects => until,
         };
         let timer = self.clock.sleep(room_at.min(until).saturating_sub(now));
         tokio::select! {

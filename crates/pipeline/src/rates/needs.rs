@@ -39,11 +39,20 @@ impl Needs {
         if !Kind::OF_USAGE.iter().any(is_limited) {
             return Ok(needs);
         }
-        needs.count(call, model, &most);
-        if is_limited(&Kind::Cost) {
+        let named = |kinds: &[Kind]| {
             let mut limits = in_scope.iter().map(|(limit, _)| limit);
-            let limit = limits.find(|limit| limit.most_of(Kind::Cost).is_some());
-            let name = limit.map_or("", |limit| limit.settings.name.as_str());
+            let limit = limits.find(|it| kinds.iter().any(|kind| it.most_of(*kind).is_some()));
+            limit.map(|limit| limit.settings.name.as_str())
+        };
+        if let Some((name, field)) = named(&Kind::OF_TOKENS).zip(endless(call, model)) {
+            let message = format!(
+                "nobody can say beforehand how many tokens `{field}` uses, so that the limit \
+                 `{name}` on tokens can't hold it: leave it out"
+            );
+            return Err(Failure::unsupported(field, message));
+        }
+        needs.count(call, model, &most);
+        if let Some(name) = named(&[Kind::Cost]) {
             needs.bill(call, model, (most.get(Kind::Cost), name))?;
         }
         Ok(needs)
@@ -51,7 +60,16 @@ impl Needs {
 
     fn count(&mut self, call: &Call, model: &ModelCall, most: &Amounts) {
         let (head, choices) = (&model.head, model.head.choices.max(1));
-        let input = bound::input_tokens_max(head, bound::has_tools(call));
+        let rounds = searches(model).saturating_add(1);
+        let input = match rounds {
+            1 => bound::input_tokens_max(head, bound::has_tools(call)),
+            // Each search is followed by a prompt of its own, with what was found in it.
+            _ => {
+                let contexts = call.plan.targets.iter().map(|target| target.context_tokens);
+                let largest = contexts.flatten().max().unwrap_or(u64::MAX);
+                largest.saturating_mul(rounds)
+            }
+        };
         let cap = match (model.operation, head.output_cap) {
             (Operation::Embed | Operation::CountTokens, _) => 0,
             (Operation::Chat, Some(cap)) => cap,
@@ -61,12 +79,13 @@ impl Needs {
                 let for_answer = most.get(Kind::Tokens).saturating_sub(input);
                 let affords = for_answer.min(most.get(Kind::OutputTokens)) / SHARE_OF_LIMIT;
                 let floor = ceiling.min(bound::OUTPUT_CAP_FLOOR);
-                let cap = (affords / choices).clamp(floor, ceiling);
+                let answers = choices.saturating_mul(rounds);
+                let cap = (affords / answers).clamp(floor, ceiling);
                 self.cap = Some(cap);
                 cap
             }
         };
-        let output = cap.saturating_mul(choices);
+        let output = cap.saturating_mul(choices).saturating_mul(rounds);
         self.amounts.set(Kind::InputTokens, input);
         self.amounts.set(Kind::OutputTokens, output);
         self.amounts.set(Kind::Tokens, input.saturating_add(output));
@@ -119,6 +138,19 @@ impl Needs {
         }
         Ok(())
     }
+}
+
+/// Searches that a provider may make for it, at most.
+fn searches(model: &ModelCall) -> u64 {
+    model.head.extras.searches.map_or(0, |(searches, _)| searches)
+}
+
+/// The field of a request for which nobody knows how many tokens it uses.
+fn endless(call: &Call, model: &ModelCall) -> Option<&'static str> {
+    let searched = model.head.extras.searches.map(|(_, field)| field);
+    // What a search finds is as long as the context has room for it.
+    let has_no_end = || call.plan.targets.iter().any(|target| target.context_tokens.is_none());
+    bound::unbounded(model).or_else(|| searched.filter(|_| has_no_end()))
 }
 
 fn price_unknown(model: &str, limit: &str) -> Failure {

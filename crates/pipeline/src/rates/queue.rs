@@ -51,21 +51,40 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    pub(super) fn push(&mut self, flow: &Subject, weight: u32, called: Arc<Notify>) -> Place {
-        let of_flow = self.flows.entry(flow.clone()).or_default();
-        let takes = TURN / u64::from(weight.clamp(1, WEIGHT_MAX));
-        let turn = self.turn.max(of_flow.last).saturating_add(takes);
-        (of_flow.last, of_flow.waiting) = (turn, of_flow.waiting + 1);
-        // Never given twice, in whatever queue: who comes back to a place must not find another
-        // there.
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let place = Place { turn, number: NUMBER.fetch_add(1, Ordering::Relaxed) };
-        self.waiting.insert(place, Waiter { flow: flow.clone(), called });
-        place
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
-    /// Comes back to a place that it had already, and left to wait elsewhere.
-    pub(super) fn rejoin(&mut self, place: Place, flow: &Subject, called: Arc<Notify>) -> Place {
+    pub(super) fn push(&mut self, flow: &Subject, weight: u32, called: Arc<Notify>) -> Place {
+        let turn = self.next_turn(flow, weight);
+        self.stand(Place { turn, number: number() }, flow, called)
+    }
+
+    /// Goes before everybody who has a turn to wait for.
+    pub(super) fn push_first(&mut self, flow: &Subject, called: Arc<Notify>) -> Place {
+        self.stand(Place { turn: 0, number: number() }, flow, called)
+    }
+
+    /// Comes back to a place that it had already, and left to wait elsewhere; not to a later one
+    /// than whoever comes only now. Turns begin anew when a queue was empty meanwhile.
+    pub(super) fn rejoin(
+        &mut self,
+        place: Place,
+        (flow, weight): (&Subject, u32),
+        called: Arc<Notify>,
+    ) -> Place {
+        let turn = place.turn.min(self.next_turn(flow, weight));
+        self.stand(Place { turn, ..place }, flow, called)
+    }
+
+    fn next_turn(&self, flow: &Subject, weight: u32) -> u64 {
+        let last = self.flows.get(flow).map_or(0, |of_flow| of_flow.last);
+        let takes = TURN / u64::from(weight.clamp(1, WEIGHT_MAX));
+        self.turn.max(last).saturating_add(takes)
+    }
+
+    fn stand(&mut self, place: Place, flow: &Subject, called: Arc<Notify>) -> Place {
         let of_flow = self.flows.entry(flow.clone()).or_default();
         of_flow.last = of_flow.last.max(place.turn);
         of_flow.waiting += 1;
@@ -103,6 +122,12 @@ impl Queue {
     pub(super) fn call_all(&self) {
         self.waiting.values().for_each(|waiter| waiter.called.notify_one());
     }
+}
+
+/// Never given twice, in whatever queue: who comes back to a place must not find another there.
+fn number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]

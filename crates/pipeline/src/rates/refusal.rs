@@ -15,8 +15,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// So much is needed, and so much is there.
-    Amount { kind: Kind, needed: u64, free: u64, wait: Duration },
+    /// So much is needed, and so much is there. There is more after `wait`, and no room before
+    /// `earliest`, whatever Calls that run give back.
+    Amount { kind: Kind, needed: u64, free: u64, wait: Duration, earliest: Duration },
     /// More than the limit is needed.
     TooMuch { kind: Kind, needed: u64, most: u64 },
     /// As many Calls run as may.

@@ -109,6 +109,16 @@ impl Set {
         in_scope.sort_by_key(|(limit, _)| limit.cells.id);
         Ok(in_scope)
     }
+
+    /// The same to look at only: nobody is remembered for it.
+    pub(super) fn seen(&self, asking: &Asking<'_>) -> Vec<InScope> {
+        let cell = |limit: &Arc<Limit>| match limit.settings.each {
+            Some(each) => Some(limit.cells.peek(&Subject::of(each, asking))),
+            None => limit.cells.one().map(Arc::clone),
+        };
+        let all = self.of(asking).into_iter();
+        all.filter_map(|limit| Some((Arc::clone(limit), cell(limit)?))).collect()
+    }
 }
 
 /// Whether all holds that its scope says.

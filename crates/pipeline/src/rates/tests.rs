@@ -97,3 +97,23 @@ fn who_can_not_be_remembered_is_not_admitted() {
     }
     assert!(cells.subjects() <= SUBJECTS_MAX && refused >= 1_000, "{refused}");
 }
+
+#[test]
+fn what_is_left_is_told_without_remembering_who_asks() {
+    let limits = RateLimits::default();
+    limits.set(vec![RateLimit { each: Some(Each::Task), ..limit("each", RateScope::default()) }]);
+    let principal = principal("ci");
+    let asking = Asking {
+        principal: &principal,
+        class: "agent",
+        model: "paid/m",
+        plan: "paid/m",
+        session: None,
+        task: Some("t"),
+    };
+    let clock = types::clock::FakeClock::new(types::Timestamp(0));
+    let left = limits.headroom(&asking, &clock).unwrap().requests.unwrap();
+    assert_eq!((left.limit, left.remaining), (1, 1));
+    let set = limits.in_force().unwrap();
+    assert_eq!(set.all().next().unwrap().cells.subjects(), 0);
+}

@@ -41,8 +41,13 @@ impl Technique {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     Now,
-    /// After so long, if nothing comes back before and nobody else takes it.
-    After(Duration),
+    /// Later.
+    After {
+        /// After so long, if nothing comes back before and nobody else takes it.
+        wait: Duration,
+        /// After so long, if all comes back at once that is held for Calls that run.
+        earliest: Duration,
+    },
     /// It is more than the limit.
     Never,
 }
@@ -59,6 +64,8 @@ pub(super) enum Window {
 pub(super) struct Sliding {
     moments: VecDeque<Moment>,
     used: u64,
+    /// Of that, what is not settled yet.
+    held: u64,
     /// The number of the first moment.
     first: u64,
 }
@@ -68,6 +75,13 @@ struct Moment {
     began: Monotonic,
     ended: Monotonic,
     amount: u64,
+    held: u64,
+}
+
+impl Moment {
+    const fn settled(&self) -> u64 {
+        self.amount.saturating_sub(self.held)
+    }
 }
 
 /// A window that stands still.
@@ -75,6 +89,7 @@ struct Moment {
 pub(super) struct Fixed {
     began: Option<Monotonic>,
     used: u64,
+    held: u64,
     number: u64,
 }
 
@@ -115,11 +130,26 @@ impl Window {
         if too_much == 0 {
             return Room::Now;
         }
-        let at = match self {
-            Self::Sliding(sliding) => sliding.when_left(too_much).unwrap_or(now),
-            Self::Fixed(fixed) => fixed.began.unwrap_or(now),
+        let stays = too_much.saturating_sub(self.held());
+        let (at, earliest) = match self {
+            Self::Sliding(sliding) => (
+                sliding.when_left(too_much, |moment| moment.amount),
+                sliding.when_left(stays, Moment::settled),
+            ),
+            Self::Fixed(fixed) => (fixed.began, fixed.began),
         };
-        Room::After(at.saturating_add(per).saturating_sub(now))
+        let after =
+            |at: Option<Monotonic>| at.unwrap_or(now).saturating_add(per).saturating_sub(now);
+        let earliest = if stays == 0 { Duration::ZERO } else { after(earliest) };
+        Room::After { wait: after(at), earliest }
+    }
+
+    /// Of what counts, what Calls that run may give back.
+    const fn held(&self) -> u64 {
+        match self {
+            Self::Sliding(sliding) => sliding.held,
+            Self::Fixed(fixed) => fixed.held,
+        }
     }
 
     /// Takes `amount`. Answers where it was taken from, for [`Self::settle`].
@@ -129,6 +159,7 @@ impl Window {
             Self::Fixed(fixed) => {
                 fixed.began = fixed.began.or(Some(now));
                 fixed.used = fixed.used.saturating_add(amount);
+                fixed.held = fixed.held.saturating_add(amount);
                 fixed.number
             }
         }
@@ -141,6 +172,7 @@ impl Window {
             Self::Fixed(fixed) => {
                 if fixed.number == number {
                     fixed.used = fixed.used.saturating_sub(taken).saturating_add(used);
+                    fixed.held = fixed.held.saturating_sub(taken);
                 }
             }
         }
@@ -166,16 +198,17 @@ impl Sliding {
                 break;
             }
             self.used = self.used.saturating_sub(moment.amount);
+            self.held = self.held.saturating_sub(moment.held);
             self.moments.pop_front();
             self.first += 1;
         }
     }
 
-    /// The moment with which so much has left.
-    fn when_left(&self, amount: u64) -> Option<Monotonic> {
+    /// The moment with which so much has left of what `counts`.
+    fn when_left(&self, amount: u64, counts: impl Fn(&Moment) -> u64) -> Option<Monotonic> {
         let mut left = 0_u64;
         let moment = self.moments.iter().find(|moment| {
-            left = left.saturating_add(moment.amount);
+            left = left.saturating_add(counts(moment));
             left >= amount
         });
         moment.map(|moment| moment.ended)
@@ -183,13 +216,18 @@ impl Sliding {
 
     fn take(&mut self, amount: u64, now: Monotonic, per: Duration) -> u64 {
         self.used = self.used.saturating_add(amount);
+        self.held = self.held.saturating_add(amount);
         let grain = per / GRAINS;
         match self.moments.back_mut().filter(|last| now.saturating_sub(last.began) <= grain) {
             Some(last) => {
                 last.ended = now;
                 last.amount = last.amount.saturating_add(amount);
+                last.held = last.held.saturating_add(amount);
             }
-            None => self.moments.push_back(Moment { began: now, ended: now, amount }),
+            None => {
+                let moment = Moment { began: now, ended: now, amount, held: amount };
+                self.moments.push_back(moment);
+            }
         }
         self.first + (self.moments.len() as u64).saturating_sub(1)
     }
@@ -198,6 +236,8 @@ impl Sliding {
         let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         let Some(moment) = place.and_then(|place| self.moments.get_mut(place)) else { return };
         moment.amount = moment.amount.saturating_sub(taken).saturating_add(used);
+        moment.held = moment.held.saturating_sub(taken);
+        self.held = self.held.saturating_sub(taken);
         self.used = self.used.saturating_sub(taken).saturating_add(used);
     }
 }

@@ -79,6 +79,11 @@ impl StepTries {
         !self.asked.is_empty()
     }
 
+    /// Gives back what the step holds of limits on rate: it is not asked again soon, or not at all.
+    pub fn let_go(&mut self) {
+        self.rates = None;
+    }
+
     /// Counts what one try of the step was charged against the caller's cap.
     pub fn charge(&mut self, row: &LedgerRow) {
         self.spend(row.cost.saturating_add(row.unreconciled));

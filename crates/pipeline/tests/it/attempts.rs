@@ -591,7 +591,10 @@ async fn a_sessions_step_is_asked_of_the_first_target_that_is_well() {
     let step = || {
         let session = types::ids::SessionId::new(&node.ids);
         let step = types::ids::StepId::new(&node.ids);
-        as_step(asked(), types::call::StepRef { root: session.clone(), session, step })
+        as_step(
+            asked(),
+            types::call::StepRef { begun: false, root: session.clone(), session, step },
+        )
     };
     for _ in 0..3 {
         let admission = node.pipeline.admit_step(step()).await.unwrap();
@@ -614,7 +617,7 @@ async fn a_step_that_failed_is_asked_of_the_next_target_with_its_own_money() {
     let account = budget(&node, "1.00").await;
     let session = types::ids::SessionId::new(&node.ids);
     let step = types::ids::StepId::new(&node.ids);
-    let step = types::call::StepRef { root: session.clone(), session, step };
+    let step = types::call::StepRef { begun: false, root: session.clone(), session, step };
     let id = types::ids::CallId::new(&node.ids);
     let mut tries = StepTries::default();
     let mut seen = Vec::new();
@@ -652,7 +655,7 @@ async fn a_step_of_a_plain_name_is_asked_once() {
     let node = routed(&folder, &["paid/m"]).await;
     let session = types::ids::SessionId::new(&node.ids);
     let step = types::ids::StepId::new(&node.ids);
-    let step = types::call::StepRef { root: session.clone(), session, step };
+    let step = types::call::StepRef { begun: false, root: session.clone(), session, step };
     for (name, again) in [("paid/m", false), ("route/r", true)] {
         let incoming = as_step(request("ci", name, Some(100)), step.clone());
         let admission = node.pipeline.admit_step(incoming).await.unwrap();
@@ -776,7 +779,7 @@ async fn a_step_that_is_given_up_before_it_was_sent_costs_nothing() {
     let node = routed(&folder, &["paid/m"]).await;
     let session = types::ids::SessionId::new(&node.ids);
     let step = types::ids::StepId::new(&node.ids);
-    let step = types::call::StepRef { root: session.clone(), session, step };
+    let step = types::call::StepRef { begun: false, root: session.clone(), session, step };
     for withhold in [true, false] {
         node.targets.withhold.store(withhold, std::sync::atomic::Ordering::Relaxed);
         let incoming = as_step(request("ci", "paid/m", Some(100)), step.clone());

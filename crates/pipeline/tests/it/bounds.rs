@@ -51,7 +51,7 @@ async fn a_step_stays_on_the_bill_without_a_budget_after_a_crash_too() {
     let node = node(&folder).await;
     let step = || {
         let session = SessionId::new(&node.ids);
-        StepRef { root: session.clone(), session, step: StepId::new(&node.ids) }
+        StepRef { begun: false, root: session.clone(), session, step: StepId::new(&node.ids) }
     };
     let admit = async || {
         let asked = as_step(request("ci", "paid/m", Some(100)), step());

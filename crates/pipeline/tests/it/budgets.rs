@@ -500,7 +500,7 @@ impl World {
         let session = SessionId::new(&node.ids);
         let named = ask.session.then(|| named_session(DEFAULT_ACCOUNT, "u", "s"));
         let root = named.unwrap_or_else(|| session.clone());
-        let step = StepRef { root, session, step: StepId::new(&node.ids) };
+        let step = StepRef { begun: false, root, session, step: StepId::new(&node.ids) };
         let incoming = as_step(Self::incoming(ask), step);
         let admitted = self.runtime.block_on(async {
             let admission = node.pipeline.admit_step(incoming).await.unwrap();

@@ -151,7 +151,7 @@ async fn a_step_ends_with_its_time() {
     let node = node(&folder, RoutePolicy::OF_ROUTE).await;
     let session = types::ids::SessionId::new(&node.ids);
     let step = types::ids::StepId::new(&node.ids);
-    let step = types::call::StepRef { root: session.clone(), session, step };
+    let step = types::call::StepRef { begun: false, root: session.clone(), session, step };
     let incoming = as_step(in_time(request("ci", "route/r", Some(100))), step);
     let admission = node.pipeline.admit_step(incoming).await.unwrap();
     let mut run = node.pipeline.run_step(admission);

@@ -210,6 +210,7 @@ async fn a_step_holds_its_targets_own_budgets_and_goes_on_to_one_that_can_pay() 
     let mut tries = StepTries::default();
     let session = SessionId::new(&node.ids);
     let step = || StepRef {
+        begun: false,
         session: session.clone(),
         root: session.clone(),
         step: StepId::parse("step_x").unwrap(),

@@ -284,7 +284,8 @@ async fn a_turn_stays_with_the_strong_tier_over_a_restart() {
     let node = tiered(&folder).await;
     let session = SessionId::new(&node.ids);
     let step_id = StepId::new(&node.ids);
-    let at = StepRef { session: session.clone(), root: session.clone(), step: step_id };
+    let at =
+        StepRef { begun: false, session: session.clone(), root: session.clone(), step: step_id };
     let target = |intent: &StepIntent| serde_json::to_value(intent).unwrap()["target"].clone();
     let easy = step(&node, &at, EASY).await;
     assert_eq!(target(&easy), "paid/m");
@@ -299,7 +300,7 @@ async fn a_turn_stays_with_the_strong_tier_over_a_restart() {
     next.pipeline.keep_tier(&hard, &session);
     assert_eq!(target(&step(&next, &at, EASY).await), "paid/dear");
     let elsewhere = SessionId::new(&node.ids);
-    let at = StepRef { session: elsewhere.clone(), root: elsewhere, step: at.step };
+    let at = StepRef { begun: false, session: elsewhere.clone(), root: elsewhere, step: at.step };
     assert_eq!(target(&step(&next, &at, EASY).await), "paid/m", "another session");
 }
 

@@ -10,11 +10,13 @@ use pipeline::rates::{Each, Kind, RateQueue, RateScope, Technique};
 use pipeline::{Answer, RateLimit, Refused, RouteInfo, StepTries};
 use types::call::{Credential, Operation, RoutePolicy, StepRef};
 use types::error::Billed;
-use types::ids::{CallId, SessionId, StepId};
+use types::ids::{SessionId, StepId};
 use types::outcome::Start;
 use types::principal::DEFAULT_ACCOUNT;
 use types::{CallKind, ErrorCode, Failure, Incoming, OutcomeEvent};
 
+use super::attempts::{routed_by, whole};
+use super::summaries::{history, policy};
 use super::world::{
     MORNING, Node, as_step, database, dollars, finish, in_any_order, node, node_with, request,
     usage,
@@ -421,12 +423,11 @@ async fn a_change_reaches_those_who_wait_and_keeps_what_was_counted() {
     node.stop().await;
 }
 
-/// A step of a turn: of one that has begun, if it has a parent.
-fn step(node: &Node, is_later: bool) -> Incoming {
+/// A step of a turn: of one that has begun, or its first.
+fn step(node: &Node, begun: bool) -> Incoming {
     let session = SessionId::new(&node.ids);
-    let step = StepRef { root: session.clone(), session, step: StepId::new(&node.ids) };
-    let parent = is_later.then(|| CallId::new(&node.ids));
-    Incoming { parent, ..as_step(asked("ci"), step) }
+    let step = StepRef { root: session.clone(), session, step: StepId::new(&node.ids), begun };
+    as_step(asked("ci"), step)
 }
 
 #[tokio::test]
@@ -622,4 +623,113 @@ async fn a_node_begins_with_nothing_counted() {
     let answer = run(&second, asked("ci")).await.unwrap();
     second.finish(answer, Some(usage(1, 1))).await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_call_waits_for_does_not_wait_for_those_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed_by(&folder, &["paid/m"], policy()).await;
+    set(&node, &[at_once(1, Some((5, 10)))]);
+    let first = run(&node, asked("ci")).await.unwrap();
+    node.targets.script("paid/n", whole("a summary"));
+    let mut summarised = waits(&node, history("word "));
+    let behind = waits(&node, of_session("behind"));
+    node.finish(first, Some(usage(1, 1))).await;
+    let mut answer = None;
+    for _ in 0..1_000 {
+        answer = answer.or_else(|| summarised.as_mut().now_or_never());
+        if answer.is_some() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let answer = answer.expect("it waits for its own place").unwrap();
+    assert_eq!(node.targets.calls_at("paid/n").len(), 1, "no summary was asked for");
+    assert_eq!(running(&node, "slots"), (Some(1), 1));
+    drop((answer, summarised, behind));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_would_wait_in_vain_for_tokens_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let queue = RateQueue { calls: 5, time: Duration::from_secs(30), weights: BTreeMap::new() };
+    let hourly = RateLimit { per: 60 * MINUTE, ..limit("few", &[(Kind::Tokens, 2_000)]) };
+    set(&node, &[RateLimit { queue: Some(queue), ..hourly }]);
+    let answer = run(&node, asked("ci")).await.unwrap();
+    let mut new = waits(&node, asked("ci"));
+    let mut later = Box::pin(node.pipeline.admit_step(step(&node, true)));
+    assert!(later.as_mut().now_or_never().is_none());
+    // What comes back is not enough for another, and the rest is settled for an hour.
+    node.finish(answer, Some(usage(1_000, 50))).await;
+    let failure = new.as_mut().now_or_never().expect("it waits in vain").unwrap_err().failure;
+    assert_eq!(failure.retry_after, Some(60 * MINUTE));
+    let failure = later.as_mut().now_or_never().expect("it waits in vain").unwrap_err().failure;
+    assert_eq!(failure.code, ErrorCode::RateLimited);
+    assert_eq!(running(&node, "few").1, 0);
+    drop((new, later));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_on_tokens_takes_nothing_of_which_nobody_knows_how_many_it_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let searching = || {
+        let mut incoming = asked("ci");
+        if let CallKind::Model(model) = &mut incoming.kind {
+            model.head.surcharge = Some("plugins");
+        }
+        incoming
+    };
+    for kind in [Kind::Tokens, Kind::InputTokens, Kind::OutputTokens] {
+        set(&node, &[limit("tokens", &[(kind, 1_000_000)])]);
+        let failure = run(&node, searching()).await.unwrap_err().failure;
+        assert_eq!(failure.code, ErrorCode::Unsupported);
+        assert_eq!(failure.param.as_deref(), Some("plugins"));
+        assert!(failure.message.contains("the limit `tokens`"), "{}", failure.message);
+    }
+    set(&node, &[limit("requests", &[(Kind::Requests, 1)])]);
+    let answer = run(&node, searching()).await.unwrap();
+    node.finish(answer, Some(usage(1, 1))).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn each_has_a_queue_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    set(&node, &[RateLimit { each: Some(Each::Session), ..at_once(1, Some((1, 10))) }]);
+    let runs = [run(&node, of_session("a")).await, run(&node, of_session("b")).await];
+    let first = waits(&node, of_session("a"));
+    let other = waits(&node, of_session("b"));
+    refused(&node, of_session("a")).await;
+    drop((runs, first, other));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_is_not_asked_again_soon_gives_its_place_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = routed_by(&folder, &["paid/m", "local/demo"], RoutePolicy::OF_ROUTE).await;
+    set(&node, &[at_once(1, None)]);
+    let session = SessionId::new(&node.ids);
+    let id = StepId::new(&node.ids);
+    let at = StepRef { root: session.clone(), session, step: id, begun: true };
+    let incoming = as_step(request("ci", "route/r", Some(CAP)), at);
+    let mut tries = StepTries::default();
+    let admission = node.pipeline.admit_step_again(incoming, &mut tries).await.unwrap();
+    let call = admission.call.id.clone();
+    let mut run = node.pipeline.run_step(admission);
+    assert!(run.next().now_or_never().is_none());
+    let failure = Failure::new(ErrorCode::UpstreamFailed, "told to");
+    node.tell(&call, OutcomeEvent::Failed(Box::new(failure.clone())));
+    while run.next().await.is_some() {}
+    assert!(run.next_try(&mut tries, &failure).is_some());
+    drop(run.into_row());
+    assert_eq!(running(&node, "slots").0, Some(1), "its next try has its place");
+    tries.let_go();
+    assert_eq!(running(&node, "slots").0, Some(0));
+    node.stop().await;
 }

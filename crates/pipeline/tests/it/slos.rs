@@ -342,7 +342,7 @@ async fn the_steps_of_a_turn_are_one_task() {
     let session = SessionId::new(&world.node.ids);
     for number in 0..3 {
         let step = StepId::new(&world.node.ids);
-        let step = StepRef { session: session.clone(), root: session.clone(), step };
+        let step = StepRef { begun: false, session: session.clone(), root: session.clone(), step };
         let mut incoming = as_step(of_task(root.as_str()), step);
         incoming.id = (number == 0).then(|| root.clone());
         incoming.parent = (number > 0).then(|| root.clone());
@@ -366,7 +366,7 @@ async fn the_tries_of_a_step_are_told_of_as_one_call() {
     let world = World::new(metrics.map(|metric| slo("s", metric)).to_vec()).await;
     let session = SessionId::new(&world.node.ids);
     let step = StepId::new(&world.node.ids);
-    let step = StepRef { session: session.clone(), root: session, step };
+    let step = StepRef { begun: false, session: session.clone(), root: session, step };
     let id = CallId::new(&world.node.ids);
     let failure = || Failure::new(ErrorCode::UpstreamFailed, "as told").billed(Billed::No);
     let mut tries = StepTries::default();
@@ -436,7 +436,7 @@ async fn a_step_whose_last_try_fails_is_one_fault() {
     let world = World::new(vec![slo("s", Metric::Errors)]).await;
     let session = SessionId::new(&world.node.ids);
     let step = StepId::new(&world.node.ids);
-    let step = StepRef { session: session.clone(), root: session, step };
+    let step = StepRef { begun: false, session: session.clone(), root: session, step };
     let mut tries = StepTries::default();
     let admission = world.node.pipeline.admit_step(as_step(ask(), step)).await.unwrap();
     let id = admission.call.id.clone();

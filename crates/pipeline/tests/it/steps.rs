@@ -17,7 +17,7 @@ use super::world::{
 
 fn step(node: &Node) -> StepRef {
     let session = SessionId::new(&node.ids);
-    StepRef { root: session.clone(), session, step: StepId::new(&node.ids) }
+    StepRef { begun: false, root: session.clone(), session, step: StepId::new(&node.ids) }
 }
 
 async fn admit(node: &Node, cap: Option<u64>) -> StepAdmission {

@@ -177,7 +177,7 @@ async fn nobody_waits_for_a_summary_without_end() {
 
 fn step(node: &Node) -> StepRef {
     let session = SessionId::new(&node.ids);
-    StepRef { root: session.clone(), session, step: StepId::new(&node.ids) }
+    StepRef { begun: false, root: session.clone(), session, step: StepId::new(&node.ids) }
 }
 
 #[tokio::test]

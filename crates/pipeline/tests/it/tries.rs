@@ -24,8 +24,12 @@ impl Step {
     fn new(node: &Node, cap: Option<&'static str>) -> Self {
         let (session, step) = (SessionId::new(&node.ids), StepId::new(&node.ids));
         let incoming = move || {
-            let step =
-                StepRef { root: session.clone(), session: session.clone(), step: step.clone() };
+            let step = StepRef {
+                begun: false,
+                root: session.clone(),
+                session: session.clone(),
+                step: step.clone(),
+            };
             let mut incoming = as_step(asked(), step);
             incoming.headers.budget = cap.map(dollars);
             incoming

@@ -83,3 +83,16 @@ fn our_own_reasons_are_logged() {
     let log = logged(Failure::new(ErrorCode::Internal, "a bug"));
     assert!(log.contains("ERROR") && log.contains("reason=\"a bug\""), "{log}");
 }
+
+#[test]
+fn a_refusal_of_ours_says_to_the_millisecond_when_to_come_back() {
+    let ids = Ids::seeded(Arc::new(FakeClock::new(Timestamp(0))), 1);
+    let millis = |failure: Failure| {
+        let response = response(&OPENAI_CHAT, &refused(&ids, failure));
+        response.headers().get(RETRY_AFTER_MS).cloned()
+    };
+    let ours = Failure::new(ErrorCode::RateLimited, "no room");
+    let ours = ours.retry_after(Duration::from_millis(250));
+    assert_eq!(millis(ours).unwrap(), "250");
+    assert_eq!(millis(Failure::new(ErrorCode::RateLimited, "no room")), None);
+}

@@ -83,7 +83,7 @@ async fn start<B: RequestBody>(
     let door = if create.store { Door::Session } else { Door::OpenaiResponses };
     let (class, task) = (post.headers.class.clone(), post.headers.task.clone());
     let turn = Box::pin(app.sessions.create(&principal, create, post)).await?;
-    let session = turn.session_id().cloned();
+    let session = turn.session_root().cloned();
     let answered = match (stream, background) {
         (true, _) => Ok(streamed(deliveries, turn, &model)),
         (false, true) => Ok(taken(deliveries, turn, &model)),

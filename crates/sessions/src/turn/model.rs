@@ -368,6 +368,7 @@ impl Runner {
         running: Running,
         failure: Failure,
     ) -> Result<Vec<Action>, Stopped> {
+        self.tries.let_go();
         let error = ErrorRecord { code: failure.code, message: failure.message.clone() };
         self.failure = Some(failure);
         self.note(Event::ModelFailed { step: running.step, call: running.call, error })

@@ -89,6 +89,8 @@ impl Runner {
     }
 
     async fn park(&mut self) -> Result<Option<Vec<Action>>, Stopped> {
+        // Others go on meanwhile.
+        self.tries.let_go();
         let parked = self.parts.clock.sleep(PARKED_MAX);
         let mut parked = std::pin::pin!(parked);
         loop {

@@ -1,7 +1,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{BYTES_MAX, Key, Slot, Summaries, farthest};
+use types::{ErrorCode, Failure, Money};
+
+use super::{BYTES_MAX, Key, Missing, Slot, Summaries, farthest};
 
 fn key(number: u8, bytes_max: u64) -> Key {
     Key { sha256: [number; 32], bytes_max: u32::try_from(bytes_max).unwrap() }
@@ -38,4 +41,19 @@ fn the_farthest_that_fits_is_found_in_few_tries() {
     }
     assert_eq!(farthest(2, 9, |_| None::<()>), None);
     assert_eq!(farthest(9, 9, Some), None);
+}
+
+#[test]
+fn a_refusal_by_limits_of_who_asks_is_not_remembered_for_others() {
+    let remembered = |failure: &Failure| {
+        let slot = Slot::default();
+        slot.fail(Duration::ZERO, &Missing::of(failure, Money::ZERO));
+        slot.check_failed(Duration::ZERO).is_err()
+    };
+    let ours = |code| Failure::new(code, "told to");
+    for code in [ErrorCode::RateLimited, ErrorCode::TooLarge, ErrorCode::BudgetExceeded] {
+        assert!(!remembered(&ours(code)), "{code}");
+    }
+    assert!(remembered(&ours(ErrorCode::UpstreamFailed)));
+    assert!(remembered(&Failure { withheld: true, ..ours(ErrorCode::RateLimited) }));
 }

@@ -73,3 +73,25 @@ fn who_leaves_keeps_nobody_waiting() {
     queue.remove(places[1], false);
     assert!(queue.is_empty() && queue.flows.is_empty());
 }
+
+#[test]
+fn who_comes_back_to_a_queue_that_was_empty_is_not_behind_who_comes_only_now() {
+    let mut before = queued(&[("a", 1); 5]);
+    let fifth = *before.waiting.keys().next_back().unwrap();
+    before.remove(fifth, false);
+    // It comes back to the place that it had.
+    assert_eq!(before.rejoin(fifth, (&flow("a"), 1), Arc::default()), fifth);
+    let mut anew = Queue::default();
+    let back = anew.rejoin(fifth, (&flow("a"), 1), Arc::default());
+    let others = ["b", "c"].map(|name| anew.push(&flow(name), 1, Arc::default()));
+    assert!(others.iter().all(|other| back < *other), "{back:?} {others:?}");
+    assert_eq!(served(anew), "abc");
+}
+
+#[test]
+fn who_goes_first_takes_nobodys_turn() {
+    let mut queue = queued(&[("a", 1), ("b", 1)]);
+    queue.push_first(&flow("b"), Arc::default());
+    queue.push(&flow("c"), 1, Arc::default());
+    assert_eq!(served(queue), "babc");
+}

@@ -13,16 +13,21 @@ fn room(window: &mut Window, amount: u64, limit: u64, now: Monotonic) -> Room {
     window.room(amount, limit, now, PER)
 }
 
+/// Room that comes with time alone, while all that was taken may come back.
+fn after(wait: Monotonic) -> Room {
+    Room::After { wait, earliest: Duration::ZERO }
+}
+
 #[test]
 fn a_sliding_window_gives_back_what_has_left_and_not_before() {
     let mut window = Window::new(Technique::Sliding);
     assert_eq!(room(&mut window, 3, 3, at(0)), Room::Now);
     window.take(2, at(0), PER);
     window.take(1, at(4_000), PER);
-    assert_eq!(room(&mut window, 1, 3, at(9_999)), Room::After(at(1)));
-    assert_eq!(room(&mut window, 3, 3, at(9_999)), Room::After(at(4_001)));
+    assert_eq!(room(&mut window, 1, 3, at(9_999)), after(at(1)));
+    assert_eq!(room(&mut window, 3, 3, at(9_999)), after(at(4_001)));
     assert_eq!(room(&mut window, 1, 3, at(10_000)), Room::Now);
-    assert_eq!(room(&mut window, 3, 3, at(13_999)), Room::After(at(1)));
+    assert_eq!(room(&mut window, 3, 3, at(13_999)), after(at(1)));
     assert_eq!(room(&mut window, 3, 3, at(14_000)), Room::Now);
     assert_eq!(room(&mut window, 4, 3, at(20_000)), Room::Never);
 }
@@ -31,11 +36,29 @@ fn a_sliding_window_gives_back_what_has_left_and_not_before() {
 fn a_fixed_window_begins_with_its_first_call() {
     let mut window = Window::new(Technique::Fixed);
     window.take(2, at(5_000), PER);
-    assert_eq!(room(&mut window, 2, 3, at(14_000)), Room::After(at(1_000)));
+    assert_eq!(room(&mut window, 2, 3, at(14_000)), after(at(1_000)));
     window.take(1, at(14_999), PER);
     assert_eq!(room(&mut window, 3, 3, at(15_000)), Room::Now);
     window.take(3, at(16_000), PER);
-    assert_eq!(room(&mut window, 1, 3, at(25_999)), Room::After(at(1)));
+    assert_eq!(room(&mut window, 1, 3, at(25_999)), after(at(1)));
+}
+
+#[test]
+fn what_is_settled_comes_back_with_time_alone() {
+    for technique in [Technique::Sliding, Technique::Fixed] {
+        let mut window = Window::new(technique);
+        let first = window.take(4, at(0), PER);
+        window.settle(first, 4, 4);
+        let second = window.take(4, at(5_000), PER);
+        let room = |amount| window.room(amount, 10, at(6_000), PER);
+        // Beside what is settled there is room for six, if the second gives all back.
+        assert_eq!(room(2), Room::Now, "{technique:?}");
+        assert!(matches!(room(6), Room::After { earliest: Duration::ZERO, .. }), "{technique:?}");
+        assert!(matches!(room(7), Room::After { earliest, .. } if earliest == at(4_000)));
+        window.settle(second, 4, 3);
+        let room = |amount| window.room(amount, 10, at(6_000), PER);
+        assert!(matches!(room(4), Room::After { earliest, .. } if earliest == at(4_000)));
+    }
 }
 
 #[test]
@@ -134,7 +157,7 @@ proptest! {
         for (gap, amount, _) in calls {
             now += at(gap);
             let amount = amount.min(limit);
-            if let Room::After(wait) = room(&mut window, amount, limit, now) {
+            if let Room::After { wait, .. } = room(&mut window, amount, limit, now) {
                 prop_assert!(wait > Duration::ZERO && wait <= PER);
                 now += wait;
             }
@@ -157,7 +180,7 @@ proptest! {
                     window.take(amount, now, PER);
                     taken.push((now, amount));
                 }
-                Room::After(_) | Room::Never => prop_assert!(could + amount > limit),
+                Room::After { .. } | Room::Never => prop_assert!(could + amount > limit),
             }
         }
     }

@@ -351,7 +351,7 @@ impl Play {
         let named = incoming.headers.session_name.is_some();
         let named = named.then(|| named_session(DEFAULT_ACCOUNT, "u", "s"));
         let root = named.unwrap_or_else(|| session.clone());
-        let step = StepRef { root, session, step: StepId::new(&self.ids) };
+        let step = StepRef { begun: false, root, session, step: StepId::new(&self.ids) };
         let asking = node.ask_step(as_step(incoming, step));
         self.wait_for(node, ask, asking);
     }
