@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 
 use ::types::Failure;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::fold::folded;
 use crate::json::{at, join};
-use crate::media::{Fields, Media, each, refuse_imitation};
+use crate::media::{Fields, Media, each, is_long_mark, refuse_imitation};
 
 /// Items whose tokens their bytes bound. Others hold pictures where nobody looks for them, bring
 /// tools, or stand for what a provider keeps.
@@ -45,6 +47,22 @@ const OWN_FIELD: &str = "holdfast";
 /// The name of what nobody can bound, in tools and in items.
 const TOOLS: &str = "tools";
 const INPUT: &str = "input";
+/// The field of a mark of Anthropic's prompt cache.
+pub(crate) const CACHE_CONTROL: &str = "cache_control";
+
+/// The fields of items and tools that are read here.
+const READ: [&str; 10] = [
+    "type",
+    "role",
+    "content",
+    "output",
+    "server_url",
+    TOOLS,
+    "vector_store_ids",
+    "container",
+    "connector_id",
+    CACHE_CONTROL,
+];
 
 /// What a list of items holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +94,7 @@ pub(crate) fn items_in(list: &RawValue, path: &str) -> Result<Items, Failure> {
             Some(_) => items.unbounded = Some(INPUT),
         }
         items.refers |= has(OWN_FIELD);
+        items.media.marked |= fields.iter().any(|(name, raw)| is_long_mark(name, raw));
         items.media.add_message(fields, &path)
     })?;
     items.unbounded = items.unbounded.or(items.media.unbounded);
@@ -112,6 +131,10 @@ fn tools_within(list: Option<&RawValue>, path: &str, in_namespace: bool) -> Resu
         index += 1;
         tools.any = true;
         let kind = kind_of(&fields, &path)?;
+        refuse_kept(kind.as_deref(), &fields, &path)?;
+        if fields.iter().any(|(name, raw)| is_long_mark(name, raw)) {
+            tools.unbounded = tools.unbounded.or(Some(CACHE_CONTROL));
+        }
         match kind.as_deref() {
             Some(kind) if CLIENTS.contains(&kind) => {}
             Some(NAMESPACE) if !in_namespace => {
@@ -134,6 +157,47 @@ fn tools_within(list: Option<&RawValue>, path: &str, in_namespace: bool) -> Resu
     Ok(tools)
 }
 
+/// Refuses a tool that names what the operator's own account at a provider holds: any key could
+/// read it by its id.
+fn refuse_kept(kind: Option<&str>, fields: &Fields<'_>, path: &str) -> Result<(), Failure> {
+    let kept: &[&str] = match kind {
+        Some("file_search") => &["vector_store_ids"],
+        Some("code_interpreter") => &["container"],
+        Some("image_generation") => &["input_image_mask"],
+        Some(MCP) => &["connector_id"],
+        _ => return Ok(()),
+    };
+    for (name, raw) in fields.iter().filter(|(name, _)| kept.contains(&&**name)) {
+        // A container that is made for the request is no one's yet; files put into it are.
+        let brought = matches!(&**name, "container" | "input_image_mask") && holds_no_file(raw);
+        if raw.get() != "null" && !brought {
+            return Err(not_reachable(join(path, name)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is an object without ids of files in it.
+fn holds_no_file(raw: &RawValue) -> bool {
+    let object = serde_json::from_str::<Value>(raw.get());
+    let is_kept = |name: &&str| matches!(folded(name).as_ref(), "file_id" | "file_ids");
+    object.is_ok_and(|object| {
+        let fields = object.as_object();
+        fields.is_some_and(|fields| {
+            !fields.iter().any(|(name, value)| is_kept(&name.as_str()) && !value.is_null())
+        })
+    })
+}
+
+/// The refusal of what the operator's account at a provider holds.
+pub(crate) fn not_reachable(path: String) -> Failure {
+    let text = format!(
+        "'{path}' names what the operator's account at a provider holds, which no request can \
+         reach: send the content itself"
+    );
+    Failure::unsupported(path, text)
+}
+
 /// Whether a tool server is ours: no address is given, or one of ours.
 fn is_ours(fields: &Fields<'_>) -> bool {
     let given = |wanted: &str| {
@@ -153,7 +217,7 @@ fn is_ours(fields: &Fields<'_>) -> bool {
 fn kind_of<'a>(fields: &Fields<'a>, path: &str) -> Result<Option<Cow<'a, str>>, Failure> {
     let mut kind = None;
     for (name, raw) in fields {
-        refuse_imitation(name, path, &["type", "role", "content", "output", "server_url", TOOLS])?;
+        refuse_imitation(name, path, &READ)?;
         if name != "type" {
             continue;
         }

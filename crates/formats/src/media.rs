@@ -10,10 +10,12 @@ use std::fmt;
 
 use ::types::Failure;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::fold::{folded, imitated};
 use crate::head::{Key, imitation};
+use crate::items::CACHE_CONTROL;
 use crate::json::{at, join};
 
 /// The fields of a message or an item that are read here.
@@ -28,6 +30,27 @@ const IMAGE_FIELDS: [&str; 6] =
 /// What the names of fields begin with that mark a part for OpenAI's prompt cache.
 const CACHE_MARK: &str = "prompt_cache";
 
+/// The field of a file that a provider keeps.
+const FILE_ID: &str = "file_id";
+/// Marks of Anthropic's prompt cache that hold for as long as usual, without white space: what
+/// they cost is within every bound.
+const SHORT_MARKS: [&str; 4] = [
+    "null",
+    r#"{"type":"ephemeral"}"#,
+    r#"{"type":"ephemeral","ttl":"5m"}"#,
+    r#"{"ttl":"5m","type":"ephemeral"}"#,
+];
+
+/// Whether a field marks what is in front of it for a prompt cache, and may have it kept for longer
+/// than usual, which costs more.
+pub(crate) fn is_long_mark(name: &str, raw: &RawValue) -> bool {
+    let mark: String = raw.get().split_ascii_whitespace().collect();
+    match name {
+        CACHE_CONTROL => !SHORT_MARKS.contains(&mark.as_str()),
+        other => other.starts_with(CACHE_MARK) && mark != "null",
+    }
+}
+
 /// What a list of messages or items holds besides text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Media {
@@ -36,8 +59,10 @@ pub(crate) struct Media {
     /// The first kind of part of which nobody can say beforehand how many tokens it is, or at which
     /// rate they are billed.
     pub(crate) unbounded: Option<&'static str>,
-    /// Whether some part has a mark of OpenAI's prompt cache.
+    /// Whether some part has a mark of a prompt cache that may cost more than the usual one.
     pub(crate) marked: bool,
+    /// The field of the first part that names a file which a provider keeps.
+    pub(crate) kept: Option<&'static str>,
 }
 
 impl Media {
@@ -53,6 +78,7 @@ impl Media {
 
     fn add_part(&mut self, part: &Part<'_>) {
         self.marked |= part.is_marked;
+        self.kept = self.kept.or(part.names_file.then_some(FILE_ID));
         let kind = part.kind.as_deref().unwrap_or_default();
         match kind {
             "text" | "input_text" | "output_text" | "refusal" | "reasoning_text" => {
@@ -129,6 +155,9 @@ fn content(raw: &RawValue, path: &str, media: &mut Media) -> Result<(), Failure>
         // No API takes a part without its list; some server may.
         Some(b'{') => {
             media.add(Some("content"));
+            let part: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+            let names_file = part.get(FILE_ID).is_some_and(|id| !id.is_null());
+            media.kept = media.kept.or(names_file.then_some(FILE_ID));
             Ok(())
         }
         _ => Ok(()),
@@ -142,6 +171,7 @@ struct Part<'a> {
     holds_image: bool,
     holds_other: bool,
     is_marked: bool,
+    names_file: bool,
 }
 
 impl<'a> Part<'a> {
@@ -158,7 +188,8 @@ impl<'a> Part<'a> {
             if raw.get() == "null" {
                 continue;
             }
-            part.is_marked |= name.starts_with(CACHE_MARK);
+            part.is_marked |= is_long_mark(&name, raw);
+            part.names_file |= name == FILE_ID;
             if IMAGE_FIELDS.contains(&&*name) {
                 part.holds_image = true;
             } else if MEDIA_WORDS.iter().any(|word| name.contains(word)) {

@@ -94,6 +94,10 @@ impl Format for OpenaiChat {
         }
     }
 
+    fn tells_cache_life(&self) -> bool {
+        false
+    }
+
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure {
         errors::parse(status, body)
     }

@@ -102,6 +102,10 @@ impl Format for OpenaiResponses {
         Box::new(stream::Writer::of(options, context))
     }
 
+    fn tells_cache_life(&self) -> bool {
+        false
+    }
+
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure {
         crate::openai_chat::errors::parse(status, body)
     }

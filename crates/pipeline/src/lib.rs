@@ -34,7 +34,7 @@ pub use identify::prices::PriceList;
 pub use rates::{Asking, RateLimit, RateLimits};
 pub use record::answer::{Answer, Bill};
 pub use record::telemetry::{AttemptEnded, CallEnded, Observer, Telemetry, Told};
-pub use run::{Parts, Pipeline, Refused};
+pub use run::{Elsewhere, Parts, Pipeline, Refused};
 pub use slo::{Alert, AlertSink, SloSettings, SloStatus, Slos};
 pub use status::{BudgetStatus, Charged, Reconciliation};
 pub use steps::{StepAdmission, StepIntent, StepRun, StepTries};

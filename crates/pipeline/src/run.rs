@@ -70,6 +70,9 @@ pub struct Refused {
     pub failure: Failure,
 }
 
+/// Whether a door asks in another way after this refusal.
+pub type Elsewhere<'a> = &'a (dyn Fn(&Failure) -> bool + Send + Sync);
+
 /// The five stages and what they share. Shared behind an `Arc`; holds no lock across an await.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -110,18 +113,39 @@ impl Pipeline {
     /// # Errors
     /// Why the Call was not admitted, with the id under which it was asked.
     pub async fn run(&self, incoming: Incoming) -> Result<Answer, Box<Refused>> {
+        self.run_or(incoming, &|_| false).await
+    }
+
+    /// The same for a door that asks in another way where `elsewhere` says so of a refusal: that is
+    /// none to its caller, and is not counted as one.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_or(
+        &self,
+        incoming: Incoming,
+        elsewhere: Elsewhere<'_>,
+    ) -> Result<Answer, Box<Refused>> {
         let id = incoming.id.clone().unwrap_or_else(|| CallId::new(&self.parts.ids));
-        let journey = self.journey(id.clone(), incoming).await;
+        let journey = self.journey(id.clone(), incoming, elsewhere).await;
         journey.map_err(|failure| Box::new(Refused { call: id, failure }))
     }
 
-    async fn journey(&self, id: CallId, incoming: Incoming) -> Result<Answer, Failure> {
+    async fn journey(
+        &self,
+        id: CallId,
+        incoming: Incoming,
+        elsewhere: Elsewhere<'_>,
+    ) -> Result<Answer, Failure> {
         let Parts { directory, clock, .. } = &self.parts;
         let identified = identify(directory, &**clock, id, incoming);
         let identified = identified.map_err(|failure| self.refused(UNIDENTIFIED, failure))?;
         let class = Arc::clone(&identified.call.class);
         let answer = self.admitted(identified).await;
-        answer.map_err(|failure| self.refused(&class, failure))
+        answer.map_err(|failure| match elsewhere(&failure) {
+            true => failure,
+            false => self.refused(&class, failure),
+        })
     }
 
     async fn admitted(&self, identified: Identified) -> Result<Answer, Failure> {

@@ -3,7 +3,8 @@
 //! The request is the client's own bytes with a few edits where its format is the provider's, else
 //! rendered from the neutral form. The answer's bytes go through the format's reader, which finds
 //! its end, its usage and what went wrong. One attempt is one request that is worked on: redirects
-//! are not followed, and only a request whose key was refused goes out again, with another key.
+//! are not followed; a request goes out again only where its key was refused, with another one, and
+//! where its reasoning could not be read, without.
 //!
 //! What a failure may have cost: nothing if no request was sent or the provider refused it (4xx);
 //! what the format judges for a 5xx; unknown for everything after an answer began or did not come.
@@ -29,7 +30,7 @@ use types::outcome::{OutcomeEvent, OutcomeStream, Start};
 use types::{Attempt, ErrorCode, Execute, Failure, Format, Notes};
 
 use self::answer::{Live, Step};
-use self::request::{Prepared, Template};
+use self::request::{Prepared, Template, Thoughts};
 use crate::family::family;
 use crate::http::Client;
 use crate::keys::{Ask, Keys, NoKey, Permit, Refused};
@@ -167,9 +168,31 @@ impl Running {
     }
 }
 
-/// Sends the request, with one key after the other while keys are refused.
+/// Begins the answer; once more without what the model thought before, where that is all that the
+/// provider can't read.
+///
+/// A conversation that goes on at another provider, or at another account of the same one, brings
+/// reasoning that nobody there can decrypt, and would bring it for ever. A refusal costs nothing.
 async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failure> {
-    let mut prepared = request::prepare(&shared, &attempt)?.strictly(&attempt)?;
+    let whole = request::prepare(&shared, &attempt, Thoughts::Told)?.strictly(&attempt)?;
+    let format = whole.format;
+    let refused = match Box::pin(ask(&shared, &attempt, whole)).await {
+        Err(refused) if answer::is_unread_reasoning(format, &refused) => refused,
+        begun => return begun,
+    };
+    let bare = request::prepare(&shared, &attempt, Thoughts::Withheld);
+    // What can't be told without is the client's own: so is its provider's refusal.
+    let Ok(bare) = bare.and_then(|bare| bare.strictly(&attempt)) else { return Err(refused) };
+    attempt.sent.not_yet();
+    Box::pin(ask(&shared, &attempt, bare)).await
+}
+
+/// Sends the request, with one key after the other while keys are refused.
+async fn ask(
+    shared: &Shared,
+    attempt: &Attempt,
+    mut prepared: Prepared,
+) -> Result<Box<Live>, Failure> {
     let Some(asked) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
     };
@@ -179,7 +202,7 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
     loop {
         let permit = match shared.keys.acquire(&mut ask).await {
             Ok(permit) => permit,
-            Err(none) => return Err(no_key(first, none, &shared, &attempt)),
+            Err(none) => return Err(no_key(first, none, shared, attempt)),
         };
         let has_more = shared.keys.has_more(&ask);
         let mut request = match has_more {
@@ -187,7 +210,7 @@ async fn begin(shared: Arc<Shared>, attempt: Attempt) -> Result<Box<Live>, Failu
             false => std::mem::take(&mut prepared.request),
         };
         permit.authorize(request.headers_mut());
-        match Box::pin(send(&shared, &attempt, (&prepared, request), permit)).await {
+        match Box::pin(send(shared, attempt, (&prepared, request), permit)).await {
             Ok(live) => return Ok(live),
             // Whoever refuses a key has done nothing and bills nothing.
             Err((failure, Some(_))) if has_more => {

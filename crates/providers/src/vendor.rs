@@ -87,6 +87,11 @@ pub struct Vendor {
     /// address.
     #[serde(default)]
     pub responses: bool,
+    /// Whether that API of its takes whatever OpenAI's takes, so that a client's request can pass
+    /// as it is. Other servers refuse tools, fields and items that they don't know: they are told
+    /// what the request means. A row whose own format it is needs no such word.
+    #[serde(default)]
+    pub responses_as_is: bool,
     /// Whether it asks by the Responses API itself what its models don't do by chat completions, so
     /// that only clients of that API need it.
     #[serde(default)]

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use pipeline::{Answer, Refused};
+use pipeline::{Answer, Elsewhere, Refused};
 use types::call::{
     AttemptsAsk, CallKind, Credential, Door, Incoming, ModelCall, NAME_CHARS_MAX, Operation,
 };
@@ -104,6 +104,13 @@ fn named(headers: &HeaderMap, header: Option<&'static str>) -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
+/// A Call that was admitted.
+pub(crate) struct Admitted {
+    answer: Answer,
+    /// Who has something else to ask until the first content must see how this ends.
+    may_begin_early: bool,
+}
+
 /// Does the Call.
 pub(crate) async fn answer(
     app: &App,
@@ -111,9 +118,19 @@ pub(crate) async fn answer(
     received: Received,
     model: ModelCall,
 ) -> Result<Response<Body>, Box<Refused>> {
+    let admitted = Box::pin(admit(app, face, (received, model), &|_| false)).await?;
+    respond(app, face, admitted).await
+}
+
+/// Has the Call admitted. Nothing was sent for one that is refused here.
+pub(crate) async fn admit(
+    app: &App,
+    face: &Face,
+    (received, model): (Received, ModelCall),
+    elsewhere: Elsewhere<'_>,
+) -> Result<Admitted, Box<Refused>> {
     let Received { credential, headers, .. } = received;
     let session_name = headers.session_name.clone();
-    // Who has something else to ask until the first content must see how this ends.
     let may_begin_early = !headers.attempts.is_some_and(|asked| asked.hold);
     let incoming = Incoming {
         credential,
@@ -124,10 +141,20 @@ pub(crate) async fn answer(
         id: None,
         kind: CallKind::Model(model),
     };
-    let mut answer = Box::pin(app.pipeline.run(incoming)).await?;
+    let answer = Box::pin(app.pipeline.run_or(incoming, elsewhere)).await?;
     if let Some(name) = session_name {
         app.sessions.note_named(&answer.call.principal, &name);
     }
+    Ok(Admitted { answer, may_begin_early })
+}
+
+/// Answers with what comes of a Call.
+pub(crate) async fn respond(
+    app: &App,
+    face: &Face,
+    admitted: Admitted,
+) -> Result<Response<Body>, Box<Refused>> {
+    let Admitted { mut answer, may_begin_early } = admitted;
     let first = match silence(&answer).filter(|_| may_begin_early) {
         Some(silence) => match within(&*app.clock, silence, answer.next()).await {
             Some(first) => first,
@@ -240,17 +267,24 @@ async fn whole(
     (start, mut writer): (&Start, Box<dyn WriteResponse>),
 ) -> Result<Response<Body>, Box<Refused>> {
     let (mut passed, mut out) = (None::<Bytes>, BytesMut::new());
-    writer.start(start, &mut out);
+    // A writer may read what was asked: not where nothing is written.
+    let mut unwritten = Some(start);
     loop {
         match answer.next().await {
             Some(OutcomeEvent::Start(_)) => {}
             Some(OutcomeEvent::Frame { raw: Some(raw), .. }) => passed = Some(raw),
             Some(OutcomeEvent::Frame { raw: None, delta }) => {
+                if let Some(start) = unwritten.take() {
+                    writer.start(start, &mut out);
+                }
                 delta.into_iter().for_each(|delta| writer.delta(&delta, &mut out));
             }
             Some(OutcomeEvent::Finish(finish)) => {
                 // An answer that passed as it came is not rendered beside it.
                 if passed.is_none() {
+                    if let Some(start) = unwritten.take() {
+                        writer.start(start, &mut out);
+                    }
                     let written = writer.finish(&finish, "", &mut out);
                     written.map_err(|failure| refused(&answer, failure))?;
                 }

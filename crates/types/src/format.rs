@@ -88,6 +88,11 @@ pub trait Format: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Whether its answers tell what was written to a prompt cache for an hour from the rest.
+    fn tells_cache_life(&self) -> bool {
+        true
+    }
+
     /// Reads an upstream's error answer.
     fn parse_error(&self, status: u16, body: &[u8]) -> Failure;
 

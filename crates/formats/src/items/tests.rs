@@ -71,12 +71,8 @@ fn tools_are_the_clients_ours_or_the_providers() {
     ] {
         assert_eq!(read(tool), (None, true, false), "{tool}");
     }
-    for tool in [
-        r#"{"type":"mcp","server_label":"n","server_url":"https://x"}"#,
-        r#"{"type":"mcp","server_label":"n","connector_id":"c"}"#,
-    ] {
-        assert_eq!(read(tool), (Some("tools"), false, true), "{tool}");
-    }
+    let remote = r#"{"type":"mcp","server_label":"n","server_url":"https://x"}"#;
+    assert_eq!(read(remote), (Some("tools"), false, true));
     assert_eq!(tools_in(None, "tools").unwrap(), Tools::default());
     assert_eq!(tools_in(Some(raw("null")), "tools").unwrap(), Tools::default());
 }

@@ -315,11 +315,8 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
     let written = written.or(body.cache_creation_input_tokens).unwrap_or(0);
     let written = written.min(body.prompt_tokens - cached);
     let reasoning = completion.reasoning_tokens.or(body.reasoning_tokens).unwrap_or(0);
-    // xAI and Gemini count the thinking beside the completion and not within it, which their own
-    // total tells; Gemini does not even name it.
     let named = body.prompt_tokens.saturating_add(body.completion_tokens);
-    let beside = body.total_tokens.unwrap_or(0).saturating_sub(named);
-    let beside = if reasoning == 0 || beside == reasoning { beside } else { 0 };
+    let beside = beside(body.total_tokens.unwrap_or(0), named, reasoning);
     let output = body.completion_tokens.saturating_add(beside);
     let reasoning = reasoning.max(beside);
     Some(Usage {
@@ -337,6 +334,13 @@ pub(crate) fn usage_of(raw: &RawValue) -> Option<Usage> {
             ..More::default()
         },
     })
+}
+
+/// Output tokens beside those that are named as such. xAI and Gemini count the thinking beside the
+/// completion and not within it, which their own total tells; Gemini does not even name it.
+pub(crate) fn beside(total: u64, named: u64, reasoning: u64) -> u64 {
+    let beside = total.saturating_sub(named);
+    if reasoning == 0 || beside == reasoning { beside } else { 0 }
 }
 
 /// The tier at which an answer says that it was made. One that is not known is the usual one.

@@ -21,8 +21,11 @@ use serde_json::{Value, json};
 
 use crate::edit::{Edit, apply, put, text};
 use crate::openai_chat::errors;
-use crate::openai_chat::types::tier_of;
+use crate::openai_chat::types::{beside, tier_of};
+use crate::openai_responses::client_tools::arguments_of;
 
+/// A call of a tool that takes free text.
+const CUSTOM_CALL: &str = "custom_tool_call";
 /// The field of the output cap.
 const OUTPUT_CAP: &str = "max_output_tokens";
 
@@ -38,6 +41,20 @@ pub(super) fn patch(raw: &Bytes, head: &ModelHead, edits: &Edits<'_>) -> Bytes {
         list.push(put(spans.output_cap.clone(), OUTPUT_CAP, value, spans.insert_at));
     }
     apply(raw, list)
+}
+
+/// Whether an item calls a tool of the client.
+fn is_call(kind: &str) -> bool {
+    matches!(kind, "function_call" | CUSTOM_CALL)
+}
+
+/// The arguments of a call, as those of the function that its tool is told as elsewhere.
+fn arguments_in(item: &Value) -> String {
+    let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+    match text("type") {
+        CUSTOM_CALL => arguments_of(text("input")),
+        _ => text("arguments").to_owned(),
+    }
 }
 
 /// The end that a response object says: whole, or what it failed with.
@@ -102,13 +119,18 @@ fn usage_of(usage: &Value) -> Option<Usage> {
     let input = count("/input_tokens")??;
     let cached = part("/input_tokens_details/cached_tokens")?.min(input);
     let written = part("/input_tokens_details/cache_write_tokens")?.min(input - cached);
+    let named = count("/output_tokens")??;
+    let reasoning = part("/output_tokens_details/reasoning_tokens")?;
+    let total = part("/total_tokens")?;
+    let beside = beside(total, input.saturating_add(named), reasoning);
+    let output = named.saturating_add(beside);
     Some(Usage {
         input_tokens: input,
         cached_tokens: cached,
         cache_write_tokens: written,
         cache_write_1h_tokens: 0,
-        output_tokens: count("/output_tokens")??,
-        reasoning_tokens: part("/output_tokens_details/reasoning_tokens")?,
+        output_tokens: output,
+        reasoning_tokens: reasoning.max(beside).min(output),
         more: More::default(),
     })
 }

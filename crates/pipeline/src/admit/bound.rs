@@ -7,7 +7,7 @@
 use types::call::{CallKind, ModelCall, ModelHead, Target};
 use types::conversation::Part;
 use types::surcharge::surcharge;
-use types::{CacheWrites, Call, ErrorCode, Failure, Money, Price};
+use types::{CacheWrites, Call, ErrorCode, Failure, Money, Price, Usage};
 
 /// Output cap for Calls that name none, in tokens, where neither key nor model says less.
 pub(crate) const OUTPUT_CAP_DEFAULT: u64 = 32_768;
@@ -58,7 +58,7 @@ pub(crate) fn cache_writes(call: &Call, target: &Target) -> CacheWrites {
         return CacheWrites::Unmarked;
     };
     if format.name() == model.format.name() {
-        return model.head.cache_writes;
+        return as_sent(model, target);
     }
     if target.lacks.cache_marks {
         return CacheWrites::Unmarked;
@@ -72,6 +72,42 @@ pub(crate) fn cache_writes(call: &Call, target: &Target) -> CacheWrites {
         }
         (read, _) => read,
     }
+}
+
+/// What the marks of a request ask for that goes out in its own format.
+fn as_sent(model: &ModelCall, target: &Target) -> CacheWrites {
+    match (model.head.cache_writes, &model.raw) {
+        (CacheWrites::Unread, Some(raw)) if !target.lacks.cache_marks => {
+            let read = || model.neutral().map(|neutral| neutral.cache_writes()).ok();
+            let is_hidden = memchr::memmem::find(raw, br"\u").is_some();
+            let an_hour = (has_text(raw, b"cache_control") && has_text(raw, b"1h"))
+                || (is_hidden && read() == Some(CacheWrites::Hour));
+            if an_hour { CacheWrites::Hour } else { CacheWrites::Unread }
+        }
+        (read, _) => read,
+    }
+}
+
+/// Whether `text` is a whole text of a request, of a field or of a value. In a longer text its
+/// quotes would be escaped.
+fn has_text(raw: &[u8], text: &[u8]) -> bool {
+    let byte = |at: usize| raw.get(at).copied();
+    memchr::memmem::find_iter(raw, text).any(|at| {
+        let is_begun = at > 0 && byte(at - 1) == Some(b'"');
+        let is_escaped = at > 1 && byte(at - 2) == Some(b'\\');
+        is_begun && !is_escaped && byte(at + text.len()) == Some(b'"')
+    })
+}
+
+/// The usage as it is billed: a format that can't tell what was written for an hour says nothing of
+/// it, and where an hour was asked for all may be.
+pub(crate) fn by_cache_life(mut usage: Usage, call: &Call, target: &Target) -> Usage {
+    let is_silent = target.format.is_some_and(|format| !format.tells_cache_life());
+    if is_silent && usage.cache_write_tokens > 0 && cache_writes(call, target) == CacheWrites::Hour
+    {
+        usage.cache_write_1h_tokens = usage.cache_write_tokens;
+    }
+    usage
 }
 
 /// Whether a request may hold marks: their names, or escapes that can hide one.

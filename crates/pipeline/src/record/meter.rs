@@ -17,7 +17,7 @@ use super::answer::Bill;
 use super::metrics::Facts;
 use super::telemetry::AttemptEnded;
 use crate::admit::Terms;
-use crate::admit::bound::costs_nothing;
+use crate::admit::bound::{by_cache_life, costs_nothing};
 use crate::auto::{Saved, note_saved};
 use crate::rates::Ticket;
 
@@ -209,7 +209,10 @@ impl Meter {
                 tracing::error!(%call, target, ?usage, "the reported usage can't be true");
                 Billed::Unknown
             }
-            Billed::No | Billed::Unknown | Billed::Usage(_) => billed,
+            Billed::Usage(usage) => {
+                Billed::from(Some(by_cache_life(*usage, &self.call, &self.target)))
+            }
+            Billed::No | Billed::Unknown => billed,
         }
     }
 

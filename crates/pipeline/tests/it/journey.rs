@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
 use storage::{Scope, WindowKind};
@@ -11,7 +12,7 @@ use types::clock::FakeClock;
 use types::conversation::{Conversation, Message, Part, Role};
 use types::error::Billed;
 use types::principal::DEFAULT_ACCOUNT;
-use types::{CacheWrites, ErrorCode, Failure, Money, OutcomeEvent, Price};
+use types::{CacheWrites, ErrorCode, Failure, Money, OutcomeEvent, Price, Rate, Usage};
 
 use super::world::{
     MORNING, NoFormat, Node, database, dollars, model, node, price, request, rows, totals, usage,
@@ -301,6 +302,42 @@ async fn what_is_written_to_a_cache_needs_a_price_of_its_own() {
     for incoming in [plain, marked("spoken/m"), marked("spoken/free"), marked("paid/other")] {
         let answer = node.pipeline.run(incoming).await.unwrap();
         node.finish(answer, Some(usage(1, 1))).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_hour_in_a_cache_is_billed_as_one_where_the_answer_cannot_tell() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    let mut priced = price();
+    priced.rates.cache_write_1h = Some(Rate::parse_per_million("4").unwrap());
+    for (name, price) in [("m", price()), ("hour", priced)] {
+        node.directory.put_model(model("spoken", name, Some(price))).await.unwrap();
+    }
+    let sent = |model: &str, body: &'static str| {
+        let mut incoming = request("ci", model, Some(1));
+        if let CallKind::Model(model) = &mut incoming.kind {
+            model.raw = Some(Bytes::from_static(body.as_bytes()));
+            model.head.cache_writes = CacheWrites::Unread;
+        }
+        incoming
+    };
+    let hour = r#"{"cache_control":{"type":"ephemeral","ttl":"1h"}}"#;
+    let minutes = r#"{"cache_control":{"type":"ephemeral"},"content":"a \"1h\" walk"}"#;
+    node.budget(Scope::Account, dollars("1.00"), WindowKind::Total).await;
+    let refused = node.pipeline.run(sent("spoken/m", hour)).await.unwrap_err();
+    let message = &refused.failure.message;
+    assert!(message.contains("cache_write_1h_usd_per_million"), "{message}");
+    for (model, body, cost) in [
+        ("spoken/hour", hour, "0.00004"),
+        ("spoken/hour", minutes, "0.00002"),
+        ("spoken/m", minutes, "0.00002"),
+    ] {
+        let answer = node.pipeline.run(sent(model, body)).await.unwrap();
+        let written = Usage { cache_write_tokens: 10, ..usage(10, 0) };
+        let answer = node.finish(answer, Some(written)).await;
+        assert_eq!(answer.bill().cost, Some(dollars(cost)), "{model} {body}");
     }
     node.stop().await;
 }

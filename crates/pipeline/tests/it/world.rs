@@ -459,6 +459,9 @@ impl Format for NoFormat {
     fn name(&self) -> &'static str {
         "none"
     }
+    fn tells_cache_life(&self) -> bool {
+        false
+    }
     fn path(&self, _edits: &Edits<'_>) -> Option<Cow<'static, str>> {
         None
     }

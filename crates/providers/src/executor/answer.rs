@@ -17,6 +17,7 @@ use ::http::StatusCode;
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use ::http::response::Parts;
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 use serde_json::Value;
 use types::clock::{Monotonic, SharedClock, Sleep};
 use types::error::{Billed, UpstreamError};
@@ -330,6 +331,20 @@ impl Live {
         self.whole = ended == Some(true);
         body.freeze()
     }
+}
+
+/// What a provider of the Responses API names that can't decrypt the reasoning of a history: the
+/// code of OpenAI's and Azure's error, the field that others name.
+const UNREAD_REASONING: [&[u8]; 2] = [b"encrypted_content", b"encrypted content"];
+
+/// Whether a provider refused a request for reasoning that it can't read, and nothing was billed.
+pub(super) fn is_unread_reasoning(format: &dyn Format, failure: &Failure) -> bool {
+    let says = |body: &[u8]| UNREAD_REASONING.iter().any(|name| memmem::find(body, name).is_some());
+    let refusal = failure.upstream.as_ref().filter(|upstream| upstream.status == 400);
+    format.name() == formats::OPENAI_RESPONSES.name()
+        && failure.code == ErrorCode::InvalidRequest
+        && failure.billed == Billed::No
+        && refusal.is_some_and(|upstream| says(&upstream.body))
 }
 
 /// What of the key was refused, if it is that.

@@ -1,5 +1,7 @@
 //! The request of an attempt: its body by the shortest way, and its headers.
 
+use std::sync::Arc;
+
 use ::http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use formats::{OPENAI_CHAT, OPENAI_RESPONSES};
 use http_body_util::Full;
 use types::call::{ModelCall, Operation, WireContext};
+use types::conversation::Part;
 use types::format::{Edits, Format, Quirks, ReadOptions, Rendered};
 use types::{Attempt, Conversation, ErrorCode, Failure};
 
@@ -67,8 +70,21 @@ impl Prepared {
     }
 }
 
+/// What a request tells its model of what it thought before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thoughts {
+    /// All that its vendor signed.
+    Told,
+    /// None, since this provider can't read them.
+    Withheld,
+}
+
 /// Makes the request of an attempt.
-pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Failure> {
+pub(super) fn prepare(
+    shared: &Shared,
+    attempt: &Attempt,
+    thoughts: Thoughts,
+) -> Result<Prepared, Failure> {
     let (provider, template) = (&shared.provider, &shared.template);
     let Some(call) = attempt.call.model() else {
         return Err(Failure::new(ErrorCode::Internal, "a provider was given a Call of no model"));
@@ -104,17 +120,15 @@ pub(super) fn prepare(shared: &Shared, attempt: &Attempt) -> Result<Prepared, Fa
         );
         return Err(Failure::unsupported("model", text));
     };
-    let (rendered, through) = match &call.raw {
-        // Its own vendor would refuse what another one signed: then it is told without.
-        Some(raw) if same && !formats::is_carried(format.name(), raw) => {
+    let raw = as_it_is(provider, format, attempt).filter(|_| thoughts == Thoughts::Told);
+    let (rendered, through) = match raw {
+        Some(raw) => {
             let body = format.patch_request(raw, &call.head, &edits);
             (Rendered { body, ..Rendered::default() }, true)
         }
-        _ => {
-            let asked = call.neutral()?;
-            let account = &attempt.call.principal.account;
-            let whole = shared.vault.complete(account, format.name(), &asked);
-            (render(format, family(), whole.as_ref().unwrap_or(&asked), &edits)?, false)
+        None => {
+            let asked = told(shared, format, attempt, thoughts)?;
+            (render(format, family(), &asked, &edits)?, false)
         }
     };
     let nothing = WireContext::default();
@@ -164,6 +178,50 @@ fn spoken(
         return &OPENAI_RESPONSES;
     }
     format
+}
+
+/// The client's own bytes, where they can be sent.
+fn as_it_is<'a>(
+    provider: &Provider,
+    format: &'static dyn Format,
+    attempt: &'a Attempt,
+) -> Option<&'a Bytes> {
+    let call = attempt.call.model()?;
+    let own = attempt.target.format.unwrap_or_else(|| provider.vendor.format());
+    let knows_it = format.name() == own.name() || provider.vendor.responses_as_is;
+    if call.format.name() != format.name() || !knows_it {
+        return None;
+    }
+    // Its own vendor would refuse what another one signed: then it is told without.
+    call.raw.as_ref().filter(|raw| !formats::is_carried(format.name(), raw))
+}
+
+/// The conversation that is rendered.
+fn told(
+    shared: &Shared,
+    format: &'static dyn Format,
+    attempt: &Attempt,
+    thoughts: Thoughts,
+) -> Result<Arc<Conversation>, Failure> {
+    let missing = || Failure::new(ErrorCode::Internal, "a provider was given a Call of no model");
+    let asked = attempt.call.model().ok_or_else(missing)?.neutral()?;
+    if thoughts == Thoughts::Withheld {
+        return Ok(Arc::new(unsigned(&asked)));
+    }
+    let account = &attempt.call.principal.account;
+    let whole = shared.vault.complete(account, format.name(), &asked);
+    Ok(whole.map_or(asked, Arc::new))
+}
+
+/// The conversation without its reasoning's signatures: a format drops what has none, and says so.
+fn unsigned(conversation: &Conversation) -> Conversation {
+    let mut bare = conversation.clone();
+    for part in bare.messages.iter_mut().flat_map(|message| &mut message.parts) {
+        if let Part::Reasoning { signature, .. } = part {
+            *signature = None;
+        }
+    }
+    bare
 }
 
 /// What is asked, as far as the model takes it, in the provider's format.

@@ -36,6 +36,9 @@ static FACE: Face = Face {
     read: read_call,
 };
 
+/// The field of what a provider may run of its own.
+const TOOLS: &str = "tools";
+
 fn read_call(_head: &Parts, body: Bytes) -> Result<ModelCall, Failure> {
     Ok(ModelCall::from_raw(&OPENAI_RESPONSES, OPENAI_RESPONSES.read_head(&body)?, body))
 }
@@ -70,11 +73,16 @@ async fn start<B: RequestBody>(
         headers.attempts = head.extensions.get::<AttemptsAsk>().copied();
         let (credential, body) = (request::credential(&head.headers), post.body.clone());
         let received = Received { head, credential, headers, body };
-        match Box::pin(inference::answer(app, &FACE, received, model)).await {
-            // What a provider runs of its own has no bound, and coding agents offer it unasked:
-            // they work without it, and are told.
-            Err(refused) if is_about_tools(&refused) && parse_create(&post.body).is_ok() => {}
-            answered => return answered,
+        let has_unbounded = model.head.surcharge == Some(TOOLS);
+        // What a provider runs of its own has no bound, and coding agents offer it unasked: they
+        // work without it, and are told.
+        let elsewhere = |failure: &Failure| {
+            has_unbounded && is_about_tools(failure) && parse_create(&post.body).is_ok()
+        };
+        match Box::pin(inference::admit(app, &FACE, (received, model), &elsewhere)).await {
+            Ok(admitted) => return inference::respond(app, &FACE, admitted).await,
+            Err(refused) if elsewhere(&refused.failure) => {}
+            Err(refused) => return Err(refused),
         }
     }
     let create = parse_create(&post.body).map_err(refuse)?;
@@ -106,9 +114,8 @@ async fn start<B: RequestBody>(
 }
 
 /// Whether a request was refused because of what its tools may cost.
-fn is_about_tools(refused: &Refused) -> bool {
-    let failure = &refused.failure;
-    failure.code == ErrorCode::Unsupported && failure.param.as_deref() == Some("tools")
+fn is_about_tools(failure: &Failure) -> bool {
+    failure.code == ErrorCode::Unsupported && failure.param.as_deref() == Some(TOOLS)
 }
 
 /// Runs a change to its end, whether or not its client stays.

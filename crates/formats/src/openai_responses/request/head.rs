@@ -11,14 +11,17 @@ use ::types::{CacheWrites, Extras, Failure};
 use serde_json::value::RawValue;
 
 use crate::head::TopLevel;
-use crate::items::{Items, Tools, items_in, tools_in};
+use crate::items::{CACHE_CONTROL, Items, Tools, items_in, not_reachable, tools_in};
+use crate::media::is_long_mark;
 
 /// The field of the output cap.
 const OUTPUT_CAP: &str = "max_output_tokens";
 const CAP_TYPE: &str = "a positive integer";
 /// The fields that are read here.
-const READ: [&str; 10] = [
+const READ: [&str; 12] = [
     "model",
+    "instructions",
+    CACHE_CONTROL,
     "input",
     OUTPUT_CAP,
     "stream",
@@ -86,7 +89,19 @@ pub(super) fn read(body: &[u8]) -> Result<Read, Failure> {
             insert_at: top.insert_at(),
         },
     };
-    Ok(Read { head, is_plain: is_plain(&top, &items, tools)? })
+    let is_plain = is_plain(&top, &items, tools)?;
+    if is_plain {
+        refuse_kept(&top, &items)?;
+    }
+    Ok(Read { head, is_plain })
+}
+
+/// Refuses what names things that the operator's own account at a provider holds: any key could
+/// read them by their ids.
+fn refuse_kept(top: &TopLevel<'_>, items: &Items) -> Result<(), Failure> {
+    let has_prompt = top.raw("prompt").is_some_and(|raw| raw.get() != "null");
+    let kept = has_prompt.then_some("prompt").or(items.media.kept);
+    kept.map_or(Ok(()), |name| Err(not_reachable(name.to_owned())))
 }
 
 /// Whether it is one plain Call.
@@ -112,6 +127,17 @@ fn billed_apart(top: &TopLevel<'_>) -> Result<Option<&'static str>, Failure> {
     };
     if let Some(name) = billed.or_else(|| BILLED.into_iter().find(asked)) {
         return Ok(Some(name));
+    }
+    if top.raw(CACHE_CONTROL).is_some_and(|raw| is_long_mark(CACHE_CONTROL, raw)) {
+        return Ok(Some(CACHE_CONTROL));
+    }
+    // Text, or what is told of above; of what is neither nobody knows what it is taken for.
+    let is_text = |raw: &RawValue| raw.get().starts_with('"') || raw.get() == "null";
+    if top.raw("instructions").is_some_and(|raw| !is_text(raw)) {
+        return Ok(Some("instructions"));
+    }
+    if top.raw("input").is_some_and(|raw| !is_text(raw) && !raw.get().starts_with('[')) {
+        return Ok(Some("input"));
     }
     let Some(reasoning) = top.raw("reasoning").filter(|raw| raw.get() != "null") else {
         return Ok(None);

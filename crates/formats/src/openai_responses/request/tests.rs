@@ -1,5 +1,6 @@
 use insta::{assert_json_snapshot, assert_snapshot};
 use proptest::prelude::*;
+use types::ErrorCode;
 use types::conversation::ToolChoice;
 use types::format::{Edits, Format};
 
@@ -292,12 +293,63 @@ fn a_request_that_nothing_is_kept_of_is_one_plain_call() {
 }
 
 #[test]
+fn what_the_operators_account_holds_is_out_of_reach() {
+    for (fields, param) in [
+        (r#""prompt":{"id":"pmpt_1"}"#, "prompt"),
+        (
+            r#""input":[{"role":"user","content":[{"type":"input_image","file_id":"file-1"}]}]"#,
+            "file_id",
+        ),
+        (
+            r#""input":[{"role":"user","content":[{"type":"input_file","File_Id":"file-1"}]}]"#,
+            "file_id",
+        ),
+        (
+            r#""input":[{"type":"function_call_output","call_id":"c","output":[{"type":"input_file","file_id":"f"}]}]"#,
+            "file_id",
+        ),
+        (
+            r#""tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]"#,
+            "tools[0].vector_store_ids",
+        ),
+        (r#""tools":[{"type":"code_interpreter","container":"cntr_1"}]"#, "tools[0].container"),
+        (
+            r#""tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["f"]}}]"#,
+            "tools[0].container",
+        ),
+        (r#""tools":[{"type":"mcp","connector_id":"connector_gmail"}]"#, "tools[0].connector_id"),
+    ] {
+        let body = format!(r#"{{"model":"m","store":false,{fields}}}"#);
+        let failure = plain_head(body.as_bytes()).unwrap_err();
+        assert_eq!((failure.code, failure.param.as_deref()), (ErrorCode::Unsupported, Some(param)));
+    }
+    for fields in [
+        r#""prompt":null,"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]"#,
+        r#""tools":[{"type":"mcp","server_url":"https://x","connector_id":null}]"#,
+        r#""input":[{"role":"user","content":[{"type":"input_image","file_id":null,"image_url":"data:,"}]}]"#,
+    ] {
+        assert!(plain(&format!(r#""store":false,{fields}"#)).is_some(), "{fields}");
+    }
+}
+
+#[test]
 fn what_nobody_can_bound_is_named() {
     let surcharge = |fields: &str| plain(&format!(r#""store":false,{fields}"#)).unwrap().surcharge;
     for (fields, name) in [
         (r#""service_tier":"priority""#, "service_tier"),
         (r#""prompt_cache_retention":"24h""#, "prompt_cache_retention"),
-        (r#""prompt":{"id":"p"}"#, "prompt"),
+        (r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#, "cache_control"),
+        (r#""input":[{"role":"user","content":"x","cache_control":{"ttl":"1h"}}]"#, "input"),
+        (
+            r#""input":[{"role":"user","content":[{"type":"input_text","text":"x","cache_control":{"type":"ephemeral","ttl":"1h"}}]}]"#,
+            "input",
+        ),
+        (
+            r#""tools":[{"type":"function","name":"f","cache_control":{"ttl":"1h"}}]"#,
+            "cache_control",
+        ),
+        (r#""instructions":[{"role":"user","content":[{"type":"input_file"}]}]"#, "instructions"),
+        (r#""input":{"role":"user","content":[{"type":"input_file"}]}"#, "input"),
         (r#""context_management":[{"type":"compaction"}]"#, "context_management"),
         (r#""prompt_cache_options":{"ttl":"12h"}"#, "prompt_cache_options"),
         (r#""max_tokens":9"#, "max_tokens"),
@@ -310,6 +362,8 @@ fn what_nobody_can_bound_is_named() {
     }
     for fields in [
         r#""service_tier":"flex","context_management":[ ],"n":1,"prompt":null"#,
+        r#""cache_control":{"type": "ephemeral"},"instructions":"x""#,
+        r#""cache_control":null,"input":[{"role":"user","content":"x","cache_control":{"type":"ephemeral","ttl":"5m"}}]"#,
         r#""max_output_tokens":9,"prompt_cache_key":"k","include":["x"],"unknown":1"#,
         r#""reasoning":{"effort":"high","summary":"auto","mode":"standard"}"#,
     ] {

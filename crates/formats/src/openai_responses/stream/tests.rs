@@ -600,6 +600,20 @@ fn an_error_behind_what_passed_is_of_the_same_response() {
 }
 
 #[test]
+fn a_stream_that_fails_before_anything_begins_as_every_stream() {
+    let clock: SharedClock = Arc::new(FakeClock::new(Timestamp(0)));
+    let mut writer = writer_of(br#"{"model":"m","input":"x"}"#, &clock);
+    let mut out = BytesMut::new();
+    let call = CallId::new(&Ids::seeded(Arc::clone(&clock), 1));
+    writer.fail(&Failure::new(ErrorCode::StreamCut, "cut"), &call, &mut out);
+    let events = events_in(&out);
+    let kinds: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["response.created", "response.in_progress", "response.failed"]);
+    let numbers: Vec<&Value> = events.iter().map(|event| &event["sequence_number"]).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
 fn an_answer_without_end_is_none() {
     let clock: SharedClock = Arc::new(FakeClock::new(Timestamp(0)));
     let mut writer = writer_of(br#"{"model":"m","input":"x"}"#, &clock);

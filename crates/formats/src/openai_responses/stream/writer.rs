@@ -163,7 +163,15 @@ impl WriteResponse for Writer {
     }
 
     fn fail(&mut self, failure: &Failure, call: &CallId, out: &mut BytesMut) {
-        let events = self.events().failed(failure, Some(call), None);
+        // A helper of an SDK raises at a stream that begins with anything else.
+        let is_first = self.events.is_none() && !self.passed.any;
+        let writer = self.events();
+        let mut events = Vec::new();
+        if is_first {
+            events.extend(writer.created());
+            events.extend(writer.in_progress());
+        }
+        events.extend(writer.failed(failure, Some(call), None));
         self.write_end(&events, "", out);
     }
 }
@@ -190,10 +198,13 @@ struct Passed {
     begun: Vec<u8>,
     /// Whether that was given up.
     given_up: bool,
+    /// Whether anything has passed.
+    any: bool,
 }
 
 impl Passed {
     fn see(&mut self, bytes: &[u8]) {
+        self.any |= !bytes.is_empty();
         // Quotes inside JSON texts are escaped, so that no text can look like a field's name.
         if let Some(at) = memmem::rfind(bytes, b"\"sequence_number\":") {
             let behind = bytes.get(at..).unwrap_or_default();

@@ -5,8 +5,9 @@ use ::types::format::ReadOptions;
 use ::types::outcome::{Delta, Finish};
 use serde_json::Value;
 
-use super::end_of;
 use super::stream::signature_of;
+use super::{arguments_in, end_of, is_call};
+use crate::openai_responses::client_tools::called_name;
 use crate::whole::no_answer;
 
 /// Reads a response object.
@@ -18,7 +19,7 @@ pub(in crate::openai_responses) fn read(
         .map_err(|error| no_answer(Some(&error), "response", || None))?;
     let items = response.get("output").and_then(Value::as_array);
     let items = items.map(Vec::as_slice).unwrap_or_default();
-    let calls = items.iter().any(|item| text(item, "type") == "function_call");
+    let calls = items.iter().any(|item| is_call(text(item, "type")));
     let finish = end_of(&response, calls)?;
     let mut deltas = Vec::new();
     if options.decode {
@@ -41,12 +42,12 @@ fn take_apart(item: &Value, place: &mut u32, deltas: &mut Vec<Delta>) {
                 }
             }
         }
-        "function_call" => {
+        kind if is_call(kind) => {
             let index = *place;
             *place += 1;
-            let (id, name) = (text(item, "call_id").to_owned(), text(item, "name").to_owned());
+            let (id, name) = (text(item, "call_id").to_owned(), called_name(item));
             deltas.push(Delta::ToolCallStart { index, id, name });
-            let json = text(item, "arguments").to_owned();
+            let json = arguments_in(item);
             deltas.extend((!json.is_empty()).then_some(Delta::ToolCallArguments { index, json }));
         }
         "reasoning" => {

@@ -15,8 +15,9 @@ use ::types::{ErrorCode, Failure};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{end_of, failure_of, usage_in};
+use super::{arguments_in, end_of, failure_of, is_call, usage_in};
 use crate::openai_responses::NAME;
+use crate::openai_responses::client_tools::called_name;
 use crate::sse::reading::{self, Fields, See, Seen};
 
 /// Tool calls in one answer at most.
@@ -113,6 +114,7 @@ fn can_pass(name: &[u8]) -> bool {
 
 fn is_calls(name: &[u8]) -> bool {
     name.starts_with(b"response.function_call_arguments")
+        || name.starts_with(b"response.custom_tool_call_input")
 }
 
 fn read(fields: &Fields<'_>) -> Option<Value> {
@@ -152,7 +154,7 @@ impl Events {
             "error" => return Err(failure_of(Some(data.get("error").unwrap_or(data)), None)),
             "response.output_item.added" => {
                 let kind = data.pointer("/item/type").and_then(Value::as_str);
-                self.calls |= kind == Some("function_call");
+                self.calls |= kind.is_some_and(is_call);
             }
             _ => {}
         }
@@ -223,13 +225,13 @@ impl Decoder {
         send: &mut impl FnMut(Delta),
     ) -> Result<(), Failure> {
         let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("type") != "function_call" || self.calls.contains_key(&at) {
+        if !is_call(text("type")) || self.calls.contains_key(&at) {
             return Ok(());
         }
         if self.calls.len() >= CALLS_MAX {
             return Err(failed("the provider's stream has too many tool calls"));
         }
-        let (id, name) = (text("call_id").to_owned(), text("name").to_owned());
+        let (id, name) = (text("call_id").to_owned(), called_name(item));
         if id.is_empty() || name.is_empty() {
             return Err(failed("the provider's stream begins a tool call without id or name"));
         }
@@ -258,11 +260,11 @@ impl Decoder {
     /// An item is whole: what came in no delta is said now.
     fn end(&mut self, at: u64, item: &Value, send: &mut impl FnMut(Delta)) -> Result<(), Failure> {
         match item.get("type").and_then(Value::as_str).unwrap_or_default() {
-            "function_call" => {
+            // The pieces of a custom call are no JSON: its whole input is.
+            kind if is_call(kind) => {
                 self.begin(at, item, send)?;
                 if matches!(self.calls.get(&at), Some((_, false))) {
-                    let json = item.get("arguments").and_then(Value::as_str);
-                    self.arguments(at, json.unwrap_or_default(), send)?;
+                    self.arguments(at, &arguments_in(item), send)?;
                 }
             }
             "reasoning" => {

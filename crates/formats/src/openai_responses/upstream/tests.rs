@@ -309,6 +309,63 @@ fn what_came_in_no_delta_is_said_when_the_item_ends() {
 }
 
 #[test]
+fn calls_of_every_kind_of_client_tool_are_read_as_those_of_functions() {
+    let items = [
+        json!({ "type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": "go \"on\"" }),
+        json!({ "type": "function_call", "call_id": "c2", "namespace": "mcp__n", "name": "f", "arguments": "{}" }),
+    ];
+    let mut whole = response("completed");
+    whole["output"] = json!(items);
+    let mut stream: Vec<Value> = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let mut begun = item.clone();
+        begun["input"] = json!("");
+        begun["arguments"] = json!("");
+        stream.push(
+            json!({ "type": "response.output_item.added", "output_index": at, "item": begun }),
+        );
+        let piece = json!({ "type": "response.custom_tool_call_input.delta", "output_index": at, "delta": "go" });
+        stream.extend((at == 0).then_some(piece));
+        stream
+            .push(json!({ "type": "response.output_item.done", "output_index": at, "item": item }));
+    }
+    stream.push(json!({ "type": "response.completed", "response": whole }));
+    let stream: String = stream.iter().map(event).collect();
+    for events in [read(false, true, &whole.to_string()), read(true, true, &stream)] {
+        let shown: Vec<String> =
+            deltas(&events).iter().map(|delta| serde_json::to_string(delta).unwrap()).collect();
+        assert_eq!(
+            shown,
+            [
+                r#"{"type":"tool_call_start","index":0,"id":"c1","name":"patch"}"#,
+                r#"{"type":"tool_call_arguments","index":0,"json":"{\"input\":\"go \\\"on\\\"\"}"}"#,
+                r#"{"type":"tool_call_start","index":1,"id":"c2","name":"mcp__n__f"}"#,
+                r#"{"type":"tool_call_arguments","index":1,"json":"{}"}"#,
+            ]
+        );
+        assert_eq!(finish(&events).stop, Stop::ToolCalls);
+    }
+    let passed = [read(false, false, &whole.to_string()), read(true, false, &stream)];
+    assert!(passed.iter().all(|events| finish(events).stop == Stop::ToolCalls));
+}
+
+#[test]
+fn thinking_that_is_counted_beside_the_output_is_billed() {
+    let usage = |total: u64| {
+        let mut whole = response("completed");
+        whole["usage"] = json!({
+            "input_tokens": 10, "output_tokens": 5, "total_tokens": total,
+            "output_tokens_details": { "reasoning_tokens": 7 },
+        });
+        let usage = finish(&read(false, false, &whole.to_string())).usage.unwrap();
+        (usage.output_tokens, usage.reasoning_tokens)
+    };
+    assert_eq!(usage(22), (12, 7));
+    assert_eq!(usage(15), (5, 5));
+    assert_eq!(usage(19), (5, 5), "a total that nothing explains is not believed");
+}
+
+#[test]
 fn an_error_is_read_flat_and_nested() {
     let flat = json!({ "type": "error", "code": "server_error", "message": "oops" });
     let nested =

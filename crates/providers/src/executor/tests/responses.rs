@@ -42,12 +42,21 @@ async fn asked(
     attempt: Attempt,
     answer: &str,
 ) -> (testkit::Request, Vec<OutcomeEvent>) {
-    let server = ScriptedProvider::start([Reply::json(200, answer)]).await.unwrap();
+    let (mut requests, events) = exchanged(vendor, attempt, [Reply::json(200, answer)]).await;
+    (requests.pop().unwrap(), events)
+}
+
+async fn exchanged(
+    vendor: &str,
+    attempt: Attempt,
+    replies: impl IntoIterator<Item = Reply>,
+) -> (Vec<testkit::Request>, Vec<OutcomeEvent>) {
+    let server = ScriptedProvider::start(replies).await.unwrap();
     let provider = Provider::new("p", vendor, Some(&server.base_url()), None).unwrap();
     let executor =
         executor(provider, Arc::new(SystemClock::new()), Vault::default(), &Limits::default());
     let events = all(&executor, attempt).await;
-    (server.requests().pop().unwrap(), events)
+    (server.requests(), events)
 }
 
 fn signatures(events: &[OutcomeEvent]) -> Vec<&str> {
@@ -87,7 +96,7 @@ const UNKNOWN: &str = r#"{"x":1e2, "model" : "p/m","store":false,"input":[{"type
 #[tokio::test]
 async fn a_request_passes_byte_for_byte_to_whoever_speaks_its_format() {
     let whole = RESPONSE.replace(r#""output":["#, r#""output":[{"type":"hologram","id":"h_1"},"#);
-    for vendor in ["openai", "azure", "xai", "openrouter"] {
+    for vendor in ["openai", "azure"] {
         let mut attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, UNKNOWN);
         attempt.output_cap = Some(77);
         let (request, events) = asked(vendor, attempt, &whole).await;
@@ -130,4 +139,62 @@ async fn a_vendor_of_chat_completions_alone_is_asked_by_them() {
     assert_eq!(request.json()["prompt_cache_key"], "k");
     let OutcomeEvent::Start(start) = &events[0] else { panic!("{}", shown(&events)) };
     assert_eq!(start.dropped, ["reasoning"]);
+}
+
+/// What Codex sends: tools in a namespace, a field of OpenAI's own, reasoning as it came.
+fn codex() -> Value {
+    let mut body = turn();
+    body["input"][1]["content"] = Value::Null;
+    body["tools"] = json!([
+        { "type": "namespace", "name": "mcp__n", "description": "n", "tools": [
+            { "type": "function", "name": "f", "parameters": { "type": "object" } },
+        ] },
+        { "type": "web_search", "external_web_access": false },
+    ]);
+    body
+}
+
+#[tokio::test]
+async fn who_takes_less_than_openai_is_told_what_a_request_means() {
+    for vendor in ["xai", "openrouter", "bedrock-openai", "bedrock-mantle"] {
+        let attempt = attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &codex().to_string());
+        let (request, events) = asked(vendor, attempt, RESPONSE).await;
+        assert!(
+            request.line.ends_with("/responses HTTP/1.1") || request.line.ends_with("/responses")
+        );
+        let body = request.json();
+        assert_eq!(body["tools"].as_array().unwrap().len(), 1, "{vendor}");
+        assert_eq!(body["tools"][0]["name"], "mcp__n__f", "{vendor}");
+        assert_eq!(body["input"][1]["encrypted_content"], "gAAA", "{vendor}");
+        assert_eq!(body["input"][1].get("content"), None, "{vendor}");
+        assert_eq!(signatures(&events), ["gBBB"], "{vendor}");
+    }
+}
+
+const UNREAD: &str = r#"{"error":{"message":"The encrypted content could not be verified.","type":"invalid_request_error","param":null,"code":"invalid_encrypted_content"}}"#;
+
+#[tokio::test]
+async fn reasoning_that_a_provider_cannot_read_is_left_out_once() {
+    let attempt = || attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &turn().to_string());
+    for attempt in [attempt(), stepped(attempt())] {
+        let replies = [Reply::json(400, UNREAD), Reply::json(200, RESPONSE)];
+        let (requests, events) = exchanged("openai", attempt, replies).await;
+        assert_eq!(requests[0].json()["input"][1]["encrypted_content"], "gAAA");
+        let body = requests[1].json();
+        let kinds = body["input"].as_array().unwrap().iter().map(|item| &item["type"]);
+        assert_eq!(kinds.collect::<Vec<_>>(), ["message", "function_call", "function_call_output"]);
+        let OutcomeEvent::Start(start) = &events[0] else { panic!("{}", shown(&events)) };
+        assert_eq!(start.dropped, ["reasoning"]);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_for_another_reason_or_without_reasoning_is_the_clients() {
+    let other = UNREAD.replace("encrypted_content", "prompt").replace("encrypted content", "it");
+    let attempt = || attempt_of(&OPENAI_RESPONSES, &OPENAI_CHAT, &turn().to_string());
+    let (requests, events) = exchanged("openai", attempt(), [Reply::json(400, &other)]).await;
+    assert_eq!((requests.len(), failure(&events).code), (1, ErrorCode::InvalidRequest));
+    let twice = [Reply::json(400, UNREAD), Reply::json(400, UNREAD)];
+    let (requests, events) = exchanged("openai", attempt(), twice).await;
+    assert_eq!((requests.len(), failure(&events).code), (2, ErrorCode::InvalidRequest));
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Rest, list, required};
 use crate::gemini::request::MADE_ID;
-use crate::gemini::signature;
+use crate::gemini::{NAME, signature};
 use crate::head::typed;
 use crate::json::missing;
 use crate::object::{Object, camel, mistyped};
@@ -141,7 +141,8 @@ impl Turns<'_> {
             parts.push(Part::Reasoning {
                 text: String::new(),
                 signature: Some(signature.text),
-                redacted: true,
+                // Google signs what it does not show; another vendor's seal says what is so.
+                redacted: signature.redacted || signature.origin == NAME,
                 origin: Some(signature.origin.to_owned()),
             });
         }

@@ -190,6 +190,18 @@ fn history() -> Conversation {
 }
 
 #[test]
+fn what_another_vendor_sealed_is_as_whole_as_its_seal_says() {
+    for (redacted, said) in [(false, r#""redacted":false"#), (true, r#""redacted":true"#)] {
+        let sealed = crate::gemini::signature::carried("S", redacted, "anthropic_messages");
+        let body = format!(
+            r#"{{"contents":[{{"role":"model","parts":[{{"text":"b","thoughtSignature":"{sealed}"}}]}}]}}"#
+        );
+        let read = messages(&body);
+        assert!(read.contains(said), "{read}");
+    }
+}
+
+#[test]
 fn a_history_is_rendered_with_its_signatures() {
     assert_snapshot!(rendered(&history(), "gemini-3-pro-preview"), @r#"
     {"systemInstruction":{"parts":[{"text":"s"}]},"contents":[{"role":"user","parts":[{"text":"go"}]},{"role":"model","parts":[{"text":"hm","thought":true,"thoughtSignature":"T"},{"functionCall":{"id":"one","name":"f","args":{}},"thoughtSignature":"A"},{"functionCall":{"name":"g","args":{}}}]},{"role":"user","parts":[{"functionResponse":{"id":"one","name":"f","response":{"output":""}}},{"functionResponse":{"name":"g","response":{"error":"two"}}}]},{"role":"user","parts":[{"text":"later"}]},{"role":"model","parts":[{"text":"done"},{"text":"","thoughtSignature":"B"},{"text":"","thoughtSignature":"C"}]},{"role":"model","parts":[{"text":"and"},{"functionCall":{"id":"two","name":"f","args":{}},"thoughtSignature":"skip_thought_signature_validator"},{"functionCall":{"id":"three","name":"f","args":{}}}]}],"generationConfig":{}}
