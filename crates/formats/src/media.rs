@@ -78,7 +78,7 @@ impl Media {
 
     fn add_part(&mut self, part: &Part<'_>) {
         self.marked |= part.is_marked;
-        self.kept = self.kept.or(part.names_file.then_some(FILE_ID));
+        self.kept = self.kept.or_else(|| part.names_file.then_some(FILE_ID));
         let kind = part.kind.as_deref().unwrap_or_default();
         match kind {
             "text" | "input_text" | "output_text" | "refusal" | "reasoning_text" => {
@@ -157,7 +157,7 @@ fn content(raw: &RawValue, path: &str, media: &mut Media) -> Result<(), Failure>
             media.add(Some("content"));
             let part: Value = serde_json::from_str(raw.get()).unwrap_or_default();
             let names_file = part.get(FILE_ID).is_some_and(|id| !id.is_null());
-            media.kept = media.kept.or(names_file.then_some(FILE_ID));
+            media.kept = media.kept.or_else(|| names_file.then_some(FILE_ID));
             Ok(())
         }
         _ => Ok(()),

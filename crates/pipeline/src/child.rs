@@ -133,6 +133,7 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let kind = CallKind::Model(kind);
     let spawn = Spawn { parent, id, kind, budget, time_max, purpose };
     let identified = spawned(&shared.directory, &*shared.clock, spawn)?;
+    check_allowed(parent, &identified.call)?;
     let upstreams = Arc::clone(&identified.upstreams);
     // What its parent waits for runs in its parent's place: with one of its own, both could wait
     // for each other.
@@ -155,6 +156,18 @@ async fn begin(shared: &Arc<Shared>, parent: &Call, asked: Asked<'_>) -> Result<
     let mut attempts = Attempts::begin(admission, first, candidates, Arc::clone(shared));
     attempts.count_for(ticket);
     Ok(Answer::record(attempts, Duration::ZERO))
+}
+
+/// What the parent's caller allows holds for whoever is told of its words.
+fn check_allowed(parent: &Call, call: &Call) -> Result<(), Failure> {
+    let Some(allowed) = parent.asks.as_ref().and_then(|asks| asks.allowed.as_ref()) else {
+        return Ok(());
+    };
+    let denied = call.plan.targets.iter().find(|target| !allowed.allows(target));
+    denied.map_or(Ok(()), |target| {
+        let message = format!("{} is not among the models that the request allows", target.name);
+        Err(Failure::new(ErrorCode::PermissionDenied, message))
+    })
 }
 
 fn text_bytes(message: &Message) -> usize {

@@ -133,7 +133,7 @@ pub(crate) struct Spawn<'a> {
     pub(crate) kind: CallKind,
     /// What it may cost at most.
     pub(crate) budget: Option<Money>,
-    /// How long it may take; its parent's deadline holds too.
+    /// How long it may take; the deadline of a parent that waits for it holds too.
     pub(crate) time_max: Duration,
     /// The request class that it has of its own, and the note that says what it is for.
     pub(crate) purpose: Option<Purpose>,
@@ -182,7 +182,11 @@ pub(crate) fn spawned(
         trace: parent.trace,
         notes,
         budget,
-        deadline: Some(parent.deadline.map_or(latest, |deadline| deadline.min(latest))),
+        // What its parent does not wait for goes on after it.
+        deadline: parent
+            .deadline
+            .filter(|_| purpose.is_none())
+            .map_or(Some(latest), |deadline| Some(deadline.min(latest))),
         // Who waits for it says what its lateness means.
         time: None,
         asks: None,

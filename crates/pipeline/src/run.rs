@@ -23,6 +23,7 @@ use crate::auto::RouteTally;
 use crate::context::{Fitted, Purse, Summaries, fit};
 use crate::execute::attempts::drained::Drains;
 use crate::execute::attempts::{Attempts, Shared};
+use crate::execute::late;
 use crate::identify::directory::Directory;
 use crate::identify::values::with_values;
 use crate::identify::{Identified, authenticate, default_class, identify, plan_of};
@@ -156,7 +157,8 @@ impl Pipeline {
             false => identified,
         };
         let rates = self.parts.directory.rates();
-        let ticket = rates::admit(rates, &**clock, &identified.call, Pace::New).await?;
+        let ticket = rates::admit(rates, &**clock, &identified.call, Pace::New).await;
+        let ticket = ticket.map_err(|why| late::waited(&identified.call, &**clock, why))?;
         // What a limit on rate refuses makes no budgets.
         let identified = match identified.unseen.is_empty() {
             true => identified,

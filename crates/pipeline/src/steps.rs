@@ -302,11 +302,14 @@ impl Pipeline {
 
     async fn admitted_step(
         &self,
-        identified: Identified,
+        mut identified: Identified,
         pace: Pace,
         tries: &mut StepTries,
     ) -> Result<StepAdmission, Failure> {
         let clock = &*self.parts.clock;
+        if let Some(call) = Arc::get_mut(&mut identified.call) {
+            tries.keep_time(call);
+        }
         let identified = match has_to_choose(&identified) {
             true => Box::pin(choose(&self.shared, identified)).await?,
             false => identified,
@@ -316,7 +319,8 @@ impl Pipeline {
             Some(ticket) => Some(ticket),
             None => {
                 let limits = self.parts.directory.rates();
-                rates::admit(limits, clock, &identified.call, pace).await?
+                let ticket = rates::admit(limits, clock, &identified.call, pace).await;
+                ticket.map_err(|why| late::waited(&identified.call, clock, why))?
             }
         };
         // What a limit on rate refuses makes no budgets.

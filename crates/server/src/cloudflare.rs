@@ -95,7 +95,10 @@ async fn ask(
     place: Place<'_>,
     asked: &Asked,
 ) -> Response<Body> {
-    headers::take(request.headers_mut(), &app);
+    if let Err(failure) = headers::take(request.headers_mut(), &app) {
+        let format = errors_at(request.uri().path());
+        return errors::response(format, &errors::refused(&app.ids, failure));
+    }
     asked.mark(request.extensions_mut());
     match place {
         Place::Run(model) => {

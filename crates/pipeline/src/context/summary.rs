@@ -104,7 +104,10 @@ impl Missing {
 
     fn of(failure: &Failure, charged: Money) -> Self {
         let is_ours = failure.upstream.is_none() && !failure.withheld;
-        let by_money = matches!(failure.code, ErrorCode::BudgetExceeded | ErrorCode::PriceUnknown);
+        let by_money = matches!(
+            failure.code,
+            ErrorCode::BudgetExceeded | ErrorCode::PriceUnknown | ErrorCode::PermissionDenied
+        );
         let by_rate = matches!(failure.code, ErrorCode::RateLimited | ErrorCode::TooLarge);
         let is_askers = by_money || (by_rate && is_ours);
         Self { code: failure.code, charged, is_askers }
@@ -150,6 +153,7 @@ impl Summaries {
         let last = keys.len().saturating_sub(1);
         let (mut charged, mut note) = (Money::ZERO, SummaryNote::Kept);
         let until = pipeline.parts.clock.monotonic().saturating_add(WAIT_MAX);
+        let until = call.deadline.map_or(until, |deadline| until.min(deadline));
         for _ in 0..ASKED_MAX {
             let from = summary.as_ref().map_or(0, |(number, _)| number + 1);
             if from > last {
@@ -210,7 +214,11 @@ impl Summaries {
             };
             let made = ask(pipeline, call, wish, asked).await;
             let (told, text) = made.inspect_err(|missing| {
-                slot.fail(clock.monotonic(), missing);
+                let now = clock.monotonic();
+                // What its caller's own time ended says nothing about the summary.
+                if call.deadline.is_none_or(|deadline| now < deadline) {
+                    slot.fail(now, missing);
+                }
                 // Its code alone: a provider's words may repeat the prompt.
                 let (call, model, code) = (&call.id, &wish.policy.model, missing.code);
                 tracing::warn!(%call, model, %code, "a history could not be summarised");

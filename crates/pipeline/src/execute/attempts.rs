@@ -275,6 +275,7 @@ impl Attempts {
         }
         loop {
             if let Some(event) = self.poll_late(ctx) {
+                self.rates = None;
                 return Poll::Ready(Some(event));
             }
             let answered = match &mut self.state {

@@ -14,6 +14,16 @@ pub(crate) fn failure(billed: Billed) -> Failure {
     Failure::new(ErrorCode::DeadlineExceeded, text).billed(billed)
 }
 
+/// Why a Call that waited for room under our own limits was not admitted: not for want of room, if
+/// it was its time that ended the wait.
+pub(crate) fn waited(call: &Call, clock: &dyn Clock, why: Failure) -> Failure {
+    let is_over = call.deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
+    match call.time.is_some() && is_over && why.code == ErrorCode::RateLimited {
+        true => failure(Billed::No),
+        false => why,
+    }
+}
+
 /// An event of an attempt; a failure for want of time, at the deadline, is the deadline's.
 pub(crate) fn seen(call: &Call, clock: &dyn Clock, event: OutcomeEvent) -> OutcomeEvent {
     match event {

@@ -350,11 +350,14 @@ impl<'a> Chooser<'a> {
     }
 
     /// The target that answered last before all others, while it is well: where Calls stay together
-    /// and are not a split's.
+    /// and are not a split's. It passes over no target before it that is there by its own condition.
     fn pin(&mut self, choice: &Choice, able: &mut Vec<Able<'_>>) {
         let sticky = choice.sticky.as_ref().filter(|_| choice.pins());
         let Some(pin) = sticky.and_then(|sticky| self.pin_of(sticky)) else { return };
-        self.pins.push(pin);
+        let operation = self.call.model().map(|model| model.operation);
+        if operation != Some(Operation::CountTokens) {
+            self.pins.push(pin);
+        }
         let World { health, now, .. } = *self.world;
         let Some(name) = health.pins.find(pin).filter(|name| !health.is_open(name, now)) else {
             return;
@@ -362,6 +365,18 @@ impl<'a> Chooser<'a> {
         let place = |able: &Able<'_>| able.targets.iter().position(|target| target.name == name);
         let found = able.iter().enumerate().find_map(|(index, able)| Some((index, place(able)?)));
         let Some((index, place)) = found else { return };
+        let goes_by_conditions =
+            |choice: &Choice| choice.order == Order::Listed || choice.only_first;
+        let before = able[..index].iter().any(|before| before.candidate.when.is_some());
+        let within = match &able[index].candidate.what {
+            What::Model(_) => false,
+            What::Choice(choice) => {
+                place > 0 && goes_by_conditions(choice) && choice.any_condition(&|_| true)
+            }
+        };
+        if within || before && goes_by_conditions(choice) {
+            return;
+        }
         able[..=index].rotate_right(1);
         able[0].targets[..=place].rotate_right(1);
         self.by.push("pinned");

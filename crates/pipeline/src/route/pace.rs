@@ -22,6 +22,9 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const TIMES_MAX: usize = 64;
 /// With fewer of them nobody knows a percentile.
 const TIMES_MIN: usize = 20;
+/// Attempts that a share of failures is of at least. All of them fade alike, so that nothing else
+/// would lower the share of a target that nobody asks any more because of it.
+const EVIDENCE_MIN: f64 = 5.0;
 /// Failures are told in thousandths.
 const THOUSAND: f64 = 1_000.0;
 const HUNDRED: f64 = 100.0;
@@ -146,14 +149,14 @@ impl Pace {
         Duration::try_from_secs_f64(thousandths).map_or(u64::MAX, |whole| whole.as_secs())
     }
 
-    /// Of a hundred attempts lately so many failed, rounded down; none of a target that nobody
-    /// asked.
+    /// Of a hundred attempts lately so many failed, rounded down; fewer than five count as five, so
+    /// that a target that nobody asks comes back.
     pub(crate) fn failure_percent(&self, target: &str, now: Monotonic) -> u8 {
         let Some(lately) = self.find(target) else { return 0 };
         let lately = lock(&lately);
         let failed = lately.faded(now);
         let all = failed + fade(lately.answers, lately.answered_at, now);
-        let percent = if all > 0.0 { HUNDRED * failed / all } else { 0.0 };
+        let percent = HUNDRED * failed / all.max(EVIDENCE_MIN);
         let whole = Duration::try_from_secs_f64(percent).map_or(0, |percent| percent.as_secs());
         u8::try_from(whole).unwrap_or(u8::MAX)
     }
@@ -300,12 +303,22 @@ mod tests {
     fn failures_are_a_share_of_what_was_asked_lately() {
         let (pace, target) = (Pace::default(), Arc::from("a/m"));
         assert_eq!(pace.failure_percent("a/m", at(0)), 0);
-        (0..3).for_each(|_| pace.answered(&target, true, Duration::from_millis(1), at(0)));
-        pace.failed(&target, at(0));
+        (0..30).for_each(|_| pace.answered(&target, true, Duration::from_millis(1), at(0)));
+        (0..10).for_each(|_| pace.failed(&target, at(0)));
         assert_eq!(pace.failure_percent("a/m", at(0)), 25);
         assert_eq!(pace.failure_percent("a/m", at(60)), 25, "both fade alike");
-        (0..2).for_each(|_| pace.failed(&target, at(120)));
-        assert_eq!(pace.failure_percent("a/m", at(120)), 75);
+        (0..10).for_each(|_| pace.failed(&target, at(120)));
+        assert_eq!(pace.failure_percent("a/m", at(120)), 62);
+    }
+
+    #[test]
+    fn a_target_that_nobody_asks_any_more_comes_back() {
+        let (pace, target) = (Pace::default(), Arc::from("a/m"));
+        (0..64).for_each(|_| pace.failed(&target, at(0)));
+        assert_eq!(pace.failure_percent("a/m", at(0)), 100);
+        assert!(pace.failure_percent("a/m", at(600)) < 20);
+        pace.failed(&target, at(60_000));
+        assert_eq!(pace.failure_percent("a/m", at(60_000)), 20, "one alone says little");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use storage::LedgerRow;
 use types::call::{RoutePolicy, Target};
+use types::clock::Monotonic;
 use types::execute::Patience;
 use types::ids::BudgetId;
 use types::{Call, ErrorCode, Failure, Money};
@@ -44,6 +45,8 @@ pub struct StepTries {
     beyond: Option<u64>,
     /// What the first of them failed with.
     first: Option<Failure>,
+    /// When all of them must have ended, if the step was given a time.
+    deadline: Option<Monotonic>,
     /// Goes from try to try, so that all of them are told of as one Call.
     pub(super) watch: Option<Box<Watch>>,
     /// Likewise, so that all of them count as one.
@@ -82,6 +85,15 @@ impl StepTries {
     /// Gives back what the step holds of limits on rate: it is not asked again soon, or not at all.
     pub fn let_go(&mut self) {
         self.rates = None;
+    }
+
+    /// The time that the step was given is for all of its tries: it begins with the first.
+    pub(super) fn keep_time(&mut self, call: &mut Call) {
+        if call.time.is_none() {
+            return;
+        }
+        let first = [self.deadline, call.deadline].into_iter().flatten().min();
+        (self.deadline, call.deadline) = (first, first);
     }
 
     /// Counts what one try of the step was charged against the caller's cap.
@@ -251,11 +263,14 @@ impl StepRun {
             Next::Elsewhere => None,
             Next::Again { after } => Some(after),
         };
-        let then = clock.monotonic().saturating_add(wait.unwrap_or_default());
-        if others && wait.is_some() && self.shared.health.is_open(&target.name, then) {
+        let now = clock.monotonic();
+        let ends = |then: Monotonic| call.deadline.is_some_and(|deadline| then >= deadline);
+        let then = now.saturating_add(wait.unwrap_or_default());
+        // Another one need not be waited for.
+        if others && (self.shared.health.is_open(&target.name, then) || ends(then)) {
             wait = None;
         }
-        if call.deadline.is_some_and(|deadline| then >= deadline) {
+        if ends(now.saturating_add(wait.unwrap_or_default())) {
             return None;
         }
         tries.rates = self.rates.take();

@@ -166,3 +166,50 @@ async fn a_step_ends_with_its_time() {
     assert_eq!(run.into_row().error, Some(ErrorCode::DeadlineExceeded));
     node.stop().await;
 }
+
+/// A failure after which the target is to be asked again when the time is over.
+fn comes_back_late() -> OutcomeEvent {
+    let mut failure = types::Failure::new(ErrorCode::RateLimited, "told to").billed(Billed::No);
+    failure.retry_after = Some(TIME);
+    OutcomeEvent::Failed(Box::new(failure))
+}
+
+fn patient() -> RoutePolicy {
+    RoutePolicy { wait_max: TIME * 2, ..RoutePolicy::OF_ROUTE }
+}
+
+#[tokio::test]
+async fn another_target_is_asked_where_there_is_no_time_to_wait_for_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder, patient()).await;
+    node.targets.script("paid/m", [comes_back_late()]);
+    node.targets.script("paid/n", whole("n"));
+    let mut answer = node.pipeline.run(in_time(asked())).await.unwrap();
+    assert_eq!(read(&mut answer).await, ["start n", "text", "finish"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_tries_of_a_step_have_one_time_together_and_go_on_elsewhere_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = RoutePolicy { timeout: Some(TIME), ..patient() };
+    let node = node(&folder, policy).await;
+    let session = types::ids::SessionId::new(&node.ids);
+    let step = types::ids::StepId::new(&node.ids);
+    let step = types::call::StepRef { root: session.clone(), session, step, begun: false };
+    let incoming = || as_step(request("ci", "route/r", Some(100)), step.clone());
+    let mut tries = pipeline::StepTries::default();
+    let first = node.pipeline.admit_step_again(incoming(), &mut tries).await.unwrap();
+    let deadline = first.call.deadline;
+    node.targets.script("paid/m", [comes_back_late()]);
+    let mut run = node.pipeline.run_step(first);
+    node.clock.advance(TIME / 2);
+    let Some(OutcomeEvent::Failed(failure)) = run.next().await else { panic!("it failed") };
+    assert_eq!(run.next_try(&mut tries, &failure), Some(Duration::ZERO));
+    drop(run.into_row());
+    let second = node.pipeline.admit_step_again(incoming(), &mut tries).await.unwrap();
+    assert_eq!(&*second.target().name, "paid/n");
+    assert_eq!(second.call.deadline, deadline);
+    drop(second);
+    node.stop().await;
+}

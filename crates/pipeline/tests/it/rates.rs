@@ -733,3 +733,27 @@ async fn a_step_that_is_not_asked_again_soon_gives_its_place_back() {
     assert_eq!(running(&node, "slots").0, Some(0));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_calls_own_time_ends_its_wait_and_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(&folder).await;
+    set(&node, &[at_once(1, Some((2, 60)))]);
+    let time = Duration::from_secs(2);
+    let hasty = || {
+        let asks = types::call::RouteAsk { time: Some(time), ..Default::default() };
+        let mut incoming = asked("ci");
+        incoming.headers.asks = Some(Box::new(asks));
+        incoming
+    };
+    let mut answer = run(&node, hasty()).await.unwrap();
+    Node::begin(&mut answer);
+    let mut waiting = waits(&node, hasty());
+    node.clock.advance(time);
+    let late = waiting.as_mut().await.unwrap_err().failure;
+    assert_eq!((late.code, late.billed), (ErrorCode::DeadlineExceeded, Billed::No));
+    assert!(matches!(answer.next().await, Some(OutcomeEvent::Failed(_))));
+    assert_eq!(running(&node, "slots"), (Some(0), 0), "nobody waits for its reader");
+    drop((waiting, answer));
+    node.stop().await;
+}

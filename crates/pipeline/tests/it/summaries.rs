@@ -8,7 +8,7 @@ use futures_util::future::join;
 use futures_util::{FutureExt, StreamExt};
 use pipeline::{Answer, Refused, StepTries};
 use storage::{Commit, Scope, Store, WindowKind};
-use types::call::{CallKind, ModelCall, ModelHead, RoutePolicy, StepRef};
+use types::call::{Allowed, CallKind, ModelCall, ModelHead, RouteAsk, RoutePolicy, StepRef};
 use types::context::{CompactPolicy, ContextPolicy, Threshold};
 use types::conversation::{Message, Role};
 use types::error::Billed;
@@ -228,5 +228,43 @@ async fn a_summary_counts_against_the_callers_cap_of_a_steps_next_try() {
     tries.charge(&run.into_row());
     let refused = node.pipeline.admit_step_again(asked(), &mut tries).await.unwrap_err();
     assert_eq!(refused.failure.code, ErrorCode::BudgetExceeded);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_summary_that_its_callers_time_ended_is_asked_for_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = compacting(&folder).await;
+    node.targets.script("paid/n", []);
+    let mut hasty = history("ab");
+    let time = Some(Duration::from_secs(2));
+    hasty.headers.asks = Some(Box::new(RouteAsk { time, ..RouteAsk::default() }));
+    let mut run = Box::pin(node.pipeline.run(hasty));
+    assert!(run.as_mut().now_or_never().is_none());
+    only_summary(&node);
+    node.clock.advance(Duration::from_secs(2));
+    drop(run.now_or_never().expect("it waits no longer than its Call may take"));
+    node.targets.script("paid/n", whole("n"));
+    let other = answered(node.pipeline.run(history("ab")).await);
+    assert!(summary_of(&other).starts_with("hfc_"), "{}", summary_of(&other));
+    drop(other);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_the_request_does_not_allow_is_not_told_its_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = compacting(&folder).await;
+    let mut limited = history("ab");
+    let allowed = Allowed { models: Some(vec!["paid/m".to_owned()]), providers: None };
+    limited.headers.asks =
+        Some(Box::new(RouteAsk { allowed: Some(allowed), ..RouteAsk::default() }));
+    let answer = answered(node.pipeline.run(limited).await);
+    assert_eq!(summary_of(&answer), "missing:permission_denied");
+    assert!(node.targets.calls_at("paid/n").is_empty());
+    node.targets.script("paid/n", whole("n"));
+    let other = answered(node.pipeline.run(history("ab")).await);
+    assert!(summary_of(&other).starts_with("hfc_"));
+    drop((answer, other));
     node.stop().await;
 }

@@ -112,6 +112,8 @@ impl Attempts {
                 let then = now.saturating_add(after);
                 match others && shared.health.is_open(&target.name, then) {
                     true => Next::Elsewhere,
+                    // Another one need not be waited for.
+                    false if ends(then) && others => Next::Elsewhere,
                     false if ends(then) => return None,
                     false => Next::Again { after },
                 }

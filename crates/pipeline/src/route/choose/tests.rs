@@ -139,6 +139,32 @@ fn a_call_that_can_go_to_one_target_only_moves_its_session_there() {
 }
 
 #[test]
+fn a_session_does_not_stay_where_an_earlier_condition_sends_it_elsewhere() {
+    let health = Health::default();
+    let when = |when: &str| {
+        let targets = json!([{ "model": "a/m", "when": when }, "b/m"]);
+        Choice { sticky: Some(Sticky::Session), ..choice(targets) }
+    };
+    for (name, only_first, order) in [
+        ("listed", false, Order::Listed),
+        ("first", true, Order::Listed),
+        ("dear", true, Order::Health),
+    ] {
+        let with = |at: &str| Choice { only_first, order, ..when(at) };
+        let of_session = |choice: &Choice| stays(&health, choice, Some(name), "t");
+        assert_eq!(of_session(&with("class != 'batch'")), "b/m", "{name}");
+        assert_eq!(of_session(&with("class == 'batch'")), "a/m", "{name}");
+    }
+    let inner = |at: &str| {
+        let targets = json!([{ "targets": [{ "model": "a/m", "when": at }, "b/m"] }, "c/m"]);
+        Choice { sticky: Some(Sticky::Session), ..choice(targets) }
+    };
+    let of_session = |choice: &Choice| stays(&health, choice, Some("inner"), "t");
+    assert_eq!(of_session(&inner("class != 'batch'")), "b/m");
+    assert_eq!(of_session(&inner("class == 'batch'")), "a/m");
+}
+
+#[test]
 fn who_wants_no_affinity_stays_nowhere() {
     let health = Health::default();
     let listed = Choice { sticky: Some(Sticky::Session), ..choice(json!(ALL)) };

@@ -261,7 +261,7 @@ impl Endpoint {
         head.uri = uri.map_err(|_| Failure::invalid("endpoint", "the endpoint is no path"))?;
         head.method = Method::POST;
         head.headers.remove(CONTENT_LENGTH);
-        headers::take(&mut head.headers, app);
+        headers::take(&mut head.headers, app)?;
         asked.mark(&mut head.extensions);
         Ok(Request::from_parts(head, Full::new(body)))
     }

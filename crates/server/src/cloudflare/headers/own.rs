@@ -86,7 +86,10 @@ pub(super) fn trace(headers: &HeaderMap) -> Result<Option<TraceParent>, Failure>
 }
 
 /// Says what these headers ask in Holdfast's own words.
-pub(in super::super) fn take(headers: &mut HeaderMap, app: &App) {
+///
+/// # Errors
+/// A 400 that names the list which stands for more than can be said.
+pub(in super::super) fn take(headers: &mut HeaderMap, app: &App) -> Result<(), Failure> {
     // A gateway's metadata is what a Call's is.
     for (theirs, ours) in
         [(METADATA, request::METADATA), (SESSION_ID, request::SESSION), (TURN_ID, asks::TURN)]
@@ -106,12 +109,20 @@ pub(in super::super) fn take(headers: &mut HeaderMap, app: &App) {
     ];
     for (theirs, ours, here) in all {
         let Some(Ok(text)) = headers.get(theirs).map(HeaderValue::to_str) else { continue };
-        let mut all: Vec<String> = names(text).flat_map(|name| here(app, name)).collect();
-        all.truncate(Allowed::NAMES_MAX);
-        if let Ok(value) = HeaderValue::from_str(&all.join(",")) {
-            own(headers, ours, value);
-        }
+        let all: Vec<String> = names(text).flat_map(|name| here(app, name)).collect();
+        let value = listed(theirs, &all)?;
+        own(headers, ours, value);
     }
+    Ok(())
+}
+
+/// A list with the names here. One that was cut would refuse what its client allows.
+fn listed(header: &'static str, all: &[String]) -> Result<HeaderValue, Failure> {
+    let most = Allowed::NAMES_MAX;
+    if all.len() > most {
+        return Err(wrong(header, &format!("names that stand for {most} here at most")));
+    }
+    HeaderValue::from_str(&all.join(",")).map_err(|_| wrong(header, "names as they can be sent"))
 }
 
 /// Sets a header of our own, unless the client did.
@@ -133,4 +144,18 @@ fn models_here(app: &App, name: &str) -> Vec<String> {
     let Some((slug, model)) = name.split_once('/') else { return vec![name.to_owned()] };
     let known = providers_here(app, slug).into_iter();
     known.map(|provider| format!("{provider}/{model}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_stands_for_too_many_is_refused_and_not_cut() {
+        let many = |count| vec!["a/m".to_owned(); count];
+        assert!(listed(ALLOWED_MODELS, &many(Allowed::NAMES_MAX)).is_ok());
+        let refused = listed(ALLOWED_MODELS, &many(Allowed::NAMES_MAX + 1)).unwrap_err();
+        assert_eq!(refused.param.as_deref(), Some(ALLOWED_MODELS));
+        assert!(listed(ALLOWED_MODELS, &["a\n".to_owned()]).is_err());
+    }
 }
