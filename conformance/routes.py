@@ -136,7 +136,7 @@ targets = ["a/one", "a/two"]
 [[routes]]
 name = "home"
 sticky = "session"
-targets = [{{ model = "a/one", when = "class != 'away'" }}, "a/two"]
+targets = ["a/one", "a/two"]
 
 [[routes]]
 name = "hasty"
@@ -453,7 +453,7 @@ def a_session_stays_where_it_was_answered_whatever_the_order(routes):
 def a_session_moves_when_it_must_and_stays_there(routes):
     headers = {"holdfast-session": "mover"}
     assert routes.asked("home", headers=headers) == "a/one"
-    assert routes.asked("home", headers={**headers, "holdfast-class": "away"}) == "a/two"
+    assert routes.asked("home", headers={**headers, "holdfast-allowed-models": "a/two"}) == "a/two"
     assert [routes.asked("home", headers=headers) for _ in range(3)] == ["a/two"] * 3
     assert routes.asked("home", headers={"holdfast-session": "other"}) == "a/one"
     assert routes.asked("home", headers={"holdfast-task": "a task of its own"}) == "a/one"
