@@ -350,7 +350,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// The target that answered last before all others, while it is well: where Calls stay together
-    /// and are not a split's. It passes over no target before it that is there by its own condition.
+    /// and are not a split's. It passes over none before it that is there by its own condition.
     fn pin(&mut self, choice: &Choice, able: &mut Vec<Able<'_>>) {
         let sticky = choice.sticky.as_ref().filter(|_| choice.pins());
         let Some(pin) = sticky.and_then(|sticky| self.pin_of(sticky)) else { return };
