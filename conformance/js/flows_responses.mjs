@@ -367,7 +367,7 @@ flow('responses_unsupported_fields', async (f) => {
     [{ tools: [{ ...mcp, server_url: 'https://example.com/mcp' }] }, 'server_url'],
     [{ tools: [mcp], store: false }, 'store'],
     [{ background: true, store: false }, 'background'],
-    [{ tools: [{ type: 'file_search', vector_store_ids: ['vs_1'] }] }, 'tools[0].type'],
+    [{ tools: [{ type: 'file_search', vector_store_ids: ['vs_1'] }] }, 'tools[0].vector_store_ids'],
     [{ tools: [ask, { type: 'code_interpreter', container: { type: 'auto' } }] }, 'tools[1].type'],
     [{ tools: [{ type: 'function' }] }, 'tools[0].name'],
     [{ conversation: 'conv_1' }, 'conversation'],

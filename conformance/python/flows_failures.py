@@ -62,7 +62,7 @@ def responses_unsupported_fields(f):
         (dict(tools=[mcp | {"server_url": "https://example.com/mcp"}]), "server_url"),
         (dict(tools=[mcp], store=False), "store"),
         (dict(background=True, store=False), "background"),
-        (dict(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), "tools[0].type"),
+        (dict(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), "tools[0].vector_store_ids"),
         (
             dict(tools=[FIND_TOOL, {"type": "code_interpreter", "container": {"type": "auto"}}]),
             "tools[1].type",
